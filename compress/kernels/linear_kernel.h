@@ -1,0 +1,42 @@
+// y = W r(t(x)) + b with packed weights, for one row of x or many.
+//
+// Weight-only formats multiply float32 inputs by exactly dequantized weights
+// (accumulated in float32); formats with an ActivationQuant round the input as
+// it says and accumulate integers where both sides are integers.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string_view>
+
+#include "compress/core/matrix.h"
+#include "compress/core/packed_weight.h"
+#include "compress/core/parallel.h"
+#include "compress/kernels/cpu.h"
+
+namespace llmpress {
+
+class LinearKernel {
+ public:
+  virtual ~LinearKernel() = default;
+  // X [tokens, in] -> Y [tokens, out], overwritten. The bits of a row of Y do
+  // not depend on the number of threads.
+  virtual void run(ConstMatrixView X, MatrixView<float> Y,
+                   ThreadPool& pool) const = 0;
+  virtual std::size_t out() const = 0;
+  virtual std::size_t in() const = 0;
+  virtual std::size_t bytes() const = 0;         // of the prepared weight
+  virtual std::string_view name() const = 0;     // "int4-group/avx512-vnni"
+};
+
+// Lays the weight out for the instruction set. Throws Error(kUnsupported) for a
+// combination that has no kernel (naming it).
+std::unique_ptr<LinearKernel> make_linear_kernel(const LinearWeights& linear,
+                                                 Isa isa);
+
+// Rounds rows of X as `quant` says, in place: what the kernels do to their
+// input, for calibration and for tests.
+void quantize_activations_in_place(const ActivationQuant& quant,
+                                   MatrixView<float> X);
+
+}  // namespace llmpress

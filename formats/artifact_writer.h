@@ -1,0 +1,68 @@
+// Writes a model directory or file, whole or not at all.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "compress/core/packed_weight.h"
+#include "formats/tensor_io.h"
+
+namespace llmpress {
+
+// One row of the table of output formats.
+struct OutputFormat {
+  std::string_view name;     // "compressed-tensors", "hdf5", "safetensors", ...
+  std::string_view summary;
+  bool single_file;          // output.path names a file
+};
+std::span<const OutputFormat> output_formats();
+const OutputFormat& find_output_format(std::string_view name);  // kInvalidArgument
+
+struct ArtifactOptions {
+  std::filesystem::path output;
+  std::string format = "compressed-tensors";
+  std::size_t max_shard_bytes = 5'000'000'000;
+  // Files of the source directory to carry along byte for byte (tokenizer,
+  // generation_config.json, ...) are taken from here when it is a directory.
+  std::filesystem::path source;
+};
+
+// What the quantized Linears have in common goes into config.json's
+// quantization_config, computed by the writer from the weights it was given.
+class ArtifactWriter {
+ public:
+  virtual ~ArtifactWriter() = default;
+  // Tensors and Linears may come in any order; each is spooled to disk at once.
+  virtual void add_tensor(const NamedTensor& tensor) = 0;
+  virtual void add_linear(std::string_view name, const LinearWeights& linear) = 0;
+  // Extra files in the directory (attributes of an HDF5 file):
+  // "llmpress.json", "recipe.yaml".
+  virtual void add_file(std::string_view name, std::string_view content) = 0;
+  // Writes config.json (`config_json` is the model's own, as changed by stages,
+  // without quantization_config), closes, fsyncs, reads back and compares, and
+  // renames into place. Replaces an earlier artifact of the same path only
+  // then. Without finish() nothing remains but the temporary folder, which the
+  // destructor removes.
+  virtual void finish(const std::string& config_json) = 0;
+};
+
+// Throws Error(kInvalidArgument) if the output exists and is not a model, or a
+// parent cannot be created.
+std::unique_ptr<ArtifactWriter> make_artifact_writer(const ArtifactOptions& options);
+
+// Writes `content` to `path` by a temporary name, fsync and rename.
+void write_file_atomically(const std::filesystem::path& path,
+                           std::string_view content);
+// Throws Error(kIo) with the path and the reason.
+std::string read_file(const std::filesystem::path& path);
+
+// Lower-case hex.
+std::string sha256_hex(std::string_view bytes);
+std::string sha256_of_file(const std::filesystem::path& path);
+
+}  // namespace llmpress

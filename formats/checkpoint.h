@@ -1,0 +1,38 @@
+// A model on disk: its configuration, its tensors, and its Linears as packed
+// weights, whatever format they are stored in.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "compress/core/packed_weight.h"
+#include "formats/tensor_io.h"
+
+namespace llmpress {
+
+class Checkpoint {
+ public:
+  virtual ~Checkpoint() = default;
+  virtual const std::filesystem::path& path() const = 0;
+  virtual const TensorReader& tensors() const = 0;
+  // config.json as text (an HDF5 file carries it in an attribute).
+  virtual const std::string& config_json() const = 0;
+  // "huggingface", "compressed-tensors", "hdf5", "bitsandbytes", ...
+  virtual std::string_view format() const = 0;
+
+  // The Linear at module path `name`, e.g. "model.layers.0.self_attn.q_proj";
+  // its bias when it has one. Dense weights keep their dtype. Throws
+  // Error(kInvalidInput) if missing or not finite, kCorruptFile/kUnsupported if
+  // the stored form is broken or unknown.
+  virtual LinearWeights read_linear(std::string_view name) const = 0;
+  virtual bool has_linear(std::string_view name) const = 0;
+};
+
+// A Hugging Face directory, an artifact of ours (also a directory), or an .h5
+// file. Throws Error(kIo) if it is not there, kInvalidInput if config.json is.
+std::unique_ptr<Checkpoint> open_checkpoint(const std::filesystem::path& path);
+
+}  // namespace llmpress
