@@ -1,0 +1,84 @@
+// One decoder block, run stage by stage so that calibration can look at (and
+// replace) the Linears of a stage before the next one runs:
+//   begin_block; for each stage: [state.stage_input is X]; run_stage.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "compress/core/matrix.h"
+#include "compress/core/packed_weight.h"
+#include "compress/core/parallel.h"
+#include "compress/kernels/cpu.h"
+#include "compress/kernels/linear_kernel.h"
+#include "compress/model/architecture.h"
+#include "compress/model/kv_cache.h"
+#include "formats/checkpoint.h"
+
+namespace llmpress {
+
+struct NormWeights {
+  std::vector<float> gain{}, bias{};  // bias empty for RMS norms
+};
+
+// The weights of one block as they are stored.
+struct BlockWeights {
+  std::vector<LinearWeights> linears{};  // [BlockSpec::linears.size()]
+  std::map<std::string, NormWeights> norms{};
+};
+
+// Throws Error(kInvalidInput) naming the first missing, misshapen or non-finite
+// tensor.
+BlockWeights read_block(const Checkpoint& checkpoint, const Architecture& arch,
+                        std::size_t layer);
+
+// Consecutive rows of a batch that belong to one sequence.
+struct Segment {
+  std::size_t rows = 0;
+  std::size_t past = 0;       // tokens of the sequence already in `cache`
+  KvCache* cache = nullptr;   // null: the segment stands alone (past = 0)
+};
+
+// Rows of all segments one after another.
+struct BlockState {
+  MatrixF hidden;       // [tokens, hidden], the residual stream
+  MatrixF stage_input;  // [tokens, stage.in], input of the stage that runs next
+};
+
+// A block with its weights laid out for the kernels.
+class Block {
+ public:
+  // Keeps norms; prepares a kernel for every Linear. How the KV cache or, without
+  // one, the keys and values of this pass are rounded follows `kv`.
+  Block(const Architecture& arch, std::size_t layer, const BlockWeights& weights,
+        Isa isa, KvFormat kv = {});
+
+  std::size_t layer() const { return layer_; }
+  const LinearKernel& linear(std::size_t index) const { return *linears_[index]; }
+  void replace_linear(std::size_t index, const LinearWeights& weights);
+  std::size_t bytes() const;  // of the prepared weights
+
+  // Sets state.stage_input for stage 0 from state.hidden.
+  void begin(BlockState& state, ThreadPool& pool) const;
+  // Runs the Linears of `stage` and the glue after them: sets stage_input of the
+  // next stage; after stages that add to the residual, `hidden` too. After the
+  // last stage stage_input is empty.
+  void run_stage(std::size_t stage, std::span<const Segment> segments,
+                 BlockState& state, ThreadPool& pool) const;
+  // begin() and all stages.
+  void run(std::span<const Segment> segments, BlockState& state,
+           ThreadPool& pool) const;
+
+ private:
+  const Architecture* arch_;
+  std::size_t layer_;
+  Isa isa_;
+  KvFormat kv_;
+  std::vector<std::unique_ptr<LinearKernel>> linears_;
+  std::map<std::string, NormWeights> norms_;
+};
+
+}  // namespace llmpress

@@ -1,0 +1,93 @@
+// Everything a recipe's `quantize` stage can say, with its defaults.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "compress/core/dtype.h"
+#include "compress/core/packed_weight.h"
+
+namespace llmpress {
+
+enum class WeightType { kInt, kFp8E4M3, kFp8E5M2, kNf4, kFp4, kMxfp4, kNvfp4, kFloat };
+enum class RangeSearch { kMinMax, kMse };
+
+// The grid that weights are rounded to.
+struct WeightScheme {
+  WeightType type = WeightType::kInt;
+  int bits = 4;                  // kInt: 2..8
+  std::int64_t group_size = 128;  // inputs; -1: one group a row; 0: whole tensor
+  bool symmetric = false;
+  RangeSearch range = RangeSearch::kMinMax;
+  double mse_norm = 2.4;         // exponent of the searched error (GPTQ's mse)
+  DType scale_dtype = DType::kF16;  // in which scales are stored
+  DType float_dtype = DType::kBF16;  // kFloat: f32, f16 or bf16
+  std::size_t block_rows = 0, block_cols = 0;  // fp8 block scales; 0: by group_size
+  bool double_quant = false;     // nf4, fp4
+};
+
+// What to do when the Hessian cannot be factored.
+enum class DampingPolicy { kRaise, kFail };
+
+struct GptqConfig {
+  bool act_order = false;
+  // Grids of all groups fixed from the original weights before the solve. With
+  // act_order and groups this keeps g_idx trivial.
+  bool static_groups = true;
+  // Permute within groups and order groups by their largest diagonal: act-order's
+  // accuracy without g_idx, with grids fitted to updated weights.
+  bool group_aware_order = false;
+  double damping_fraction = 0.01;  // of mean(diag H)
+  DampingPolicy damping_policy = DampingPolicy::kRaise;
+  double damping_increment = 0.01;  // kRaise: added until damping_bound
+  double damping_bound = 1.0;
+  std::size_t block_size = 128;     // columns of a lazy batch
+  // Fit a dynamic group's grid to weights without the updates of the current
+  // lazy batch, as the authors' code does when group_size < block_size.
+  bool stale_grid = false;
+  bool asymmetric_calibration = false;  // GPTAQ, arXiv:2504.02692
+  double gptaq_alpha = 0.25;
+};
+
+struct AwqConfig {
+  std::size_t ratios = 20;
+  bool weight_term = true;  // also try scales with the weight magnitude term
+  bool clip = true;
+  std::size_t clip_steps = 10;
+  double clip_max_shrink = 0.5;
+};
+
+struct SmoothQuantConfig {
+  double alpha = 0.5;
+  bool search_alpha = false;  // per layer, over a grid, by output error
+};
+
+struct HqqConfig {
+  double p = 0.7, beta = 10.0;
+  std::size_t iterations = 20;
+};
+
+struct LlmInt8Config {
+  double threshold = 6.0;
+  // kBatch: columns found at run time in each call, as bitsandbytes does;
+  // kCalibrated: columns found from calibration, their weights kept in f16.
+  enum class Outliers { kBatch, kCalibrated } outliers = Outliers::kBatch;
+};
+
+// One `quantize` stage.
+struct QuantizeConfig {
+  std::string method = "rtn";  // a row of quantizer_methods()
+  WeightScheme weights{};
+  ActivationQuant input{};     // rounding of activations
+  GptqConfig gptq{};
+  AwqConfig awq{};
+  SmoothQuantConfig smoothquant{};
+  HqqConfig hqq{};
+  LlmInt8Config llm_int8{};
+  // Solver after a scaling method (awq, smoothquant): "rtn" or "gptq".
+  std::string solver = "rtn";
+};
+
+}  // namespace llmpress
