@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "compress/core/damping.h"
 #include "compress/core/dtype.h"
 #include "compress/core/packed_weight.h"
 
@@ -26,10 +27,9 @@ struct WeightScheme {
   DType float_dtype = DType::kBF16;  // kFloat: f32, f16 or bf16
   std::size_t block_rows = 0, block_cols = 0;  // fp8 block scales; 0: by group_size
   bool double_quant = false;     // nf4, fp4
-};
 
-// What to do when the Hessian cannot be factored.
-enum class DampingPolicy { kRaise, kFail };
+  bool operator==(const WeightScheme&) const = default;
+};
 
 struct GptqConfig {
   bool act_order = false;
@@ -49,6 +49,8 @@ struct GptqConfig {
   bool stale_grid = false;
   bool asymmetric_calibration = false;  // GPTAQ, arXiv:2504.02692
   double gptaq_alpha = 0.25;
+
+  bool operator==(const GptqConfig&) const = default;
 };
 
 struct AwqConfig {
@@ -57,16 +59,22 @@ struct AwqConfig {
   bool clip = true;
   std::size_t clip_steps = 10;
   double clip_max_shrink = 0.5;
+
+  bool operator==(const AwqConfig&) const = default;
 };
 
 struct SmoothQuantConfig {
   double alpha = 0.5;
   bool search_alpha = false;  // per layer, over a grid, by output error
+
+  bool operator==(const SmoothQuantConfig&) const = default;
 };
 
 struct HqqConfig {
   double p = 0.7, beta = 10.0;
   std::size_t iterations = 20;
+
+  bool operator==(const HqqConfig&) const = default;
 };
 
 struct LlmInt8Config {
@@ -74,6 +82,8 @@ struct LlmInt8Config {
   // kBatch: columns found at run time in each call, as bitsandbytes does;
   // kCalibrated: columns found from calibration, their weights kept in f16.
   enum class Outliers { kBatch, kCalibrated } outliers = Outliers::kBatch;
+
+  bool operator==(const LlmInt8Config&) const = default;
 };
 
 // One `quantize` stage.
@@ -88,6 +98,8 @@ struct QuantizeConfig {
   LlmInt8Config llm_int8{};
   // Solver after a scaling method (awq, smoothquant): "rtn" or "gptq".
   std::string solver = "rtn";
+
+  bool operator==(const QuantizeConfig&) const = default;
 };
 
 }  // namespace llmpress

@@ -1,0 +1,92 @@
+// Everything a recipe's `prune` stage can say, with its defaults.
+#pragma once
+
+#include <cstddef>
+
+#include "compress/core/damping.h"
+
+namespace llmpress {
+
+// The first three set single weights to zero (rows of weight_pruners()). The
+// others remove whole FFN channels, attention heads in whole key/value groups,
+// channels of the residual stream, or blocks; kKvHeads turns multi-head into
+// grouped-query attention.
+enum class PruneMethod {
+  kMagnitude,
+  kWanda,
+  kSparseGpt,
+  kFfn,
+  kHeads,
+  kHidden,
+  kDepth,
+  kKvHeads,
+};
+
+// How the recipe's sparsity is spread over the blocks.
+enum class SparsityAllocation {
+  kUniform,
+  kOwl,  // by outlier ratios, owl.h
+};
+
+// What a structured removal ranks by.
+enum class Importance {
+  kWeights,      // L2 norm of the weights that go
+  kActivations,  // mean |activation| (heads: mean L2 norm), Minitron
+  kGradients,    // |sum of weight * gradient|, first order
+};
+
+// What decides which blocks go.
+enum class DepthImportance {
+  kCosine,      // block influence, 1 - cos(input, output)
+  kPerplexity,  // of the model without the block
+};
+
+// How the key/value heads of a group become one.
+enum class KvGrouping {
+  kMeanPool,    // neighbours, averaged
+  kCalibrated,  // alike ones together, fitted to calibration data
+};
+
+// One `prune` stage.
+struct PruneConfig {
+  PruneMethod method = PruneMethod::kWanda;
+  double sparsity = 0.5;  // fraction removed, [0, 1); with a pattern ignored
+  // n:m: `keep` of every aligned `of` inputs stay (2:4: two of four), so that
+  // the sparsity is 1 - keep / of. 0: unstructured.
+  std::size_t keep = 0, of = 0;
+  SparsityAllocation allocation = SparsityAllocation::kUniform;
+  double owl_threshold = 5;  // M of OWL (arXiv:2310.05175): times the mean
+  double owl_lambda = 0.08;  // largest deviation of a layer's sparsity
+  // Wanda's variant: each row's sparsity follows its own distribution of
+  // scores.
+  bool wanda_variant = false;
+  // SparseGPT's solve; the damping also of healing.
+  std::size_t block_size = 128;    // columns that choose their mask together
+  double damping_fraction = 0.01;  // of mean(diag H)
+  DampingPolicy damping_policy = DampingPolicy::kRaise;
+  double damping_increment = 0.01, damping_bound = 1.0;
+  // Structured methods.
+  Importance importance = Importance::kActivations;
+  DepthImportance depth_importance = DepthImportance::kCosine;
+  KvGrouping kv_grouping = KvGrouping::kMeanPool;  // kKvHeads
+  std::size_t kv_heads = 0;     // kKvHeads: left afterwards, divides the heads
+  std::size_t multiple_of = 1;  // kFfn, kHidden: the kept count is a multiple
+  bool heal = true;  // least squares on the kept weights of the consumer
+
+  bool patterned() const { return of != 0; }
+  // What is asked of every Linear: 1 - keep / of, or `sparsity`.
+  double target_sparsity() const {
+    return patterned()
+               ? 1.0 - static_cast<double>(keep) / static_cast<double>(of)
+               : sparsity;
+  }
+  DampingConfig damping() const {
+    return {damping_fraction, damping_policy, damping_increment, damping_bound};
+  }
+  bool operator==(const PruneConfig&) const = default;
+};
+
+// Throws Error(kInvalidArgument) naming the key that is out of range.
+void check(const PruneConfig& config);
+
+}  // namespace llmpress
