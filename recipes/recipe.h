@@ -1,0 +1,158 @@
+// What a recipe says, as plain values: every default filled in, every path
+// absolute, every value checked. The YAML form is docs/recipe.md; the reader is
+// recipe_parser.h. Nothing here knows YAML.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "quantizers/quantize_config.h"
+#include "recipes/layer_selection.h"
+#include "recipes/prune_stage.h"
+#include "recipes/source_position.h"
+
+namespace llmpress {
+
+enum class Sampling { kRandom, kSequential };
+
+// Text, JSONL (field "text") or an HDF5 file of token ids, cut into samples.
+struct CalibrationConfig {
+  std::filesystem::path text{};
+  std::size_t samples = 128;
+  std::size_t sequence_length = 2048;  // tokens of a sample
+  Sampling sampling = Sampling::kRandom;
+  std::uint64_t seed = 0;
+
+  bool operator==(const CalibrationConfig&) const = default;
+};
+
+// Merges a PEFT adapter into the dense weights: W += scale * delta(adapter).
+struct MergeLoraStage {
+  std::filesystem::path adapter{};
+  double scale = 1.0;
+  SourcePosition position{};
+
+  bool operator==(const MergeLoraStage&) const = default;
+};
+
+// Moves scales between neighbours so that rounding hurts less; the function of
+// the model stays the same.
+enum class SmoothMethod { kSmoothQuant, kAwq };
+struct SmoothStage {
+  SmoothMethod method = SmoothMethod::kSmoothQuant;
+  SmoothQuantConfig smoothquant{};
+  AwqConfig awq{};
+  // The grid that awq's search rounds to. Absent: that of the quantize stage
+  // that follows.
+  std::optional<WeightScheme> weights{};
+  SourcePosition position{};
+
+  bool operator==(const SmoothStage&) const = default;
+};
+
+// Randomized Hadamard rotation of the residual stream, fused into the weights
+// (QuaRot, arXiv:2404.00456); `online` adds the rotations that run at
+// inference.
+struct RotateStage {
+  std::uint64_t seed = 0;
+  bool online = false;
+  SourcePosition position{};
+
+  bool operator==(const RotateStage&) const = default;
+};
+
+// An experiment: multiplies the `channels` largest gains of every norm by
+// `factor` and divides the matching columns of its consumers, which leaves the
+// function as it is and makes activations as hard to round as a large model's.
+struct InjectOutliersStage {
+  double factor = 60;
+  std::size_t channels = 2;
+  SourcePosition position{};
+
+  bool operator==(const InjectOutliersStage&) const = default;
+};
+
+struct QuantizeStage {
+  QuantizeConfig config{};
+  std::string scheme{};  // the preset's name as written, or empty; informative
+  LayerSelection layers{};
+  // Method "auto" only, exactly one of them: bits per weight over the selected
+  // Linears, or the size of their packed form.
+  std::optional<double> target_bits{};
+  std::optional<std::uint64_t> target_bytes{};
+  SourcePosition position{};
+
+  bool operator==(const QuantizeStage&) const = default;
+};
+
+// Named in the format, not implemented by this version: running it is an error.
+struct DistillStage {
+  std::string student{};
+  std::string loss{};
+  SourcePosition position{};
+
+  bool operator==(const DistillStage&) const = default;
+};
+
+using Stage = std::variant<MergeLoraStage, PruneStage, SmoothStage, RotateStage,
+                           InjectOutliersStage, QuantizeStage, DistillStage>;
+
+// "merge_lora", "prune", ...: the key of a stage in a recipe.
+std::string_view stage_name(const Stage& stage);
+const SourcePosition& position_of(const Stage& stage);
+
+struct OutputConfig {
+  std::filesystem::path path{};
+  std::string format = "compressed-tensors";     // a row of output_formats()
+  std::uint64_t max_shard_size = 5'000'000'000;  // bytes
+
+  bool operator==(const OutputConfig&) const = default;
+};
+
+enum class Protocol { kWindows, kLlamaCpp, kStrided };
+enum class KvCacheType { kF32, kInt8, kFp8, kInt4 };
+
+struct EvaluateConfig {
+  std::filesystem::path text{};
+  std::size_t context = 2048;  // tokens of a window
+  Protocol protocol = Protocol::kWindows;
+  std::size_t stride = 512;     // kStrided only
+  std::size_t max_windows = 0;  // 0: all
+  KvCacheType kv_cache = KvCacheType::kF32;
+
+  bool operator==(const EvaluateConfig&) const = default;
+};
+
+// One of several results of one run: the recipe's stages, then these.
+struct Variant {
+  std::string name{};  // unique; used in file names: [A-Za-z0-9._-]+
+  std::vector<Stage> stages{};
+  std::optional<OutputConfig> output{};
+  SourcePosition position{};
+
+  bool operator==(const Variant&) const = default;
+};
+
+struct Recipe {
+  std::string origin{};  // the recipe file as named by the caller, for messages
+  std::string name{};
+  std::string description{};
+  std::filesystem::path model{};  // empty: must be given on the command line
+  std::optional<CalibrationConfig> calibration{};
+  std::vector<Stage> stages{};
+  std::optional<OutputConfig> output{};  // absent when there are variants
+  std::vector<Variant> variants{};       // empty: one result, `output`
+  std::optional<EvaluateConfig> evaluate{};
+  std::optional<std::filesystem::path> report{};
+
+  // All but `origin`.
+  bool operator==(const Recipe& other) const;
+};
+
+}  // namespace llmpress
