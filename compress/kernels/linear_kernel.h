@@ -6,7 +6,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <span>
 #include <string_view>
 
 #include "compress/core/matrix.h"
@@ -25,8 +27,8 @@ class LinearKernel {
                    ThreadPool& pool) const = 0;
   virtual std::size_t out() const = 0;
   virtual std::size_t in() const = 0;
-  virtual std::size_t bytes() const = 0;         // of the prepared weight
-  virtual std::string_view name() const = 0;     // "int4-group/avx512-vnni"
+  virtual std::size_t bytes() const = 0;      // of the prepared weight
+  virtual std::string_view name() const = 0;  // "int4-group/avx512-vnni"
 };
 
 // Lays the weight out for the instruction set. Throws Error(kUnsupported) for a
@@ -35,8 +37,20 @@ std::unique_ptr<LinearKernel> make_linear_kernel(const LinearWeights& linear,
                                                  Isa isa);
 
 // Rounds rows of X as `quant` says, in place: what the kernels do to their
-// input, for calibration and for tests.
-void quantize_activations_in_place(const ActivationQuant& quant,
-                                   MatrixView<float> X);
+// input, for calibration and for tests. With qmax = 2^(bits-1) - 1 and
+// round-half-to-even throughout:
+//   int, symmetric  s = max|x| / qmax,          x' = s clamp(x / s)
+//   int, zero       s = (max - min) / (2^bits - 1) with 0 in [min, max],
+//                   z = -qmax - 1 - round(min / s),  x' = s (clamp(x / s + z) -
+//                   z)
+//   fp8             s = max|x| / 448,           x' = s e4m3(x / s)
+// over each token, the whole call or as calibrated; clamp is to
+// [-qmax - 1, qmax]. Columns with any |x| >= outlier_threshold in the call, and
+// `exact_columns` (ascending; the outlier columns of an Int8Weight), are left
+// as they are and count neither for max nor for min. Throws Error(kNumeric) if
+// a value is not finite.
+void quantize_activations_in_place(
+    const ActivationQuant& quant, MatrixView<float> X,
+    std::span<const std::uint32_t> exact_columns = {});
 
 }  // namespace llmpress

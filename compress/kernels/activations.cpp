@@ -1,0 +1,53 @@
+#include "compress/kernels/activations.h"
+
+#include <cassert>
+#include <cmath>
+
+namespace llmpress {
+namespace {
+
+constexpr std::size_t kElementsPerTask = 4096;
+
+float activate(Activation activation, float x) {
+  switch (activation) {
+    case Activation::kSilu:
+      return x / (1.0f + std::exp(-x));
+    case Activation::kGeluTanh: {
+      constexpr float kSqrt2OverPi = 0.7978845608f;
+      const float inner = kSqrt2OverPi * (x + 0.044715f * x * x * x);
+      return 0.5f * x * (1.0f + std::tanh(inner));
+    }
+    case Activation::kGeluErf:
+      return 0.5f * x * (1.0f + std::erf(x * 0.7071067812f));
+    case Activation::kRelu:
+      return x < 0.0f ? 0.0f : x;  // keeps NaN
+  }
+  return x;
+}
+
+}  // namespace
+
+void activate_in_place(Activation activation, MatrixView<float> X,
+                       ThreadPool& pool, Isa) {
+  const auto x = X.data();
+  pool.for_ranges(x.size(), kElementsPerTask,
+                  [&](std::size_t begin, std::size_t end) {
+                    for (std::size_t i = begin; i < end; ++i) {
+                      x[i] = activate(activation, x[i]);
+                    }
+                  });
+}
+
+void gated_activation(Activation activation, ConstMatrixView gate,
+                      ConstMatrixView up, MatrixView<float> out,
+                      ThreadPool& pool, Isa) {
+  assert(gate.size() == up.size() && gate.size() == out.size());
+  pool.for_ranges(
+      gate.size(), kElementsPerTask, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) {
+          out.data()[i] = activate(activation, gate.data()[i]) * up.data()[i];
+        }
+      });
+}
+
+}  // namespace llmpress

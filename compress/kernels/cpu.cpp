@@ -1,0 +1,55 @@
+#include "compress/kernels/cpu.h"
+
+namespace llmpress {
+namespace {
+
+Isa detect() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512vnni")) {
+    return Isa::kAvx512;
+  }
+  // Every processor with AVX2 that was ever built has FMA and F16C but for one
+  // embedded line of VIA; FMA is checked, F16C cannot be asked for in GCC 10.
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    return Isa::kAvx2;
+  }
+#endif
+  return Isa::kScalar;
+}
+
+}  // namespace
+
+Isa best_isa() {
+  static const Isa isa = detect();
+  return isa;
+}
+
+std::vector<Isa> available_isas() {
+  switch (best_isa()) {
+    case Isa::kScalar:
+      return {Isa::kScalar};
+    case Isa::kAvx2:
+      return {Isa::kScalar, Isa::kAvx2};
+    case Isa::kAvx512:
+      return {Isa::kScalar, Isa::kAvx2, Isa::kAvx512};
+  }
+  return {};
+}
+
+std::string_view isa_name(Isa isa) {
+  switch (isa) {
+    case Isa::kScalar:
+      return "scalar";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512:
+      return "avx512-vnni";
+  }
+  return "";
+}
+
+}  // namespace llmpress
