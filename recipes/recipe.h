@@ -12,9 +12,9 @@
 #include <variant>
 #include <vector>
 
+#include "pruning/prune_config.h"
 #include "quantizers/quantize_config.h"
 #include "recipes/layer_selection.h"
-#include "recipes/prune_stage.h"
 #include "recipes/source_position.h"
 
 namespace llmpress {
@@ -39,6 +39,14 @@ struct MergeLoraStage {
   SourcePosition position{};
 
   bool operator==(const MergeLoraStage&) const = default;
+};
+
+struct PruneStage {
+  PruneConfig config{};
+  LayerSelection layers{};
+  SourcePosition position{};
+
+  bool operator==(const PruneStage&) const = default;
 };
 
 // Moves scales between neighbours so that rounding hurts less; the function of
