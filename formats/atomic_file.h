@@ -1,0 +1,56 @@
+// Files that appear whole or not at all: written under another name in the same
+// folder, flushed to the disk, then renamed.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string_view>
+
+namespace llmpress {
+
+// A file being written. Throws Error(kIo) with the path and the reason.
+class OutputFile {
+ public:
+  OutputFile() = default;
+  explicit OutputFile(const std::filesystem::path& path);  // creates or empties
+  ~OutputFile();
+  OutputFile(OutputFile&& other) noexcept;
+  OutputFile& operator=(OutputFile&& other) noexcept;
+
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text);
+  // Flushes to the disk and closes.
+  void close();
+  const std::filesystem::path& path() const { return path_; }
+  bool is_open() const { return fd_ >= 0; }
+
+ private:
+  std::filesystem::path path_{};
+  int fd_ = -1;
+};
+
+// A new empty folder "<target>.partial-<pid>-<n>" beside `target`, removed with
+// all it holds unless renamed away.
+class PartialDirectory {
+ public:
+  explicit PartialDirectory(const std::filesystem::path& target);
+  ~PartialDirectory();
+  PartialDirectory(const PartialDirectory&) = delete;
+  PartialDirectory& operator=(const PartialDirectory&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_{};
+};
+
+// Makes renames and new files in a folder last through a power cut.
+void sync_directory(const std::filesystem::path& directory);
+
+// Renames `from` to `to`. A folder in the way is moved aside first and removed
+// last, so that at any moment `to`, or "<to>.old-<pid>" beside it, is a whole
+// model.
+void replace_path(const std::filesystem::path& from,
+                  const std::filesystem::path& to);
+
+}  // namespace llmpress

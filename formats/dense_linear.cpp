@@ -1,0 +1,52 @@
+#include "formats/dense_linear.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "compress/core/error.h"
+
+namespace llmpress {
+
+bool is_dense_linear(const StoredLinear& linear) {
+  const TensorInfo* const info = linear.find(".weight");
+  if (info == nullptr || info->shape.size() != 2) return false;
+  return info->dtype == DType::kF32 || info->dtype == DType::kF16 ||
+         info->dtype == DType::kBF16 || info->dtype == DType::kF64;
+}
+
+void check_finite(const DenseWeight& weight, const std::string& where) {
+  const std::size_t row_bytes = bytes_of(weight.dtype, weight.in);
+  std::vector<float> row(weight.in);
+  for (std::size_t o = 0; o < weight.out; ++o) {
+    decode_floats(weight.dtype,
+                  std::span(weight.data).subspan(o * row_bytes, row_bytes),
+                  row);
+    for (std::size_t i = 0; i < weight.in; ++i) {
+      if (!std::isfinite(row[i])) {
+        throw Error(ErrorCode::kInvalidInput,
+                    where + ": value [" + std::to_string(o) + ", " +
+                        std::to_string(i) + "] is " + std::to_string(row[i]) +
+                        ", not finite");
+      }
+    }
+  }
+}
+
+PackedWeight read_dense_linear(const StoredLinear& linear) {
+  const TensorInfo& info = linear.require(".weight");
+  const TensorBytes stored = linear.reader.read(info);
+  DenseWeight weight{.out = info.shape[0], .in = info.shape[1]};
+  if (info.dtype == DType::kF64) {
+    std::vector<float> values(weight.out * weight.in);
+    decode_floats(info.dtype, stored.bytes, values);
+    weight.data.resize(values.size() * sizeof(float));
+    encode_floats(DType::kF32, values, weight.data);
+  } else {
+    weight.dtype = info.dtype;
+    weight.data.assign(stored.bytes.begin(), stored.bytes.end());
+  }
+  check_finite(weight, info.file + ": tensor '" + info.name + "'");
+  return weight;
+}
+
+}  // namespace llmpress

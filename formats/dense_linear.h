@@ -1,0 +1,15 @@
+// A Linear stored as plain numbers: `<name>.weight` [out, in] of F32, F16,
+// BF16, or F64, which is read as F32.
+#pragma once
+
+#include "formats/linear_form.h"
+
+namespace llmpress {
+
+bool is_dense_linear(const StoredLinear& linear);
+PackedWeight read_dense_linear(const StoredLinear& linear);
+
+// Throws Error(kInvalidInput) naming the first value that is not finite.
+void check_finite(const DenseWeight& weight, const std::string& where);
+
+}  // namespace llmpress

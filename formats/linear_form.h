@@ -1,0 +1,43 @@
+// The forms in which the weight of a Linear lies in a file: one row of a table
+// a form, recognised by the tensors that are there. A new form costs its reader
+// and its row.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "compress/core/packed_weight.h"
+#include "formats/quantization_config.h"
+#include "formats/tensor_io.h"
+
+namespace llmpress {
+
+// One Linear in a file: the tensors are named `name` + ".weight" and so on.
+struct StoredLinear {
+  const TensorReader& reader;
+  std::string name;
+  const LinearScheme& scheme;  // what quantization_config says of it
+  const LinearExtension& extension;
+
+  const TensorInfo* find(std::string_view suffix) const;
+  const TensorInfo& require(std::string_view suffix) const;
+  std::string where() const { return "Linear '" + name + "'"; }
+};
+
+struct LinearForm {
+  std::string_view name;  // "pack-quantized", "dense", ...
+  bool (*matches)(const StoredLinear&);
+  PackedWeight (*read)(const StoredLinear&);
+};
+
+// The first row that matches is the form.
+std::span<const LinearForm> linear_forms();
+const LinearForm* find_linear_form(const StoredLinear& linear);  // or nullptr
+
+// Weight, bias, activations and rotation, checked. Throws Error(kInvalidInput)
+// if there is no such Linear, kUnsupported if no form fits. `where` stands in
+// front of messages.
+LinearWeights read_linear(const StoredLinear& linear, const std::string& where);
+
+}  // namespace llmpress
