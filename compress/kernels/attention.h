@@ -16,8 +16,9 @@
 
 namespace llmpress {
 
-// How the numbers of a key or value row are stored.
-enum class KvType { kF32 };
+// How the numbers of a key or value row are stored. attention() reads kF32; the
+// others are stores of the key/value cache, decoded before they come here.
+enum class KvType { kF32, kInt8, kFp8, kInt4 };
 
 // Rows of one sequence's keys or values, one a token, each [kv_heads,
 // head_dim].

@@ -9,10 +9,11 @@
 #include <string_view>
 #include <vector>
 
+#include "compress/kernels/activations.h"
+
 namespace llmpress {
 
 enum class NormKind { kRms, kLayer };
-enum class Activation { kSilu, kGeluTanh, kGelu, kRelu };
 
 // Rotary embedding (arXiv:2104.09864), half-split as in Hugging Face.
 enum class RopeScaling { kNone, kLinear, kLlama3, kYarn };
@@ -22,8 +23,9 @@ struct RopeConfig {
   double factor = 1;
   double low_freq_factor = 1, high_freq_factor = 4;  // llama3
   double beta_fast = 32, beta_slow = 1;              // yarn
-  double attention_factor = 1;                       // yarn: multiplies cos, sin
-  std::size_t original_max_positions = 0;            // llama3, yarn
+  double attention_factor = 1;             // yarn: multiplies cos, sin
+  bool truncate = true;                    // yarn: whole dimensions as bounds
+  std::size_t original_max_positions = 0;  // llama3, yarn
 };
 
 // A Linear of a block. `name` is within the block: "self_attn.q_proj".
@@ -45,9 +47,9 @@ enum class StageKind {
 // Linears that read the same input, in the order in which they are compressed.
 struct StageSpec {
   StageKind kind = StageKind::kAttentionInput;
-  std::string name;                   // "attention_input"
-  std::vector<std::size_t> linears;   // indices into BlockSpec::linears
-  std::size_t in = 0;                 // width of the shared input
+  std::string name;                  // "attention_input"
+  std::vector<std::size_t> linears;  // indices into BlockSpec::linears
+  std::size_t in = 0;                // width of the shared input
 };
 
 // A place where diag(1/s) can leave the source and diag(s) enter the consumers
@@ -61,11 +63,11 @@ struct ScaleGroup {
 
 struct BlockSpec {
   std::vector<LinearSpec> linears;
-  std::vector<StageSpec> stages;          // in execution order
+  std::vector<StageSpec> stages;  // in execution order
   std::vector<ScaleGroup> scale_groups;
-  std::vector<std::string> norms;         // "input_layernorm", ...
-  std::string attention_norm, mlp_norm;   // names among `norms`
-  std::string query_norm, key_norm;       // per-head norms (Qwen3), or empty
+  std::vector<std::string> norms;        // "input_layernorm", ...
+  std::string attention_norm, mlp_norm;  // names among `norms`
+  std::string query_norm, key_norm;      // per-head norms (Qwen3), or empty
 };
 
 struct Architecture {
@@ -81,7 +83,8 @@ struct Architecture {
   std::optional<std::size_t> sliding_window{};  // keys seen, the query included
   std::vector<bool> layer_uses_window{};        // [layers]; empty: all or none
   RopeConfig rope{};
-  std::optional<std::size_t> bos_id{}, eos_id{};
+  std::optional<std::size_t> bos_id{}, eos_id{};  // the first where a list
+  std::vector<std::size_t> eos_ids{};             // all of them
 
   std::string embedding = "model.embed_tokens";
   std::string final_norm = "model.norm";
@@ -93,12 +96,15 @@ struct Architecture {
   std::string block_name(std::size_t layer) const;
   std::string linear_name(std::size_t layer, std::size_t linear) const;
   bool uses_window(std::size_t layer) const;
+  std::size_t query_width() const { return heads * head_dim; }
+  std::size_t kv_width() const { return kv_heads * head_dim; }
 };
 
-// From the text of config.json. Knows llama, mistral, qwen2, qwen3. Throws
+// From the text of config.json. Knows llama, mistral, qwen2, qwen3. Keys that
+// are absent have the defaults of the Hugging Face configuration class. Throws
 // Error(kUnsupported) naming the key and what is supported, kInvalidInput for
-// sizes that do not fit together (heads not a multiple of kv_heads, ...).
-// `origin` stands in front of messages.
+// sizes that are missing or do not fit together (heads not a multiple of
+// kv_heads, ...). `origin` stands in front of messages.
 Architecture parse_architecture(const std::string& config_json,
                                 const std::string& origin);
 
