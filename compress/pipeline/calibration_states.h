@@ -1,0 +1,50 @@
+// The calibration tokens' activations as they travel from block to block.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "compress/core/input_stats.h"
+#include "compress/core/parallel.h"
+#include "compress/model/block.h"
+#include "compress/model/decoder.h"
+#include "compress/pipeline/calibration_text.h"
+
+namespace llmpress {
+
+// A few sequences that run through a block together.
+struct CalibrationBatch {
+  std::vector<Segment> segments{};
+  BlockState state{};
+};
+
+class CalibrationStates {
+ public:
+  // The embeddings of all sequences, in batches of a fixed number of tokens.
+  CalibrationStates(const CalibrationSet& set, const ModelEnds& ends);
+
+  std::size_t tokens() const { return tokens_; }
+  std::span<CalibrationBatch> batches() { return batches_; }
+
+  // Sets the input of stage 0 of `block`.
+  void begin(const Block& block, ThreadPool& pool);
+  void run_stage(const Block& block, std::size_t stage, ThreadPool& pool);
+  // The whole block.
+  void run(const Block& block, ThreadPool& pool);
+
+  // Statistics of the current stage input, [width] wide.
+  InputStats collect(std::size_t width, const StatsNeeds& needs,
+                     ThreadPool& pool, CalibrationStates* reference = nullptr);
+  // Statistics of the input of stage + 1 without keeping it: `stage` of `block`
+  // runs on copies, batch by batch.
+  InputStats collect_after(const Block& block, std::size_t stage,
+                           std::size_t width, const StatsNeeds& needs,
+                           ThreadPool& pool);
+
+ private:
+  std::size_t tokens_ = 0;
+  std::vector<CalibrationBatch> batches_;
+};
+
+}  // namespace llmpress

@@ -1,0 +1,60 @@
+#include "compress/pipeline/stage_plan.h"
+
+#include "compress/core/error.h"
+
+namespace llmpress {
+
+StatsNeeds operator|(const StatsNeeds& a, const StatsNeeds& b) {
+  return {.second_moment = a.second_moment || b.second_moment,
+          .channel_moments = a.channel_moments || b.channel_moments,
+          .sample_rows = a.sample_rows || b.sample_rows,
+          .reference_moment = a.reference_moment || b.reference_moment};
+}
+
+bool any(const StatsNeeds& needs) {
+  return needs.second_moment || needs.channel_moments || needs.sample_rows ||
+         needs.reference_moment;
+}
+
+StagePlan::StagePlan(std::span<const Stage> shared,
+                     std::span<const Stage> own) {
+  for (const std::span<const Stage> stages : {shared, own}) {
+    for (const Stage& stage : stages) {
+      if (const auto* smooth = std::get_if<SmoothStage>(&stage)) {
+        smoothing_.push_back(smooth);
+      } else if (const auto* prune = std::get_if<PruneStage>(&stage)) {
+        pruning_.push_back(prune);
+      } else if (const auto* quantize = std::get_if<QuantizeStage>(&stage)) {
+        quantizing_.push_back(quantize);
+      } else if (std::holds_alternative<DistillStage>(stage)) {
+        throw Error(ErrorCode::kUnsupported,
+                    position_of(stage).to_string() +
+                        ": stage 'distill' is not in this version");
+      } else {
+        transforms_.push_back(&stage);
+      }
+    }
+  }
+}
+
+LinearTreatment StagePlan::treatment(std::string_view linear_name) const {
+  LinearTreatment treatment;
+  for (const PruneStage* stage : pruning_) {
+    if (treatment.prune == nullptr && selects(stage->layers, linear_name)) {
+      treatment.prune = stage;
+    }
+  }
+  for (const QuantizeStage* stage : quantizing_) {
+    if (treatment.quantize == nullptr && selects(stage->layers, linear_name)) {
+      treatment.quantize = stage;
+    }
+  }
+  return treatment;
+}
+
+bool StagePlan::empty() const {
+  return transforms_.empty() && smoothing_.empty() && pruning_.empty() &&
+         quantizing_.empty();
+}
+
+}  // namespace llmpress

@@ -1,0 +1,53 @@
+// Which stages of a recipe touch which Linear.
+#pragma once
+
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "compress/core/input_stats.h"
+#include "recipes/recipe.h"
+
+namespace llmpress {
+
+// What happens to one Linear once its block runs; null: nothing.
+struct LinearTreatment {
+  const PruneStage* prune = nullptr;
+  const QuantizeStage* quantize = nullptr;
+
+  bool changes() const { return prune != nullptr || quantize != nullptr; }
+};
+
+// The stages of one variant in order, sorted by when they act. Points into the
+// recipe, which must outlive it.
+class StagePlan {
+ public:
+  // `shared` then `own`. Throws Error(kInvalidArgument) with the stage's place
+  // for a combination that cannot be carried out.
+  StagePlan(std::span<const Stage> shared, std::span<const Stage> own);
+
+  // By full module name. The first stage of a kind that selects it wins.
+  LinearTreatment treatment(std::string_view linear_name) const;
+
+  // Change the weights of the whole model as a block is loaded.
+  std::span<const Stage* const> transforms() const { return transforms_; }
+  // Move scales between neighbours, block by block.
+  std::span<const SmoothStage* const> smoothing() const { return smoothing_; }
+  std::span<const PruneStage* const> pruning() const { return pruning_; }
+  std::span<const QuantizeStage* const> quantizing() const {
+    return quantizing_;
+  }
+  bool empty() const;
+
+ private:
+  std::vector<const Stage*> transforms_;
+  std::vector<const SmoothStage*> smoothing_;
+  std::vector<const PruneStage*> pruning_;
+  std::vector<const QuantizeStage*> quantizing_;
+};
+
+// The union of two sets of needs.
+StatsNeeds operator|(const StatsNeeds& a, const StatsNeeds& b);
+bool any(const StatsNeeds& needs);
+
+}  // namespace llmpress
