@@ -273,6 +273,14 @@ class SafetensorsReader : public TensorReader {
   SafetensorsHeader header_;
 };
 
+std::string json_string(const std::string& name) {
+  try {
+    return json(name).dump();
+  } catch (const json::exception&) {
+    throw Error(ErrorCode::kInvalidArgument, "a tensor's name is not UTF-8");
+  }
+}
+
 }  // namespace
 
 SafetensorsHeader parse_safetensors(std::span<const std::byte> file,
@@ -364,7 +372,7 @@ std::string safetensors_header(
     entry["data_offsets"] = {at, at + t.bytes};
     at += t.bytes;
     if (text.size() > 1) text += ',';
-    text += json(t.name).dump() + ":" + entry.dump();
+    text += json_string(t.name) + ":" + entry.dump();
   }
   text += '}';
   text.resize(ceil_div(text.size(), 8) * 8, ' ');
