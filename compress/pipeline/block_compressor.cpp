@@ -18,6 +18,7 @@ class StagedBlock {
   CompressedBlock run() {
     const auto& stages = job_.arch->block.stages;
     compressed_.weights.norms = block_.norms;
+    compressed_.norm_dtypes = block_.norm_dtypes;
     compressed_.weights.linears.resize(block_.linears.size());
     compressed_.layers.resize(block_.linears.size());
     for (std::size_t s = 0; s < stages.size(); ++s) {

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,8 @@ namespace llmpress {
 
 struct CompressedBlock {
   BlockWeights weights{};
-  std::vector<LayerReport> layers{};  // one for each Linear
+  std::map<std::string, DType> norm_dtypes{};  // in which norms are written
+  std::vector<LayerReport> layers{};           // one for each Linear
 };
 
 struct BlockJob {

@@ -23,12 +23,12 @@ struct CalibrationSet {
   std::size_t tokens() const;
 };
 
-// Plain text is tokenized whole, BOS in front if the tokenizer adds one; a JSONL
-// file is its documents (field `text`) one after another, each with its BOS; an
-// .h5 file holds ids already (dataset `input_ids`). Sampling `sequential` takes
-// the first windows, `random` takes windows at uniformly drawn offsets.
-// Throws Error(kInvalidInput) if the text is shorter than one sequence. Fewer
-// windows than asked for are a note.
+// Plain text is tokenized whole, BOS in front if the tokenizer adds one; a
+// JSONL file is its documents (field `text`) one after another, each with its
+// BOS; an .h5 file holds ids already (dataset `input_ids`). Sampling
+// `sequential` takes the first windows, `random` takes windows at uniformly
+// drawn offsets. Throws Error(kInvalidInput) if the text is shorter than one
+// sequence. Fewer windows than asked for are a note.
 CalibrationSet load_calibration(const CalibrationConfig& config,
                                 const Tokenizer& tokenizer);
 

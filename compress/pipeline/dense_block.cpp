@@ -13,22 +13,37 @@ BlockWeights DenseBlock::runnable() const {
   return weights;
 }
 
+std::map<std::string, DType> read_norm_dtypes(const Checkpoint& checkpoint,
+                                              const Architecture& arch,
+                                              std::size_t layer) {
+  std::map<std::string, DType> dtypes;
+  for (const std::string& name : arch.block.norms) {
+    const TensorInfo* info = checkpoint.tensors().find(arch.block_name(layer) +
+                                                       "." + name + ".weight");
+    dtypes[name] = info == nullptr ? DType::kF32 : info->dtype;
+  }
+  return dtypes;
+}
+
 DenseBlock load_dense_block(const Checkpoint& checkpoint,
                             const Architecture& arch, std::size_t layer) {
   BlockWeights stored = read_block(checkpoint, arch, layer);
-  DenseBlock block{.linears = {}, .norms = std::move(stored.norms)};
-  for (LinearWeights& linear : stored.linears) {
+  DenseBlock block{.linears = {},
+                   .norms = std::move(stored.norms),
+                   .norm_dtypes = read_norm_dtypes(checkpoint, arch, layer)};
+  for (std::size_t l = 0; l < stored.linears.size(); ++l) {
+    LinearWeights& linear = stored.linears[l];
     DenseLinear dense{.W = dequantize(linear.weight)};
     if (const auto* plain = std::get_if<DenseWeight>(&linear.weight)) {
-      dense.dtype = plain->dtype;
+      // A checkpoint that is changed as it is read gives float32 where its file
+      // holds a narrower type, which is what the result is rounded to.
+      const TensorInfo* info =
+          checkpoint.tensors().find(arch.linear_name(layer, l) + ".weight");
+      dense.dtype = info == nullptr ? plain->dtype : info->dtype;
+      dense.changed = dense.dtype != plain->dtype;
     }
     dense.stored = std::move(linear);
     block.linears.push_back(std::move(dense));
-  }
-  for (const auto& [name, norm] : block.norms) {
-    const TensorInfo* info = checkpoint.tensors().find(
-        arch.block_name(layer) + "." + name + ".weight");
-    block.norm_dtypes[name] = info == nullptr ? DType::kF32 : info->dtype;
   }
   return block;
 }
@@ -36,7 +51,8 @@ DenseBlock load_dense_block(const Checkpoint& checkpoint,
 LinearWeights kept_form(const DenseLinear& linear) {
   LinearWeights kept = linear.stored;
   if (linear.changed) {
-    kept.weight = make_dense(linear.W.view(), linear.dtype.value_or(DType::kF32));
+    kept.weight =
+        make_dense(linear.W.view(), linear.dtype.value_or(DType::kF32));
   }
   return kept;
 }

@@ -15,9 +15,9 @@
 namespace llmpress {
 
 struct DenseLinear {
-  MatrixF W;                   // [out, in]
-  LinearWeights stored{};      // as it was read; bias, activations, rotation
-  bool changed = false;        // W is no longer what `stored.weight` decodes to
+  MatrixF W;               // [out, in]
+  LinearWeights stored{};  // as it was read; bias, activations, rotation
+  bool changed = false;    // W is no longer what `stored.weight` decodes to
   std::optional<DType> dtype{};  // of a dense `stored.weight`
 };
 
@@ -32,6 +32,11 @@ struct DenseBlock {
 
 DenseBlock load_dense_block(const Checkpoint& checkpoint,
                             const Architecture& arch, std::size_t layer);
+
+// The types in which the norms of a block are stored.
+std::map<std::string, DType> read_norm_dtypes(const Checkpoint& checkpoint,
+                                              const Architecture& arch,
+                                              std::size_t layer);
 
 // What a weight that no stage packed is written as: unchanged as it was stored,
 // changed in the type it was stored in (float32 if it was packed).

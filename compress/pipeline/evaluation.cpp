@@ -128,12 +128,14 @@ std::vector<Scores> score(std::span<const ModelUnderTest> models,
     }
     const std::span<const Target> targets = batch.targets;
     for (std::size_t t = 0; t < targets.size(); t += kLogitRows) {
-      score_targets(models, hidden,
-                    targets.subspan(t, std::min(kLogitRows, targets.size() - t)),
-                    pool, scores);
+      score_targets(
+          models, hidden,
+          targets.subspan(t, std::min(kLogitRows, targets.size() - t)), pool,
+          scores);
     }
     done += count;
-    report(progress, {.phase = "evaluate", .done = done, .total = windows.size()});
+    report(progress,
+           {.phase = "evaluate", .done = done, .total = windows.size()});
   }
   return scores;
 }
@@ -189,18 +191,19 @@ EvaluationResult summarize(const ModelUnderTest& model, const Scores& scores,
                            const EvaluationText& text,
                            const EvaluateConfig& config,
                            std::span<const EvaluationWindow> windows) {
-  EvaluationResult result{.model = model.name,
-                          .text = text.path,
-                          .text_sha256 = text.text_sha256,
-                          .tokenizer_sha256 = text.tokenizer_sha256,
-                          .protocol = std::string(protocol_name(config.protocol)),
-                          .kv_cache = std::string(kv_name(config.kv_cache)),
-                          .tokens = text.tokens.size(),
-                          .scored_tokens = scores.nll.size(),
-                          .windows = windows.size(),
-                          .context = config.context,
-                          .size = model.size,
-                          .seconds = scores.seconds};
+  EvaluationResult result{
+      .model = model.name,
+      .text = text.path,
+      .text_sha256 = text.text_sha256,
+      .tokenizer_sha256 = text.tokenizer_sha256,
+      .protocol = std::string(protocol_name(config.protocol)),
+      .kv_cache = std::string(kv_name(config.kv_cache)),
+      .tokens = text.tokens.size(),
+      .scored_tokens = scores.nll.size(),
+      .windows = windows.size(),
+      .context = config.context,
+      .size = model.size,
+      .seconds = scores.seconds};
   if (config.protocol == Protocol::kStrided) result.stride = config.stride;
   result.nll = mean(scores.nll);
   result.perplexity = std::exp(result.nll);
@@ -267,6 +270,20 @@ std::vector<EvaluationWindow> strided_windows(std::size_t tokens,
 
 }  // namespace
 
+KvFormat kv_format(KvCacheType type) {
+  switch (type) {
+    case KvCacheType::kF32:
+      return {KvType::kF32};
+    case KvCacheType::kInt8:
+      return {KvType::kInt8};
+    case KvCacheType::kFp8:
+      return {KvType::kFp8};
+    case KvCacheType::kInt4:
+      return {KvType::kInt4};
+  }
+  return {};
+}
+
 EvaluationText load_evaluation_text(const std::filesystem::path& path,
                                     const Tokenizer& tokenizer) {
   const std::string text = read_file(path);
@@ -301,7 +318,8 @@ std::vector<EvaluationWindow> plan_windows(const EvaluationText& text,
   return windows;
 }
 
-EvaluationResult evaluate(const ModelUnderTest& model, const EvaluationText& text,
+EvaluationResult evaluate(const ModelUnderTest& model,
+                          const EvaluationText& text,
                           const EvaluateConfig& config, ThreadPool& pool,
                           const Progress& progress) {
   return compare(model, {}, text, config, pool, progress).base;

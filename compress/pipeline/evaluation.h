@@ -1,8 +1,8 @@
 // Perplexity and divergence of models on a text.
 //
 //   nll = mean over scored positions of -ln p(token | window so far)
-//   perplexity = exp(nll); its standard error is perplexity * sd(-ln p) / sqrt(n)
-//   KL at a position = sum_v p_base(v) ln(p_base(v) / p_candidate(v))
+//   perplexity = exp(nll); its standard error is perplexity * sd(-ln p) /
+//   sqrt(n) KL at a position = sum_v p_base(v) ln(p_base(v) / p_candidate(v))
 #pragma once
 
 #include <cstddef>
@@ -20,6 +20,9 @@
 #include "recipes/recipe.h"
 
 namespace llmpress {
+
+// The storage of keys and values that a recipe names.
+KvFormat kv_format(KvCacheType type);
 
 // A text as token ids, with what a report must say about it.
 struct EvaluationText {
@@ -41,8 +44,9 @@ struct EvaluationWindow {
 
 // The windows of a protocol:
 //   windows    non-overlapping, tail dropped, positions 1..N-1 scored (GPTQ)
-//   llama.cpp  non-overlapping, first token replaced by BOS, the second half scored
-//   strided    windows every `stride` tokens, each position scored once (Hugging Face)
+//   llama.cpp  non-overlapping, first token replaced by BOS, the second half
+//   scored strided    windows every `stride` tokens, each position scored once
+//   (Hugging Face)
 // Throws Error(kInvalidInput) if the text is shorter than one window.
 std::vector<EvaluationWindow> plan_windows(const EvaluationText& text,
                                            const EvaluateConfig& config);
@@ -50,7 +54,7 @@ std::vector<EvaluationWindow> plan_windows(const EvaluationText& text,
 struct EvaluationResult {
   std::string model{}, text{}, text_sha256{}, tokenizer_sha256{};
   std::string protocol{}, kv_cache{};
-  std::size_t tokens = 0;         // in the text
+  std::size_t tokens = 0;  // in the text
   std::size_t scored_tokens = 0;
   std::size_t windows = 0, context = 0, stride = 0;
   double nll = 0, perplexity = 0, perplexity_stderr = 0;
@@ -58,10 +62,11 @@ struct EvaluationResult {
   double seconds = 0, tokens_per_second = 0;  // tokens run through the model
 };
 
-// How far a candidate's predictions are from the base's, over the same positions.
+// How far a candidate's predictions are from the base's, over the same
+// positions.
 struct Divergence {
   double kl_mean = 0, kl_stderr = 0, kl_p50 = 0, kl_p99 = 0, kl_max = 0;
-  double top1_agreement = 0;   // fraction of positions with the same argmax
+  double top1_agreement = 0;    // fraction of positions with the same argmax
   double perplexity_ratio = 1;  // candidate / base
 };
 
@@ -81,7 +86,8 @@ struct Comparison {
   std::vector<ComparedModel> models{};
 };
 
-EvaluationResult evaluate(const ModelUnderTest& model, const EvaluationText& text,
+EvaluationResult evaluate(const ModelUnderTest& model,
+                          const EvaluationText& text,
                           const EvaluateConfig& config, ThreadPool& pool,
                           const Progress& progress = {});
 

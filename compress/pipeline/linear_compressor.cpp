@@ -52,7 +52,8 @@ StatsNeeds needs_of(const LinearTreatment& treatment) {
   return needs;
 }
 
-LinearOutcome compress_linear(const std::string& name, const DenseLinear& linear,
+LinearOutcome compress_linear(const std::string& name,
+                              const DenseLinear& linear,
                               const LinearTreatment& treatment,
                               const InputStats* stats, ThreadPool& pool) {
   const auto start = std::chrono::steady_clock::now();
@@ -60,13 +61,12 @@ LinearOutcome compress_linear(const std::string& name, const DenseLinear& linear
                         .report = {.name = name, .method = "kept"}};
   if (treatment.quantize != nullptr) {
     const QuantizeConfig& config = treatment.quantize->config;
-    QuantizeResult result =
-        find_quantizer_method(config.method)
-            .quantize({.W = linear.W.view(),
-                       .stats = stats,
-                       .config = &config,
-                       .pool = &pool,
-                       .name = name});
+    QuantizeResult result = find_quantizer_method(config.method)
+                                .quantize({.W = linear.W.view(),
+                                           .stats = stats,
+                                           .config = &config,
+                                           .pool = &pool,
+                                           .name = name});
     outcome.weights.weight = std::move(result.weight);
     outcome.weights.input = config.input;
     outcome.report.method = config.method;

@@ -19,9 +19,10 @@ struct LinearOutcome {
   LayerReport report{};
 };
 
-// `stats` may be null when needs_of() is empty. Throws Error(kNumeric) naming the
-// Linear when a method fails.
-LinearOutcome compress_linear(const std::string& name, const DenseLinear& linear,
+// `stats` may be null when needs_of() is empty. Throws Error(kNumeric) naming
+// the Linear when a method fails.
+LinearOutcome compress_linear(const std::string& name,
+                              const DenseLinear& linear,
                               const LinearTreatment& treatment,
                               const InputStats* stats, ThreadPool& pool);
 

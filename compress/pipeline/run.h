@@ -25,8 +25,8 @@ struct RunOptions {
 };
 
 // Throws Error before any work for whatever can be known then; see the exit
-// codes of the command line for the rest. Nothing half-written remains, save the
-// finished blocks that a later run resumes from.
+// codes of the command line for the rest. Nothing half-written remains, save
+// the finished blocks that a later run resumes from.
 RunReport run_recipe(const Recipe& recipe, const RunOptions& options,
                      ThreadPool& pool);
 
@@ -41,8 +41,8 @@ struct PlannedVariant {
   std::vector<PlannedLayer> layers{};
   std::size_t output_bytes = 0;
   std::size_t peak_memory_bytes = 0;
-  std::size_t disk_bytes = 0;   // at the peak, temporary files included
-  double seconds = 0;           // a rough estimate from operation counts
+  std::size_t disk_bytes = 0;  // at the peak, temporary files included
+  double seconds = 0;          // a rough estimate from operation counts
 };
 
 struct RunPlan {

@@ -16,17 +16,17 @@ namespace llmpress {
 // One Linear, as it was and as it is.
 struct LayerReport {
   std::string name{};
-  std::string method{};         // "gptq", "sparsegpt+gptq", "kept"
-  std::string format{};         // describe(PackedWeight)
+  std::string method{};  // "gptq", "sparsegpt+gptq", "kept"
+  std::string format{};  // describe(PackedWeight)
   std::size_t out = 0, in = 0;
   std::size_t bytes = 0;
   double bits_per_weight = 0;
-  double sparsity = 0;          // fraction of zeros among the weights
+  double sparsity = 0;  // fraction of zeros among the weights
   // E|(W - W')x|^2 per output, and the same over E|Wx|^2. With no calibration
   // x is taken as white noise.
   double output_error = 0, relative_error = 0;
-  bool calibrated = false;      // whether x above are calibration inputs
-  double damping_fraction = 0;  // 0: no Hessian
+  bool calibrated = false;          // whether x above are calibration inputs
+  double damping_fraction = 0;      // 0: no Hessian
   std::size_t outlier_columns = 0;  // inputs with |x| >= the method's threshold
   double seconds = 0;
   std::vector<std::string> notes{};
@@ -74,6 +74,7 @@ RunReport report_of(const Comparison& comparison);
 
 // Writes report.json, report.md and report.html into `directory`, which is made
 // if it is not there.
-void write_report(const RunReport& report, const std::filesystem::path& directory);
+void write_report(const RunReport& report,
+                  const std::filesystem::path& directory);
 
 }  // namespace llmpress

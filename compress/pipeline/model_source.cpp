@@ -1,0 +1,45 @@
+#include "compress/pipeline/model_source.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "formats/artifact_writer.h"
+
+namespace llmpress {
+
+namespace fs = std::filesystem;
+
+ModelSource open_model(const fs::path& path) {
+  ModelSource model;
+  model.checkpoint = open_checkpoint(path);
+  model.arch = std::make_unique<Architecture>(
+      parse_architecture(model.checkpoint->config_json(), path.string()));
+  check_model(*model.checkpoint, *model.arch);
+  model.tokenizer = load_tokenizer(path);
+  check_tokenizer(*model.tokenizer, *model.arch, path.string());
+  return model;
+}
+
+std::string model_sha256(const Checkpoint& checkpoint) {
+  const fs::path& path = checkpoint.path();
+  std::vector<fs::path> files;
+  if (fs::is_directory(path)) {
+    for (const auto& entry : fs::directory_iterator(path)) {
+      const std::string name = entry.path().filename().string();
+      if (name == "config.json" || name.ends_with(".safetensors") ||
+          name.ends_with(".safetensors.index.json")) {
+        files.push_back(entry.path());
+      }
+    }
+  } else {
+    files.push_back(path);
+  }
+  std::ranges::sort(files);
+  std::string list;
+  for (const fs::path& file : files) {
+    list += file.filename().string() + " " + sha256_of_file(file) + "\n";
+  }
+  return sha256_hex(list);
+}
+
+}  // namespace llmpress

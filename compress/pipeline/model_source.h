@@ -1,0 +1,30 @@
+// A model as a command names it: checkpoint, architecture, tokenizer, checked
+// against each other before hours of work.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "compress/model/architecture.h"
+#include "compress/model/decoder.h"
+#include "formats/checkpoint.h"
+#include "formats/tokenizer.h"
+
+namespace llmpress {
+
+struct ModelSource {
+  std::unique_ptr<Checkpoint> checkpoint;
+  std::unique_ptr<Architecture> arch;
+  std::unique_ptr<Tokenizer> tokenizer;
+};
+
+// Throws Error(kIo) if there is nothing at `path`, kInvalidInput if tensors are
+// missing or the tokenizer does not fit the embedding.
+ModelSource open_model(const std::filesystem::path& path);
+
+// One hash over the names and contents of the files that make the model:
+// config.json and the weights.
+std::string model_sha256(const Checkpoint& checkpoint);
+
+}  // namespace llmpress

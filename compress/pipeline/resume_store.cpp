@@ -1,0 +1,93 @@
+#include "compress/pipeline/resume_store.h"
+
+#include <cstdio>
+
+#include "compress/core/error.h"
+#include "compress/pipeline/layer_report_json.h"
+#include "formats/checkpoint.h"
+
+namespace llmpress {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kFingerprintFile = "fingerprint";
+constexpr const char* kLayersFile = "layers.json";
+
+NamedTensor vector_tensor(const std::string& name,
+                          const std::vector<float>& values, DType dtype) {
+  NamedTensor tensor{.name = name, .dtype = dtype, .shape = {values.size()}};
+  tensor.bytes.resize(bytes_of(dtype, values.size()));
+  encode_floats(dtype, values, tensor.bytes);
+  return tensor;
+}
+
+}  // namespace
+
+void add_block(ArtifactWriter& writer, const CompressedBlock& block,
+               std::size_t layer, const Architecture& arch) {
+  const BlockWeights& weights = block.weights;
+  for (std::size_t l = 0; l < weights.linears.size(); ++l) {
+    writer.add_linear(arch.linear_name(layer, l), weights.linears[l]);
+  }
+  for (const auto& [name, norm] : weights.norms) {
+    const std::string prefix = arch.block_name(layer) + "." + name;
+    const DType dtype = block.norm_dtypes.at(name);
+    writer.add_tensor(vector_tensor(prefix + ".weight", norm.gain, dtype));
+    if (!norm.bias.empty()) {
+      writer.add_tensor(vector_tensor(prefix + ".bias", norm.bias, dtype));
+    }
+  }
+}
+
+ResumeStore::ResumeStore(fs::path directory, const std::string& fingerprint,
+                         bool resume)
+    : directory_(std::move(directory)) {
+  const fs::path file = directory_ / kFingerprintFile;
+  const bool same =
+      resume && fs::exists(file) && read_file(file) == fingerprint;
+  if (same) return;
+  fs::remove_all(directory_);
+  std::error_code error;
+  fs::create_directories(directory_, error);
+  if (error) {
+    throw Error(ErrorCode::kIo, directory_.string() + ": " + error.message());
+  }
+  write_file_atomically(file, fingerprint);
+}
+
+bool ResumeStore::has(std::size_t layer) const {
+  return fs::exists(block_path(layer));
+}
+
+CompressedBlock ResumeStore::load(std::size_t layer,
+                                  const Architecture& arch) const {
+  const fs::path path = block_path(layer);
+  const auto checkpoint = open_checkpoint(path);
+  return {.weights = read_block(*checkpoint, arch, layer),
+          .norm_dtypes = read_norm_dtypes(*checkpoint, arch, layer),
+          .layers = layers_from_json(read_file(path / kLayersFile),
+                                     (path / kLayersFile).string())};
+}
+
+void ResumeStore::save(const CompressedBlock& block, std::size_t layer,
+                       const Architecture& arch,
+                       const std::string& config_json) {
+  const auto writer = make_artifact_writer({.output = block_path(layer)});
+  add_block(*writer, block, layer, arch);
+  writer->add_file(kLayersFile, layers_to_json(block.layers));
+  writer->finish(config_json);
+}
+
+void ResumeStore::remove() {
+  std::error_code ignored;  // a leftover folder is no reason to fail
+  fs::remove_all(directory_, ignored);
+}
+
+fs::path ResumeStore::block_path(std::size_t layer) const {
+  char name[32];
+  std::snprintf(name, sizeof(name), "block-%05zu", layer);
+  return directory_ / name;
+}
+
+}  // namespace llmpress

@@ -1,0 +1,44 @@
+// Finished blocks of an unfinished run, on disk: killed at any moment, a run
+// started again goes on from the last finished block.
+//
+//   <output>.resume/fingerprint        what the blocks were made from
+//   <output>.resume/block-00003/       a small artifact: Linears, norms,
+//   layers.json
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "compress/model/architecture.h"
+#include "compress/pipeline/block_compressor.h"
+#include "formats/artifact_writer.h"
+
+namespace llmpress {
+
+class ResumeStore {
+ public:
+  // Keeps the blocks found in `directory` if they carry `fingerprint` and
+  // `resume` says so, otherwise starts empty.
+  ResumeStore(std::filesystem::path directory, const std::string& fingerprint,
+              bool resume);
+
+  bool has(std::size_t layer) const;
+  CompressedBlock load(std::size_t layer, const Architecture& arch) const;
+  // Appears whole or not at all.
+  void save(const CompressedBlock& block, std::size_t layer,
+            const Architecture& arch, const std::string& config_json);
+  // After the artifact is in place.
+  void remove();
+
+ private:
+  std::filesystem::path block_path(std::size_t layer) const;
+  std::filesystem::path directory_;
+};
+
+// The Linears and norms of `layer` under their full names.
+void add_block(ArtifactWriter& writer, const CompressedBlock& block,
+               std::size_t layer, const Architecture& arch);
+
+}  // namespace llmpress

@@ -1,0 +1,211 @@
+#include "compress/pipeline/variant_compressor.h"
+
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "compress/core/error.h"
+#include "compress/pipeline/block_compressor.h"
+#include "compress/pipeline/resume_store.h"
+#include "formats/artifact_writer.h"
+
+namespace llmpress {
+namespace {
+
+// Names of tensors that the blocks account for.
+bool belongs_to_block_linear(const std::string& tensor,
+                             const Architecture& arch) {
+  if (!tensor.starts_with(arch.block_prefix)) return false;
+  const std::size_t dot = tensor.find('.', arch.block_prefix.size());
+  if (dot == std::string::npos) return false;
+  const std::string rest = tensor.substr(dot + 1);
+  for (const LinearSpec& linear : arch.block.linears) {
+    if (rest.starts_with(linear.name + ".")) return true;
+  }
+  for (const std::string& norm : arch.block.norms) {
+    if (rest == norm + ".weight" || rest == norm + ".bias") return true;
+  }
+  return false;
+}
+
+// Embedding, head, final norm and whatever else stands outside the Linears of
+// the blocks goes through byte for byte.
+void copy_other_tensors(const RunInputs& inputs, ArtifactWriter& writer) {
+  const TensorReader& reader = inputs.checkpoint->tensors();
+  for (const TensorInfo& info : reader.tensors()) {
+    if (belongs_to_block_linear(info.name, *inputs.arch)) continue;
+    const TensorBytes data = reader.read(info);
+    writer.add_tensor({.name = info.name,
+                       .dtype = info.dtype,
+                       .shape = info.shape,
+                       .bytes = {data.bytes.begin(), data.bytes.end()}});
+  }
+}
+
+std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job) {
+  std::string text = std::string("llmpress ") + LLMPRESS_VERSION + "\n" +
+                     job.name + "\n" + inputs.model_sha256 + "\n" +
+                     inputs.recipe_yaml + "\n";
+  if (inputs.calibration != nullptr) text += inputs.calibration->sha256;
+  return sha256_hex(text) + "\n";
+}
+
+class VariantCompressor {
+ public:
+  VariantCompressor(const RunInputs& inputs, const VariantJob& job,
+                    const RunOptions& options, ThreadPool& pool)
+      : inputs_(inputs),
+        job_(job),
+        options_(options),
+        pool_(pool),
+        store_(job.output.path.string() + ".resume",
+               fingerprint_of(inputs, job), options.resume) {}
+
+  VariantReport run() {
+    const auto start = std::chrono::steady_clock::now();
+    report_ = {.name = job_.name,
+               .output = job_.output.path.string(),
+               .format = job_.output.format};
+    compress_blocks();
+    write_artifact();
+    store_.remove();
+    report_.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
+            .count();
+    return std::move(report_);
+  }
+
+ private:
+  void compress_blocks() {
+    const Architecture& arch = *inputs_.arch;
+    if (needs_calibration(job_.plan, arch)) {
+      if (inputs_.calibration == nullptr) {
+        throw Error(ErrorCode::kInvalidArgument,
+                    "variant '" + job_.name +
+                        "' needs calibration, but the recipe has no "
+                        "'calibration' section");
+      }
+      const ModelEnds ends(*inputs_.checkpoint, arch, options_.isa);
+      states_.emplace(*inputs_.calibration, ends);
+    }
+    for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+      report(options_.progress, {.phase = "compress " + job_.name,
+                                 .done = layer,
+                                 .total = arch.layers,
+                                 .detail = arch.block_name(layer)});
+      if (store_.has(layer)) {
+        reuse_block(layer);
+      } else {
+        compress_one_block(layer);
+      }
+    }
+    report(options_.progress, {.phase = "compress " + job_.name,
+                               .done = arch.layers,
+                               .total = arch.layers});
+  }
+
+  void reuse_block(std::size_t layer) {
+    const CompressedBlock block = store_.load(layer, *inputs_.arch);
+    log("resumed " + inputs_.arch->block_name(layer) +
+        " from an interrupted run");
+    keep_reports(block);
+    if (!states_) return;
+    states_->run(Block(*inputs_.arch, layer, block.weights, options_.isa),
+                 pool_);
+  }
+
+  void compress_one_block(std::size_t layer) {
+    const CompressedBlock block = compress_block(
+        {.arch = inputs_.arch,
+         .plan = &job_.plan,
+         .layer = layer,
+         .isa = options_.isa,
+         .pool = &pool_,
+         .on_layer = [this](const LayerReport& l) { log_layer(l); }},
+        load_dense_block(*inputs_.checkpoint, *inputs_.arch, layer),
+        states_ ? &*states_ : nullptr);
+    store_.save(block, layer, *inputs_.arch, inputs_.checkpoint->config_json());
+    keep_reports(block);
+  }
+
+  void write_artifact() {
+    const Architecture& arch = *inputs_.arch;
+    const auto writer =
+        make_artifact_writer({.output = job_.output.path,
+                              .format = job_.output.format,
+                              .max_shard_bytes = job_.output.max_shard_size,
+                              .source = inputs_.checkpoint->path()});
+    for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+      add_block(*writer, store_.load(layer, arch), layer, arch);
+      report(options_.progress, {.phase = "write " + job_.name,
+                                 .done = layer + 1,
+                                 .total = arch.layers});
+    }
+    copy_other_tensors(inputs_, *writer);
+    writer->add_file("recipe.yaml", inputs_.recipe_yaml);
+    writer->add_file("llmpress.json", provenance());
+    writer->finish(inputs_.checkpoint->config_json());
+  }
+
+  void keep_reports(const CompressedBlock& block) {
+    report_.layers.insert(report_.layers.end(), block.layers.begin(),
+                          block.layers.end());
+  }
+
+  // What the artifact was made from, for whoever finds it.
+  std::string provenance() const {
+    nlohmann::ordered_json json{{"llmpress_version", LLMPRESS_VERSION},
+                                {"variant", job_.name},
+                                {"model_sha256", inputs_.model_sha256},
+                                {"tokenizer_sha256", inputs_.tokenizer_sha256}};
+    if (inputs_.calibration != nullptr) {
+      json["calibration"] = {
+          {"token_sha256", inputs_.calibration->sha256},
+          {"sequences", inputs_.calibration->sequences.size()},
+          {"tokens", inputs_.calibration->tokens()}};
+    }
+    json["recipe"] = "recipe.yaml";
+    return json.dump(2) + "\n";
+  }
+
+  void log(const std::string& line) const {
+    if (options_.log) options_.log(line);
+  }
+
+  void log_layer(const LayerReport& layer) const {
+    char line[256];
+    std::snprintf(line, sizeof(line), "%s  %s  %s  relative error %.3g",
+                  layer.name.c_str(), layer.method.c_str(),
+                  layer.format.c_str(), layer.relative_error);
+    log(line);
+    for (const std::string& note : layer.notes) log(layer.name + ": " + note);
+  }
+
+  const RunInputs& inputs_;
+  const VariantJob& job_;
+  const RunOptions& options_;
+  ThreadPool& pool_;
+  ResumeStore store_;
+  std::optional<CalibrationStates> states_;
+  VariantReport report_;
+};
+
+}  // namespace
+
+bool needs_calibration(const StagePlan& plan, const Architecture& arch) {
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    for (std::size_t l = 0; l < arch.block.linears.size(); ++l) {
+      if (any(needs_of(plan.treatment(arch.linear_name(layer, l)))))
+        return true;
+    }
+  }
+  return !plan.smoothing().empty();
+}
+
+VariantReport compress_variant(const RunInputs& inputs, const VariantJob& job,
+                               const RunOptions& options, ThreadPool& pool) {
+  return VariantCompressor(inputs, job, options, pool).run();
+}
+
+}  // namespace llmpress
