@@ -19,12 +19,14 @@ struct StatsNeeds {
 
 struct InputStats {
   std::size_t tokens = 0;
-  // sum over tokens of x x^T / tokens: GPTQ's H is twice this. [in, in] or empty.
+  // sum over tokens of x x^T / tokens: GPTQ's H is twice this. [in, in] or
+  // empty.
   MatrixF second_moment;
   // sum over tokens of (x_full - x) x^T / tokens, x_full the input in the
   // uncompressed model (GPTAQ, arXiv:2504.02692). [in, in] or empty.
   MatrixF reference_moment;
-  // Per input channel [in]: max |x|, mean |x|, mean x^2, min x, max x; or empty.
+  // Per input channel [in]: max |x|, mean |x|, mean x^2, min x, max x; or
+  // empty.
   std::vector<float> abs_max, abs_mean, square_mean, min, max;
   // Evenly spaced rows of X, at most the requested number. [rows, in] or empty.
   MatrixF sample_rows;
@@ -47,6 +49,7 @@ class InputStatsCollector {
   InputStats finish();
 
  private:
+  std::size_t in_;
   StatsNeeds needs_;
   std::size_t total_tokens_, sample_stride_, max_sample_rows_;
   InputStats stats_;

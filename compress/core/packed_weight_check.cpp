@@ -6,6 +6,7 @@
 #include <cmath>
 #include <span>
 #include <string>
+#include <type_traits>
 
 #include "compress/core/checked.h"
 #include "compress/core/error.h"
@@ -24,8 +25,16 @@ class Checker {
     throw Error(ErrorCode::kCorruptFile, name_ + ": " + what);
   }
 
-  void require(bool condition, const std::string& what) const {
-    if (!condition) fail(what);
+  // `what` is a string or a function that makes one: messages with numbers in
+  // them are only built when they are needed.
+  template <class What>
+  void require(bool condition, const What& what) const {
+    if (condition) return;
+    if constexpr (std::is_invocable_v<What>) {
+      fail(what());
+    } else {
+      fail(what);
+    }
   }
 
   void size(std::string_view buffer, std::size_t found,
@@ -135,14 +144,17 @@ void check_outliers(const Int8Weight& w, const Checker& c) {
   c.size("outlier_values", w.outlier_values.size(), c.mul(w.out, columns));
   for (std::size_t k = 0; k < columns; ++k) {
     const std::uint32_t column = w.outlier_columns[k];
-    c.require(column < w.in, "outlier column " + std::to_string(column) +
-                                 " of " + std::to_string(w.in));
+    c.require(column < w.in, [&] {
+      return "outlier column " + std::to_string(column) + " of " +
+             std::to_string(w.in);
+    });
     c.require(k == 0 || w.outlier_columns[k - 1] < column,
               "outlier columns are not ascending");
     for (std::size_t o = 0; o < w.out; ++o) {
-      c.require(
-          w.codes[o * w.in + column] == 0,
-          "a code of outlier column " + std::to_string(column) + " is not 0");
+      c.require(w.codes[o * w.in + column] == 0, [&] {
+        return "a code of outlier column " + std::to_string(column) +
+               " is not 0";
+      });
     }
   }
   for (const std::uint16_t value : w.outlier_values) {
@@ -157,17 +169,19 @@ void check_one(const Int8Weight& w, const Checker& c) {
   for (const std::int32_t z : w.zeros) {
     // A grid that contains 0 needs no zero beyond an octet on either side;
     // codes[i] - z must not overflow.
-    c.require(z >= -(1 << 16) && z <= (1 << 16),
-              "zero point " + std::to_string(z) + " out of range");
+    c.require(z >= -(1 << 16) && z <= (1 << 16), [&] {
+      return "zero point " + std::to_string(z) + " out of range";
+    });
   }
   c.scales("scales", w.scales, w.scale_dtype);
   check_outliers(w, c);
 }
 
 void check_one(const Fp8Weight& w, const Checker& c) {
-  c.require(w.format == DType::kF8E4M3 || w.format == DType::kF8E5M2,
-            "codes of type " + std::string(facts(w.format).name) +
-                ", wanted F8_E4M3 or F8_E5M2");
+  c.require(w.format == DType::kF8E4M3 || w.format == DType::kF8E5M2, [&] {
+    return "codes of type " + std::string(facts(w.format).name) +
+           ", wanted F8_E4M3 or F8_E5M2";
+  });
   c.require(w.block_rows > 0 && w.block_cols > 0, "an empty scale block");
   c.size("codes", w.codes.size(), w.out * w.in);
   c.size("scales", w.scales.size(),
@@ -199,9 +213,10 @@ void check_one(const MicroFp4Weight& w, const Checker& c) {
     if (std::isfinite(scale)) continue;
     c.fail("scales[" + std::to_string(k) + "] is NaN");
   }
-  c.require(std::isfinite(w.global_scale) && w.global_scale > 0,
-            "global_scale is " + std::to_string(w.global_scale) +
-                ", wanted positive and finite");
+  c.require(std::isfinite(w.global_scale) && w.global_scale > 0, [&] {
+    return "global_scale is " + std::to_string(w.global_scale) +
+           ", wanted positive and finite";
+  });
 }
 
 void check_mask_row(const SparseWeight& w, std::size_t o, const Checker& c) {
@@ -212,26 +227,30 @@ void check_mask_row(const SparseWeight& w, std::size_t o, const Checker& c) {
     kept += static_cast<std::size_t>(std::popcount(octet));
   }
   if (w.in % 8 != 0) {
-    c.require(row.back() >> (w.in % 8) == 0,
-              "mask row " + std::to_string(o) + " goes beyond the last column");
+    c.require(row.back() >> (w.in % 8) == 0, [&] {
+      return "mask row " + std::to_string(o) + " goes beyond the last column";
+    });
   }
   c.require(w.row_offsets[o] <= w.row_offsets[o + 1] &&
                 w.row_offsets[o + 1] - w.row_offsets[o] == kept,
-            "row_offsets of row " + std::to_string(o) +
-                " disagree with its mask of " + std::to_string(kept));
+            [&] {
+              return "row_offsets of row " + std::to_string(o) +
+                     " disagree with its mask of " + std::to_string(kept);
+            });
   if (w.pattern != SparsePattern::k2of4) return;
   for (std::size_t i = 0; i < w.in; i += 4) {
     const unsigned four = (row[i / 8] >> (i % 8)) & 15u;
-    c.require(std::popcount(four) == 2, "mask row " + std::to_string(o) +
-                                            ", columns " + std::to_string(i) +
-                                            ".." + std::to_string(i + 3) +
-                                            ": wanted exactly two kept");
+    c.require(std::popcount(four) == 2, [&] {
+      return "mask row " + std::to_string(o) + ", columns " +
+             std::to_string(i) + ".." + std::to_string(i + 3) +
+             ": wanted exactly two kept";
+    });
   }
 }
 
 void check_one(const SparseWeight& w, const Checker& c) {
   c.require(w.pattern != SparsePattern::k2of4 || w.in % 4 == 0,
-            "2:4 with " + std::to_string(w.in) + " columns");
+            [&] { return "2:4 with " + std::to_string(w.in) + " columns"; });
   c.size("mask", w.mask.size(), c.mul(w.out, ceil_div(w.in, 8)));
   c.size("row_offsets", w.row_offsets.size(), w.out + 1);
   c.require(w.row_offsets[0] == 0, "row_offsets do not begin at 0");
@@ -245,8 +264,9 @@ void check_one(const SparseWeight& w, const Checker& c) {
     c.size("zeros", w.zeros.size(), 0);
     return;
   }
-  c.require(w.bits == 4 || w.bits == 8,
-            "bits " + std::to_string(w.bits) + ", wanted 0, 4 or 8");
+  c.require(w.bits == 4 || w.bits == 8, [&] {
+    return "bits " + std::to_string(w.bits) + ", wanted 0, 4 or 8";
+  });
   check_group_size(c, w.group_size, w.in);
   const std::size_t slots = w.out * ceil_div(w.in, w.group_size);
   c.size("data", w.data.size(), 0);
