@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -28,5 +29,31 @@ struct DampingConfig {
 
   bool operator==(const DampingConfig&) const = default;
 };
+
+// Throws Error(kInvalidArgument) unless 0 <= fraction <= bound, all finite, and
+// increment > 0.
+void check(const DampingConfig& config);
+
+// The diagonal H [n, n] starts from, and what must be added to it.
+struct DampedInverse {
+  MatrixF U{};  // [n, n] upper triangular, (H + damping I)^-1 = U^T U
+  double damping_fraction = 0;  // that sufficed
+  double damping = 0;           // that times mean(diag H)
+  std::size_t raises = 0;       // factorizations that failed before it
+  // Channels whose diagonal is 0: their H_ii was set to 1 before the mean was
+  // taken, as GPTQ's code does. Weights on them do not matter and may be 0.
+  std::vector<std::size_t> dead{};
+
+  // One line for a report if the damping was raised or a channel is dead.
+  std::vector<std::string> notes() const;
+};
+
+// Inverts H = scale * S [n, n] (symmetric, only the lower triangle counts) in
+// place of a copy: S itself is not changed. Costs n^3 / 1.5 multiply-adds for
+// each attempt and two [n, n]. Throws Error(kNumeric, "<name>: ...") if S is
+// not finite or cannot be factored under the policy.
+DampedInverse damped_inverse_cholesky(ConstMatrixView S, float scale,
+                                      const DampingConfig& config,
+                                      ThreadPool& pool, std::string_view name);
 
 }  // namespace llmpress

@@ -1,0 +1,119 @@
+#include "compress/core/damping.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <utility>
+
+#include "compress/core/error.h"
+#include "compress/core/linalg.h"
+
+namespace llmpress {
+namespace {
+
+std::string two_digits(double x) {
+  std::string s = std::to_string(x);  // six decimals
+  while (s.size() > 1 && s.back() == '0') s.pop_back();
+  if (s.back() == '.') s.pop_back();
+  return s;
+}
+
+MatrixF scaled_copy(ConstMatrixView S, float scale, ThreadPool& pool,
+                    std::string_view name) {
+  MatrixF H(S.rows(), S.cols());
+  pool.for_ranges(S.rows(), 64, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t r = begin; r < end; ++r) {
+      const auto from = S.row(r);
+      const auto to = H.row(r);
+      // 0 * x is 0 for every finite x and NaN for the others, so one sum tells.
+      float poison = 0;
+      for (std::size_t c = 0; c < from.size(); ++c) {
+        to[c] = scale * from[c];
+        poison += 0.0f * to[c];
+      }
+      if (poison != 0) {
+        throw Error(ErrorCode::kNumeric,
+                    std::string(name) +
+                        ": the second moment of the input has "
+                        "a value that is not finite in row " +
+                        std::to_string(r));
+      }
+    }
+  });
+  return H;
+}
+
+}  // namespace
+
+void check(const DampingConfig& config) {
+  const auto& [fraction, policy, increment, bound] = config;
+  if (!(fraction >= 0 && std::isfinite(bound) && fraction <= bound)) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "damping_fraction: found " + std::to_string(fraction) +
+                    ", wanted a number from 0 to damping_bound " +
+                    std::to_string(bound));
+  }
+  if (!(increment > 0 && std::isfinite(increment))) {
+    throw Error(ErrorCode::kInvalidArgument, "damping_increment: found " +
+                                                 std::to_string(increment) +
+                                                 ", wanted a number above 0");
+  }
+}
+
+std::vector<std::string> DampedInverse::notes() const {
+  std::vector<std::string> notes;
+  if (raises > 0) {
+    notes.push_back("damping raised to " + two_digits(damping_fraction) +
+                    " of the mean diagonal after " + std::to_string(raises) +
+                    " failed factorizations");
+  }
+  if (!dead.empty()) {
+    notes.push_back(std::to_string(dead.size()) +
+                    " input channels are zero in all calibration tokens");
+  }
+  return notes;
+}
+
+DampedInverse damped_inverse_cholesky(ConstMatrixView S, float scale,
+                                      const DampingConfig& config,
+                                      ThreadPool& pool, std::string_view name) {
+  check(config);
+  assert(S.rows() == S.cols());
+  const std::size_t n = S.rows();
+  MatrixF H = scaled_copy(S, scale, pool, name);
+  DampedInverse result;
+  std::vector<float> diagonal(n);
+  double sum = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    if (H(i, i) == 0) {
+      result.dead.push_back(i);
+      H(i, i) = 1;
+    }
+    diagonal[i] = H(i, i);
+    sum += static_cast<double>(diagonal[i]);
+  }
+  const double mean = n == 0 ? 0 : sum / static_cast<double>(n);
+  double fraction = config.fraction;
+  for (;; ++result.raises) {
+    const double damping = fraction * mean;
+    for (std::size_t i = 0; i < n; ++i) {
+      H(i, i) = static_cast<float>(static_cast<double>(diagonal[i]) + damping);
+    }
+    if (auto U = inverse_cholesky_upper(H.view(), pool)) {
+      result.U = *std::move(U);
+      result.damping_fraction = fraction;
+      result.damping = damping;
+      return result;
+    }
+    if (config.policy == DampingPolicy::kFail || fraction >= config.bound) {
+      throw Error(ErrorCode::kNumeric,
+                  std::string(name) + ": the second moment [" +
+                      std::to_string(n) + ", " + std::to_string(n) +
+                      "] of the input cannot be factored with a damping of " +
+                      two_digits(fraction) + " of its mean diagonal");
+    }
+    fraction = std::min(fraction + config.increment, config.bound);
+  }
+}
+
+}  // namespace llmpress
