@@ -1,0 +1,19 @@
+// One function a subcommand: adds it to the command line with its options, help
+// and example; its callback does the work.
+#pragma once
+
+namespace CLI {
+class App;
+}
+
+namespace llmpress {
+
+void add_run_command(CLI::App& app);
+void add_plan_command(CLI::App& app);
+void add_eval_command(CLI::App& app);
+void add_compare_command(CLI::App& app);
+void add_inspect_command(CLI::App& app);
+void add_verify_command(CLI::App& app);
+void add_generate_command(CLI::App& app);
+
+}  // namespace llmpress

@@ -1,0 +1,190 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <map>
+#include <memory>
+
+#include "compress/pipeline/evaluation.h"
+#include "compress/pipeline/model_source.h"
+#include "compress/pipeline/run_report.h"
+#include "compress/tool/commands.h"
+#include "compress/tool/session.h"
+
+namespace llmpress {
+namespace {
+
+struct EvalArguments {
+  SessionOptions session{};
+  std::filesystem::path model{};
+  std::vector<std::filesystem::path> candidates{};
+  EvaluateConfig config{};
+  std::filesystem::path json{}, report{};
+};
+
+void add_evaluation_options(CLI::App& command, EvalArguments& arguments) {
+  static const std::map<std::string, Protocol> kProtocols{
+      {"windows", Protocol::kWindows},
+      {"llama.cpp", Protocol::kLlamaCpp},
+      {"strided", Protocol::kStrided}};
+  static const std::map<std::string, KvCacheType> kKvCaches{
+      {"f32", KvCacheType::kF32},
+      {"int8", KvCacheType::kInt8},
+      {"fp8", KvCacheType::kFp8},
+      {"int4", KvCacheType::kInt4}};
+  EvaluateConfig& config = arguments.config;
+  command.add_option("--text", config.text, "text to evaluate on")->required();
+  command.add_option("--context", config.context, "tokens of a window")
+      ->capture_default_str();
+  command
+      .add_option("--protocol", config.protocol,
+                  "windows (GPTQ's), llama.cpp or strided (Hugging Face's)")
+      ->transform(CLI::CheckedTransformer(kProtocols))
+      ->default_str("windows");
+  command.add_option("--stride", config.stride, "of protocol strided")
+      ->capture_default_str();
+  command.add_option("--max-windows", config.max_windows,
+                     "evaluate the first K windows only (0: all)");
+  command
+      .add_option("--kv-cache", config.kv_cache,
+                  "storage of keys and values: f32, int8, fp8, int4")
+      ->transform(CLI::CheckedTransformer(kKvCaches))
+      ->default_str("f32");
+  command.add_option("--json", arguments.json,
+                     "write the result as JSON to this file (-: stdout)");
+  add_session_options(command, arguments.session);
+}
+
+// A model with everything that its evaluation needs.
+struct LoadedModel {
+  ModelSource source;
+  std::unique_ptr<Decoder> decoder;
+  ModelUnderTest under_test;
+};
+
+LoadedModel load(const std::filesystem::path& path,
+                 const EvaluateConfig& config, Session& session) {
+  LoadedModel model{.source = open_model(path)};
+  model.decoder = std::make_unique<Decoder>(
+      *model.source.checkpoint,
+      Decoder::Options{.isa = session.isa(),
+                       .kv = kv_format(config.kv_cache),
+                       .progress = session.progress()});
+  model.under_test = {
+      .name = path.string(),
+      .decoder = model.decoder.get(),
+      .size = measure_model(*model.source.checkpoint, *model.source.arch)};
+  return model;
+}
+
+void eval(const EvalArguments& arguments) {
+  Session session(arguments.session);
+  const ModelSource source = open_model(arguments.model);
+  const EvaluationText text =
+      load_evaluation_text(arguments.config.text, *source.tokenizer);
+  (void)plan_windows(text, arguments.config);  // before the weights are read
+  const LoadedModel model = load(arguments.model, arguments.config, session);
+  const EvaluationResult result =
+      evaluate(model.under_test, text, arguments.config, session.pool(),
+               session.progress());
+  if (arguments.json != "-") {
+    std::printf("perplexity %.4f +- %.4f\n", result.perplexity,
+                result.perplexity_stderr);
+    std::printf("nll        %.6f\n", result.nll);
+    std::printf(
+        "scored     %zu tokens in %zu windows of %zu (%s), text of %zu "
+        "tokens\n",
+        result.scored_tokens, result.windows, result.context,
+        result.protocol.c_str(), result.tokens);
+    std::printf("weights    %s, %.3f bits per weight (%.3f in the Linears)\n",
+                human_bytes(result.size.weight_bytes).c_str(),
+                result.size.bits_per_weight(),
+                result.size.linear_bits_per_weight());
+    std::printf("speed      %.0f tokens/s\n", result.tokens_per_second);
+  }
+  if (!arguments.json.empty()) write_json(to_json(result), arguments.json);
+}
+
+void print_comparison(const Comparison& comparison) {
+  std::printf("%-32s %8s %10s %20s %8s %9s %9s %9s %8s\n", "model", "bits/w",
+              "size", "perplexity", "ratio", "KL mean", "KL p50", "KL p99",
+              "top-1");
+  const auto row = [](const EvaluationResult& e) {
+    std::printf("%-32s %8.3f %10s %10.4f +- %6.4f", e.model.c_str(),
+                e.size.bits_per_weight(),
+                human_bytes(e.size.weight_bytes).c_str(), e.perplexity,
+                e.perplexity_stderr);
+  };
+  row(comparison.base);
+  std::printf("\n");
+  for (const ComparedModel& model : comparison.models) {
+    const Divergence& d = model.divergence;
+    row(model.evaluation);
+    std::printf(" %8.4f %9.6f %9.6f %9.6f %7.2f%%\n", d.perplexity_ratio,
+                d.kl_mean, d.kl_p50, d.kl_p99, 100 * d.top1_agreement);
+  }
+}
+
+void compare_models(const EvalArguments& arguments) {
+  Session session(arguments.session);
+  const LoadedModel base = load(arguments.model, arguments.config, session);
+  const EvaluationText text =
+      load_evaluation_text(arguments.config.text, *base.source.tokenizer);
+  (void)plan_windows(text, arguments.config);
+  std::vector<LoadedModel> loaded;
+  std::vector<ModelUnderTest> candidates;
+  for (const auto& path : arguments.candidates) {
+    loaded.push_back(load(path, arguments.config, session));
+    candidates.push_back(loaded.back().under_test);
+    const Tokenizer& tokenizer = *loaded.back().source.tokenizer;
+    if (load_evaluation_text(arguments.config.text, tokenizer).tokens !=
+        text.tokens) {
+      throw Error(ErrorCode::kInvalidInput,
+                  path.string() +
+                      ": its tokenizer cuts the text differently from the "
+                      "base's; their perplexities cannot be compared");
+    }
+  }
+  const Comparison comparison =
+      compare(base.under_test, candidates, text, arguments.config,
+              session.pool(), session.progress());
+  if (arguments.json != "-") print_comparison(comparison);
+  if (!arguments.json.empty()) write_json(to_json(comparison), arguments.json);
+  if (!arguments.report.empty()) {
+    write_report(report_of(comparison), arguments.report);
+    std::printf("report %s\n", (arguments.report / "report.html").c_str());
+  }
+}
+
+}  // namespace
+
+void add_eval_command(CLI::App& app) {
+  auto arguments = std::make_shared<EvalArguments>();
+  CLI::App* command =
+      app.add_subcommand("eval", "perplexity of a model on a text");
+  command->add_option("model", arguments->model, "model or artifact")
+      ->required();
+  add_evaluation_options(*command, *arguments);
+  command->footer(
+      "Example:\n  llmpress eval ./my-model --text wiki.txt --context 2048 "
+      "--max-windows 50");
+  command->callback([arguments] { eval(*arguments); });
+}
+
+void add_compare_command(CLI::App& app) {
+  auto arguments = std::make_shared<EvalArguments>();
+  CLI::App* command = app.add_subcommand(
+      "compare", "perplexity and divergence of models against a base");
+  command->add_option("base", arguments->model, "the model to compare with")
+      ->required();
+  command
+      ->add_option("candidates", arguments->candidates, "models or artifacts")
+      ->required();
+  add_evaluation_options(*command, *arguments);
+  command->add_option("--report", arguments->report,
+                      "write report.json, .md and .html into this folder");
+  command->footer(
+      "Example:\n  llmpress compare ./my-model ./my-model-w4 ./my-model-w8 "
+      "--text wiki.txt --report out/report");
+  command->callback([arguments] { compare_models(*arguments); });
+}
+
+}  // namespace llmpress

@@ -1,0 +1,145 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+
+#include "compress/pipeline/run.h"
+#include "compress/tool/commands.h"
+#include "compress/tool/session.h"
+#include "recipes/recipe_parser.h"
+
+namespace llmpress {
+namespace {
+
+struct RunArguments {
+  SessionOptions session{};
+  std::filesystem::path recipe{};
+  RecipeOverrides overrides{};
+  std::uint64_t memory_limit = 0;
+  bool no_resume = false;
+  std::filesystem::path json{};
+};
+
+void add_recipe_options(CLI::App& command, RunArguments& arguments) {
+  command.add_option("recipe", arguments.recipe, "the recipe, a YAML file")
+      ->required();
+  command.add_option("--model", arguments.overrides.model,
+                     "checkpoint to use instead of the recipe's");
+  command.add_option("--output", arguments.overrides.output,
+                     "where to write instead of the recipe's output.path");
+  command
+      .add_option("--set", arguments.overrides.set,
+                  "override a key: --set stages.0.quantize.weights.bits=3")
+      ->type_name("KEY=VALUE")
+      ->take_all()
+      ->allow_extra_args(false);
+  command
+      .add_option("--memory-limit", arguments.memory_limit,
+                  "most memory to use, e.g. 8GiB; refuses what cannot fit")
+      ->transform(CLI::AsSizeValue(false));
+  add_session_options(command, arguments.session);
+}
+
+void print_results(const RunReport& report) {
+  std::printf("%-20s %8s %10s %22s %10s %8s %9s\n", "model", "bits/w", "size",
+              "perplexity", "KL", "top-1", "tokens/s");
+  const auto row = [](const std::string& name, const ModelSize& size,
+                      const std::optional<EvaluationResult>& e,
+                      const std::optional<Divergence>& d) {
+    std::printf("%-20s %8.3f %10s", name.c_str(), size.linear_bits_per_weight(),
+                human_bytes(size.weight_bytes).c_str());
+    if (e) std::printf(" %12.4f +- %6.4f", e->perplexity, e->perplexity_stderr);
+    if (d) {
+      std::printf(" %10.6f %7.2f%%", d->kl_mean, 100 * d->top1_agreement);
+    } else if (e) {
+      std::printf(" %10s %8s", "", "");
+    }
+    if (e) std::printf(" %9.0f", e->tokens_per_second);
+    std::printf("\n");
+  };
+  row("base", report.base_size, report.base, std::nullopt);
+  for (const VariantReport& v : report.variants) {
+    row(v.name, v.size, v.evaluation, v.divergence);
+  }
+  for (const VariantReport& v : report.variants) {
+    std::printf("wrote %s\n", v.output.c_str());
+  }
+}
+
+void run(const RunArguments& arguments) {
+  Session session(arguments.session);
+  const Recipe recipe = load_recipe(arguments.recipe, arguments.overrides);
+  const RunReport report = run_recipe(
+      recipe,
+      {.isa = session.isa(),
+       .resume = !arguments.no_resume,
+       .memory_limit = arguments.memory_limit,
+       .progress = session.progress(),
+       .log = [&session](const std::string& line) { session.log(line); }},
+      session.pool());
+  print_results(report);
+  if (!arguments.json.empty()) write_json(to_json(report), arguments.json);
+  if (recipe.report) {
+    std::printf("report %s\n", (*recipe.report / "report.html").c_str());
+  }
+}
+
+void print_plan(const RunPlan& plan) {
+  std::printf("model %s\ncalibration tokens %zu\n", plan.model.c_str(),
+              plan.calibration_tokens);
+  for (const PlannedVariant& variant : plan.variants) {
+    std::printf("\n%s -> %s (%s)\n", variant.name.c_str(),
+                variant.output.c_str(), variant.format.c_str());
+    for (const PlannedLayer& layer : variant.layers) {
+      std::printf("  %-44s %6zu x %-6zu %-8s -> %-22s %-10s %10s -> %s\n",
+                  layer.name.c_str(), layer.out, layer.in,
+                  layer.stored_as.c_str(), layer.becomes.c_str(),
+                  layer.method.c_str(), human_bytes(layer.bytes_before).c_str(),
+                  human_bytes(layer.bytes_after).c_str());
+    }
+    std::printf(
+        "  output %s, peak memory about %s, disk at the peak %s, time "
+        "about %.0f s\n",
+        human_bytes(variant.output_bytes).c_str(),
+        human_bytes(variant.peak_memory_bytes).c_str(),
+        human_bytes(variant.disk_bytes).c_str(), variant.seconds);
+  }
+}
+
+void plan(const RunArguments& arguments) {
+  Session session(arguments.session);
+  const Recipe recipe = load_recipe(arguments.recipe, arguments.overrides);
+  print_plan(plan_recipe(
+      recipe, {.isa = session.isa(), .memory_limit = arguments.memory_limit}));
+}
+
+}  // namespace
+
+void add_run_command(CLI::App& app) {
+  auto arguments = std::make_shared<RunArguments>();
+  CLI::App* command = app.add_subcommand(
+      "run", "carry out a recipe: compress, write artifacts, evaluate, report");
+  add_recipe_options(*command, *arguments);
+  command->add_flag(
+      "--no-resume", arguments->no_resume,
+      "start anew even if an interrupted run left finished blocks");
+  command->add_option("--json", arguments->json,
+                      "also write the report as JSON to this file");
+  command->footer(
+      "Example:\n  llmpress run recipes/w4a16_gptq.yaml --model ./my-model "
+      "--output ./my-model-w4\nExit codes: 0 done, 2 wrong usage or recipe, 3 "
+      "bad "
+      "input file, 4 the method failed,\n130 interrupted, 1 a bug.");
+  command->callback([arguments] { run(*arguments); });
+}
+
+void add_plan_command(CLI::App& app) {
+  auto arguments = std::make_shared<RunArguments>();
+  CLI::App* command = app.add_subcommand(
+      "plan", "say what a recipe would do to each Linear, and what it takes");
+  add_recipe_options(*command, *arguments);
+  command->footer(
+      "Example:\n  llmpress plan recipes/w4a16_gptq.yaml --model ./my-model");
+  command->callback([arguments] { plan(*arguments); });
+}
+
+}  // namespace llmpress

@@ -1,0 +1,118 @@
+#include "compress/tool/session.h"
+
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "compress/core/linalg.h"
+#include "compress/tool/interrupt.h"
+#include "compress/tool/progress_bar.h"
+#include "formats/artifact_writer.h"
+
+namespace llmpress {
+namespace {
+
+Isa parse_isa(const std::string& name) {
+  if (name.empty()) return best_isa();
+  std::string known;
+  for (const Isa isa : available_isas()) {
+    if (isa_name(isa) == name) return isa;
+    known += (known.empty() ? "" : ", ") + std::string(isa_name(isa));
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              "--isa " + name + ": this machine has " + known);
+}
+
+}  // namespace
+
+void add_session_options(CLI::App& command, SessionOptions& options) {
+  command.add_option("--threads", options.threads,
+                     "threads to use (default: all processors)");
+  command.add_option("--isa", options.isa,
+                     "instruction set of the kernels: scalar, avx2, "
+                     "avx512-vnni (default: the best there is)");
+  auto* quiet = command.add_flag("--quiet,-q", options.quiet,
+                                 "print results only, no log and no progress");
+  command.add_flag("--verbose,-v", options.verbose, "log more")
+      ->excludes(quiet);
+}
+
+Session::Session(const SessionOptions& options)
+    : options_(options),
+      isa_(parse_isa(options.isa)),
+      pool_(std::make_unique<ThreadPool>(options.threads)) {
+  auto logger = spdlog::stderr_color_mt("llmpress");
+  logger->set_pattern("%^%v%$");
+  logger->set_level(options.verbose ? spdlog::level::debug
+                    : options.quiet ? spdlog::level::err
+                                    : spdlog::level::info);
+  spdlog::set_default_logger(logger);
+  install_interrupt_handler();
+  debug("kernels " + std::string(isa_name(isa_)) +
+        ", float32 products OpenBLAS " + blas_core_name() + ", " +
+        std::to_string(pool_->size()) + " threads");
+}
+
+Session::~Session() { spdlog::drop("llmpress"); }
+
+Progress Session::progress() {
+  std::shared_ptr<ProgressBar> bar;
+  if (!options_.quiet) {
+    bar = std::make_shared<ProgressBar>(isatty(STDERR_FILENO) == 1);
+  }
+  return [bar](const ProgressEvent& event) {
+    if (interrupted()) {
+      throw Error(ErrorCode::kCancelled,
+                  "interrupted; run the same command again to go on");
+    }
+    if (bar) bar->update(event);
+  };
+}
+
+void Session::log(const std::string& line) { spdlog::info("{}", line); }
+void Session::debug(const std::string& line) { spdlog::debug("{}", line); }
+
+int exit_code(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::kInvalidArgument:
+      return 2;
+    case ErrorCode::kCorruptFile:
+    case ErrorCode::kInvalidInput:
+    case ErrorCode::kUnsupported:
+    case ErrorCode::kIo:
+      return 3;
+    case ErrorCode::kNumeric:
+    case ErrorCode::kResource:
+      return 4;
+    case ErrorCode::kCancelled:
+      return 130;  // 128 + SIGINT, as shells report it
+  }
+  return 1;
+}
+
+std::string human_bytes(std::size_t bytes) {
+  static constexpr const char* kUnits[] = {"B", "kB", "MB", "GB", "TB"};
+  auto value = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  while (value >= 1000 && unit + 1 < std::size(kUnits)) {
+    value /= 1000;
+    ++unit;
+  }
+  char text[32];
+  std::snprintf(text, sizeof(text), unit == 0 ? "%.0f %s" : "%.2f %s", value,
+                kUnits[unit]);
+  return text;
+}
+
+void write_json(const std::string& json, const std::filesystem::path& file) {
+  if (file == "-") {
+    std::printf("%s\n", json.c_str());
+  } else {
+    write_file_atomically(file, json + "\n");
+  }
+}
+
+}  // namespace llmpress

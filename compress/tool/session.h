@@ -1,0 +1,60 @@
+// What every subcommand shares: threads, logging, progress, interruption.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "compress/core/error.h"
+#include "compress/core/parallel.h"
+#include "compress/core/progress.h"
+#include "compress/kernels/cpu.h"
+
+namespace CLI {
+class App;
+}
+
+namespace llmpress {
+
+// Options of every subcommand, filled by CLI11.
+struct SessionOptions {
+  bool quiet = false;
+  bool verbose = false;
+  std::size_t threads = 0;  // 0: all processors
+  std::string isa{};        // empty: the best one
+};
+
+void add_session_options(CLI::App& command, SessionOptions& options);
+
+// Lives as long as a subcommand runs. Logs go to stderr, results to stdout.
+class Session {
+ public:
+  explicit Session(const SessionOptions& options);
+  ~Session();
+
+  ThreadPool& pool() { return *pool_; }
+  Isa isa() const { return isa_; }
+  // A bar with ETA on a terminal, a line now and then otherwise, nothing with
+  // --quiet. Throws Error(kCancelled) after Ctrl-C.
+  Progress progress();
+  void log(const std::string& line);    // not with --quiet
+  void debug(const std::string& line);  // only with --verbose
+
+ private:
+  SessionOptions options_;
+  Isa isa_;
+  std::unique_ptr<ThreadPool> pool_;
+};
+
+// 0 done; 2 wrong usage or recipe; 3 bad or missing input file; 4 the method
+// failed; 130 interrupted; 1 a bug of ours.
+int exit_code(ErrorCode code);
+
+// "12.3 MB", with decimal units as file managers show them.
+std::string human_bytes(std::size_t bytes);
+
+// Writes `json` and a newline to `file`, or to stdout if it is "-".
+void write_json(const std::string& json, const std::filesystem::path& file);
+
+}  // namespace llmpress
