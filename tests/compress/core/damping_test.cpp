@@ -58,7 +58,7 @@ TEST(Damping, FailsAtTheBoundOrAtOnceAsThePolicySays) {
     }
     return ErrorCode::kIo;
   };
-  EXPECT_EQ(code({.fraction = 0.25, .increment = 0.5, .bound = 1}),
+  EXPECT_EQ(code({.fraction = 0.25, .increment = 0.5, .bound = 0.8}),
             ErrorCode::kNumeric);
   EXPECT_EQ(code({.fraction = 0.25,
                   .policy = DampingPolicy::kFail,
