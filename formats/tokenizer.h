@@ -17,9 +17,16 @@ using TokenId = std::uint32_t;
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
-  // Ids of `text` (UTF-8) without BOS or EOS. Special tokens written in the text
-  // are recognised as in the reference tokenizers.
+  // Ids of `text` (UTF-8) without BOS or EOS. Special tokens written in the
+  // text are recognised as in the reference tokenizers. Throws
+  // Error(kInvalidInput) if `text` is not UTF-8 or has a character that the
+  // vocabulary cannot spell.
   virtual std::vector<TokenId> encode(std::string_view text) const = 0;
+  // Well-formed UTF-8: bytes that are none become U+FFFD. Special tokens are
+  // written out. The space that a tokenizer of Llama-2's kind puts in front of
+  // a text is taken away again, so that decode(encode(text)) == text: to show
+  // what was generated, decode prompt and answer together. Throws
+  // Error(kInvalidArgument) if an id is not in the vocabulary.
   virtual std::string decode(std::span<const TokenId> ids) const = 0;
   virtual std::size_t vocabulary_size() const = 0;  // largest id + 1
 
@@ -32,10 +39,23 @@ class Tokenizer {
   std::vector<TokenId> encode_document(std::string_view text) const;
 };
 
-// From a directory: tokenizer.json if there, otherwise tokenizer.model, with
-// tokenizer_config.json deciding BOS (add_bos_token, bos_token). Or from one
-// such file. Throws Error(kInvalidInput) if there is none, kUnsupported for a
-// kind this version does not know, kCorruptFile with the place otherwise.
+// From a directory: tokenizer.json if there, otherwise (also if tokenizer.json
+// is of a kind this version does not know) tokenizer.model. Or from one such
+// file. Whether BOS is added is said by tokenizer_config.json (add_bos_token)
+// if it does say so, else by tokenizer.json's post_processor; where neither
+// does, SentencePiece and Llama-2's kind add it. EOS is never added. Throws
+// Error(kInvalidInput) if there is no tokenizer, kUnsupported for a kind this
+// version does not know, kCorruptFile with the place otherwise.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);
+
+// From the contents of tokenizer.json, or of tokenizer.model, and of
+// tokenizer_config.json (empty if there is none). `origin` is the name of the
+// folder in messages.
+std::unique_ptr<Tokenizer> tokenizer_from_json(std::string_view json,
+                                               std::string_view config_json,
+                                               const std::string& origin);
+std::unique_ptr<Tokenizer> tokenizer_from_sentencepiece(
+    std::string_view model, std::string_view config_json,
+    const std::string& origin);
 
 }  // namespace llmpress
