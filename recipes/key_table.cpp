@@ -1,0 +1,255 @@
+#include "recipes/key_table.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace llmpress {
+namespace {
+
+constexpr RecipeKey kKeys[] = {
+    {"", "name"},
+    {"", "description"},
+    {"", "model"},
+    {"", "calibration"},
+    {"", "stages"},
+    {"", "variants"},
+    {"", "output"},
+    {"", "evaluate"},
+    {"", "report"},
+
+    {"calibration", "text"},
+    {"calibration", "samples"},
+    {"calibration", "sequence_length"},
+    {"calibration", "sampling"},
+    {"calibration", "seed"},
+
+    {"stage", "merge_lora"},
+    {"stage", "prune"},
+    {"stage", "smooth"},
+    {"stage", "rotate"},
+    {"stage", "inject_outliers"},
+    {"stage", "quantize"},
+    {"stage", "distill"},
+
+    {"merge_lora", "adapter"},
+    {"merge_lora", "scale"},
+
+    {"prune", "method"},
+    {"prune", "sparsity"},
+    {"prune", "pattern"},
+    {"prune", "targets"},
+    {"prune", "ignore"},
+    {"prune", "allocation"},
+    {"prune", "owl_threshold"},
+    {"prune", "owl_lambda"},
+    {"prune", "wanda_variant"},
+    {"prune", "block_size"},
+    {"prune", "damping_fraction"},
+    {"prune", "damping_policy"},
+    {"prune", "damping_increment"},
+    {"prune", "damping_bound"},
+    {"prune", "importance"},
+    {"prune", "depth_importance"},
+    {"prune", "kv_grouping"},
+    {"prune", "kv_heads"},
+    {"prune", "multiple_of"},
+    {"prune", "heal"},
+
+    {"smooth", "method"},
+    {"smooth", "alpha"},
+    {"smooth", "search_alpha"},
+    {"smooth", "ratios"},
+    {"smooth", "weight_term"},
+    {"smooth", "clip"},
+    {"smooth", "clip_steps"},
+    {"smooth", "clip_max_shrink"},
+    {"smooth", "weights"},
+
+    {"rotate", "seed"},
+    {"rotate", "online"},
+
+    {"inject_outliers", "factor"},
+    {"inject_outliers", "channels"},
+
+    {"quantize", "method"},
+    {"quantize", "scheme"},
+    {"quantize", "weights"},
+    {"quantize", "input"},
+    {"quantize", "activations"},
+    {"quantize", "targets"},
+    {"quantize", "ignore"},
+    {"quantize", "solver"},
+    {"quantize", "act_order"},
+    {"quantize", "static_groups"},
+    {"quantize", "group_aware_order"},
+    {"quantize", "damping_fraction"},
+    {"quantize", "damping_policy"},
+    {"quantize", "damping_increment"},
+    {"quantize", "damping_bound"},
+    {"quantize", "block_size"},
+    {"quantize", "compat"},
+    {"quantize", "asymmetric_calibration"},
+    {"quantize", "gptaq_alpha"},
+    {"quantize", "awq"},
+    {"quantize", "smoothquant"},
+    {"quantize", "hqq"},
+    {"quantize", "llm_int8"},
+    {"quantize", "target_bits"},
+    {"quantize", "target_bytes"},
+
+    {"weights", "type"},
+    {"weights", "bits"},
+    {"weights", "group_size"},
+    {"weights", "symmetric"},
+    {"weights", "range"},
+    {"weights", "mse_norm"},
+    {"weights", "scale_dtype"},
+    {"weights", "block_size"},
+    {"weights", "double_quant"},
+
+    {"input", "type"},
+    {"input", "bits"},
+    {"input", "range"},
+    {"input", "dynamic"},
+    {"input", "symmetric"},
+
+    {"awq", "ratios"},
+    {"awq", "weight_term"},
+    {"awq", "clip"},
+    {"awq", "clip_steps"},
+    {"awq", "clip_max_shrink"},
+
+    {"smoothquant", "alpha"},
+    {"smoothquant", "search_alpha"},
+
+    {"hqq", "p"},
+    {"hqq", "beta"},
+    {"hqq", "iterations"},
+
+    {"llm_int8", "threshold"},
+    {"llm_int8", "outliers"},
+
+    {"distill", "student"},
+    {"distill", "loss"},
+
+    {"variant", "name"},
+    {"variant", "stages"},
+    {"variant", "output"},
+
+    {"output", "path"},
+    {"output", "format"},
+    {"output", "max_shard_size"},
+
+    {"evaluate", "text"},
+    {"evaluate", "context"},
+    {"evaluate", "protocol"},
+    {"evaluate", "stride"},
+    {"evaluate", "max_windows"},
+    {"evaluate", "kv_cache"},
+
+    {"kv_cache", "type"},
+};
+
+// Levenshtein's distance with adjacent transpositions counted once.
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> before, previous(b.size() + 1);
+  std::iota(previous.begin(), previous.end(), std::size_t{0});
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::vector<std::size_t> row(b.size() + 1, i);
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t change = previous[j - 1] + (a[i - 1] != b[j - 1]);
+      row[j] = std::min({change, previous[j] + 1, row[j - 1] + 1});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
+        row[j] = std::min(row[j], before[j - 2] + 1);
+      }
+    }
+    before = std::exchange(previous, std::move(row));
+  }
+  return previous.back();
+}
+
+std::string section_in_words(std::string_view section) {
+  if (section.empty()) return "at the top level";
+  if (section == "stage") return "in an entry of 'stages'";
+  if (section == "variant") return "in an entry of 'variants'";
+  return "in '" + std::string(section) + "'";
+}
+
+std::vector<std::string_view> keys_of(std::string_view section) {
+  std::vector<std::string_view> keys;
+  for (const RecipeKey& row : kKeys) {
+    if (row.section == section) keys.push_back(row.key);
+  }
+  return keys;
+}
+
+// Where `key` is at home, sections inside `section` first.
+std::vector<std::string> homes_of(std::string_view section,
+                                  std::string_view key) {
+  std::vector<std::string> inside, outside;
+  for (const RecipeKey& row : kKeys) {
+    if (row.key != key) continue;
+    const bool child = is_key(section, row.section);
+    (child ? inside : outside).push_back(section_in_words(row.section));
+  }
+  return inside.empty() ? outside : inside;
+}
+
+}  // namespace
+
+std::span<const RecipeKey> key_table() { return kKeys; }
+
+std::vector<RecipeKey> recipe_keys() {
+  return {std::begin(kKeys), std::end(kKeys)};
+}
+
+bool is_key(std::string_view section, std::string_view key) {
+  return std::any_of(std::begin(kKeys), std::end(kKeys),
+                     [&](const RecipeKey& row) {
+                       return row.section == section && row.key == key;
+                     });
+}
+
+std::string_view nearest_word(std::string_view word,
+                              std::span<const std::string_view> words) {
+  std::string_view best;
+  // One slip in a short word, two in a long one.
+  std::size_t best_distance = word.size() <= 4 ? 2 : 3;
+  for (const std::string_view candidate : words) {
+    const std::size_t distance = edit_distance(word, candidate);
+    if (distance >= best_distance) continue;
+    best = candidate;
+    best_distance = distance;
+  }
+  return best;
+}
+
+std::string join_words(std::span<const std::string_view> words,
+                       std::string_view last) {
+  std::string text;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    if (i > 0) text += i + 1 == words.size() ? last : ", ";
+    text += words[i];
+  }
+  return text;
+}
+
+std::string unknown_key_message(std::string_view section,
+                                std::string_view key) {
+  const std::string quoted = "'" + std::string(key) + "'";
+  const std::vector<std::string> homes = homes_of(section, key);
+  if (!homes.empty()) {
+    const std::vector<std::string_view> views(homes.begin(), homes.end());
+    return quoted + " does not belong " + section_in_words(section) +
+           "; it belongs " + join_words(views);
+  }
+  const std::vector<std::string_view> keys = keys_of(section);
+  const std::string_view near = nearest_word(key, keys);
+  std::string message =
+      "unknown key " + quoted + " " + section_in_words(section);
+  if (!near.empty())
+    return message + "; did you mean '" + std::string(near) + "'?";
+  return message + "; known are " + join_words(keys, " and ");
+}
+
+}  // namespace llmpress

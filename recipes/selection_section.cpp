@@ -1,0 +1,62 @@
+#include "recipes/selection_section.h"
+
+#include "compress/core/error.h"
+
+namespace llmpress {
+namespace {
+
+std::vector<std::string> read_entries(const Section& section,
+                                      std::string_view key) {
+  std::vector<std::string> entries = section.texts(key);
+  const YamlNode* node = section.find(key);
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    if (!entries[i].starts_with("re:")) continue;
+    const bool list = node->kind == YamlNode::Kind::kList;
+    try {
+      check_pattern(entries[i].substr(3));
+    } catch (const Error& error) {
+      fail_at(list ? node->items[i].position : node->position, error.what());
+    }
+  }
+  return entries;
+}
+
+}  // namespace
+
+LayerSelection read_selection(const Section& section) {
+  LayerSelection selection{.targets = read_entries(section, "targets"),
+                           .ignore = read_entries(section, "ignore")};
+  if (section.has("targets") && selection.targets.empty()) {
+    section.fail("targets", "is an empty list, which would select nothing");
+  }
+  if (selection.targets.empty()) selection.targets = {"Linear"};
+  return selection;
+}
+
+AwqConfig read_awq(const Section& section) {
+  AwqConfig awq;
+  awq.ratios = section.count("ratios", awq.ratios, 1, 1000);
+  awq.weight_term = section.boolean("weight_term", awq.weight_term);
+  awq.clip = section.boolean("clip", awq.clip);
+  if (!awq.clip) {
+    constexpr std::string_view kKeys[] = {"clip_steps", "clip_max_shrink"};
+    section.forbid(kKeys, "needs 'clip: true'");
+  }
+  awq.clip_steps = section.count("clip_steps", awq.clip_steps, 1, 1000);
+  awq.clip_max_shrink =
+      section.number("clip_max_shrink", awq.clip_max_shrink, 0, 0.99);
+  return awq;
+}
+
+SmoothQuantConfig read_smoothquant(const Section& section) {
+  SmoothQuantConfig smoothquant;
+  smoothquant.search_alpha =
+      section.boolean("search_alpha", smoothquant.search_alpha);
+  if (smoothquant.search_alpha && section.has("alpha")) {
+    section.fail("alpha", "is searched: 'search_alpha' is true");
+  }
+  smoothquant.alpha = section.number("alpha", smoothquant.alpha, 0, 1);
+  return smoothquant;
+}
+
+}  // namespace llmpress

@@ -1,0 +1,133 @@
+#include "recipes/stage_reader.h"
+
+#include <string>
+
+#include "quantizers/method.h"
+#include "recipes/prune_section.h"
+#include "recipes/selection_section.h"
+#include "recipes/weights_section.h"
+#include "recipes/words.h"
+
+namespace llmpress {
+namespace {
+
+using Path = std::filesystem::path;
+
+// Larger seeds would not survive YAML's signed integers.
+constexpr std::size_t kMaxSeed = std::size_t{1} << 62;
+
+MergeLoraStage read_merge_lora(const YamlNode& node, const Path& folder) {
+  const Section section(node, "merge_lora");
+  const YamlNode& adapter = section.require("adapter");
+  return {.adapter = resolve_path(folder, text_of(adapter, "'adapter'")),
+          .scale = section.number("scale", 1.0, -1000, 1000),
+          .position = node.position};
+}
+
+SmoothStage read_smooth(const YamlNode& node) {
+  const Section section(node, "smooth");
+  SmoothStage stage{.position = node.position};
+  stage.method =
+      section.choice<SmoothMethod>("method", stage.method, kSmoothMethodWords);
+  constexpr std::string_view kSmoothQuantKeys[] = {"alpha", "search_alpha"};
+  constexpr std::string_view kAwqKeys[] = {"ratios", "weight_term", "clip",
+                                           "clip_steps", "clip_max_shrink"};
+  if (stage.method == SmoothMethod::kAwq) {
+    section.forbid(kSmoothQuantKeys, "does not apply to method 'awq'");
+    stage.awq = read_awq(section);
+  } else {
+    section.forbid(kAwqKeys, "does not apply to method 'smoothquant'");
+    stage.smoothquant = read_smoothquant(section);
+  }
+  if (const YamlNode* weights = section.find("weights")) {
+    stage.weights = read_weights(*weights, WeightScheme{});
+  }
+  return stage;
+}
+
+RotateStage read_rotate(const YamlNode& node) {
+  const Section section(node, "rotate");
+  RotateStage stage{.position = node.position};
+  stage.seed = section.count("seed", stage.seed, 0, kMaxSeed);
+  stage.online = section.boolean("online", stage.online);
+  return stage;
+}
+
+InjectOutliersStage read_inject_outliers(const YamlNode& node) {
+  const Section section(node, "inject_outliers");
+  InjectOutliersStage stage{.position = node.position};
+  stage.factor = section.number("factor", stage.factor, 1e-6, 1e6);
+  stage.channels = section.count("channels", stage.channels, 1, 1 << 20);
+  return stage;
+}
+
+DistillStage read_distill(const YamlNode& node) {
+  const Section section(node, "distill");
+  return {.student = section.text("student", ""),
+          .loss = section.text("loss", ""),
+          .position = node.position};
+}
+
+bool prune_needs_calibration(const PruneConfig& config) {
+  switch (config.method) {
+    case PruneMethod::kMagnitude:
+      return config.allocation == SparsityAllocation::kOwl;
+    case PruneMethod::kWanda:
+    case PruneMethod::kSparseGpt:
+    case PruneMethod::kDepth:
+      return true;
+    case PruneMethod::kFfn:
+    case PruneMethod::kHeads:
+    case PruneMethod::kHidden:
+      return config.heal || config.importance != Importance::kWeights;
+    case PruneMethod::kKvHeads:
+      return config.heal || config.kv_grouping == KvGrouping::kCalibrated;
+  }
+  return true;
+}
+
+bool quantize_needs_calibration(const QuantizeConfig& config) {
+  if (config.method == "auto") return true;
+  const StatsNeeds needs = find_quantizer_method(config.method).needs(config);
+  return needs.second_moment || needs.channel_moments || needs.sample_rows ||
+         needs.reference_moment ||
+         config.input.range == ActivationQuant::Range::kStatic;
+}
+
+}  // namespace
+
+Path resolve_path(const Path& folder, const std::string& path) {
+  return std::filesystem::absolute(folder / path).lexically_normal();
+}
+
+Stage read_stage(const YamlNode& node, const Path& folder) {
+  const Section section(node, "stage");
+  if (node.keys.size() != 1) {
+    fail_at(node.position,
+            "an entry of 'stages' is one stage; found " +
+                (node.keys.empty() ? "none"
+                                   : "'" + node.keys[0].name + "' and '" +
+                                         node.keys[1].name + "'"));
+  }
+  const std::string& name = node.keys[0].name;
+  const YamlNode& body = node.items[0];
+  if (name == "merge_lora") return read_merge_lora(body, folder);
+  if (name == "prune") return read_prune(body);
+  if (name == "smooth") return read_smooth(body);
+  if (name == "rotate") return read_rotate(body);
+  if (name == "inject_outliers") return read_inject_outliers(body);
+  if (name == "quantize") return read_quantize(body);
+  return read_distill(body);
+}
+
+bool needs_calibration(const Stage& stage) {
+  if (const auto* prune = std::get_if<PruneStage>(&stage)) {
+    return prune_needs_calibration(prune->config);
+  }
+  if (const auto* quantize = std::get_if<QuantizeStage>(&stage)) {
+    return quantize_needs_calibration(quantize->config);
+  }
+  return std::holds_alternative<SmoothStage>(stage);
+}
+
+}  // namespace llmpress

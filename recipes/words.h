@@ -1,0 +1,85 @@
+// The words of a recipe for every closed set of choices: what the reader
+// accepts and resolved_yaml() writes.
+#pragma once
+
+#include "compress/core/dtype.h"
+#include "recipes/recipe.h"
+#include "recipes/section.h"
+
+namespace llmpress {
+
+inline constexpr Named<Sampling> kSamplingWords[] = {
+    {"random", Sampling::kRandom}, {"sequential", Sampling::kSequential}};
+
+inline constexpr Named<PruneMethod> kPruneMethodWords[] = {
+    {"magnitude", PruneMethod::kMagnitude},
+    {"wanda", PruneMethod::kWanda},
+    {"sparsegpt", PruneMethod::kSparseGpt},
+    {"ffn", PruneMethod::kFfn},
+    {"heads", PruneMethod::kHeads},
+    {"hidden", PruneMethod::kHidden},
+    {"depth", PruneMethod::kDepth},
+    {"kv_heads", PruneMethod::kKvHeads}};
+
+inline constexpr Named<SparsityAllocation> kAllocationWords[] = {
+    {"uniform", SparsityAllocation::kUniform},
+    {"owl", SparsityAllocation::kOwl}};
+
+inline constexpr Named<Importance> kImportanceWords[] = {
+    {"weights", Importance::kWeights},
+    {"activations", Importance::kActivations},
+    {"gradients", Importance::kGradients}};
+
+inline constexpr Named<DepthImportance> kDepthImportanceWords[] = {
+    {"cosine", DepthImportance::kCosine},
+    {"perplexity", DepthImportance::kPerplexity}};
+
+inline constexpr Named<KvGrouping> kKvGroupingWords[] = {
+    {"mean", KvGrouping::kMeanPool}, {"calibrated", KvGrouping::kCalibrated}};
+
+inline constexpr Named<DampingPolicy> kDampingPolicyWords[] = {
+    {"raise", DampingPolicy::kRaise}, {"fail", DampingPolicy::kFail}};
+
+inline constexpr Named<SmoothMethod> kSmoothMethodWords[] = {
+    {"smoothquant", SmoothMethod::kSmoothQuant}, {"awq", SmoothMethod::kAwq}};
+
+inline constexpr Named<RangeSearch> kRangeSearchWords[] = {
+    {"minmax", RangeSearch::kMinMax}, {"mse", RangeSearch::kMse}};
+
+inline constexpr Named<DType> kFloatDTypeWords[] = {
+    {"f16", DType::kF16}, {"bf16", DType::kBF16}, {"f32", DType::kF32}};
+
+inline constexpr Named<ActivationQuant::Kind> kInputTypeWords[] = {
+    {"none", ActivationQuant::Kind::kNone},
+    {"int", ActivationQuant::Kind::kInt},
+    {"fp8", ActivationQuant::Kind::kFp8}};
+
+inline constexpr Named<ActivationQuant::Range> kInputRangeWords[] = {
+    {"token", ActivationQuant::Range::kToken},
+    {"tensor", ActivationQuant::Range::kTensor},
+    {"static", ActivationQuant::Range::kStatic}};
+
+inline constexpr Named<LlmInt8Config::Outliers> kOutlierWords[] = {
+    {"batch", LlmInt8Config::Outliers::kBatch},
+    {"calibrated", LlmInt8Config::Outliers::kCalibrated}};
+
+// `compat`: whose code's quirks to repeat.
+inline constexpr Named<bool> kStaleGridWords[] = {{"none", false},
+                                                  {"reference", true}};
+
+inline constexpr Named<Protocol> kProtocolWords[] = {
+    {"windows", Protocol::kWindows},
+    {"llama.cpp", Protocol::kLlamaCpp},
+    {"strided", Protocol::kStrided}};
+
+inline constexpr Named<KvCacheType> kKvCacheWords[] = {
+    {"f32", KvCacheType::kF32},
+    {"int8", KvCacheType::kInt8},
+    {"fp8", KvCacheType::kFp8},
+    {"int4", KvCacheType::kInt4}};
+
+inline constexpr std::string_view kOutputFormatWords[] = {
+    "compressed-tensors", "safetensors", "hdf5", "gptq", "awq", "gguf",
+    "bitsandbytes"};
+
+}  // namespace llmpress
