@@ -20,16 +20,19 @@ struct QuantizeRequest {
   const InputStats* stats = nullptr;  // what the row's `needs` asked for
   const QuantizeConfig* config = nullptr;
   ThreadPool* pool = nullptr;
-  std::string_view name{};            // of the Linear, for messages
+  std::string_view name{};  // of the Linear, for messages
 };
 
 struct QuantizeResult {
   PackedWeight weight{};
-  // Mean squared error of the output per token and output, tr((W-W')S(W-W')^T) /
-  // out with S = E[x x^T]; with identity S where no second moment is known.
+  // How the Linear's input is rounded at run time: `QuantizeConfig::input` with
+  // static ranges filled in from the statistics, or what the method demands.
+  ActivationQuant input{};
+  // Mean squared error of the output per token and output, tr((W-W')S(W-W')^T)
+  // / out with S = E[x x^T]; with identity S where no second moment is known.
   double output_error = 0;
-  double damping_fraction = 0;        // that was needed; 0: no Hessian
-  std::vector<std::string> notes{};   // whatever was changed, clamped, skipped
+  double damping_fraction = 0;       // that was needed; 0: no Hessian
+  std::vector<std::string> notes{};  // whatever was changed, clamped, skipped
 };
 
 struct QuantizerMethod {

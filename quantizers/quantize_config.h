@@ -12,38 +12,55 @@
 
 namespace llmpress {
 
-enum class WeightType { kInt, kFp8E4M3, kFp8E5M2, kNf4, kFp4, kMxfp4, kNvfp4, kFloat };
+enum class WeightType {
+  kInt,
+  kFp8E4M3,
+  kFp8E5M2,
+  kNf4,
+  kFp4,
+  kMxfp4,
+  kNvfp4,
+  kFloat
+};
 enum class RangeSearch { kMinMax, kMse };
 
 // The grid that weights are rounded to.
 struct WeightScheme {
   WeightType type = WeightType::kInt;
-  int bits = 4;                  // kInt: 2..8
-  std::int64_t group_size = 128;  // inputs; -1: one group a row; 0: whole tensor
+  int bits = 4;  // kInt: 2..8
+  // Inputs that share a scale; -1: one group a row; 0: the whole tensor.
+  std::int64_t group_size = 128;
   bool symmetric = false;
   RangeSearch range = RangeSearch::kMinMax;
-  double mse_norm = 2.4;         // exponent of the searched error (GPTQ's mse)
-  DType scale_dtype = DType::kF16;  // in which scales are stored
+  double mse_norm = 2.4;  // exponent of the searched error (GPTQ's mse)
+  DType scale_dtype = DType::kF16;   // in which scales are stored
   DType float_dtype = DType::kBF16;  // kFloat: f32, f16 or bf16
-  std::size_t block_rows = 0, block_cols = 0;  // fp8 block scales; 0: by group_size
-  bool double_quant = false;     // nf4, fp4
+  std::size_t block_rows = 0;        // of fp8 block scales; 0: by group_size
+  std::size_t block_cols = 0;
+  bool double_quant = false;  // nf4, fp4
 
   bool operator==(const WeightScheme&) const = default;
 };
 
+// What to do with weights of inputs that were 0 in all of calibration: kZero,
+// as the authors of GPTQ do, or kRound to nearest, in case the input wakes up.
+enum class DeadColumns { kZero, kRound };
+
 struct GptqConfig {
   bool act_order = false;
-  // Grids of all groups fixed from the original weights before the solve. With
-  // act_order and groups this keeps g_idx trivial.
+  // With act_order: grids of all groups fixed from the original weights before
+  // the solve, which keeps g_idx trivial. Without it groups are solved in their
+  // own order and the grid always fits the updated weights.
   bool static_groups = true;
-  // Permute within groups and order groups by their largest diagonal: act-order's
-  // accuracy without g_idx, with grids fitted to updated weights.
+  // Permute within groups and order groups by their largest diagonal:
+  // act-order's accuracy without g_idx, with grids fitted to updated weights.
   bool group_aware_order = false;
   double damping_fraction = 0.01;  // of mean(diag H)
   DampingPolicy damping_policy = DampingPolicy::kRaise;
   double damping_increment = 0.01;  // kRaise: added until damping_bound
   double damping_bound = 1.0;
-  std::size_t block_size = 128;     // columns of a lazy batch
+  DeadColumns dead_columns = DeadColumns::kZero;
+  std::size_t block_size = 128;  // columns of a lazy batch
   // Fit a dynamic group's grid to weights without the updates of the current
   // lazy batch, as the authors' code does when group_size < block_size.
   bool stale_grid = false;
@@ -90,7 +107,7 @@ struct LlmInt8Config {
 struct QuantizeConfig {
   std::string method = "rtn";  // a row of quantizer_methods()
   WeightScheme weights{};
-  ActivationQuant input{};     // rounding of activations
+  ActivationQuant input{};  // rounding of activations
   GptqConfig gptq{};
   AwqConfig awq{};
   SmoothQuantConfig smoothquant{};

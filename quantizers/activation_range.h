@@ -1,0 +1,27 @@
+// Fixes the grid of a Linear's input where the recipe asks for a static one:
+//   int, symmetric:  s = max|x| / (2^(bits-1) - 1)
+//   int, asymmetric: s = (max - min) / (2^bits - 2), z = round(-q_max - min /
+//   s),
+//                    q_max = 2^(bits-1) - 1, range containing 0
+//   fp8:             s = max|x| / 448
+// An input that was always 0 gets s = 1. Dynamic grids are found at run time.
+#pragma once
+
+#include <string_view>
+
+#include "compress/core/input_stats.h"
+#include "compress/core/packed_weight.h"
+
+namespace llmpress {
+
+// `input` with static_scale and static_zero filled in. Throws
+// Error(kInvalidArgument) if a static range is asked for without statistics, or
+// for bits that no kernel knows.
+ActivationQuant resolve_activation(const ActivationQuant& input,
+                                   const InputStats* stats,
+                                   std::string_view name);
+
+// What resolve_activation needs to be collected.
+StatsNeeds activation_needs(const ActivationQuant& input);
+
+}  // namespace llmpress

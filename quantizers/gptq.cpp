@@ -1,0 +1,222 @@
+#include "quantizers/gptq.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "compress/core/column_solver.h"
+#include "compress/core/damping.h"
+#include "compress/core/error.h"
+#include "compress/core/linalg.h"
+#include "quantizers/activation_range.h"
+#include "quantizers/gptq_order.h"
+#include "quantizers/gptq_rounding.h"
+#include "quantizers/int_grid.h"
+#include "quantizers/quantize_result.h"
+#include "quantizers/rtn.h"
+
+namespace llmpress {
+namespace {
+
+// H = 2 E[x x^T], the second derivative of the squared error.
+constexpr float kHessianScale = 2.0f;
+
+[[noreturn]] void reject(const QuantizeRequest& request,
+                         const std::string& what) {
+  throw Error(ErrorCode::kInvalidArgument,
+              std::string(request.name) + ": gptq: " + what);
+}
+
+void check_request(const QuantizeRequest& request) {
+  const GptqConfig& gptq = request.config->gptq;
+  if (request.config->weights.type != WeightType::kInt) {
+    reject(request, "weights.type must be int");
+  }
+  check_int_scheme(request.config->weights);
+  check_weights(request.W, request.name);
+  const ConstMatrixView S = second_moment_of(request);
+  if (S.rows() != request.W.cols() || S.cols() != request.W.cols()) {
+    reject(request, "needs calibration data");
+  }
+  if (!(gptq.damping_fraction >= 0) || !(gptq.damping_increment > 0) ||
+      !std::isfinite(gptq.damping_bound) || gptq.block_size == 0) {
+    reject(request, "damping_fraction or block_size is out of range");
+  }
+  if (gptq.act_order && gptq.group_aware_order) {
+    reject(request, "act_order and group_aware_order exclude each other");
+  }
+}
+
+std::vector<float> diagonal_of(ConstMatrixView S) {
+  std::vector<float> diagonal(S.rows());
+  for (std::size_t i = 0; i < S.rows(); ++i) diagonal[i] = S(i, i);
+  return diagonal;
+}
+
+MatrixF reorder_columns(ConstMatrixView W,
+                        std::span<const std::uint32_t> column) {
+  MatrixF ordered(W.rows(), W.cols());
+  for (std::size_t o = 0; o < W.rows(); ++o) {
+    for (std::size_t p = 0; p < W.cols(); ++p) {
+      ordered(o, p) = W(o, column[p]);
+    }
+  }
+  return ordered;
+}
+
+// S with rows and columns in solve order.
+MatrixF reorder_both(ConstMatrixView S, std::span<const std::uint32_t> column,
+                     ThreadPool& pool) {
+  MatrixF ordered(S.rows(), S.cols());
+  pool.for_ranges(S.rows(), 32, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t p = begin; p < end; ++p) {
+      const std::span<const float> from = S.row(column[p]);
+      const std::span<float> to = ordered.row(p);
+      for (std::size_t q = 0; q < to.size(); ++q) to[q] = from[column[q]];
+    }
+  });
+  return ordered;
+}
+
+DampedInverse invert_hessian(const QuantizeRequest& request,
+                             const GptqOrder& order) {
+  const GptqConfig& gptq = request.config->gptq;
+  const DampingConfig damping{.fraction = gptq.damping_fraction,
+                              .policy = gptq.damping_policy,
+                              .increment = gptq.damping_increment,
+                              .bound = gptq.damping_bound};
+  ConstMatrixView S = second_moment_of(request);
+  MatrixF ordered;
+  if (order.permuted) {
+    ordered = reorder_both(S, order.column, *request.pool);
+    S = ordered.view();
+  }
+  DampedInverse inverse = damped_inverse_cholesky(S, kHessianScale, damping,
+                                                  *request.pool, request.name);
+  if (inverse.dead.size() == S.rows()) {
+    throw Error(
+        ErrorCode::kNumeric,
+        std::string(request.name) + ": gptq: every input was 0 in calibration");
+  }
+  return inverse;
+}
+
+// The grids of the original groups of W [out, in], which is in solve order.
+IntGrids fit_fixed_grids(ConstMatrixView W, const GptqOrder& order,
+                         const WeightScheme& scheme, ThreadPool& pool) {
+  MatrixF original(W.rows(), W.cols());
+  for (std::size_t o = 0; o < W.rows(); ++o) {
+    for (std::size_t p = 0; p < W.cols(); ++p) {
+      original(o, order.column[p]) = W(o, p);
+    }
+  }
+  return fit_int_grids(original.view(), scheme, pool);
+}
+
+// GPTAQ's P = alpha triu(C U^T, 1) U, C = E[(x_full - x) x^T] on H's scale.
+MatrixF full_model_pull(const QuantizeRequest& request, const GptqOrder& order,
+                        const MatrixF& U) {
+  const MatrixF& moment = request.stats->reference_moment;
+  const std::size_t in = U.rows();
+  if (moment.rows() != in || moment.cols() != in) {
+    reject(request, "asymmetric_calibration needs the full model's inputs");
+  }
+  const MatrixF C = reorder_both(moment.view(), order.column, *request.pool);
+  MatrixF CU(in, in), P(in, in);
+  matmul_transposed(C.view(), U.view(), CU.view(), *request.pool);
+  for (std::size_t p = 0; p < in; ++p) {
+    std::fill_n(CU.row(p).begin(), p + 1, 0.0f);
+  }
+  const double alpha = request.config->gptq.gptaq_alpha;
+  matmul(CU.view(), U.view(), P.view(), *request.pool,
+         kHessianScale * static_cast<float>(alpha));
+  // Exactly strictly upper: the rest is a sum of products with 0.
+  for (std::size_t p = 0; p < in; ++p) {
+    std::fill_n(P.row(p).begin(), p + 1, 0.0f);
+  }
+  return P;
+}
+
+// Zeroes columns of W [out, in] in solve order.
+void zero_columns(MatrixF& W, std::span<const std::size_t> columns) {
+  for (std::size_t o = 0; o < W.rows(); ++o) {
+    for (const std::size_t p : columns) W(o, p) = 0;
+  }
+}
+
+// output_error from the solver's own sum, tr(D H D^T) with
+// H = scale S + damping I + [dead] I and D = W - Q; -1 where little of the sum
+// is left after subtraction, so that rounding would show.
+double known_output_error(const ColumnSolution& solution,
+                          const DampedInverse& inverse, const MatrixF& W,
+                          const MatrixF& Q) {
+  double added = 0;
+  std::vector<double> weight(W.cols(), inverse.damping);
+  for (const std::size_t p : inverse.dead) weight[p] += 1;
+  for (std::size_t o = 0; o < W.rows(); ++o) {
+    for (std::size_t p = 0; p < W.cols(); ++p) {
+      const double d =
+          static_cast<double>(W(o, p)) - static_cast<double>(Q(o, p));
+      added += weight[p] * d * d;
+    }
+  }
+  const double rest = solution.squared_error - added;
+  if (!(rest > 0.1 * solution.squared_error)) return -1;
+  return rest / static_cast<double>(kHessianScale) /
+         static_cast<double>(W.rows());
+}
+
+}  // namespace
+
+StatsNeeds gptq_needs(const QuantizeConfig& config) {
+  StatsNeeds needs = activation_needs(config.input);
+  needs.second_moment = true;
+  needs.reference_moment = config.gptq.asymmetric_calibration;
+  return needs;
+}
+
+QuantizeResult quantize_gptq(const QuantizeRequest& request) {
+  check_request(request);
+  const QuantizeConfig& config = *request.config;
+  ThreadPool& pool = *request.pool;
+  const GptqOrder order = make_gptq_order(
+      diagonal_of(second_moment_of(request)), config.weights, config.gptq);
+  const DampedInverse inverse = invert_hessian(request, order);
+
+  MatrixF W = reorder_columns(request.W, order.column);
+  if (config.gptq.dead_columns == DeadColumns::kZero) {
+    zero_columns(W, inverse.dead);
+  }
+  IntGrids fixed;
+  if (order.fixed_grids) {
+    fixed = fit_fixed_grids(W.view(), order, config.weights, pool);
+  }
+  MatrixF P;
+  if (config.gptq.asymmetric_calibration) {
+    P = full_model_pull(request, order, inverse.U);
+  }
+  GptqRounding rounding(W.rows(), order, config.weights, fixed, pool);
+  MatrixF Q = W;
+  const ColumnSolution solution = solve_columns_in_place(
+      Q.view(), inverse.U.view(), rounding.compressor(),
+      {.block_size = order.block_size, .P = P.view()}, pool);
+
+  GroupedIntWeight weight = pack_grouped_int(
+      rounding.codes().view(),
+      rounding.grids(resolved_group_size(config.weights, W.cols())),
+      config.weights, order.g_idx);
+  const double error =
+      P.empty() ? known_output_error(solution, inverse, W, Q) : -1;
+  QuantizeResult result =
+      wants_int8(config, W.cols())
+          ? finish_result(request, to_int8(weight), error)
+          : finish_result(request, std::move(weight), error);
+  result.damping_fraction = inverse.damping_fraction;
+  const std::vector<std::string> notes = inverse.notes();
+  result.notes.insert(result.notes.begin(), notes.begin(), notes.end());
+  return result;
+}
+
+}  // namespace llmpress

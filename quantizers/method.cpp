@@ -1,0 +1,68 @@
+#include "quantizers/method.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+
+#include "compress/core/error.h"
+#include "compress/core/linalg.h"
+#include "quantizers/gptq.h"
+#include "quantizers/rtn.h"
+
+namespace llmpress {
+namespace {
+
+constexpr std::array kMethods{
+    QuantizerMethod{"rtn", "round to nearest", "arXiv:1712.05877", rtn_needs,
+                    quantize_rtn},
+    QuantizerMethod{"gptq", "second-order error compensation",
+                    "arXiv:2210.17323", gptq_needs, quantize_gptq},
+    QuantizerMethod{"imatrix",
+                    "round to nearest, range searched under input importance",
+                    "github.com/ggml-org/llama.cpp/pull/4861", imatrix_needs,
+                    quantize_imatrix},
+};
+
+constexpr std::size_t kErrorRows = 512;
+
+}  // namespace
+
+std::span<const QuantizerMethod> quantizer_methods() { return kMethods; }
+
+const QuantizerMethod& find_quantizer_method(std::string_view name) {
+  const auto found = std::ranges::find(kMethods, name, &QuantizerMethod::name);
+  if (found != kMethods.end()) return *found;
+  std::string known;
+  for (const QuantizerMethod& method : kMethods) {
+    known += (known.empty() ? "" : ", ") + std::string(method.name);
+  }
+  throw Error(
+      ErrorCode::kInvalidArgument,
+      "quantize: method '" + std::string(name) + "' is not one of " + known);
+}
+
+double output_error(ConstMatrixView W, ConstMatrixView W_quantized,
+                    ConstMatrixView S, ThreadPool& pool) {
+  if (W.rows() == 0) return 0;
+  double total = 0;
+  for (std::size_t begin = 0; begin < W.rows(); begin += kErrorRows) {
+    const std::size_t rows = std::min(kErrorRows, W.rows() - begin);
+    MatrixF D(rows, W.cols()), DS;
+    for (std::size_t k = 0; k < D.size(); ++k) {
+      const std::size_t at = begin * W.cols() + k;
+      D.data()[k] = W_quantized.data()[at] - W.data()[at];
+    }
+    if (S.size() > 0) {
+      DS = MatrixF(rows, W.cols());
+      matmul_transposed(D.view(), S, DS.view(), pool);  // S is symmetric
+    }
+    const MatrixF& right = S.size() > 0 ? DS : D;
+    for (std::size_t k = 0; k < D.size(); ++k) {
+      total += static_cast<double>(D.data()[k]) *
+               static_cast<double>(right.data()[k]);
+    }
+  }
+  return std::max(0.0, total / static_cast<double>(W.rows()));
+}
+
+}  // namespace llmpress

@@ -1,0 +1,18 @@
+// What every method does last: check what it made, measure it, note what a
+// reader should know.
+#pragma once
+
+#include "quantizers/method.h"
+
+namespace llmpress {
+
+// Fills in the input's grid, the output error and the notes about scales.
+// Throws Error(kNumeric) if a scale is not finite. `known_error`, if >= 0, is
+// taken instead of measuring the output error.
+QuantizeResult finish_result(const QuantizeRequest& request,
+                             PackedWeight weight, double known_error = -1);
+
+// The second moment that the request brought, or an empty view.
+ConstMatrixView second_moment_of(const QuantizeRequest& request);
+
+}  // namespace llmpress

@@ -1,0 +1,119 @@
+#include "quantizers/rtn.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "compress/core/error.h"
+#include "quantizers/activation_range.h"
+#include "quantizers/fp8.h"
+#include "quantizers/int_grid.h"
+#include "quantizers/quantize_result.h"
+
+namespace llmpress {
+namespace {
+
+DenseWeight round_float(ConstMatrixView W, const WeightScheme& scheme) {
+  const DType dtype = scheme.float_dtype;
+  if (dtype != DType::kF32 && dtype != DType::kF16 && dtype != DType::kBF16) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "weights: float_dtype must be f32, f16 or bf16");
+  }
+  if (dtype == DType::kF16 && std::ranges::any_of(W.data(), [](float w) {
+        return std::abs(w) >= 65520;
+      })) {
+    throw Error(ErrorCode::kInvalidInput,
+                "weights: a value beyond 65504 does not fit f16, use bf16");
+  }
+  return make_dense(W, dtype);
+}
+
+PackedWeight round_int(ConstMatrixView W, const QuantizeConfig& config,
+                       ThreadPool& pool, std::span<const float> importance) {
+  IntGrids grids = fit_int_grids(W, config.weights, pool, importance);
+  const Matrix<std::uint8_t> codes =
+      encode_int(W, grids, config.weights.bits, pool);
+  GroupedIntWeight weight =
+      pack_grouped_int(codes.view(), std::move(grids), config.weights);
+  if (wants_int8(config, W.cols())) return to_int8(weight);
+  return weight;
+}
+
+QuantizeResult round_request(const QuantizeRequest& request,
+                             const QuantizeConfig& config,
+                             std::span<const float> importance) {
+  check_weights(request.W, request.name);
+  return finish_result(
+      request, round_to_nearest(request.W, config, *request.pool, importance));
+}
+
+}  // namespace
+
+bool wants_int8(const QuantizeConfig& config, std::size_t in) {
+  return config.weights.type == WeightType::kInt && config.weights.bits == 8 &&
+         config.input.kind == ActivationQuant::Kind::kInt &&
+         resolved_group_size(config.weights, in) == in;
+}
+
+PackedWeight round_to_nearest(ConstMatrixView W, const QuantizeConfig& config,
+                              ThreadPool& pool,
+                              std::span<const float> importance) {
+  switch (config.weights.type) {
+    case WeightType::kInt:
+      return round_int(W, config, pool, importance);
+    case WeightType::kFp8E4M3:
+    case WeightType::kFp8E5M2:
+      return quantize_fp8(W, config.weights, pool);
+    case WeightType::kFloat:
+      return round_float(W, config.weights);
+    case WeightType::kNf4:
+    case WeightType::kFp4:
+    case WeightType::kMxfp4:
+    case WeightType::kNvfp4:
+      break;
+  }
+  throw Error(ErrorCode::kUnsupported, "weights: type is not known to rtn");
+}
+
+StatsNeeds rtn_needs(const QuantizeConfig& config) {
+  return activation_needs(config.input);
+}
+
+QuantizeResult quantize_rtn(const QuantizeRequest& request) {
+  return round_request(request, *request.config, {});
+}
+
+StatsNeeds imatrix_needs(const QuantizeConfig&) {
+  return {.channel_moments = true};
+}
+
+QuantizeResult quantize_imatrix(const QuantizeRequest& request) {
+  QuantizeConfig config = *request.config;
+  if (config.weights.type != WeightType::kInt) {
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        std::string(request.name) + ": imatrix: weights.type must be int");
+  }
+  if (request.stats == nullptr ||
+      request.stats->square_mean.size() != request.W.cols()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                std::string(request.name) + ": imatrix needs calibration data");
+  }
+  config.weights.range = RangeSearch::kMse;
+  config.weights.mse_norm = 2;
+  const std::vector<float>& squares = request.stats->square_mean;
+  // Channels that calibration never saw must not be free to clip.
+  double mean = 0;
+  for (const float s : squares) mean += static_cast<double>(s);
+  mean /= static_cast<double>(squares.size());
+  std::vector<float> importance(squares.size(), 1.0f);
+  if (mean > 0) {
+    for (std::size_t i = 0; i < squares.size(); ++i) {
+      importance[i] =
+          static_cast<float>(static_cast<double>(squares[i]) / mean) + 1e-3f;
+    }
+  }
+  return round_request(request, config, importance);
+}
+
+}  // namespace llmpress

@@ -1,0 +1,37 @@
+// Round to nearest: the weight on its grid, no calibration. It is also the
+// rounding that the scaling methods (AWQ, SmoothQuant) try their scales with.
+//   int      groups of int_grid.h; int8 for W8A8 (8 bits, a grid a row or one
+//   in
+//            all, integer inputs)
+//   fp8      fp8.h            float    f32, f16 or bf16
+//
+// "imatrix" is the same with the range search on, each squared error weighted
+// by the mean square of its input: the diagonal of the error that GPTQ
+// minimizes (the importance matrix of llama.cpp; imatrix_mse of
+// llm-compressor). Cost: memory bandwidth; with a searched range about 80
+// passes.
+#pragma once
+
+#include <span>
+
+#include "compress/core/matrix.h"
+#include "quantizers/method.h"
+
+namespace llmpress {
+
+// W on the grid of config.weights. `importance` [in] or empty. Throws
+// Error(kInvalidArgument) for a scheme that cannot be used.
+PackedWeight round_to_nearest(ConstMatrixView W, const QuantizeConfig& config,
+                              ThreadPool& pool,
+                              std::span<const float> importance = {});
+
+// Whether `config` asks for signed octets with integer inputs (W8A8).
+bool wants_int8(const QuantizeConfig& config, std::size_t in);
+
+StatsNeeds rtn_needs(const QuantizeConfig& config);
+QuantizeResult quantize_rtn(const QuantizeRequest& request);
+
+StatsNeeds imatrix_needs(const QuantizeConfig& config);
+QuantizeResult quantize_imatrix(const QuantizeRequest& request);
+
+}  // namespace llmpress
