@@ -11,35 +11,34 @@
 
 #include "compress/core/progress.h"
 #include "compress/model/block.h"
+#include "compress/model/model_check.h"
 #include "formats/tokenizer.h"
 
 namespace llmpress {
-
-// Sizes of a model, over what is stored (tied tensors once).
-struct ModelSize {
-  std::size_t weight_bytes = 0;       // all tensors
-  std::size_t weights = 0;            // all elements
-  std::size_t linear_bytes = 0;       // Linears of the blocks
-  std::size_t linear_weights = 0;
-  double bits_per_weight() const;        // 8 * weight_bytes / weights
-  double linear_bits_per_weight() const;
-};
 
 // Embedding lookup, final norm and head, apart from the blocks, so that a model
 // larger than memory can be run block by block.
 class ModelEnds {
  public:
+  // A dense embedding is not copied: its rows are decoded from the checkpoint's
+  // bytes, which stay open. A tied head is prepared from the same matrix.
   ModelEnds(const Checkpoint& checkpoint, const Architecture& arch, Isa isa);
 
   // Rows of the embedding for `tokens`: [tokens, hidden]. Throws
-  // Error(kInvalidInput) for an id that is not in the vocabulary.
+  // Error(kInvalidInput) for an id that is not in the vocabulary or a row that
+  // is not finite.
   MatrixF embed(std::span<const TokenId> tokens) const;
   // final norm, then head: hidden [rows, hidden] -> logits [rows, vocabulary].
   MatrixF logits(ConstMatrixView hidden, ThreadPool& pool) const;
+  const LinearKernel& head() const { return *head_; }
+  std::size_t bytes() const;  // held in memory: head, packed embedding, norm
 
  private:
   const Architecture* arch_;
-  MatrixF embedding_;  // [vocabulary, hidden]
+  // The embedding [vocabulary, hidden]: as it lies in the file, or packed.
+  DType embedding_dtype_ = DType::kF32;
+  TensorBytes embedding_bytes_{};
+  std::optional<PackedWeight> embedding_packed_{};
   NormWeights final_norm_;
   std::unique_ptr<LinearKernel> head_;
 };
@@ -51,11 +50,15 @@ class Decoder {
     KvFormat kv{};
     Progress progress{};
   };
+  // Loads block by block: beside the prepared weights, never more than one
+  // block is held in its stored form.
   explicit Decoder(const Checkpoint& checkpoint);
   Decoder(const Checkpoint& checkpoint, const Options& options);
 
   const Architecture& architecture() const { return *arch_; }
   const ModelEnds& ends() const { return *ends_; }
+  std::span<const Block> blocks() const { return blocks_; }
+  std::size_t bytes() const;  // of all prepared weights
 
   // Hidden states [sum of rows, hidden] after the last block, before the final
   // norm. Segments with a cache append to it.
@@ -69,13 +72,5 @@ class Decoder {
   std::vector<Block> blocks_;
   KvFormat kv_;
 };
-
-// From the files alone, without loading weights.
-ModelSize measure_model(const Checkpoint& checkpoint, const Architecture& arch);
-
-// Throws Error(kInvalidInput) listing what is missing or misshapen in the
-// checkpoint for this architecture, or if the tokenizer has ids that the
-// embedding does not.
-void check_model(const Checkpoint& checkpoint, const Architecture& arch);
 
 }  // namespace llmpress

@@ -1,0 +1,235 @@
+#include "compress/model/kv_cache.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+
+#include "compress/core/checked.h"
+#include "compress/core/error.h"
+#include "compress/core/float_formats.h"
+
+namespace llmpress {
+namespace {
+
+constexpr std::size_t kF = sizeof(float);
+
+void put(std::span<std::byte> stored, std::size_t offset, float value) {
+  std::memcpy(stored.data() + offset, &value, kF);
+}
+float get(std::span<const std::byte> stored, std::size_t offset) {
+  float value = 0;
+  std::memcpy(&value, stored.data() + offset, kF);
+  return value;
+}
+
+// scale and min of the affine grid; NaN if x is not finite, which then is what
+// decodes.
+struct Grid {
+  float scale = 0, min = 0;
+};
+
+Grid fit_grid(std::span<const float> x, int max_code) {
+  float lo = std::numeric_limits<float>::infinity(), hi = -lo;
+  for (const float v : x) {
+    if (!std::isfinite(v)) return {std::nanf(""), std::nanf("")};
+    lo = std::min(lo, v);
+    hi = std::max(hi, v);
+  }
+  const double range = static_cast<double>(hi) - static_cast<double>(lo);
+  return {static_cast<float>(range / max_code), lo};
+}
+
+std::uint8_t code_of(float x, const Grid& grid, int max_code) {
+  if (!(grid.scale > 0)) return 0;
+  const double steps =
+      (static_cast<double>(x) - static_cast<double>(grid.min)) /
+      static_cast<double>(grid.scale);
+  return static_cast<std::uint8_t>(
+      std::clamp(std::nearbyint(steps), 0.0, static_cast<double>(max_code)));
+}
+
+void encode_int8(std::span<const float> x, std::span<std::byte> stored) {
+  const Grid grid = fit_grid(x, 255);
+  put(stored, 0, grid.scale);
+  put(stored, kF, grid.min);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    stored[2 * kF + i] = std::byte{code_of(x[i], grid, 255)};
+  }
+}
+
+void encode_int4(std::span<const float> x, std::span<std::byte> stored) {
+  const Grid grid = fit_grid(x, 15);
+  put(stored, 0, grid.scale);
+  put(stored, kF, grid.min);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const std::byte code{code_of(x[i], grid, 15)};
+    std::byte& both = stored[2 * kF + i / 2];
+    both = i % 2 == 0 ? code : both | (code << 4);
+  }
+}
+
+void encode_fp8(std::span<const float> x, std::span<std::byte> stored) {
+  float max = 0;
+  for (const float v : x) {
+    max = std::isfinite(v) ? std::max(max, std::abs(v)) : std::nanf("");
+    if (std::isnan(max)) break;
+  }
+  const float scale = max / kE4M3Max;
+  put(stored, 0, scale);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    // A scale that underflowed stands for zeros.
+    const float y = scale > 0 ? x[i] / scale : 0.0f;
+    stored[kF + i] = std::byte{e4m3_from_float(y)};
+  }
+}
+
+}  // namespace
+
+std::size_t kv_bytes(KvFormat format, std::size_t head_dim) {
+  switch (format.type) {
+    case KvType::kF32:
+      return head_dim * kF;
+    case KvType::kInt8:
+      return 2 * kF + head_dim;
+    case KvType::kFp8:
+      return kF + head_dim;
+    case KvType::kInt4:
+      return 2 * kF + ceil_div(head_dim, 2);
+  }
+  return 0;
+}
+
+void encode_kv(KvFormat format, std::span<const float> x,
+               std::span<std::byte> stored) {
+  assert(stored.size() == kv_bytes(format, x.size()));
+  switch (format.type) {
+    case KvType::kF32:
+      std::memcpy(stored.data(), x.data(), x.size_bytes());
+      return;
+    case KvType::kInt8:
+      return encode_int8(x, stored);
+    case KvType::kFp8:
+      return encode_fp8(x, stored);
+    case KvType::kInt4:
+      return encode_int4(x, stored);
+  }
+}
+
+void decode_kv(KvFormat format, std::span<const std::byte> stored,
+               std::span<float> x) {
+  assert(stored.size() == kv_bytes(format, x.size()));
+  if (format.type == KvType::kF32) {
+    std::memcpy(x.data(), stored.data(), x.size_bytes());
+    return;
+  }
+  const float scale = get(stored, 0);
+  if (format.type == KvType::kFp8) {
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      x[i] =
+          scale * e4m3_to_float(std::to_integer<std::uint8_t>(stored[kF + i]));
+    }
+    return;
+  }
+  const float min = get(stored, kF);
+  const auto codes = stored.subspan(2 * kF);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const int code =
+        format.type == KvType::kInt8
+            ? std::to_integer<int>(codes[i])
+            : std::to_integer<int>(codes[i / 2]) >> (i % 2 * 4) & 15;
+    x[i] = min + scale * static_cast<float>(code);
+  }
+}
+
+void round_kv_in_place(KvFormat format, std::size_t head_dim,
+                       MatrixView<float> X) {
+  if (format.type == KvType::kF32) return;
+  assert(X.cols() % head_dim == 0);
+  std::vector<std::byte> stored(kv_bytes(format, head_dim));
+  for (std::size_t i = 0; i < X.size(); i += head_dim) {
+    const auto head = X.data().subspan(i, head_dim);
+    encode_kv(format, head, stored);
+    decode_kv(format, stored, head);
+  }
+}
+
+KvCache::KvCache(std::size_t layers, std::size_t kv_heads, std::size_t head_dim,
+                 std::size_t capacity, KvFormat format)
+    : kv_heads_(kv_heads),
+      head_dim_(head_dim),
+      capacity_(capacity),
+      format_(format) {
+  const std::size_t bytes = checked_mul(capacity, row_bytes(), "KV cache");
+  keys_.assign(layers, std::vector<std::byte>(bytes));
+  values_.assign(layers, std::vector<std::byte>(bytes));
+}
+
+std::size_t KvCache::row_bytes() const {
+  return kv_heads_ * kv_bytes(format_, head_dim_);
+}
+
+std::size_t KvCache::bytes() const {
+  return 2 * layers() * capacity_ * row_bytes();
+}
+
+void KvCache::append(std::size_t layer, ConstMatrixView K, ConstMatrixView V) {
+  assert(layer < layers() && K.cols() == width() && V.cols() == width() &&
+         K.rows() == V.rows());
+  if (K.rows() > capacity_ - tokens_) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "KV cache: " + std::to_string(tokens_) + " + " +
+                    std::to_string(K.rows()) + " tokens exceed its capacity " +
+                    std::to_string(capacity_));
+  }
+  const std::size_t step = kv_bytes(format_, head_dim_);
+  const auto store = [&](ConstMatrixView rows, std::vector<std::byte>& to) {
+    std::span<std::byte> at = std::span(to).subspan(tokens_ * row_bytes());
+    for (std::size_t i = 0; i < rows.size(); i += head_dim_) {
+      encode_kv(format_, rows.data().subspan(i, head_dim_), at.first(step));
+      at = at.subspan(step);
+    }
+  };
+  store(K, keys_[layer]);
+  store(V, values_[layer]);
+}
+
+void KvCache::advance(std::size_t n) {
+  assert(n <= capacity_ - tokens_);
+  tokens_ += n;
+}
+
+void KvCache::truncate(std::size_t tokens) {
+  tokens_ = std::min(tokens_, tokens);
+}
+
+void KvCache::read(std::size_t layer, std::size_t begin, MatrixView<float> K,
+                   MatrixView<float> V) const {
+  assert(layer < layers() && K.cols() == width() && V.cols() == width() &&
+         begin + K.rows() <= capacity_ && begin + V.rows() <= capacity_);
+  const std::size_t step = kv_bytes(format_, head_dim_);
+  const auto load = [&](const std::vector<std::byte>& from,
+                        MatrixView<float> rows) {
+    auto at = std::span(from).subspan(begin * row_bytes());
+    for (std::size_t i = 0; i < rows.size(); i += head_dim_) {
+      decode_kv(format_, at.first(step), rows.data().subspan(i, head_dim_));
+      at = at.subspan(step);
+    }
+  };
+  load(keys_[layer], K);
+  load(values_[layer], V);
+}
+
+KvView KvCache::keys(std::size_t layer) const {
+  assert(format_.type == KvType::kF32);
+  return {KvType::kF32, keys_.at(layer).data(), row_bytes()};
+}
+
+KvView KvCache::values(std::size_t layer) const {
+  assert(format_.type == KvType::kF32);
+  return {KvType::kF32, values_.at(layer).data(), row_bytes()};
+}
+
+}  // namespace llmpress

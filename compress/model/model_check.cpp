@@ -1,0 +1,192 @@
+#include "compress/model/model_check.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <vector>
+
+#include "compress/core/error.h"
+#include "compress/core/packed_weight.h"
+#include "compress/model/block.h"
+
+namespace llmpress {
+namespace {
+
+constexpr std::size_t kProblemsListed = 8;
+
+std::string shape_text(std::span<const std::size_t> shape) {
+  std::string text = "[";
+  for (const std::size_t d : shape) {
+    text += (text.size() > 1 ? ", " : "") + std::to_string(d);
+  }
+  return text + "]";
+}
+
+class Inspection {
+ public:
+  Inspection(const Checkpoint& checkpoint, const Architecture& arch)
+      : checkpoint_(checkpoint), arch_(arch) {}
+
+  void check_vector(const std::string& name, std::size_t size) {
+    const TensorInfo* const tensor = checkpoint_.tensors().find(name);
+    if (tensor == nullptr) {
+      problems_.push_back("'" + name + "' is missing");
+    } else if (tensor->shape != std::vector<std::size_t>{size}) {
+      problems_.push_back("'" + name + "' is " + shape_text(tensor->shape) +
+                          ", wanted [" + std::to_string(size) + "]");
+    }
+  }
+
+  void check_linear(const std::string& name, std::size_t out, std::size_t in) {
+    if (!checkpoint_.has_linear(name)) {
+      problems_.push_back("'" + name + ".weight' is missing");
+      return;
+    }
+    std::array<std::size_t, 2> found{};
+    if (const TensorInfo* dense = dense_matrix(checkpoint_, name)) {
+      found = {dense->shape[0], dense->shape[1]};
+    } else {
+      const PackedWeight weight = checkpoint_.read_linear(name).weight;
+      found = {rows_of(weight), cols_of(weight)};
+    }
+    if (found != std::array{out, in}) {
+      problems_.push_back("'" + name + "' is " + shape_text(found) +
+                          ", wanted " + shape_text(std::array{out, in}));
+    }
+  }
+
+  void check_block(std::size_t layer) {
+    for (std::size_t i = 0; i < arch_.block.linears.size(); ++i) {
+      const LinearSpec& spec = arch_.block.linears[i];
+      const std::string name = arch_.linear_name(layer, i);
+      check_linear(name, spec.out, spec.in);
+      if (spec.bias) check_vector(name + ".bias", spec.out);
+    }
+    for (const std::string& norm : arch_.block.norms) {
+      check_vector(arch_.block_name(layer) + "." + norm + ".weight",
+                   norm_width(arch_, norm));
+    }
+  }
+
+  void check_head() {
+    if (arch_.tied_head) return;
+    if (!checkpoint_.has_linear(arch_.head)) {
+      problems_.push_back("'" + arch_.head +
+                          ".weight' is missing although config.json says that "
+                          "the head is not tied to the embedding "
+                          "(tie_word_embeddings)");
+      return;
+    }
+    check_linear(arch_.head, arch_.vocabulary, arch_.hidden);
+  }
+
+  void finish() const {
+    if (problems_.empty()) return;
+    std::string text = checkpoint_.path().string() +
+                       ": the files do not fit config.json (" +
+                       arch_.model_type + "):";
+    for (std::size_t i = 0; i < problems_.size() && i < kProblemsListed; ++i) {
+      text += (i == 0 ? " " : "; ") + problems_[i];
+    }
+    if (problems_.size() > kProblemsListed) {
+      text += "; and " + std::to_string(problems_.size() - kProblemsListed) +
+              " more";
+    }
+    throw Error(ErrorCode::kInvalidInput, text);
+  }
+
+ private:
+  const Checkpoint& checkpoint_;
+  const Architecture& arch_;
+  std::vector<std::string> problems_{};
+};
+
+// Tensors that describe others or are no weights.
+bool is_metadata(std::string_view name) {
+  constexpr std::array<std::string_view, 3> kSuffixes = {
+      ".weight_shape", ".shape", "rotary_emb.inv_freq"};
+  return name.find(".quant_state.bitsandbytes__") != std::string_view::npos ||
+         std::any_of(kSuffixes.begin(), kSuffixes.end(),
+                     [&](std::string_view s) { return name.ends_with(s); });
+}
+
+double bits(std::size_t bytes, std::size_t weights) {
+  return weights == 0
+             ? 0.0
+             : 8.0 * static_cast<double>(bytes) / static_cast<double>(weights);
+}
+
+}  // namespace
+
+double ModelSize::bits_per_weight() const {
+  return bits(weight_bytes, weights);
+}
+double ModelSize::linear_bits_per_weight() const {
+  return bits(linear_bytes, linear_weights);
+}
+
+const TensorInfo* dense_matrix(const Checkpoint& checkpoint,
+                               const std::string& name) {
+  const TensorInfo* const tensor = checkpoint.tensors().find(name + ".weight");
+  if (tensor == nullptr || tensor->shape.size() != 2) return nullptr;
+  switch (tensor->dtype) {
+    case DType::kF64:
+    case DType::kF32:
+    case DType::kF16:
+    case DType::kBF16:
+      return tensor;
+    default:
+      return nullptr;
+  }
+}
+
+ModelSize measure_model(const Checkpoint& checkpoint,
+                        const Architecture& arch) {
+  ModelSize size;
+  const std::string unused_head = arch.head + ".";
+  for (const TensorInfo& tensor : checkpoint.tensors().tensors()) {
+    const bool tied = arch.tied_head && tensor.name.starts_with(unused_head);
+    if (!tied && !is_metadata(tensor.name)) size.weight_bytes += tensor.bytes;
+  }
+  size.weights =
+      arch.vocabulary * arch.hidden * (arch.tied_head ? 1 : 2) + arch.hidden;
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    for (std::size_t i = 0; i < arch.block.linears.size(); ++i) {
+      const LinearSpec& spec = arch.block.linears[i];
+      const std::string name = arch.linear_name(layer, i);
+      const TensorInfo* const dense = dense_matrix(checkpoint, name);
+      size.linear_bytes +=
+          dense ? dense->bytes
+                : stored_bytes(checkpoint.read_linear(name).weight);
+      size.linear_weights += spec.out * spec.in;
+      size.weights += spec.out * spec.in + (spec.bias ? spec.out : 0);
+    }
+    for (const std::string& norm : arch.block.norms) {
+      size.weights += norm_width(arch, norm);
+    }
+  }
+  return size;
+}
+
+void check_model(const Checkpoint& checkpoint, const Architecture& arch) {
+  Inspection inspection(checkpoint, arch);
+  inspection.check_linear(arch.embedding, arch.vocabulary, arch.hidden);
+  inspection.check_vector(arch.final_norm + ".weight", arch.hidden);
+  inspection.check_head();
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    inspection.check_block(layer);
+  }
+  inspection.finish();
+}
+
+void check_tokenizer(const Tokenizer& tokenizer, const Architecture& arch,
+                     const std::string& origin) {
+  if (tokenizer.vocabulary_size() <= arch.vocabulary) return;
+  throw Error(ErrorCode::kInvalidInput,
+              origin + ": has token ids up to " +
+                  std::to_string(tokenizer.vocabulary_size() - 1) +
+                  ", but the model's embedding has " +
+                  std::to_string(arch.vocabulary) + " rows");
+}
+
+}  // namespace llmpress
