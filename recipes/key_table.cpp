@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
+
+#include "recipes/yaml_tree.h"
 
 namespace llmpress {
 namespace {
@@ -236,7 +239,7 @@ std::string join_words(std::span<const std::string_view> words,
 
 std::string unknown_key_message(std::string_view section,
                                 std::string_view key) {
-  const std::string quoted = "'" + std::string(key) + "'";
+  const std::string quoted = quote(key);
   const std::vector<std::string> homes = homes_of(section, key);
   if (!homes.empty()) {
     const std::vector<std::string_view> views(homes.begin(), homes.end());

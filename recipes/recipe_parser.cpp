@@ -17,7 +17,7 @@ constexpr std::size_t kMaxSeed = std::size_t{1} << 62;
 constexpr std::size_t kMaxTokens = std::size_t{1} << 24;
 
 std::string required_text(const Section& section, std::string_view key) {
-  return text_of(section.require(key), "'" + std::string(key) + "'");
+  return text_of(section.require(key), quote(key));
 }
 
 CalibrationConfig read_calibration(const YamlNode& node, const Path& folder) {
@@ -160,8 +160,8 @@ void override_paths(const RecipeOverrides& overrides, Recipe& recipe) {
 void check_stages(const Recipe& recipe, const std::vector<Stage>& stages) {
   for (const Stage& stage : stages) {
     if (recipe.calibration || !needs_calibration(stage)) continue;
-    fail_at(position_of(stage), "'" + std::string(stage_name(stage)) +
-                                    "' learns from calibration data; add a "
+    fail_at(position_of(stage), quote(stage_name(stage)) +
+                                    " learns from calibration data; add a "
                                     "'calibration' section with 'text'");
   }
 }

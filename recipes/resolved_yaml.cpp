@@ -57,11 +57,12 @@ class Writer {
     word(key, value ? "true" : "false");
   }
   void texts(std::string_view key, const std::vector<std::string>& values) {
-    std::string list;
+    std::string list = "[";
     for (const std::string& value : values) {
-      list += (list.empty() ? "" : ", ") + in_quotes(value);
+      if (list.size() > 1) list += ", ";
+      list += in_quotes(value);
     }
-    word(key, "[" + list + "]");
+    word(key, list + "]");
   }
   void open(std::string_view key) {
     indent();
@@ -91,6 +92,13 @@ class Writer {
   bool entry_ = false;
 };
 
+std::string block_text(const WeightScheme& scheme) {
+  std::string text = "[";
+  text += std::to_string(scheme.block_rows) + ", ";
+  text += std::to_string(scheme.block_cols) + "]";
+  return text;
+}
+
 void write_weights(Writer& out, const WeightScheme& scheme) {
   out.open("weights");
   out.word("type", facts_of(scheme).name);
@@ -109,8 +117,7 @@ void write_weights(Writer& out, const WeightScheme& scheme) {
     case WeightType::kFp8E4M3:
     case WeightType::kFp8E5M2:
       if (scheme.block_rows > 0) {
-        out.word("block_size", "[" + std::to_string(scheme.block_rows) + ", " +
-                                   std::to_string(scheme.block_cols) + "]");
+        out.word("block_size", block_text(scheme));
       } else {
         out.word("group_size", std::to_string(scheme.group_size));
       }

@@ -44,8 +44,7 @@ constexpr ByteUnit kByteUnits[] = {
 
 Section::Section(const YamlNode& node, std::string_view name)
     : node_(&node), name_(name) {
-  const std::string label =
-      name.empty() ? "a recipe" : "'" + std::string(name) + "'";
+  const std::string label = name.empty() ? "a recipe" : quote(name);
   if (node.kind != YamlNode::Kind::kMap) {
     fail_at(node.position,
             label + " is " + describe(node) + "; wants keys with values");
@@ -65,8 +64,7 @@ const YamlNode* Section::find(std::string_view key) const {
 const YamlNode& Section::require(std::string_view key) const {
   const YamlNode* node = find(key);
   if (node == nullptr) {
-    const std::string label =
-        name_.empty() ? "a recipe" : "'" + std::string(name_) + "'";
+    const std::string label = name_.empty() ? "a recipe" : quote(name_);
     fail_at(node_->position, label + " needs '" + std::string(key) + "'");
   }
   return *node;
@@ -76,7 +74,7 @@ void Section::fail(std::string_view key, const std::string& message) const {
   const YamlNode* node = find(key);
   const SourcePosition& where =
       node == nullptr ? node_->position : node->position;
-  std::string label = "'" + std::string(key) + "'";
+  std::string label = quote(key);
   if (!name_.empty()) label += " in '" + std::string(name_) + "'";
   fail_at(where, label + " " + message);
 }
@@ -170,13 +168,13 @@ std::string text_of(const YamlNode& node, const std::string& what) {
 std::string Section::text(std::string_view key,
                           const std::string& absent) const {
   if (!has(key)) return absent;
-  return text_of(*find(key), "'" + std::string(key) + "'");
+  return text_of(*find(key), quote(key));
 }
 
 std::vector<std::string> Section::texts(std::string_view key) const {
   if (!has(key)) return {};
   const YamlNode& node = *find(key);
-  const std::string what = "'" + std::string(key) + "'";
+  const std::string what = quote(key);
   if (node.kind != YamlNode::Kind::kList) return {text_of(node, what)};
   std::vector<std::string> values;
   for (const YamlNode& item : node.items) {

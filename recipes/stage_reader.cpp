@@ -106,7 +106,7 @@ Stage read_stage(const YamlNode& node, const Path& folder) {
     fail_at(node.position,
             "an entry of 'stages' is one stage; found " +
                 (node.keys.empty() ? "none"
-                                   : "'" + node.keys[0].name + "' and '" +
+                                   : quote(node.keys[0].name) + " and '" +
                                          node.keys[1].name + "'"));
   }
   const std::string& name = node.keys[0].name;

@@ -99,7 +99,7 @@ YamlNode& child_of_list(YamlNode& list, const std::string& part,
   const char* end = part.data() + part.size();
   const auto [stop, code] = std::from_chars(part.data(), end, index);
   if (code != std::errc() || stop != end) {
-    fail_at(position, "'" + part + "' must be the index of a list entry");
+    fail_at(position, quote(part) + " must be the index of a list entry");
   }
   if (index >= list.items.size()) {
     fail_at(position, "no entry " + part + " in a list of " +
@@ -127,12 +127,20 @@ const YamlNode* YamlNode::find(std::string_view key) const {
   return nullptr;
 }
 
+std::string quote(std::string_view word) {
+  std::string text(1, '\'');
+  text += word;
+  text += '\'';
+  return text;
+}
+
 std::string describe(const YamlNode& node) {
   switch (node.kind) {
     case YamlNode::Kind::kNull:
       return "empty";
     case YamlNode::Kind::kScalar:
-      return (node.quoted ? "the string '" : "'") + node.scalar + "'";
+      return node.quoted ? "the string " + quote(node.scalar)
+                         : quote(node.scalar);
     case YamlNode::Kind::kList:
       return "a list";
     case YamlNode::Kind::kMap:
@@ -171,7 +179,7 @@ void set_in_tree(YamlNode& root, const std::string& assignment) {
     if (part.empty()) fail_at(position, "an empty key between two dots");
     switch (node->kind) {
       case YamlNode::Kind::kScalar:
-        fail_at(position, "'" + part + "' is under " + describe(*node) +
+        fail_at(position, quote(part) + " is under " + describe(*node) +
                               ", which is a value, not a section");
       case YamlNode::Kind::kList:
         node = &child_of_list(*node, part, position);

@@ -31,7 +31,10 @@ struct YamlNode {
   const YamlNode* find(std::string_view key) const;  // kMap; null if absent
 };
 
-// "the number 3", "a list", ... for messages.
+// 'word', in the apostrophes of messages.
+std::string quote(std::string_view word);
+
+// "the string '3'", "a list", ... for messages.
 std::string describe(const YamlNode& node);
 
 // `origin` names the text in positions. Throws Error(kInvalidArgument).

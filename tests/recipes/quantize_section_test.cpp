@@ -1,0 +1,224 @@
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "quantizers/method.h"
+#include "recipes/schemes.h"
+#include "tests/recipes/parse_failure.h"
+
+namespace llmpress {
+namespace {
+
+using Kind = ActivationQuant::Kind;
+using Range = ActivationQuant::Range;
+
+bool has(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+TEST(QuantizeSection, SaysNothingAndMeansFourBitsInGroupsOf128) {
+  const QuantizeStage stage = quantize_stage("");
+  EXPECT_EQ(stage.config.method, "rtn");
+  EXPECT_EQ(stage.config.weights, WeightScheme{});
+  EXPECT_EQ(stage.config.input, ActivationQuant{});
+  EXPECT_EQ(stage.layers.targets, std::vector<std::string>{"Linear"});
+}
+
+TEST(QuantizeSection, APresetIsOverriddenByTheKeysBelowIt) {
+  const QuantizeStage stage = quantize_stage(
+      "method: gptq, scheme: W4A16, weights: {type: int, bits: 3, "
+      "symmetric: false}, act_order: true, targets: ['re:.*proj']");
+  EXPECT_EQ(stage.scheme, "W4A16");
+  EXPECT_EQ(stage.config.weights.bits, 3);
+  EXPECT_EQ(stage.config.weights.group_size, 128);
+  EXPECT_FALSE(stage.config.weights.symmetric);
+  EXPECT_TRUE(stage.config.gptq.act_order);
+  EXPECT_EQ(stage.layers.targets, std::vector<std::string>{"re:.*proj"});
+}
+
+TEST(QuantizeSection, AnotherTypeThanThePresetsStartsFromItsOwnDefaults) {
+  const WeightScheme scheme =
+      quantize_stage("scheme: W8A16, weights: {type: nf4}").config.weights;
+  EXPECT_EQ(scheme.type, WeightType::kNf4);
+  EXPECT_EQ(scheme.bits, 4);
+  EXPECT_EQ(scheme.group_size, 64);
+}
+
+TEST(QuantizeSection, EveryPresetOfTheTableParses) {
+  for (const SchemePreset& preset : scheme_presets()) {
+    const QuantizeStage stage =
+        quantize_stage("scheme: " + std::string(preset.name));
+    EXPECT_EQ(stage.config.weights, preset.weights) << preset.name;
+    EXPECT_EQ(stage.config.input, preset.input) << preset.name;
+  }
+}
+
+TEST(QuantizeSection, EveryMethodOfTheTableParses) {
+  for (const QuantizerMethod& method : quantizer_methods()) {
+    EXPECT_EQ(
+        quantize_stage("method: " + std::string(method.name)).config.method,
+        method.name);
+  }
+}
+
+TEST(QuantizeSection, PresetsMeanWhatCompressedTensorsMeans) {
+  const QuantizeConfig w8a8 = quantize_stage("scheme: W8A8").config;
+  EXPECT_EQ(w8a8.weights.bits, 8);
+  EXPECT_EQ(w8a8.weights.group_size, -1);
+  EXPECT_TRUE(w8a8.weights.symmetric);
+  EXPECT_EQ(w8a8.input.kind, Kind::kInt);
+  EXPECT_EQ(w8a8.input.range, Range::kToken);
+  const QuantizeConfig fp8 = quantize_stage("scheme: FP8").config;
+  EXPECT_EQ(fp8.weights.group_size, 0);
+  EXPECT_EQ(fp8.input.range, Range::kStatic);
+  const QuantizeConfig block = quantize_stage("scheme: FP8_BLOCK").config;
+  EXPECT_EQ(block.weights.block_rows, 128u);
+  EXPECT_EQ(block.weights.block_cols, 128u);
+}
+
+TEST(QuantizeSection, FloatsAreNamedByTypeOrByBits) {
+  const auto weights = [](const std::string& body) {
+    return quantize_stage("weights: {" + body + "}").config.weights;
+  };
+  EXPECT_EQ(weights("type: float, bits: 8"), weights("type: fp8"));
+  EXPECT_EQ(weights("type: float, bits: 16"), weights("type: bf16"));
+  EXPECT_EQ(weights("type: float, bits: 32"), weights("type: f32"));
+  EXPECT_EQ(weights("type: f16").float_dtype, DType::kF16);
+  EXPECT_TRUE(has(refusal(quantizing("weights: {type: float}")), "'bits'"));
+  EXPECT_TRUE(has(refusal(quantizing("weights: {type: float, bits: 4}")),
+                  "8 (fp8), 16 (bf16) or 32"));
+}
+
+TEST(QuantizeSection, ScalesOfRowsAreKeptInF32) {
+  const auto dtype = [](const std::string& body) {
+    return quantize_stage("weights: {" + body + "}").config.weights.scale_dtype;
+  };
+  EXPECT_EQ(dtype("group_size: 32"), DType::kF16);
+  EXPECT_EQ(dtype("group_size: -1"), DType::kF32);
+  EXPECT_EQ(dtype("group_size: -1, scale_dtype: bf16"), DType::kBF16);
+}
+
+TEST(QuantizeSection, TheBlockSizeBelongsToTablesAndFp8) {
+  const auto weights = [](const std::string& body) {
+    return quantize_stage("weights: {" + body + "}").config.weights;
+  };
+  EXPECT_EQ(weights("type: nf4, block_size: 128").group_size, 128);
+  EXPECT_EQ(weights("type: fp8, block_size: 128").block_cols, 128u);
+  EXPECT_EQ(weights("type: fp8, block_size: [64, 128]").block_rows, 64u);
+  EXPECT_TRUE(has(refusal(quantizing("weights: {type: int, block_size: 32}")),
+                  "'group_size'"));
+  EXPECT_TRUE(has(refusal(quantizing("weights: {type: nf4, block_size: 48}")),
+                  "power of two"));
+  EXPECT_TRUE(
+      has(refusal(quantizing("weights: {type: fp8, block_size: [1, 2, 3]}")),
+          "[rows, cols]"));
+}
+
+TEST(QuantizeSection, ValuesThatDoNotFitTheTypeAreRefused) {
+  const auto message = [](const std::string& body) {
+    return refusal(quantizing("weights: {" + body + "}"));
+  };
+  EXPECT_TRUE(has(message("bits: 9"), "from 2 to 8"));
+  EXPECT_TRUE(has(message("bits: 1"), "from 2 to 8"));
+  EXPECT_TRUE(has(message("type: fp8, bits: 4"), "fp8 has 8"));
+  EXPECT_TRUE(has(message("type: nf4, symmetric: false"), "zero points"));
+  EXPECT_TRUE(has(message("type: nf4, group_size: 64"), "'block_size'"));
+  EXPECT_TRUE(has(message("type: fp8, group_size: 128"), "from -1 to 0"));
+  EXPECT_TRUE(has(message("type: mxfp4, group_size: 32"), "mxfp4"));
+  EXPECT_TRUE(has(message("type: bf16, scale_dtype: f32"), "bf16"));
+  EXPECT_TRUE(has(message("double_quant: true"), "integers"));
+  EXPECT_TRUE(has(message("group_size: -2"), "from -1"));
+  EXPECT_TRUE(has(message("group_size: 32.5"), "an integer"));
+  EXPECT_TRUE(has(message("mse_norm: 2"), "range: mse"));
+  EXPECT_TRUE(has(message("type: in"), "did you mean 'int'?"));
+}
+
+TEST(QuantizeSection, ActivationsAreDynamicStaticOrNone) {
+  const auto input = [](const std::string& body) {
+    return quantize_stage("scheme: W8A16, " + body).config.input;
+  };
+  EXPECT_EQ(input("input: {type: int}").range, Range::kToken);
+  EXPECT_EQ(input("input: {type: int, dynamic: false}").range, Range::kStatic);
+  EXPECT_EQ(input("activations: {range: tensor}").kind, Kind::kInt);
+  EXPECT_EQ(input("input: {bits: 4, symmetric: false}").bits, 4);
+  EXPECT_EQ(quantize_stage("scheme: W8A8, input: {type: none}").config.input,
+            ActivationQuant{});
+  const auto message = [](const std::string& body) {
+    return refusal(quantizing("scheme: W8A16, " + body));
+  };
+  EXPECT_TRUE(has(message("input: {}, activations: {}"), "another word"));
+  EXPECT_TRUE(has(message("input: {dynamic: true, range: static}"),
+                  "contradicts 'range'"));
+  EXPECT_TRUE(has(message("input: {bits: 6}"), "4 nor 8"));
+  EXPECT_TRUE(has(message("input: {type: none, bits: 8}"), "type: none"));
+  EXPECT_TRUE(has(message("input: {type: fp8}"), "rounds activations to fp8"));
+  EXPECT_TRUE(has(refusal(quantizing("scheme: FP8, input: {type: int}")),
+                  "rounds activations to integers"));
+}
+
+TEST(QuantizeSection, KeysOfAnotherMethodAreRefused) {
+  EXPECT_EQ(
+      refusal(quantizing("act_order: true")),
+      "recipe.yaml:3:28: 'act_order' in 'quantize' needs method or solver "
+      "'gptq'; this is 'rtn'");
+  EXPECT_TRUE(has(refusal(quantizing("method: gptq, hqq: {p: 0.5}")),
+                  "does not apply to method 'gptq'"));
+  EXPECT_TRUE(has(refusal(quantizing("method: gptq, solver: rtn")), "solver"));
+  EXPECT_TRUE(has(refusal(quantizing("target_bits: 4")), "method: auto"));
+  EXPECT_TRUE(has(refusal(quantizing("method: gptq, weights: {type: nf4}")),
+                  "rounds to integers"));
+  EXPECT_TRUE(has(refusal(quantizing("method: gptq, gptaq_alpha: 0.5")),
+                  "asymmetric_calibration"));
+  EXPECT_TRUE(has(
+      refusal(
+          quantizing("method: gptq, act_order: true, group_aware_order: true")),
+      "exclude"));
+}
+
+TEST(QuantizeSection, GptqKeysReachTheConfig) {
+  const GptqConfig gptq =
+      quantize_stage(
+          "method: gptq, static_groups: false, damping_fraction: 0.05, "
+          "damping_policy: fail, damping_increment: 0.1, damping_bound: 0.5, "
+          "block_size: 64, compat: reference, asymmetric_calibration: true, "
+          "gptaq_alpha: 0.5")
+          .config.gptq;
+  EXPECT_FALSE(gptq.static_groups);
+  EXPECT_EQ(gptq.damping_fraction, 0.05);
+  EXPECT_EQ(gptq.damping_policy, DampingPolicy::kFail);
+  EXPECT_EQ(gptq.damping_increment, 0.1);
+  EXPECT_EQ(gptq.damping_bound, 0.5);
+  EXPECT_EQ(gptq.block_size, 64u);
+  EXPECT_TRUE(gptq.stale_grid);
+  EXPECT_TRUE(gptq.asymmetric_calibration);
+  EXPECT_EQ(gptq.gptaq_alpha, 0.5);
+}
+
+TEST(QuantizeSection, MixedPrecisionNeedsExactlyOneBudget) {
+  const QuantizeStage bits = quantize_stage("method: auto, target_bits: 4.5");
+  EXPECT_EQ(bits.target_bits, 4.5);
+  const QuantizeStage bytes =
+      quantize_stage("method: auto, target_bytes: 2MiB");
+  EXPECT_EQ(bytes.target_bytes, std::uint64_t{2} << 20);
+  EXPECT_TRUE(has(refusal(quantizing("method: auto")), "target_bits"));
+  EXPECT_TRUE(has(
+      refusal(quantizing("method: auto, target_bits: 4, target_bytes: 1GB")),
+      "target_bytes"));
+  EXPECT_TRUE(
+      has(refusal(quantizing("method: auto, target_bytes: many")), "bytes"));
+}
+
+TEST(QuantizeSection, AMethodThatDoesNotExistIsNamedWithItsNeighbour) {
+  EXPECT_TRUE(has(refusal(quantizing("method: gptk")), "did you mean 'gptq'?"));
+  EXPECT_TRUE(
+      has(refusal(quantizing("scheme: W4A61")), "did you mean 'W4A16'?"));
+  EXPECT_TRUE(has(refusal(quantizing("scheme: W4A61")), "NVFP4A16"));
+}
+
+TEST(QuantizeSection, APatternIsCompiledWhereItStands) {
+  EXPECT_EQ(refusal(quantizing("targets: [Linear, 're:(q']")).substr(0, 18),
+            "recipe.yaml:3:35: ");
+}
+
+}  // namespace
+}  // namespace llmpress

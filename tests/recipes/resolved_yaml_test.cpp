@@ -1,0 +1,177 @@
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <sstream>
+#include <string>
+
+#include "quantizers/method.h"
+#include "tests/recipes/parse_failure.h"
+
+namespace llmpress {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The resolved form from another folder, so that a relative path would differ.
+void expect_round_trip(const std::string& text) {
+  const Recipe recipe = parse_recipe(text, "/some/where/r.yaml");
+  const std::string resolved = resolved_yaml(recipe);
+  Recipe again;
+  ASSERT_NO_THROW(again = parse_recipe(resolved, "/other/x.yaml")) << resolved;
+  EXPECT_EQ(recipe, again) << text << "\n->\n" << resolved;
+  EXPECT_EQ(resolved, resolved_yaml(again));
+}
+
+bool knows(std::string_view name) {
+  for (const QuantizerMethod& method : quantizer_methods()) {
+    if (method.name == name) return true;
+  }
+  return name == "auto";
+}
+
+TEST(ResolvedYaml, ParsesBackToTheSameRecipe) {
+  expect_round_trip("model: m\n");
+  expect_round_trip("name: \"a \\\"b\\\" \\\\ \\n tab\\t\"\nmodel: 'it''s'\n");
+  expect_round_trip(
+      "calibration: {text: c, sampling: sequential, seed: 9}\n"
+      "evaluate: {text: e, protocol: strided, context: 100, stride: 7, "
+      "kv_cache: {type: int4}}\n"
+      "output: {path: o, format: gguf, max_shard_size: 3GiB}\nreport: r\n");
+  expect_round_trip("evaluate: {text: e, context: 100, protocol: llama.cpp}\n");
+}
+
+TEST(ResolvedYaml, KeepsEveryStage) {
+  for (const char* stage :
+       {"merge_lora: {adapter: a, scale: -0.1}",
+        "rotate: {seed: 12, online: true}", "inject_outliers: {factor: 0.3}",
+        "distill: {student: s, loss: kl}", "distill: {}",
+        "smooth: {method: smoothquant, alpha: 0.85}",
+        "smooth: {search_alpha: true}",
+        "smooth: {method: awq, clip: false, weights: {bits: 3}}",
+        "smooth: {method: awq, clip_max_shrink: 0.3}",
+        "prune: {method: magnitude, sparsity: 0.3}",
+        "prune: {method: sparsegpt, pattern: '4:8', damping_policy: fail, "
+        "block_size: 64, targets: q_proj, ignore: ['re:.*0']}",
+        "prune: {allocation: owl, owl_lambda: 0.1, wanda_variant: true}",
+        "prune: {method: ffn, importance: gradients, heal: false, multiple_of: "
+        "16, damping_fraction: 0.02}",
+        "prune: {method: heads, importance: weights}",
+        "prune: {method: hidden, sparsity: 0.25}",
+        "prune: {method: depth, depth_importance: perplexity}",
+        "prune: {method: kv_heads, kv_heads: 2, kv_grouping: calibrated}"}) {
+    expect_round_trip(std::string("calibration: {text: c}\nstages:\n  - ") +
+                      stage + "\n");
+  }
+}
+
+TEST(ResolvedYaml, KeepsEveryPresetAndMethod) {
+  for (const std::string_view scheme : scheme_names()) {
+    expect_round_trip(quantizing("scheme: " + std::string(scheme)));
+  }
+  for (const QuantizerMethod& method : quantizer_methods()) {
+    expect_round_trip(quantizing("method: " + std::string(method.name)));
+  }
+}
+
+TEST(ResolvedYaml, KeepsWhatAStageOverrides) {
+  struct Case {
+    const char* method;
+    const char* body;
+  };
+  for (const Case& c : {
+           Case{"rtn",
+                "weights: {bits: 5, group_size: 48, range: mse, "
+                "mse_norm: 2.1, scale_dtype: f32}"},
+           Case{"rtn",
+                "weights: {type: fp8, block_size: [64, 32], scale_dtype: "
+                "bf16}, input: {type: fp8, range: tensor}"},
+           Case{"rtn", "weights: {type: fp8_e5m2, group_size: 0}"},
+           Case{"rtn", "weights: {type: fp4, double_quant: true}"},
+           Case{"rtn", "scheme: W8A8, input: {symmetric: false, bits: 4}"},
+           Case{"rtn", "scheme: W8A8, input: {type: none}"},
+           Case{"rtn",
+                "targets: [lm_head, Linear], ignore: [q_proj, 're:a\\b']"},
+           Case{"gptq",
+                "method: gptq, group_aware_order: true, compat: "
+                "reference, damping_bound: 2.5"},
+           Case{"gptq",
+                "method: gptq, asymmetric_calibration: true, "
+                "gptaq_alpha: 0.125"},
+           Case{"awq",
+                "method: awq, solver: gptq, act_order: true, awq: "
+                "{ratios: 5, clip: false}"},
+           Case{"smoothquant",
+                "method: smoothquant, smoothquant: {alpha: 0.7}"},
+           Case{"hqq", "method: hqq, hqq: {p: 0.5, iterations: 3}"},
+           Case{"llm_int8", "method: llm_int8, llm_int8: {threshold: 3.5}"},
+           Case{"llm_int8",
+                "method: llm_int8, llm_int8: {outliers: calibrated}"},
+           Case{"auto", "method: auto, target_bits: 4.5, solver: gptq"},
+           Case{"auto", "method: auto, target_bytes: 3MB"},
+       }) {
+    if (knows(c.method)) expect_round_trip(quantizing(c.body));
+  }
+}
+
+TEST(ResolvedYaml, KeepsVariants) {
+  expect_round_trip(
+      "output: {path: o}\nstages: [{rotate: {}}]\nvariants:\n"
+      "  - {name: a, stages: [{quantize: {}}, {rotate: {seed: 4}}]}\n"
+      "  - {name: b, output: {path: p, format: hdf5}}\n");
+  expect_round_trip("variants: [{name: only}]\n");
+}
+
+std::string read(const fs::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+TEST(ShippedRecipes, ParseAndComeBackFromTheirResolvedForm) {
+  std::size_t found = 0;
+  for (const auto& entry :
+       fs::directory_iterator(fs::path(LLMPRESS_SOURCE_DIR) / "recipes")) {
+    if (entry.path().extension() != ".yaml") continue;
+    ++found;
+    SCOPED_TRACE(entry.path().string());
+    const Recipe recipe = load_recipe(entry.path());
+    EXPECT_EQ(recipe.name, entry.path().stem());
+    EXPECT_FALSE(recipe.description.empty());
+    EXPECT_EQ(recipe, parse_recipe(resolved_yaml(recipe), "/x/r.yaml"));
+    if (recipe.calibration) EXPECT_TRUE(fs::exists(recipe.calibration->text));
+    if (recipe.evaluate) EXPECT_TRUE(fs::exists(recipe.evaluate->text));
+    if (!recipe.model.empty()) EXPECT_TRUE(fs::exists(recipe.model));
+  }
+  EXPECT_GE(found, 7u);
+}
+
+// Keys are written `like this` in the section's table of docs/recipe.md.
+TEST(RecipeReference, MentionsEveryKeyPresetAndMethod) {
+  const std::string text =
+      read(fs::path(LLMPRESS_SOURCE_DIR) / "docs" / "recipe.md");
+  for (const RecipeKey& key : recipe_keys()) {
+    const std::string heading = "## `" + std::string(key.section) + "`";
+    const std::size_t begin =
+        key.section.empty() ? text.find("## Top level") : text.find(heading);
+    ASSERT_NE(begin, std::string::npos) << "no section '" << heading << "'";
+    const std::string section =
+        text.substr(begin, text.find("\n## ", begin + 1) - begin);
+    EXPECT_NE(section.find("| `" + std::string(key.key) + "`"),
+              std::string::npos)
+        << "'" << key.key << "' in '" << key.section << "'";
+  }
+  for (const std::string_view scheme : scheme_names()) {
+    EXPECT_NE(text.find("`" + std::string(scheme) + "`"), std::string::npos)
+        << scheme;
+  }
+  for (const QuantizerMethod& method : quantizer_methods()) {
+    EXPECT_NE(text.find("`" + std::string(method.name) + "`"),
+              std::string::npos)
+        << method.name;
+  }
+}
+
+}  // namespace
+}  // namespace llmpress
