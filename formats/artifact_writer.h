@@ -24,12 +24,12 @@ std::span<const OutputFormat> output_formats();
 const OutputFormat& find_output_format(std::string_view name);  // kInvalidArgument
 
 struct ArtifactOptions {
-  std::filesystem::path output;
+  std::filesystem::path output{};
   std::string format = "compressed-tensors";
   std::size_t max_shard_bytes = 5'000'000'000;
   // Files of the source directory to carry along byte for byte (tokenizer,
   // generation_config.json, ...) are taken from here when it is a directory.
-  std::filesystem::path source;
+  std::filesystem::path source{};
 };
 
 // What the quantized Linears have in common goes into config.json's

@@ -41,7 +41,7 @@ class ModelCheckpoint : public Checkpoint {
  private:
   StoredLinear stored(std::string_view name) const {
     return {*reader_, std::string(name), quantization_.scheme_of(name),
-            quantization_.extension_of(name)};
+            quantization_.extension_of(name), quantization_.int8_threshold};
   }
 
   fs::path path_;

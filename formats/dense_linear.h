@@ -10,6 +10,8 @@ bool is_dense_linear(const StoredLinear& linear);
 PackedWeight read_dense_linear(const StoredLinear& linear);
 
 // Throws Error(kInvalidInput) naming the first value that is not finite.
-void check_finite(const DenseWeight& weight, const std::string& where);
+// of rows of `columns`.
+void check_finite(DType dtype, std::span<const std::byte> values,
+                  std::size_t columns, const std::string& where);
 
 }  // namespace llmpress

@@ -3,7 +3,11 @@
 #include <array>
 
 #include "compress/core/error.h"
+#include "formats/bitsandbytes.h"
+#include "formats/compressed_tensors.h"
 #include "formats/dense_linear.h"
+#include "formats/sparse_tensors.h"
+#include "formats/typed_tensors.h"
 
 namespace llmpress {
 
@@ -40,7 +44,19 @@ namespace {
 
 std::span<const LinearForm> linear_forms() {
   static constexpr std::array kForms{
-      LinearForm{"dense", is_dense_linear, read_dense_linear},
+      LinearForm{"pack-quantized", is_pack_quantized, read_pack_quantized,
+                 read_activations},
+      LinearForm{"micro-fp4", is_micro_fp4, read_micro_fp4, read_activations},
+      LinearForm{"sparse", is_sparse_linear, read_sparse_linear,
+                 read_activations},
+      LinearForm{"bitsandbytes-4bit", is_table4, read_table4, read_activations},
+      LinearForm{"bitsandbytes-int8", is_bitsandbytes_int8,
+                 read_bitsandbytes_int8, bitsandbytes_int8_activations},
+      LinearForm{"int-quantized", is_int_quantized, read_int_quantized,
+                 read_activations},
+      LinearForm{"float-quantized", is_float_quantized, read_float_quantized,
+                 read_activations},
+      LinearForm{"dense", is_dense_linear, read_dense_linear, read_activations},
   };
   return kForms;
 }
@@ -52,12 +68,45 @@ const LinearForm* find_linear_form(const StoredLinear& linear) {
   return nullptr;
 }
 
+namespace {
+
+// Numbers that check() of the core leaves to whoever brought them in.
+void check_values(const StoredLinear& linear, const PackedWeight& weight) {
+  const auto subject = [&](const char* suffix) {
+    const TensorInfo* const info = linear.find(suffix);
+    return info != nullptr ? subject_of(*info) : linear.where();
+  };
+  if (const auto* const dense = std::get_if<DenseWeight>(&weight)) {
+    check_finite(dense->dtype, dense->data, dense->in, subject(".weight"));
+  } else if (const auto* const fp8 = std::get_if<Fp8Weight>(&weight)) {
+    check_finite(fp8->format, std::as_bytes(std::span(fp8->codes)), fp8->in,
+                 subject(".weight"));
+  } else if (const auto* const sparse = std::get_if<SparseWeight>(&weight)) {
+    if (sparse->bits != 0) return;
+    check_finite(sparse->dtype, sparse->data, sparse->row_offsets.back(),
+                 linear.where() + ": kept values");
+  }
+}
+
+}  // namespace
+
 LinearWeights read_linear(const StoredLinear& linear,
                           const std::string& where) {
   const LinearForm* const form = find_linear_form(linear);
   if (form == nullptr) reject(linear, where);
   LinearWeights result{.weight = form->read(linear)};
-  check(result.weight, linear.name);
+  check(result.weight, where + ": Linear '" + linear.name + "'");
+  check_values(linear, result.weight);
+  result.input = form->activations(linear);
+  result.input_hadamard = linear.extension.input_hadamard;
+  if (result.input_hadamard != 0 &&
+      cols_of(result.weight) % result.input_hadamard != 0) {
+    throw Error(ErrorCode::kCorruptFile,
+                where + ": Linear '" + linear.name + "': input_hadamard " +
+                    std::to_string(result.input_hadamard) +
+                    " does not divide " +
+                    std::to_string(cols_of(result.weight)) + " inputs");
+  }
   if (linear.find(".bias") != nullptr) {
     result.bias = read_vector(linear.reader, linear.name + ".bias",
                               rows_of(result.weight));

@@ -19,6 +19,7 @@ struct StoredLinear {
   std::string name;
   const LinearScheme& scheme;  // what quantization_config says of it
   const LinearExtension& extension;
+  float int8_threshold = 0;  // QuantizationConfig::int8_threshold
 
   const TensorInfo* find(std::string_view suffix) const;
   const TensorInfo& require(std::string_view suffix) const;
@@ -29,6 +30,7 @@ struct LinearForm {
   std::string_view name;  // "pack-quantized", "dense", ...
   bool (*matches)(const StoredLinear&);
   PackedWeight (*read)(const StoredLinear&);
+  ActivationQuant (*activations)(const StoredLinear&);
 };
 
 // The first row that matches is the form.

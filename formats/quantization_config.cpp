@@ -1,12 +1,278 @@
 #include "formats/quantization_config.h"
 
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "compress/core/error.h"
 #include "formats/json_check.h"
+#include "formats/module_pattern.h"
 
 namespace llmpress {
+namespace {
 
-const LinearScheme& QuantizationConfig::scheme_of(std::string_view) const {
+using json = nlohmann::json;
+
+[[noreturn]] void fail(const std::string& where, const std::string& what,
+                       ErrorCode code = ErrorCode::kInvalidInput) {
+  throw Error(code, where + ": quantization_config: " + what);
+}
+
+// --- typed access: absent and null are the same
+// -------------------------------
+
+const json* find(const json& object, const char* key) {
+  const auto at = object.find(key);
+  return at == object.end() || at->is_null() ? nullptr : &*at;
+}
+
+bool bool_at(const json& object, const char* key, bool otherwise,
+             const std::string& where) {
+  const json* const value = find(object, key);
+  if (value == nullptr) return otherwise;
+  if (!value->is_boolean()) fail(where, std::string(key) + " is not a boolean");
+  return value->get<bool>();
+}
+
+std::string string_at(const json& object, const char* key,
+                      const std::string& otherwise, const std::string& where) {
+  const json* const value = find(object, key);
+  if (value == nullptr) return otherwise;
+  if (!value->is_string()) fail(where, std::string(key) + " is not a string");
+  return value->get<std::string>();
+}
+
+// A size up to 2^31; -1 reads as 0 ("one for the whole row").
+std::size_t size_of_value(const json& value, const char* key,
+                          const std::string& where) {
+  if (value.is_number_integer()) {
+    if (value == -1) return 0;
+    if (value >= 0 && value <= 2147483648LL) return value.get<std::size_t>();
+  }
+  fail(where, std::string(key) + " is not a size");
+}
+
+std::size_t size_at(const json& object, const char* key, std::size_t otherwise,
+                    const std::string& where) {
+  const json* const value = find(object, key);
+  return value == nullptr ? otherwise : size_of_value(*value, key, where);
+}
+
+float float_at(const json& object, const char* key, const std::string& where) {
+  const json* const value = find(object, key);
+  if (value == nullptr) return 0;
+  if (!value->is_number()) fail(where, std::string(key) + " is not a number");
+  const double number = value->get<double>();
+  if (!(number >= 0 && number <= 1e30)) {
+    fail(where, std::string(key) + " is out of range");
+  }
+  return static_cast<float>(number);
+}
+
+std::vector<std::string> strings_at(const json& object, const char* key,
+                                    const std::string& where) {
+  std::vector<std::string> strings;
+  const json* const value = find(object, key);
+  if (value == nullptr) return strings;
+  if (!value->is_array()) fail(where, std::string(key) + " is not a list");
+  for (const json& item : *value) {
+    if (!item.is_string()) fail(where, std::string(key) + " holds no strings");
+    strings.push_back(item.get<std::string>());
+  }
+  return strings;
+}
+
+const json& require_object(const json& value, const std::string& what,
+                           const std::string& where) {
+  if (!value.is_object()) fail(where, what + " is not an object");
+  return value;
+}
+
+// --- compressed-tensors
+// -------------------------------------------------------
+
+// [rows, cols], or "128x128" in older files.
+void read_block(const json& object, const char* key, QuantArgs& args,
+                const std::string& where) {
+  const json* const block = find(object, key);
+  if (block == nullptr) return;
+  if (!block->is_array() || block->size() != 2) {
+    fail(where, std::string(key) + " is not [rows, cols]");
+  }
+  args.block_rows = size_of_value((*block)[0], key, where);
+  args.block_cols = size_of_value((*block)[1], key, where);
+}
+
+bool orders_by_group(const json& object, const std::string& where) {
+  const json* const order = find(object, "actorder");
+  if (order == nullptr) return false;
+  if (order->is_boolean()) return order->get<bool>();
+  const std::string name = string_at(object, "actorder", "", where);
+  return name == "group" || name == "dynamic";
+}
+
+QuantArgs read_args(const json& object, const std::string& where) {
+  QuantArgs args;
+  const std::size_t bits = size_at(object, "num_bits", 8, where);
+  if (bits < 1 || bits > 16) fail(where, "num_bits is out of range");
+  args.bits = static_cast<int>(bits);
+  const std::string type = string_at(object, "type", "int", where);
+  if (type != "int" && type != "float") {
+    fail(where, "unknown type '" + type + "'", ErrorCode::kUnsupported);
+  }
+  args.floating = type == "float";
+  args.symmetric = bool_at(object, "symmetric", true, where);
+  const json* const dynamic = find(object, "dynamic");
+  args.dynamic = dynamic != nullptr && *dynamic != false;  // true or "local"
+  args.group_size = size_at(object, "group_size", 0, where);
+  const bool by_row = find(object, "group_size") != nullptr;
+  args.strategy = string_at(
+      object, "strategy",
+      args.group_size != 0 ? "group" : (by_row ? "channel" : "tensor"), where);
+  read_block(object, "block_structure", args, where);
+  args.order_by_group = orders_by_group(object, where);
+  return args;
+}
+
+LinearScheme read_scheme(const json& group, const std::string& format,
+                         const std::string& where) {
+  LinearScheme scheme{.format = string_at(group, "format", format, where)};
+  if (const json* const w = find(group, "weights")) {
+    scheme.weights = read_args(require_object(*w, "weights", where), where);
+  }
+  if (const json* const input = find(group, "input_activations")) {
+    scheme.input =
+        read_args(require_object(*input, "input_activations", where), where);
+  }
+  return scheme;
+}
+
+LinearExtension read_extension(const json& object, const std::string& where) {
+  LinearExtension e;
+  e.outlier_threshold = float_at(object, "outlier_threshold", where);
+  e.input_hadamard = size_at(object, "input_hadamard", 0, where);
+  e.sparse_2of4 = bool_at(object, "sparse_2of4", false, where);
+  e.sparse_bits = static_cast<int>(
+      std::min<std::size_t>(9, size_at(object, "sparse_bits", 0, where)));
+  e.sparse_group_size = size_at(object, "sparse_group_size", 0, where);
+  return e;
+}
+
+void read_own(const json& object, QuantizationConfig& config,
+              const std::string& where) {
+  const std::size_t version = size_at(object, "version", 1, where);
+  if (version != 1) {
+    fail(where,
+         "llmpress version " + std::to_string(version) + ", this knows 1",
+         ErrorCode::kUnsupported);
+  }
+  const json* const linears = find(object, "linears");
+  if (linears == nullptr) return;
+  for (const auto& [name, value] :
+       require_object(*linears, "llmpress.linears", where).items()) {
+    config.extensions[name] =
+        read_extension(require_object(value, "llmpress." + name, where), where);
+  }
+}
+
+void read_compressed_tensors(const json& object, QuantizationConfig& config,
+                             const std::string& where) {
+  config.method = "compressed-tensors";
+  config.ignore = strings_at(object, "ignore", where);
+  const std::string format = string_at(object, "format", "dense", where);
+  if (const json* const transform = find(object, "transform_config")) {
+    const json* const groups =
+        transform->is_object() ? find(*transform, "config_groups") : nullptr;
+    if (groups != nullptr && !groups->empty()) {
+      fail(where,
+           "transform_config rotates activations, which this version "
+           "does not apply",
+           ErrorCode::kUnsupported);
+    }
+  }
+  if (const json* const groups = find(object, "config_groups")) {
+    for (const auto& [name, group] :
+         require_object(*groups, "config_groups", where).items()) {
+      if (!group.is_object()) {
+        fail(where,
+             "config_groups." + name +
+                 " is a preset's name; wanted it "
+                 "written out",
+             ErrorCode::kUnsupported);
+      }
+      config.groups.push_back({.targets = strings_at(group, "targets", where),
+                               .scheme = read_scheme(group, format, where)});
+    }
+  }
+  if (const json* const own = find(object, "llmpress")) {
+    read_own(require_object(*own, "llmpress", where), config, where);
+  }
+}
+
+// --- Hugging Face's own methods
+// -----------------------------------------------
+
+void read_fp8(const json& object, QuantizationConfig& config,
+              const std::string& where) {
+  config.method = "fp8";
+  for (const char* key : {"modules_to_not_convert", "ignored_layers"}) {
+    for (std::string& name : strings_at(object, key, where)) {
+      config.ignore.push_back(std::move(name));
+    }
+  }
+  QuantArgs weights{.floating = true};
+  read_block(object, "weight_block_size", weights, where);
+  if (weights.block_rows != 0) weights.strategy = "block";
+  QuantArgs input{.floating = true};
+  input.dynamic =
+      string_at(object, "activation_scheme", "dynamic", where) == "dynamic";
+  input.strategy = input.dynamic ? "token" : "tensor";
+  config.groups.push_back(
+      {.targets = {"Linear"},
+       .scheme = {
+           .weights = weights, .input = input, .format = "float-quantized"}});
+}
+
+void read_bitsandbytes(const json& object, QuantizationConfig& config,
+                       const std::string& where) {
+  config.method = "bitsandbytes";
+  config.int8_threshold = float_at(object, "llm_int8_threshold", where);
+}
+
+}  // namespace
+
+bool names_linear(std::string_view target, std::string_view linear) {
+  if (target.starts_with("re:"))
+    return matches_from_start(target.substr(3), linear);
+  return target == linear || target == "Linear";
+}
+
+void QuantizationConfig::index() {
+  group_of_linear.clear();
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    for (const std::string& target : groups[g].targets) {
+      if (!target.starts_with("re:")) group_of_linear.emplace(target, g);
+    }
+  }
+}
+
+const LinearScheme& QuantizationConfig::scheme_of(
+    std::string_view linear) const {
   static const LinearScheme none;
-  return none;
+  for (const std::string& pattern : ignore) {
+    if (names_linear(pattern, linear)) return none;
+  }
+  const auto exact = group_of_linear.find(linear);
+  if (exact != group_of_linear.end()) return groups[exact->second].scheme;
+  for (const Group& group : groups) {
+    for (const std::string& target : group.targets) {
+      if (target.starts_with("re:") && names_linear(target, linear)) {
+        return group.scheme;
+      }
+    }
+  }
+  const auto by_class = group_of_linear.find("Linear");
+  return by_class == group_of_linear.end() ? none
+                                           : groups[by_class->second].scheme;
 }
 
 const LinearExtension& QuantizationConfig::extension_of(
@@ -19,7 +285,23 @@ const LinearExtension& QuantizationConfig::extension_of(
 QuantizationConfig parse_quantization_config(const std::string& config_json,
                                              const std::string& where) {
   check_json_object(config_json, where);
-  return {};
+  const json root = json::parse(config_json);
+  QuantizationConfig config;
+  const json* object = find(root, "quantization_config");
+  if (object == nullptr) object = find(root, "compression_config");
+  if (object == nullptr) return config;
+  require_object(*object, "it", where);
+  config.method = string_at(*object, "quant_method", "", where);
+  if (config.method == "compressed-tensors" ||
+      (config.method.empty() && object->contains("config_groups"))) {
+    read_compressed_tensors(*object, config, where);
+  } else if (config.method == "fp8") {
+    read_fp8(*object, config, where);
+  } else if (config.method == "bitsandbytes") {
+    read_bitsandbytes(*object, config, where);
+  }
+  config.index();
+  return config;
 }
 
 }  // namespace llmpress

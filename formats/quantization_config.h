@@ -37,6 +37,12 @@ struct QuantArgs {
   bool operator==(const QuantArgs&) const = default;
 };
 
+// The format of Linears that only this program reads.
+inline constexpr std::string_view kOwnFormat = "llmpress";
+// Plain numbers without their zeros: in config.json's sparsity_config.
+inline constexpr std::string_view kSparse24Format = "sparse-24-bitmask";
+inline constexpr std::string_view kSparseBitmaskFormat = "sparse-bitmask";
+
 struct LinearScheme {
   std::optional<QuantArgs> weights{}, input{};
   std::string format = "dense";
@@ -48,6 +54,7 @@ struct LinearScheme {
 struct LinearExtension {
   float outlier_threshold = 0;     // ActivationQuant::outlier_threshold
   std::size_t input_hadamard = 0;  // LinearWeights::input_hadamard
+  bool sparse_2of4 = false;        // SparseWeight::pattern
   // Codes of a SparseWeight; 0: plain numbers.
   int sparse_bits = 0;
   std::size_t sparse_group_size = 0;
@@ -64,17 +71,41 @@ struct QuantizationConfig {
   std::vector<Group> groups{};
   std::vector<std::string> ignore{};
   std::map<std::string, LinearExtension, std::less<>> extensions{};
-  float outlier_threshold = 0;  // bitsandbytes: llm_int8_threshold
-  bool load_in_8bit = false, load_in_4bit = false;  // bitsandbytes
+  float int8_threshold = 0;  // bitsandbytes: llm_int8_threshold
+
+  // Where each group that names its Linears exactly has them; filled by
+  // index().
+  std::map<std::string, std::size_t, std::less<>> group_of_linear{};
+  void index();
 
   // The empty scheme if no group says otherwise.
   const LinearScheme& scheme_of(std::string_view linear) const;
   const LinearExtension& extension_of(std::string_view linear) const;
 };
 
+// Whether `target` names the Linear at module path `linear`: as the class, the
+// exact path, or "re:" and an expression that matches from its start.
+bool names_linear(std::string_view target, std::string_view linear);
+
 // `config_json` is the whole of config.json. Throws Error(kInvalidInput) with
 // `where` in front if the object is malformed.
 QuantizationConfig parse_quantization_config(const std::string& config_json,
                                              const std::string& where);
+
+// The object "quantization_config" in compressed-tensors' words for Linears
+// with these schemes and extensions, by name; `others` are Linears that stay
+// dense. Empty if there is nothing to say.
+struct DescribedLinear {
+  LinearScheme scheme{};
+  LinearExtension extension{};
+};
+std::string compressed_tensors_config(
+    const std::map<std::string, DescribedLinear>& linears,
+    const std::vector<std::string>& others);
+
+// config.json of an artifact: `config_json` with `quantization_config` (an
+// object as text, or empty) in place of what was there.
+std::string with_quantization_config(const std::string& config_json,
+                                     const std::string& quantization_config);
 
 }  // namespace llmpress

@@ -7,6 +7,7 @@
 
 #include "compress/core/error.h"
 #include "formats/artifact_writer.h"
+#include "formats/carried_files.h"
 #include "formats/json_check.h"
 #include "formats/safetensors.h"
 
@@ -17,12 +18,6 @@ using json = nlohmann::json;
 
 [[noreturn]] void corrupt(const std::string& where, const std::string& what) {
   throw Error(ErrorCode::kCorruptFile, where + ": " + what);
-}
-
-// A name that cannot lead out of the model's folder.
-bool is_plain_name(const std::string& name) {
-  return !name.empty() && name != "." && name != ".." &&
-         name.find_first_of(std::string_view("/\\\0", 3)) == std::string::npos;
 }
 
 class ShardedReader : public TensorReader {
@@ -88,7 +83,7 @@ std::map<std::string, std::string> parse_shard_index(std::string_view text,
   }
   std::map<std::string, std::string> weight_map;
   for (const auto& [tensor, file] : at->items()) {
-    if (!file.is_string() || !is_plain_name(file.get<std::string>())) {
+    if (!file.is_string() || !is_plain_file_name(file.get<std::string>())) {
       corrupt(where, "weight_map: '" + tensor + "' is not a plain file name");
     }
     weight_map.emplace(tensor, file.get<std::string>());

@@ -8,24 +8,12 @@
 #include "formats/hdf5_file.h"
 #include "formats/safetensors.h"
 #include "formats/sharded.h"
+#include "formats/typed_tensors.h"
 
 namespace llmpress {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string subject(const TensorInfo& info) {
-  return info.file + ": tensor '" + info.name + "'";
-}
-
-std::string shape_text(std::span<const std::size_t> shape) {
-  std::string text = "[";
-  for (const std::size_t d : shape) {
-    if (text.size() > 1) text += ", ";
-    text += std::to_string(d);
-  }
-  return text + "]";
-}
 
 // An 8-bit float is a code that means nothing without its scales.
 void check_plain_float(const TensorInfo& info) {
@@ -33,7 +21,8 @@ void check_plain_float(const TensorInfo& info) {
                      info.dtype == DType::kF16 || info.dtype == DType::kBF16;
   if (!plain) {
     throw Error(ErrorCode::kInvalidInput,
-                subject(info) + ": is " + std::string(facts(info.dtype).name) +
+                subject_of(info) + ": is " +
+                    std::string(facts(info.dtype).name) +
                     ", wanted F64, F32, F16 or BF16");
   }
 }
@@ -41,13 +30,13 @@ void check_plain_float(const TensorInfo& info) {
 std::vector<float> decode_finite(const TensorReader& reader,
                                  const TensorInfo& info) {
   check_plain_float(info);
-  std::vector<float> values(checked_elements(info.shape, subject(info)));
+  std::vector<float> values(checked_elements(info.shape, subject_of(info)));
   decode_floats(info.dtype, reader.read(info).bytes, values);
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (!std::isfinite(values[i])) {
       const std::size_t cols = info.shape.empty() ? 1 : info.shape.back();
       throw Error(ErrorCode::kInvalidInput,
-                  subject(info) + ": value [" + std::to_string(i / cols) +
+                  subject_of(info) + ": value [" + std::to_string(i / cols) +
                       ", " + std::to_string(i % cols) + "] is " +
                       std::to_string(values[i]) + ", not finite");
     }
@@ -76,7 +65,7 @@ const TensorInfo& TensorReader::require(std::string_view name) const {
 MatrixF read_matrix(const TensorReader& reader, std::string_view name) {
   const TensorInfo& info = reader.require(name);
   if (info.shape.size() != 1 && info.shape.size() != 2) {
-    throw Error(ErrorCode::kInvalidInput, subject(info) + ": has shape " +
+    throw Error(ErrorCode::kInvalidInput, subject_of(info) + ": has shape " +
                                               shape_text(info.shape) +
                                               ", wanted 1 or 2 dimensions");
   }
@@ -89,7 +78,7 @@ std::vector<float> read_vector(const TensorReader& reader,
   const TensorInfo& info = reader.require(name);
   if (info.shape != std::vector<std::size_t>{size}) {
     throw Error(ErrorCode::kInvalidInput,
-                subject(info) + ": has shape " + shape_text(info.shape) +
+                subject_of(info) + ": has shape " + shape_text(info.shape) +
                     ", wanted [" + std::to_string(size) + "]");
   }
   return decode_finite(reader, info);

@@ -1,0 +1,162 @@
+// Writing quantization_config; reading is in quantization_config.cpp.
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+
+#include "compress/core/error.h"
+#include "formats/json_check.h"
+#include "formats/quantization_config.h"
+
+namespace llmpress {
+namespace {
+
+using json = nlohmann::ordered_json;  // keys stay in the order written here
+
+json args_json(const std::optional<QuantArgs>& args) {
+  if (!args) return nullptr;
+  json j;
+  j["num_bits"] = args->bits;
+  j["type"] = args->floating ? "float" : "int";
+  j["symmetric"] = args->symmetric;
+  j["group_size"] =
+      args->group_size == 0 ? json(nullptr) : json(args->group_size);
+  j["strategy"] = args->strategy;
+  j["block_structure"] = args->block_rows == 0
+                             ? json(nullptr)
+                             : json{args->block_rows, args->block_cols};
+  j["dynamic"] = args->dynamic;
+  j["actorder"] = args->order_by_group ? json("group") : json(nullptr);
+  j["scale_dtype"] = nullptr;
+  j["zp_dtype"] = args->symmetric ? json(nullptr) : json("torch.int8");
+  j["observer"] = args->dynamic ? json(nullptr) : json("minmax");
+  j["observer_kwargs"] = json::object();
+  return j;
+}
+
+json extension_json(const LinearExtension& e) {
+  json j = json::object();
+  if (e.outlier_threshold > 0) j["outlier_threshold"] = e.outlier_threshold;
+  if (e.input_hadamard > 0) j["input_hadamard"] = e.input_hadamard;
+  if (e.sparse_2of4) j["sparse_2of4"] = true;
+  if (e.sparse_bits > 0) {
+    j["sparse_bits"] = e.sparse_bits;
+    j["sparse_group_size"] = e.sparse_group_size;
+  }
+  return j;
+}
+
+bool is_sparse_format(const std::string& format) {
+  return format == kSparse24Format || format == kSparseBitmaskFormat;
+}
+
+bool is_plain(const LinearScheme& scheme) {
+  return !scheme.weights && !scheme.input &&
+         (scheme.format == "dense" || is_sparse_format(scheme.format));
+}
+
+// Linears of one scheme, in order of their first name.
+struct SchemeGroup {
+  LinearScheme scheme{};
+  std::vector<std::string> linears{};
+};
+
+std::vector<SchemeGroup> group_by_scheme(
+    const std::map<std::string, DescribedLinear>& linears) {
+  std::vector<SchemeGroup> groups;
+  for (const auto& [name, linear] : linears) {
+    if (is_plain(linear.scheme)) continue;
+    auto at = std::find_if(groups.begin(), groups.end(), [&](const auto& g) {
+      return g.scheme == linear.scheme;
+    });
+    if (at == groups.end()) {
+      at = groups.insert(at, SchemeGroup{.scheme = linear.scheme});
+    }
+    at->linears.push_back(name);
+  }
+  return groups;
+}
+
+json sparsity_json(const std::map<std::string, DescribedLinear>& linears) {
+  std::set<std::string> formats;
+  std::vector<std::string> targets;
+  for (const auto& [name, linear] : linears) {
+    if (!is_sparse_format(linear.scheme.format)) continue;
+    formats.insert(linear.scheme.format);
+    targets.push_back(name);
+  }
+  if (formats.empty()) return nullptr;
+  json j;
+  // The legacy readers know one sparse format a model.
+  j["format"] =
+      formats.size() == 1 ? *formats.begin() : std::string(kOwnFormat);
+  j["targets"] = targets;
+  j["ignore"] = json::array();
+  j["sparsity_structure"] =
+      *formats.begin() == kSparse24Format ? "2:4" : "unstructured";
+  return j;
+}
+
+json groups_json(const std::vector<SchemeGroup>& groups) {
+  json j = json::object();
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    json& group = j["group_" + std::to_string(g)];
+    // With one scheme its class says it; `ignore` lists the rest.
+    group["targets"] =
+        groups.size() == 1 ? json{"Linear"} : json(groups[g].linears);
+    group["weights"] = args_json(groups[g].scheme.weights);
+    group["input_activations"] = args_json(groups[g].scheme.input);
+    group["output_activations"] = nullptr;
+    group["format"] = groups[g].scheme.format;
+  }
+  return j;
+}
+
+std::string common_format(const std::vector<SchemeGroup>& groups) {
+  std::set<std::string> formats;
+  for (const SchemeGroup& g : groups) formats.insert(g.scheme.format);
+  if (formats.empty()) return "dense";
+  return formats.size() == 1 ? *formats.begin() : "mixed-precision";
+}
+
+}  // namespace
+
+std::string compressed_tensors_config(
+    const std::map<std::string, DescribedLinear>& linears,
+    const std::vector<std::string>& others) {
+  std::set<std::string> ignore(others.begin(), others.end());
+  json own = json::object();
+  for (const auto& [name, linear] : linears) {
+    if (is_plain(linear.scheme)) ignore.insert(name);
+    const json e = extension_json(linear.extension);
+    if (!e.empty()) own[name] = e;
+  }
+  const auto groups = group_by_scheme(linears);
+  const json sparsity = sparsity_json(linears);
+  if (groups.empty() && own.empty() && sparsity.is_null()) return {};
+  json j;
+  j["config_groups"] = groups_json(groups);
+  j["format"] = common_format(groups);
+  j["global_compression_ratio"] = nullptr;
+  j["ignore"] = ignore;
+  j["kv_cache_scheme"] = nullptr;
+  j["quant_method"] = "compressed-tensors";
+  j["quantization_status"] = "compressed";
+  if (!sparsity.is_null()) j["sparsity_config"] = sparsity;
+  if (!own.empty()) j["llmpress"] = {{"version", 1}, {"linears", own}};
+  return j.dump(2);
+}
+
+std::string with_quantization_config(const std::string& config_json,
+                                     const std::string& quantization_config) {
+  check_json_object(config_json, "config.json");
+  json config = json::parse(config_json);
+  config.erase("quantization_config");
+  config.erase("compression_config");
+  if (!quantization_config.empty()) {
+    config["quantization_config"] = json::parse(quantization_config);
+  }
+  return config.dump(2) + "\n";
+}
+
+}  // namespace llmpress
