@@ -11,7 +11,8 @@
 namespace llmpress {
 namespace {
 
-std::string two_digits(double x) {
+// 0.01 rather than 0.010000.
+std::string trimmed(double x) {
   std::string s = std::to_string(x);  // six decimals
   while (s.size() > 1 && s.back() == '0') s.pop_back();
   if (s.back() == '.') s.pop_back();
@@ -60,13 +61,37 @@ void check(const DampingConfig& config) {
   }
 }
 
-std::vector<std::string> DampedInverse::notes() const {
-  std::vector<std::string> notes;
-  if (raises > 0) {
-    notes.push_back("damping raised to " + two_digits(damping_fraction) +
-                    " of the mean diagonal after " + std::to_string(raises) +
-                    " failed factorizations");
+std::vector<std::string> Damped::notes() const {
+  if (raises == 0) return {};
+  return {"damping raised to " + trimmed(fraction) +
+          " of the mean diagonal after " + std::to_string(raises) +
+          " failed factorizations"};
+}
+
+Damped with_damping(const DampingConfig& config, double mean_diagonal,
+                    std::string_view name,
+                    const std::function<bool(double damping)>& attempt) {
+  check(config);
+  Damped damped{.fraction = config.fraction};
+  for (;; ++damped.raises) {
+    damped.damping = damped.fraction * mean_diagonal;
+    if (attempt(damped.damping)) return damped;
+    if (config.policy == DampingPolicy::kFail ||
+        damped.fraction >= config.bound) {
+      throw Error(ErrorCode::kNumeric,
+                  std::string(name) +
+                      ": the second moment of the input cannot be factored "
+                      "with a damping of " +
+                      trimmed(damped.fraction) + " of its mean diagonal");
+    }
+    damped.fraction =
+        std::min(damped.fraction + config.increment, config.bound);
   }
+}
+
+std::vector<std::string> DampedInverse::notes() const {
+  std::vector<std::string> notes =
+      Damped{damping_fraction, damping, raises}.notes();
   if (!dead.empty()) {
     notes.push_back(std::to_string(dead.size()) +
                     " input channels are zero in all calibration tokens");
@@ -77,43 +102,33 @@ std::vector<std::string> DampedInverse::notes() const {
 DampedInverse damped_inverse_cholesky(ConstMatrixView S, float scale,
                                       const DampingConfig& config,
                                       ThreadPool& pool, std::string_view name) {
-  check(config);
   assert(S.rows() == S.cols());
   const std::size_t n = S.rows();
   MatrixF H = scaled_copy(S, scale, pool, name);
   DampedInverse result;
-  std::vector<float> diagonal(n);
+  std::vector<double> diagonal(n);
   double sum = 0;
   for (std::size_t i = 0; i < n; ++i) {
     if (H(i, i) == 0) {
       result.dead.push_back(i);
       H(i, i) = 1;
     }
-    diagonal[i] = H(i, i);
-    sum += static_cast<double>(diagonal[i]);
+    sum += diagonal[i] = static_cast<double>(H(i, i));
   }
-  const double mean = n == 0 ? 0 : sum / static_cast<double>(n);
-  double fraction = config.fraction;
-  for (;; ++result.raises) {
-    const double damping = fraction * mean;
+  const auto invert = [&](double damping) {
     for (std::size_t i = 0; i < n; ++i) {
-      H(i, i) = static_cast<float>(static_cast<double>(diagonal[i]) + damping);
+      H(i, i) = static_cast<float>(diagonal[i] + damping);
     }
-    if (auto U = inverse_cholesky_upper(H.view(), pool)) {
-      result.U = *std::move(U);
-      result.damping_fraction = fraction;
-      result.damping = damping;
-      return result;
-    }
-    if (config.policy == DampingPolicy::kFail || fraction >= config.bound) {
-      throw Error(ErrorCode::kNumeric,
-                  std::string(name) + ": the second moment [" +
-                      std::to_string(n) + ", " + std::to_string(n) +
-                      "] of the input cannot be factored with a damping of " +
-                      two_digits(fraction) + " of its mean diagonal");
-    }
-    fraction = std::min(fraction + config.increment, config.bound);
-  }
+    auto U = inverse_cholesky_upper(H.view(), pool);
+    if (U) result.U = *std::move(U);
+    return U.has_value();
+  };
+  const double mean = n == 0 ? 0 : sum / static_cast<double>(n);
+  const Damped damped = with_damping(config, mean, name, invert);
+  result.damping_fraction = damped.fraction;
+  result.damping = damped.damping;
+  result.raises = damped.raises;
+  return result;
 }
 
 }  // namespace llmpress

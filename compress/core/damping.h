@@ -8,7 +8,7 @@
 #pragma once
 
 #include <cstddef>
-#include <span>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,7 +34,21 @@ struct DampingConfig {
 // increment > 0.
 void check(const DampingConfig& config);
 
-// The diagonal H [n, n] starts from, and what must be added to it.
+struct Damped {
+  double fraction = 0;     // that sufficed
+  double damping = 0;      // that times mean(diag H)
+  std::size_t raises = 0;  // attempts that failed before it
+
+  // One line for a report if the damping was raised.
+  std::vector<std::string> notes() const;
+};
+
+// Calls attempt(damping) until it succeeds, with the fraction raised as
+// `config` says. Throws Error(kNumeric, "<name>: ...") where it says no more.
+Damped with_damping(const DampingConfig& config, double mean_diagonal,
+                    std::string_view name,
+                    const std::function<bool(double damping)>& attempt);
+
 struct DampedInverse {
   MatrixF U{};  // [n, n] upper triangular, (H + damping I)^-1 = U^T U
   double damping_fraction = 0;  // that sufficed
