@@ -89,6 +89,7 @@ constexpr RecipeKey kKeys[] = {
     {"quantize", "damping_policy"},
     {"quantize", "damping_increment"},
     {"quantize", "damping_bound"},
+    {"quantize", "dead_columns"},
     {"quantize", "block_size"},
     {"quantize", "compat"},
     {"quantize", "asymmetric_calibration"},

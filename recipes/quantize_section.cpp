@@ -26,17 +26,11 @@ constexpr MethodScheme kMethodSchemes[] = {
 // The section of the same name as a method holds that method's keys.
 constexpr std::string_view kMethodSections[] = {"awq", "smoothquant", "hqq",
                                                 "llm_int8"};
-constexpr std::string_view kGptqKeys[] = {"act_order",
-                                          "static_groups",
-                                          "group_aware_order",
-                                          "damping_fraction",
-                                          "damping_policy",
-                                          "damping_increment",
-                                          "damping_bound",
-                                          "block_size",
-                                          "compat",
-                                          "asymmetric_calibration",
-                                          "gptaq_alpha"};
+constexpr std::string_view kGptqKeys[] = {
+    "act_order",        "static_groups",          "group_aware_order",
+    "damping_fraction", "damping_policy",         "damping_increment",
+    "damping_bound",    "dead_columns",           "block_size",
+    "compat",           "asymmetric_calibration", "gptaq_alpha"};
 constexpr Named<std::string_view> kSolverWords[] = {{"rtn", "rtn"},
                                                     {"gptq", "gptq"}};
 
@@ -105,6 +99,8 @@ GptqConfig read_gptq(const Section& section) {
       gptq.damping_bound < gptq.damping_fraction) {
     section.fail("damping_bound", "is below 'damping_fraction'");
   }
+  gptq.dead_columns = section.choice<DeadColumns>(
+      "dead_columns", gptq.dead_columns, kDeadColumnsWords);
   gptq.block_size = section.count("block_size", gptq.block_size, 1, 1 << 20);
   gptq.stale_grid =
       section.choice<bool>("compat", gptq.stale_grid, kStaleGridWords);

@@ -163,6 +163,8 @@ void write_gptq(Writer& out, const GptqConfig& gptq) {
   out.boolean("static_groups", gptq.static_groups);
   out.boolean("group_aware_order", gptq.group_aware_order);
   write_damping(out, gptq);
+  out.word("dead_columns",
+           name_of<DeadColumns>(kDeadColumnsWords, gptq.dead_columns));
   out.count("block_size", gptq.block_size);
   out.word("compat", name_of<bool>(kStaleGridWords, gptq.stale_grid));
   out.boolean("asymmetric_calibration", gptq.asymmetric_calibration);
@@ -314,7 +316,7 @@ void write_body(Writer& out, const InjectOutliersStage& stage) {
 }
 
 void write_body(Writer& out, const DistillStage& stage) {
-  if (!stage.student.empty()) out.text("student", stage.student);
+  out.text("student", stage.student);
   if (!stage.loss.empty()) out.text("loss", stage.loss);
 }
 

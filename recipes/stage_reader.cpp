@@ -63,7 +63,7 @@ InjectOutliersStage read_inject_outliers(const YamlNode& node) {
 
 DistillStage read_distill(const YamlNode& node) {
   const Section section(node, "distill");
-  return {.student = section.text("student", ""),
+  return {.student = text_of(section.require("student"), "'student'"),
           .loss = section.text("loss", ""),
           .position = node.position};
 }

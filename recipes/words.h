@@ -40,6 +40,9 @@ inline constexpr Named<KvGrouping> kKvGroupingWords[] = {
 inline constexpr Named<DampingPolicy> kDampingPolicyWords[] = {
     {"raise", DampingPolicy::kRaise}, {"fail", DampingPolicy::kFail}};
 
+inline constexpr Named<DeadColumns> kDeadColumnsWords[] = {
+    {"zero", DeadColumns::kZero}, {"round", DeadColumns::kRound}};
+
 inline constexpr Named<SmoothMethod> kSmoothMethodWords[] = {
     {"smoothquant", SmoothMethod::kSmoothQuant}, {"awq", SmoothMethod::kAwq}};
 

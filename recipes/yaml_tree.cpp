@@ -21,10 +21,16 @@ SourcePosition position_of(const YAML::Mark& mark, const std::string& origin) {
           .column = static_cast<std::size_t>(mark.column) + 1};
 }
 
-// The tags that yaml-cpp gives to untagged nodes, and YAML's own core tags.
+// The tags that yaml-cpp gives to untagged nodes, and those of YAML's core
+// schema.
 bool known_tag(const std::string& tag) {
-  return tag.empty() || tag == "?" || tag == "!" ||
-         tag.starts_with("tag:yaml.org,2002:");
+  for (const char* known : {"", "?", "!", "tag:yaml.org,2002:str",
+                            "tag:yaml.org,2002:int", "tag:yaml.org,2002:float",
+                            "tag:yaml.org,2002:bool", "tag:yaml.org,2002:null",
+                            "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"}) {
+    if (tag == known) return true;
+  }
+  return false;
 }
 
 class TreeBuilder {

@@ -159,7 +159,7 @@ TEST(QuantizeSection, ActivationsAreDynamicStaticOrNone) {
 TEST(QuantizeSection, KeysOfAnotherMethodAreRefused) {
   EXPECT_EQ(
       refusal(quantizing("act_order: true")),
-      "recipe.yaml:3:28: 'act_order' in 'quantize' needs method or solver "
+      "recipe.yaml:3:27: 'act_order' in 'quantize' needs method or solver "
       "'gptq'; this is 'rtn'");
   EXPECT_TRUE(has(refusal(quantizing("method: gptq, hqq: {p: 0.5}")),
                   "does not apply to method 'gptq'"));
@@ -180,7 +180,8 @@ TEST(QuantizeSection, GptqKeysReachTheConfig) {
       quantize_stage(
           "method: gptq, static_groups: false, damping_fraction: 0.05, "
           "damping_policy: fail, damping_increment: 0.1, damping_bound: 0.5, "
-          "block_size: 64, compat: reference, asymmetric_calibration: true, "
+          "block_size: 64, dead_columns: round, compat: reference, "
+          "asymmetric_calibration: true, "
           "gptaq_alpha: 0.5")
           .config.gptq;
   EXPECT_FALSE(gptq.static_groups);
@@ -189,6 +190,7 @@ TEST(QuantizeSection, GptqKeysReachTheConfig) {
   EXPECT_EQ(gptq.damping_increment, 0.1);
   EXPECT_EQ(gptq.damping_bound, 0.5);
   EXPECT_EQ(gptq.block_size, 64u);
+  EXPECT_EQ(gptq.dead_columns, DeadColumns::kRound);
   EXPECT_TRUE(gptq.stale_grid);
   EXPECT_TRUE(gptq.asymmetric_calibration);
   EXPECT_EQ(gptq.gptaq_alpha, 0.5);
@@ -217,7 +219,7 @@ TEST(QuantizeSection, AMethodThatDoesNotExistIsNamedWithItsNeighbour) {
 
 TEST(QuantizeSection, APatternIsCompiledWhereItStands) {
   EXPECT_EQ(refusal(quantizing("targets: [Linear, 're:(q']")).substr(0, 18),
-            "recipe.yaml:3:35: ");
+            "recipe.yaml:3:34: ");
 }
 
 }  // namespace

@@ -46,7 +46,7 @@ TEST(ResolvedYaml, KeepsEveryStage) {
   for (const char* stage :
        {"merge_lora: {adapter: a, scale: -0.1}",
         "rotate: {seed: 12, online: true}", "inject_outliers: {factor: 0.3}",
-        "distill: {student: s, loss: kl}", "distill: {}",
+        "distill: {student: s, loss: kl}", "distill: {student: s}",
         "smooth: {method: smoothquant, alpha: 0.85}",
         "smooth: {search_alpha: true}",
         "smooth: {method: awq, clip: false, weights: {bits: 3}}",
@@ -140,9 +140,12 @@ TEST(ShippedRecipes, ParseAndComeBackFromTheirResolvedForm) {
     EXPECT_EQ(recipe.name, entry.path().stem());
     EXPECT_FALSE(recipe.description.empty());
     EXPECT_EQ(recipe, parse_recipe(resolved_yaml(recipe), "/x/r.yaml"));
-    if (recipe.calibration) EXPECT_TRUE(fs::exists(recipe.calibration->text));
-    if (recipe.evaluate) EXPECT_TRUE(fs::exists(recipe.evaluate->text));
-    if (!recipe.model.empty()) EXPECT_TRUE(fs::exists(recipe.model));
+    const auto shipped = [](const fs::path& path) {
+      EXPECT_TRUE(path.empty() || fs::exists(path)) << path;
+    };
+    shipped(recipe.model);
+    shipped(recipe.calibration.value_or(CalibrationConfig{}).text);
+    shipped(recipe.evaluate.value_or(EvaluateConfig{}).text);
   }
   EXPECT_GE(found, 7u);
 }
