@@ -8,6 +8,7 @@
 #include "compress/core/error.h"
 #include "compress/core/linalg.h"
 #include "compress/pipeline/model_source.h"
+#include "compress/pipeline/run_jobs.h"
 #include "compress/pipeline/variant_compressor.h"
 #include "recipes/recipe_parser.h"
 
@@ -24,40 +25,6 @@ std::size_t peak_memory_bytes() {
   return static_cast<std::size_t>(usage.ru_maxrss) * 1024;  // Linux: kilobytes
 }
 
-std::string result_name(const Recipe& recipe) {
-  if (!recipe.name.empty()) return recipe.name;
-  return std::filesystem::path(recipe.origin).stem().string();
-}
-
-std::vector<VariantJob> jobs_of(const Recipe& recipe) {
-  std::vector<VariantJob> jobs;
-  const auto add = [&](const std::string& name,
-                       const std::optional<OutputConfig>& output,
-                       std::span<const Stage> own) {
-    if (!output) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  recipe.origin + ": '" + name +
-                      "' has no output; write output: {path: ...} or give "
-                      "--output");
-    }
-    jobs.push_back({name, *output, StagePlan(recipe.stages, own)});
-  };
-  if (recipe.variants.empty()) add(result_name(recipe), recipe.output, {});
-  for (const Variant& variant : recipe.variants) {
-    add(variant.name, variant.output, variant.stages);
-  }
-  return jobs;
-}
-
-ModelSource open_recipe_model(const Recipe& recipe) {
-  if (recipe.model.empty()) {
-    throw Error(
-        ErrorCode::kInvalidArgument,
-        recipe.origin + ": no model; write model: PATH or give --model");
-  }
-  return open_model(recipe.model);
-}
-
 class Run {
  public:
   Run(const Recipe& recipe, const RunOptions& options, ThreadPool& pool)
@@ -68,6 +35,7 @@ class Run {
     const std::vector<VariantJob> jobs = jobs_of(recipe_);
     model_ = open_recipe_model(recipe_);
     load_texts(jobs);
+    check_memory(jobs);
     describe_run();
     const RunInputs inputs{
         .checkpoint = model_.checkpoint.get(),
@@ -106,6 +74,23 @@ class Run {
     for (const std::string& note : calibration_->notes) {
       report_.notes.push_back(note);
       if (options_.log) options_.log(note);
+    }
+  }
+
+  void check_memory(std::span<const VariantJob> jobs) const {
+    if (options_.memory_limit == 0) return;
+    for (const VariantJob& job : jobs) {
+      const bool calibrated =
+          calibration_ && needs_calibration(job.plan, *model_.arch);
+      const std::size_t bytes = predicted_peak_bytes(
+          *model_.arch, calibrated ? calibration_->tokens() : 0);
+      if (bytes <= options_.memory_limit) continue;
+      throw Error(ErrorCode::kResource,
+                  "'" + job.name + "' needs about " +
+                      std::to_string(bytes >> 20) + " MiB, the limit is " +
+                      std::to_string(options_.memory_limit >> 20) +
+                      " MiB; fewer calibration samples or shorter ones need "
+                      "less");
     }
   }
 

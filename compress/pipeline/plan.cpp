@@ -1,0 +1,152 @@
+#include <algorithm>
+#include <map>
+
+#include "compress/core/error.h"
+#include "compress/pipeline/model_source.h"
+#include "compress/pipeline/run.h"
+#include "compress/pipeline/run_jobs.h"
+#include "compress/pipeline/variant_compressor.h"
+#include "quantizers/rtn.h"
+
+namespace llmpress {
+namespace {
+
+// What a processor core does in a second of float32 products, all told; only
+// for the estimate of time.
+constexpr double kFlopsPerThread = 6e10;
+
+// Stored bytes of a Linear after its treatment, by rounding a zero weight of
+// the same shape: sizes depend on nothing else. Sizes repeat from block to
+// block.
+class SizePredictor {
+ public:
+  explicit SizePredictor(ThreadPool& pool) : pool_(pool) {}
+
+  std::pair<std::size_t, std::string> predict(
+      const PackedWeight& stored, const LinearTreatment& treatment) {
+    if (treatment.quantize == nullptr) {
+      return {stored_bytes(stored), describe(stored)};
+    }
+    const std::size_t out = rows_of(stored), in = cols_of(stored);
+    const auto key = std::make_tuple(treatment.quantize, out, in);
+    if (const auto known = sizes_.find(key); known != sizes_.end()) {
+      return known->second;
+    }
+    const MatrixF zero(out, in);
+    const PackedWeight packed =
+        round_to_nearest(zero.view(), treatment.quantize->config, pool_);
+    return sizes_[key] = {stored_bytes(packed), describe(packed)};
+  }
+
+ private:
+  ThreadPool& pool_;
+  std::map<std::tuple<const QuantizeStage*, std::size_t, std::size_t>,
+           std::pair<std::size_t, std::string>>
+      sizes_;
+};
+
+std::string method_of(const LinearTreatment& treatment) {
+  std::string name;
+  if (treatment.prune != nullptr) name = "prune";
+  if (treatment.quantize != nullptr) {
+    name += (name.empty() ? "" : "+") + treatment.quantize->config.method;
+  }
+  return name.empty() ? "kept" : name;
+}
+
+// Calibration activations, the block in its forms (as stored, float32, laid out
+// for the kernels), and the second moment with its factor and a copy.
+std::size_t peak_bytes(const Architecture& arch, std::size_t tokens) {
+  constexpr std::size_t kFloat = sizeof(float), kBatch = 4096;
+  std::size_t block = 0, widest = 0, wide_sum = 0;
+  for (const LinearSpec& linear : arch.block.linears) {
+    block += linear.out * linear.in * kFloat;
+    widest = std::max(widest, linear.in);
+    wide_sum += linear.out;
+  }
+  const std::size_t ends = arch.vocabulary * arch.hidden * kFloat * 2;
+  if (tokens == 0) return 3 * block + ends;
+  return 2 * tokens * arch.hidden * kFloat + kBatch * wide_sum * kFloat * 2 +
+         3 * block + 3 * widest * widest * kFloat + ends;
+}
+
+double estimated_seconds(const Architecture& arch, std::size_t tokens,
+                         std::size_t threads) {
+  double flops = 0;
+  for (const LinearSpec& linear : arch.block.linears) {
+    const auto out = static_cast<double>(linear.out);
+    const auto in = static_cast<double>(linear.in);
+    const auto t = static_cast<double>(tokens);
+    flops += 2 * 2.5 * t * out * in;  // forward passes of calibration
+    flops += t * in * in;             // second moment
+    flops += tokens == 0 ? 20 * out * in : in * in * in + 2 * out * in * in;
+  }
+  return flops * static_cast<double>(arch.layers) /
+         (kFlopsPerThread * static_cast<double>(threads));
+}
+
+PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
+                            std::size_t tokens, ThreadPool& pool) {
+  const Architecture& arch = *model.arch;
+  PlannedVariant planned{.name = job.name,
+                         .output = job.output.path.string(),
+                         .format = job.output.format};
+  SizePredictor predictor(pool);
+  const ModelSize before = measure_model(*model.checkpoint, arch);
+  std::size_t largest_block = 0, linear_bytes = 0;
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    std::size_t block_bytes = 0;
+    for (std::size_t l = 0; l < arch.block.linears.size(); ++l) {
+      const std::string name = arch.linear_name(layer, l);
+      const LinearTreatment treatment = job.plan.treatment(name);
+      const PackedWeight stored = model.checkpoint->read_linear(name).weight;
+      const auto [bytes, becomes] = predictor.predict(stored, treatment);
+      planned.layers.push_back({.name = name,
+                                .stored_as = describe(stored),
+                                .becomes = becomes,
+                                .method = method_of(treatment),
+                                .out = rows_of(stored),
+                                .in = cols_of(stored),
+                                .bytes_before = stored_bytes(stored),
+                                .bytes_after = bytes});
+      block_bytes += bytes;
+    }
+    largest_block = std::max(largest_block, block_bytes);
+    linear_bytes += block_bytes;
+  }
+  planned.output_bytes =
+      before.weight_bytes - before.linear_bytes + linear_bytes;
+  // Finished blocks, the spool of the writer and the assembled file.
+  planned.disk_bytes = linear_bytes + 2 * planned.output_bytes;
+  const std::size_t used =
+      needs_calibration(job.plan, arch) ? tokens : std::size_t{0};
+  planned.peak_memory_bytes = peak_bytes(arch, used);
+  planned.seconds = estimated_seconds(arch, used, pool.size());
+  return planned;
+}
+
+}  // namespace
+
+RunPlan plan_recipe(const Recipe& recipe, const RunOptions& options) {
+  (void)options;
+  ThreadPool pool;
+  const std::vector<VariantJob> jobs = jobs_of(recipe);
+  const ModelSource model = open_recipe_model(recipe);
+  RunPlan plan{.model = recipe.model.string()};
+  if (recipe.calibration) {
+    plan.calibration_tokens =
+        recipe.calibration->samples * recipe.calibration->sequence_length;
+  }
+  for (const VariantJob& job : jobs) {
+    plan.variants.push_back(
+        plan_variant(job, model, plan.calibration_tokens, pool));
+  }
+  return plan;
+}
+
+std::size_t predicted_peak_bytes(const Architecture& arch,
+                                 std::size_t calibration_tokens) {
+  return peak_bytes(arch, calibration_tokens);
+}
+
+}  // namespace llmpress

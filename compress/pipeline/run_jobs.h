@@ -1,0 +1,28 @@
+// What `run` and `plan` read from a recipe before they part ways.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "compress/pipeline/model_source.h"
+#include "compress/pipeline/variant_compressor.h"
+#include "recipes/recipe.h"
+
+namespace llmpress {
+
+// One job a result of the recipe. Throws Error(kInvalidArgument) for a result
+// without an output.
+std::vector<VariantJob> jobs_of(const Recipe& recipe);
+
+// Throws Error(kInvalidArgument) if the recipe names no model.
+ModelSource open_recipe_model(const Recipe& recipe);
+
+// A recipe's name: its `name`, or the stem of its file.
+std::string result_name(const Recipe& recipe);
+
+// Bytes that compressing with so many calibration tokens (0: none) takes at its
+// peak: one block in its forms, the activations, one second moment.
+std::size_t predicted_peak_bytes(const Architecture& arch,
+                                 std::size_t calibration_tokens);
+
+}  // namespace llmpress
