@@ -9,6 +9,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/linalg.h"
+#include "pruning/alike_groups.h"
 #include "pruning/unit_selection.h"
 
 namespace llmpress {
@@ -97,7 +98,7 @@ MatrixF head_similarity(const Moments& moments, const AttentionShape& shape) {
   const std::vector<Pair> pairs = complex_pairs(shape);
   for (std::size_t a = 0; a < n; ++a) {
     for (std::size_t b = 0; b < n; ++b) {
-      for (const Pair pair : pairs) {
+      for (const Pair& pair : pairs) {
         keys(a, b) += std::abs(pair_moment(moments.k, a, b, h, pair));
       }
       for (std::size_t i = 0; i < h * h; ++i) {
@@ -120,49 +121,6 @@ MatrixF head_similarity(const Moments& moments, const AttentionShape& shape) {
     }
   }
   return similarity;
-}
-
-// Similarity of head a to the members of the group at `begin`, but for `skip`.
-double to_group(const MatrixF& similarity, std::span<const std::size_t> group,
-                std::size_t a, std::size_t skip) {
-  double sum = 0;
-  for (const std::size_t b : group) {
-    if (b != skip && b != a) sum += static_cast<double>(similarity(a, b));
-  }
-  return sum;
-}
-
-// Groups of `size` from neighbours, then exchanges of two heads as long as one
-// raises the similarity within groups. Every exchange raises a bounded sum by
-// more than a constant, so this ends.
-std::vector<std::size_t> group_alike(const MatrixF& similarity,
-                                     std::size_t size) {
-  constexpr double kLeastGain = 1e-6;
-  std::vector<std::size_t> order(similarity.rows());
-  std::iota(order.begin(), order.end(), 0u);
-  const auto group_of = [&](std::size_t position) {
-    return std::span(order).subspan(position / size * size, size);
-  };
-  for (bool changed = true; changed;) {
-    changed = false;
-    for (std::size_t i = 0; i < order.size(); ++i) {
-      for (std::size_t j = (i / size + 1) * size; j < order.size(); ++j) {
-        const std::size_t a = order[i], b = order[j];
-        const double now = to_group(similarity, group_of(i), a, a) +
-                           to_group(similarity, group_of(j), b, b);
-        const double then = to_group(similarity, group_of(j), a, b) +
-                            to_group(similarity, group_of(i), b, a);
-        if (then > now + kLeastGain) {
-          std::swap(order[i], order[j]);
-          changed = true;
-        }
-      }
-    }
-  }
-  for (std::size_t begin = 0; begin < order.size(); begin += size) {
-    std::ranges::sort(group_of(begin));
-  }
-  return order;
 }
 
 // The weights with key/value heads, and their query heads, in another order.
@@ -267,7 +225,7 @@ double merge_keys(const AttentionShape& shape, std::size_t g,
   std::vector<float> k_bias(weights.k_bias.empty() ? 0 : k.rows());
   double carried = 0, total = 0;
   for (std::size_t group = 0; group < groups; ++group) {
-    for (const Pair pair : complex_pairs(shape)) {
+    for (const Pair& pair : complex_pairs(shape)) {
       Matrix<Complex> C(g, g);
       for (std::size_t i = 0; i < g * g; ++i) {
         C(i / g, i % g) =

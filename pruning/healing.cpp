@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <utility>
 
 #include "compress/core/error.h"
 #include "compress/core/linalg.h"
@@ -58,6 +59,35 @@ double dot(const MatrixF& A, const MatrixF& B) {
   return sum;
 }
 
+// (S_KK + damping I) X = B.
+struct Solution {
+  MatrixF X;  // [kept, out]
+  Damped damped;
+};
+
+Solution solve_damped(MatrixF S_KK, const MatrixF& B,
+                      const DampingConfig& config, ThreadPool& pool,
+                      std::string_view name) {
+  std::vector<double> diagonal(S_KK.rows());
+  double sum = 0;
+  for (std::size_t i = 0; i < diagonal.size(); ++i) {
+    sum += diagonal[i] = static_cast<double>(S_KK(i, i));
+  }
+  Solution solution{MatrixF(B.rows(), B.cols()), {}};
+  if (sum == 0) return solution;  // the kept inputs are silent: nothing to do
+  const auto solve = [&](double damping) {
+    for (std::size_t i = 0; i < diagonal.size(); ++i) {
+      S_KK(i, i) = static_cast<float>(diagonal[i] + damping);
+    }
+    auto X = solve_spd(S_KK.view(), B.view(), pool);
+    if (X) solution.X = *std::move(X);
+    return X.has_value();
+  };
+  solution.damped = with_damping(
+      config, sum / static_cast<double>(diagonal.size()), name, solve);
+  return solution;
+}
+
 }  // namespace
 
 Healed heal(ConstMatrixView W, ConstMatrixView S,
@@ -68,47 +98,28 @@ Healed heal(ConstMatrixView W, ConstMatrixView S,
   healed.W = select_columns(W, kept);
   const std::vector<std::size_t> removed = complement(kept, W.cols());
   if (removed.empty() || W.rows() == 0) return healed;
+  const auto out = static_cast<double>(W.rows());
   const MatrixF W_D = select_columns(W, removed);
-  // B = S_KD W_D^T [kept, out].
-  MatrixF B(kept.size(), W.rows());
+  MatrixF B(kept.size(), W.rows());  // S_KD W_D^T
   matmul_transposed(submatrix(S, kept, removed).view(), W_D.view(), B.view(),
                     pool);
-  MatrixF A = submatrix(S, kept, kept);
-  std::vector<double> diagonal(kept.size());
-  double mean = 0;
-  for (std::size_t i = 0; i < kept.size(); ++i) {
-    diagonal[i] = static_cast<double>(A(i, i));
-    mean += diagonal[i] / static_cast<double>(kept.size());
-  }
-  const auto out = static_cast<double>(W.rows());
-  const double squared_removed =
-      quadratic(W_D, submatrix(S, removed, removed), pool);
-  healed.error_removed = healed.error_healed = squared_removed / out;
-  if (mean == 0) return healed;  // the kept inputs are silent: nothing to do
-  MatrixF X;
-  const Damped damped = with_damping(damping, mean, name, [&](double added) {
-    for (std::size_t i = 0; i < kept.size(); ++i) {
-      A(i, i) = static_cast<float>(diagonal[i] + added);
-    }
-    auto solution = solve_spd(A.view(), B.view(), pool);
-    if (solution) X = *std::move(solution);
-    return solution.has_value();
-  });
-  healed.damping_fraction = damped.fraction;
-  healed.notes = damped.notes();
+  const auto [X, damped] =
+      solve_damped(submatrix(S, kept, kept), B, damping, pool, name);
   for (std::size_t o = 0; o < W.rows(); ++o) {
     for (std::size_t i = 0; i < kept.size(); ++i) healed.W(o, i) += X(i, o);
   }
-  // tr(W_D S_DD W_D^T) - 2 tr(B^T X) + tr(X^T S_KK X), and S_KK X = B - damping
-  // X.
-  healed.error_healed =
-      std::max(0.0, squared_removed - dot(B, X) - damped.damping * dot(X, X)) /
-      out;
-  if (!std::isfinite(healed.error_healed)) {
+  // tr(W_D S_DD W_D^T) - 2 tr(B^T X) + tr(X^T S_KK X), S_KK X = B - damping X.
+  const double squared = quadratic(W_D, submatrix(S, removed, removed), pool);
+  const double gained = dot(B, X) + damped.damping * dot(X, X);
+  if (!std::isfinite(squared) || !std::isfinite(gained)) {
     throw Error(
         ErrorCode::kNumeric,
-        std::string(name) + ": healing gave weights that are not finite");
+        std::string(name) + ": healing gave values that are not finite");
   }
+  healed.error_removed = squared / out;
+  healed.error_healed = std::max(0.0, squared - gained) / out;
+  healed.damping_fraction = damped.fraction;
+  healed.notes = damped.notes();
   return healed;
 }
 
