@@ -14,6 +14,15 @@ namespace {
 
 constexpr std::string_view kMetaspace = "\xE2\x96\x81";  // U+2581
 
+// Of "file.cc(232) [condition] reason".
+std::string reason_of(const sentencepiece::util::Status& status) {
+  const std::string message = status.error_message();
+  const std::size_t bracket = message.find("] ");
+  const std::string reason =
+      bracket == std::string::npos ? message : message.substr(bracket + 2);
+  return reason.empty() ? "it cannot be parsed" : reason;
+}
+
 std::optional<TokenId> optional_id(int id) {
   if (id < 0) return std::nullopt;
   return static_cast<TokenId>(id);
@@ -28,9 +37,8 @@ struct SentencePieceTokenizer::Processor {
     const auto status =
         library.LoadFromSerializedProto({model.data(), model.size()});
     if (!status.ok()) {
-      throw Error(
-          ErrorCode::kCorruptFile,
-          origin + ": not a SentencePiece model: " + status.error_message());
+      throw Error(ErrorCode::kCorruptFile,
+                  origin + ": not a SentencePiece model: " + reason_of(status));
     }
   }
 };
@@ -157,8 +165,7 @@ std::vector<TokenId> SentencePieceTokenizer::encode(
     const auto status = processor.library.Encode(
         {part.text.data(), part.text.size()}, &part_ids);
     if (!status.ok()) {
-      throw Error(ErrorCode::kInvalidInput,
-                  origin_ + ": " + status.error_message());
+      throw Error(ErrorCode::kInvalidInput, origin_ + ": " + reason_of(status));
     }
     for (const int id : part_ids) ids.push_back(static_cast<TokenId>(id));
   }

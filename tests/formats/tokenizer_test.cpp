@@ -125,6 +125,18 @@ TEST(MetaspaceTokenizer, EveryStretchBetweenSpecialTokensIsAText) {
   EXPECT_EQ(toy->encode("a<s>a</s>"), (Ids{263, 1, 263, 2}));
 }
 
+TEST(MetaspaceTokenizer, NormalizedTokensAreFoundInTheNormalizedText) {
+  json tree = metaspace_tokenizer({{"▁", "a"}});
+  tree["normalizer"] = {{"type", "NFC"}};
+  tree["pre_tokenizer"] = {
+      {"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", "first"}};
+  tree["added_tokens"].push_back(special_token("e\u0301", 300));
+  EXPECT_EQ(make(tree)->encode("ae\u0301a\u00E9"),
+            (Ids{263, 300, 260, 3 + 0xC3, 3 + 0xA9}));
+  tree["added_tokens"].back()["normalized"] = true;  // now "\u00E9"
+  EXPECT_EQ(make(tree)->encode("ae\u0301a\u00E9"), (Ids{263, 300, 260, 300}));
+}
+
 TEST(MetaspaceTokenizer, WithoutByteFallbackUnknownRunsAreOneToken) {
   json tree = metaspace_tokenizer({{"▁", "a"}});
   tree["model"]["byte_fallback"] = false;
