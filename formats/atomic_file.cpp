@@ -115,6 +115,15 @@ PartialDirectory::~PartialDirectory() {
   fs::remove_all(path_, ignored);
 }
 
+void sync_file(const fs::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const bool synced = fd >= 0 && ::fsync(fd) == 0;
+  const int reason = errno;
+  if (fd >= 0) ::close(fd);
+  if (!synced)
+    fail(path, std::string("cannot flush: ") + std::strerror(reason));
+}
+
 void sync_directory(const fs::path& directory) {
   const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0)

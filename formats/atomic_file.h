@@ -44,6 +44,9 @@ class PartialDirectory {
   std::filesystem::path path_{};
 };
 
+// Flushes a file that something else wrote to the disk.
+void sync_file(const std::filesystem::path& path);
+
 // Makes renames and new files in a folder last through a power cut.
 void sync_directory(const std::filesystem::path& directory);
 
