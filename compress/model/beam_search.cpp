@@ -13,8 +13,11 @@ namespace {
 constexpr std::size_t kPromptRows = 512;
 
 struct Beam {
-  BeamHypothesis hypothesis{};
+  BeamHypothesis hypothesis;
   KvCache cache;
+
+  Beam(BeamHypothesis hypothesis_in, KvCache cache_in)
+      : hypothesis(std::move(hypothesis_in)), cache(std::move(cache_in)) {}
 };
 
 // A beam and one more token.
@@ -38,8 +41,9 @@ class Search {
       : decoder_(decoder), prompt_(prompt), config_(config), pool_(pool) {}
 
   BeamHypothesis run() {
-    beams_.push_back(
-        {{}, decoder_.make_cache(prompt_.size() + config_.max_new_tokens)});
+    beams_.emplace_back(
+        BeamHypothesis{},
+        decoder_.make_cache(prompt_.size() + config_.max_new_tokens));
     MatrixF logits = read_prompt(decoder_, prompt_, beams_[0].cache, pool_);
     for (std::size_t step = 1;; ++step) {
       extend(candidates(logits));
@@ -115,8 +119,8 @@ class Search {
       const auto later = parents.begin() + static_cast<std::ptrdiff_t>(i) + 1;
       const bool last =
           std::find(later, parents.end(), parents[i]) == parents.end();
-      children.push_back(
-          {std::move(next[i]), last ? std::move(cache) : KvCache(cache)});
+      children.emplace_back(std::move(next[i]),
+                            last ? std::move(cache) : KvCache(cache));
     }
     beams_ = std::move(children);
   }
