@@ -239,7 +239,7 @@ void check_mask_row(const SparseWeight& w, std::size_t o, const Checker& c) {
             });
   if (w.pattern != SparsePattern::k2of4) return;
   for (std::size_t i = 0; i < w.in; i += 4) {
-    const unsigned four = (row[i / 8] >> (i % 8)) & 15u;
+    const unsigned four = (unsigned{row[i / 8]} >> (i % 8)) & 15u;
     c.require(std::popcount(four) == 2, [&] {
       return "mask row " + std::to_string(o) + ", columns " +
              std::to_string(i) + ".." + std::to_string(i + 3) +

@@ -73,7 +73,8 @@ TEST(BitPacking, CodeKTakesTheBitsFromKTimesTheWidth) {
     for (std::size_t k = 0; k < codes.size(); ++k) {
       for (std::size_t b = 0; b < static_cast<std::size_t>(bits); ++b) {
         const std::size_t bit = k * static_cast<std::size_t>(bits) + b;
-        EXPECT_EQ((words[bit / 32] >> (bit % 32)) & 1u, (codes[k] >> b) & 1u);
+        EXPECT_EQ((words[bit / 32] >> (bit % 32)) & 1u,
+                  (unsigned{codes[k]} >> b) & 1u);
       }
       EXPECT_EQ(packed_code(words, bits, k), codes[k]);
     }
