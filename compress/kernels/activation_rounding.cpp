@@ -6,9 +6,12 @@
 #include <string>
 
 #include "compress/core/error.h"
+#include "compress/core/float_bits.h"
 #include "compress/core/float_formats.h"
 #include "compress/kernels/linear_kernel.h"
 
+// The loops over a row are written as selections and plain arithmetic, which
+// compilers turn into vectors on any processor.
 namespace llmpress {
 namespace {
 
@@ -41,8 +44,8 @@ Grid fit_grid(const ActivationQuant& quant, const Interval& range) {
     case ActivationQuant::Kind::kInt: {
       const float qmax = int_max(quant.bits);
       if (quant.symmetric) return make_grid(range.abs_max() / qmax, 0);
-      Grid grid =
-          make_grid(range.max / (2 * qmax + 1) - range.min / (2 * qmax + 1), 0);
+      const float steps = 2 * qmax + 1;
+      Grid grid = make_grid(range.max / steps - range.min / steps, 0);
       grid.zero = static_cast<std::int32_t>(
           -qmax - 1 - std::nearbyint(range.min * grid.inverse));
       return grid;
@@ -51,129 +54,177 @@ Grid fit_grid(const ActivationQuant& quant, const Interval& range) {
   return {};
 }
 
-Interval interval_of(std::span<const float> x, const std::vector<bool>& exact) {
+// Column by column: 1 takes part in the grid, 0 stays in floating point. Empty:
+// all take part.
+using Mask = std::vector<float>;
+
+Interval interval_of(std::span<const float> x, const Mask& mask) {
   Interval r;
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    if (!exact.empty() && exact[i]) continue;
-    r.min = std::min(r.min, x[i]);
-    r.max = std::max(r.max, x[i]);
+  if (mask.empty()) {
+    for (const float v : x) {
+      r.min = v < r.min ? v : r.min;
+      r.max = v > r.max ? v : r.max;
+    }
+  } else {
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const float v = x[i] * mask[i];
+      r.min = v < r.min ? v : r.min;
+      r.max = v > r.max ? v : r.max;
+    }
   }
   return r;
 }
 
-void require_finite(ConstMatrixView X) {
+void require_finite(std::span<const float> x, std::size_t token) {
+  // 0 * v is NaN just for NaN and infinities; the sums are kept apart so that
+  // they need no order.
+  float lane[8] = {};
+  std::size_t i = 0;
+  for (; i + 8 <= x.size(); i += 8) {
+    for (std::size_t j = 0; j < 8; ++j) lane[j] += 0.0f * x[i + j];
+  }
+  for (; i < x.size(); ++i) lane[0] += 0.0f * x[i];
+  float sum = 0;
+  for (const float v : lane) sum += v;
+  if (sum == 0.0f) return;
+  throw Error(ErrorCode::kNumeric,
+              "activation rounding: token " + std::to_string(token) +
+                  ": a value is not finite, which no grid can hold");
+}
+
+Mask find_mask(const ActivationQuant& quant, ConstMatrixView X,
+               std::span<const std::uint32_t> exact_columns) {
+  Mask mask;
+  if (exact_columns.empty() && !(quant.outlier_threshold > 0)) return mask;
+  mask.assign(X.cols(), 1.0f);
+  for (const std::uint32_t c : exact_columns) mask[c] = 0.0f;
+  if (!(quant.outlier_threshold > 0)) return mask;
   for (std::size_t t = 0; t < X.rows(); ++t) {
-    float sum = 0;  // 0 * x is NaN just for NaN and infinities
-    for (const float x : X.row(t)) sum += 0.0f * x;
-    if (sum != 0.0f) {
-      throw Error(ErrorCode::kNumeric,
-                  "activation rounding: token " + std::to_string(t) +
-                      ": a value is not finite, which no grid can hold");
+    const auto x = X.row(t);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const bool outlier = std::abs(x[i]) >= quant.outlier_threshold;
+      mask[i] = outlier ? 0.0f : mask[i];
     }
   }
+  return mask;
 }
 
-// Which columns stay in floating point; empty if none.
-std::vector<bool> find_exact_columns(const ActivationQuant& quant,
-                                     ConstMatrixView X,
-                                     std::span<const std::uint32_t> given) {
-  std::vector<bool> exact;
-  if (!given.empty() || quant.outlier_threshold > 0) exact.resize(X.cols());
-  for (const std::uint32_t c : given) exact[c] = true;
-  if (quant.outlier_threshold > 0) {
-    for (std::size_t t = 0; t < X.rows(); ++t) {
-      const auto x = X.row(t);
-      for (std::size_t i = 0; i < x.size(); ++i) {
-        if (std::abs(x[i]) >= quant.outlier_threshold) exact[i] = true;
+// What the whole call has in common.
+struct Rounding {
+  ActivationQuant quant;
+  Mask mask;
+  Grid common;  // unless the range is kToken
+
+  Rounding(const ActivationQuant& q, ConstMatrixView X,
+           std::span<const std::uint32_t> exact_columns, ThreadPool& pool)
+      : quant(q) {
+    pool.for_each(X.rows(),
+                  [&](std::size_t t) { require_finite(X.row(t), t); });
+    mask = find_mask(q, X, exact_columns);
+    switch (q.range) {
+      case ActivationQuant::Range::kToken:
+        break;
+      case ActivationQuant::Range::kStatic:
+        common = make_grid(q.static_scale, q.symmetric ? 0 : q.static_zero);
+        break;
+      case ActivationQuant::Range::kTensor: {
+        Interval all;
+        for (std::size_t t = 0; t < X.rows(); ++t) {
+          const Interval r = interval_of(X.row(t), mask);
+          all = {std::min(all.min, r.min), std::max(all.max, r.max)};
+        }
+        common = fit_grid(q, all);
+        break;
       }
     }
   }
-  return exact;
-}
 
-// One grid a token.
-std::vector<Grid> find_grids(const ActivationQuant& quant, ConstMatrixView X,
-                             const std::vector<bool>& exact) {
-  std::vector<Grid> grids(X.rows());
-  switch (quant.range) {
-    case ActivationQuant::Range::kStatic:
-      std::fill(grids.begin(), grids.end(),
-                make_grid(quant.static_scale,
-                          quant.symmetric ? 0 : quant.static_zero));
-      break;
-    case ActivationQuant::Range::kToken:
-      for (std::size_t t = 0; t < X.rows(); ++t) {
-        grids[t] = fit_grid(quant, interval_of(X.row(t), exact));
-      }
-      break;
-    case ActivationQuant::Range::kTensor: {
-      Interval all;
-      for (std::size_t t = 0; t < X.rows(); ++t) {
-        const Interval r = interval_of(X.row(t), exact);
-        all = {std::min(all.min, r.min), std::max(all.max, r.max)};
-      }
-      std::fill(grids.begin(), grids.end(), fit_grid(quant, all));
-      break;
-    }
+  Grid grid_of(std::span<const float> x) const {
+    if (quant.range != ActivationQuant::Range::kToken) return common;
+    return fit_grid(quant, interval_of(x, mask));
   }
-  return grids;
+};
+
+// Rounds to the nearest integer, ties to even, |x| < 2^22: the adder does it.
+float nearest(float x) {
+  constexpr float kMagic = 0x1.8p23f;
+  return (x + kMagic) - kMagic;
 }
 
-std::int32_t int_code(float x, const Grid& grid, float qmax) {
-  const float q =
-      std::nearbyint(x * grid.inverse) + static_cast<float>(grid.zero);
-  return static_cast<std::int32_t>(std::clamp(q, -qmax - 1, qmax));
-}
-
-float round_value(const ActivationQuant& quant, float x, const Grid& grid) {
-  if (quant.kind == ActivationQuant::Kind::kFp8) {
-    return e4m3_to_float(e4m3_from_float(x * grid.inverse)) * grid.scale;
-  }
-  const std::int32_t q = int_code(x, grid, int_max(quant.bits));
-  return grid.scale * static_cast<float>(q - grid.zero);
+// The code as a float. What lies beyond +-kFar is clamped whatever the zero.
+float int_code(float x, float inverse, float zero, float qmax) {
+  constexpr float kFar = 1024;
+  float q = x * inverse;
+  q = q < -kFar ? -kFar : q;
+  q = q > kFar ? kFar : q;
+  q = nearest(q) + zero;
+  q = q < -qmax - 1 ? -qmax - 1 : q;
+  return q > qmax ? qmax : q;
 }
 
 }  // namespace
 
 IntActivations round_activations(const ActivationQuant& quant,
                                  ConstMatrixView X,
-                                 std::span<const std::uint32_t> exact_columns) {
-  require_finite(X);
-  const std::vector<bool> exact = find_exact_columns(quant, X, exact_columns);
-  const std::vector<Grid> grids = find_grids(quant, X, exact);
+                                 std::span<const std::uint32_t> exact_columns,
+                                 ThreadPool& pool) {
+  const Rounding rounding(quant, X, exact_columns, pool);
+  const Mask& mask = rounding.mask;
   const float qmax = int_max(quant.bits);
   IntActivations a{.tokens = X.rows(), .in = X.cols()};
   a.codes.resize(X.size());
-  for (std::size_t t = 0; t < X.rows(); ++t) {
+  a.scales.resize(X.rows());
+  a.zeros.resize(X.rows());
+  pool.for_each(X.rows(), [&](std::size_t t) {
     const auto x = X.row(t);
+    const Grid grid = rounding.grid_of(x);
+    const auto zero = static_cast<float>(grid.zero);
     std::int8_t* const codes = a.codes.data() + t * a.in;
-    for (std::size_t i = 0; i < a.in; ++i) {
-      const bool keep = !exact.empty() && exact[i];
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const float v = mask.empty() ? x[i] : x[i] * mask[i];  // 0: the zero
       codes[i] = static_cast<std::int8_t>(
-          keep ? grids[t].zero : int_code(x[i], grids[t], qmax));
+          static_cast<std::int32_t>(int_code(v, grid.inverse, zero, qmax)));
     }
-    a.scales.push_back(grids[t].scale);
-    a.zeros.push_back(grids[t].zero);
-  }
-  for (std::size_t i = 0; i < exact.size(); ++i) {
-    if (exact[i]) a.exact_columns.push_back(static_cast<std::uint32_t>(i));
+    a.scales[t] = grid.scale;
+    a.zeros[t] = grid.zero;
+  });
+  for (std::size_t i = 0; i < mask.size(); ++i) {
+    if (mask[i] == 0.0f) {
+      a.exact_columns.push_back(static_cast<std::uint32_t>(i));
+    }
   }
   return a;
+}
+
+void round_activations_in_place(const ActivationQuant& quant,
+                                MatrixView<float> X,
+                                std::span<const std::uint32_t> exact_columns,
+                                ThreadPool& pool) {
+  if (quant.kind == ActivationQuant::Kind::kNone) return;
+  const Rounding rounding(quant, X, exact_columns, pool);
+  const Mask& mask = rounding.mask;
+  const float qmax = int_max(quant.bits);
+  pool.for_each(X.rows(), [&](std::size_t t) {
+    const auto x = X.row(t);
+    const Grid grid = rounding.grid_of(x);
+    const auto zero = static_cast<float>(grid.zero);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const float rounded =
+          quant.kind == ActivationQuant::Kind::kFp8
+              ? float_bits::e4m3_to_float(
+                    float_bits::e4m3_from_float(x[i] * grid.inverse))
+              : int_code(x[i], grid.inverse, zero, qmax) - zero;
+      const bool keep = !mask.empty() && mask[i] == 0.0f;
+      x[i] = keep ? x[i] : grid.scale * rounded;
+    }
+  });
 }
 
 void quantize_activations_in_place(
     const ActivationQuant& quant, MatrixView<float> X,
     std::span<const std::uint32_t> exact_columns) {
-  if (quant.kind == ActivationQuant::Kind::kNone) return;
-  require_finite(X);
-  const std::vector<bool> exact = find_exact_columns(quant, X, exact_columns);
-  const std::vector<Grid> grids = find_grids(quant, X, exact);
-  for (std::size_t t = 0; t < X.rows(); ++t) {
-    const auto x = X.row(t);
-    for (std::size_t i = 0; i < x.size(); ++i) {
-      if (exact.empty() || !exact[i]) x[i] = round_value(quant, x[i], grids[t]);
-    }
-  }
+  ThreadPool alone(1);
+  round_activations_in_place(quant, X, exact_columns, alone);
 }
 
 }  // namespace llmpress

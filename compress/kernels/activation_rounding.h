@@ -10,6 +10,7 @@
 
 #include "compress/core/matrix.h"
 #include "compress/core/packed_weight.h"
+#include "compress/core/parallel.h"
 
 namespace llmpress {
 
@@ -27,6 +28,13 @@ struct IntActivations {
 // quant.kind must be kInt. Throws Error(kNumeric) if a value is not finite.
 IntActivations round_activations(const ActivationQuant& quant,
                                  ConstMatrixView X,
-                                 std::span<const std::uint32_t> exact_columns);
+                                 std::span<const std::uint32_t> exact_columns,
+                                 ThreadPool& pool);
+
+// quantize_activations_in_place on all threads.
+void round_activations_in_place(const ActivationQuant& quant,
+                                MatrixView<float> X,
+                                std::span<const std::uint32_t> exact_columns,
+                                ThreadPool& pool);
 
 }  // namespace llmpress

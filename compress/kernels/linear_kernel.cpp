@@ -2,16 +2,22 @@
 
 #include <algorithm>
 #include <cassert>
+#include <optional>
 #include <string>
 #include <utility>
 
+#include "compress/core/error.h"
+#include "compress/core/float_formats.h"
 #include "compress/core/hadamard.h"
 #include "compress/core/linalg.h"
+#include "compress/kernels/activation_rounding.h"
+#include "compress/kernels/panel_product.h"
+#include "compress/kernels/reference_linear.h"
 
 namespace llmpress {
 namespace {
 
-constexpr std::size_t kRowsPerTile = 128;
+using Kind = ActivationQuant::Kind;
 
 std::span<const std::uint32_t> outlier_columns(const PackedWeight& weight) {
   const auto* const int8 = std::get_if<Int8Weight>(&weight);
@@ -19,64 +25,298 @@ std::span<const std::uint32_t> outlier_columns(const PackedWeight& weight) {
   return int8->outlier_columns;
 }
 
-// Decodes some rows of W at a time and multiplies in float32.
-class DecodingLinear final : public LinearKernel {
+void check_linear(const LinearWeights& linear) {
+  const std::size_t out = rows_of(linear.weight), in = cols_of(linear.weight);
+  const auto fail = [&](const std::string& what) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "linear kernel for " + describe(linear.weight) + ": " + what);
+  };
+  if (!linear.bias.empty() && linear.bias.size() != out) {
+    fail("bias of " + std::to_string(linear.bias.size()) + " for " +
+         std::to_string(out) + " outputs");
+  }
+  if (linear.input_hadamard != 0 &&
+      (in % linear.input_hadamard != 0 ||
+       !hadamard_size_supported(linear.input_hadamard))) {
+    fail("no Hadamard transform of " + std::to_string(linear.input_hadamard) +
+         " of " + std::to_string(in) + " inputs");
+  }
+  const ActivationQuant& q = linear.input;
+  if (q.kind == Kind::kInt && q.bits != 4 && q.bits != 8) {
+    fail("activations of " + std::to_string(q.bits) + " bits, wanted 4 or 8");
+  }
+  if (q.kind != Kind::kNone && q.range == ActivationQuant::Range::kStatic) {
+    if (!(q.static_scale > 0)) fail("static activation scale is not above 0");
+    if (q.static_zero < -128 || q.static_zero > 127) {
+      fail("static activation zero " + std::to_string(q.static_zero) +
+           " is not in -128..127");
+    }
+  }
+}
+
+// Columns of W [out, in] as rows [columns, out]: what multiplies the inputs
+// that stay in floating point.
+MatrixF decode_columns(const PanelWeight& W,
+                       std::span<const std::uint32_t> columns,
+                       std::span<const std::uint32_t> place_of,
+                       ThreadPool& pool) {
+  MatrixF rows(columns.size(), W.out);
+  pool.for_ranges(W.out, 256, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t c = 0; c < columns.size(); ++c) {
+      const std::size_t k =
+          place_of.empty() ? columns[c] : place_of[columns[c]];
+      if (k == kPadding) continue;
+      const auto block = std::find_if(
+          W.blocks.begin(), W.blocks.end(),
+          [k](const PanelBlock& b) { return k >= b.begin && k < b.end; });
+      for (std::size_t o = begin; o < end; ++o) {
+        const auto steps = static_cast<float>(panel_code(W, o, k) -
+                                              panel_zero(W, o, block->group));
+        rows(c, o) = panel_scale(W, o, block->group) * steps;
+      }
+    }
+  });
+  return rows;
+}
+
+// Y += X[:, columns] rows, columns ascending; plain operations, so that every
+// instruction set gives the same bits.
+void add_columns(ConstMatrixView X, std::span<const std::uint32_t> columns,
+                 ConstMatrixView rows, MatrixView<float> Y, ThreadPool& pool) {
+  pool.for_each(X.rows(), [&](std::size_t t) {
+    const auto y = Y.row(t);
+    for (std::size_t c = 0; c < columns.size(); ++c) {
+      const float x = X(t, columns[c]);
+      const auto w = rows.row(c);
+      for (std::size_t o = 0; o < y.size(); ++o) y[o] += x * w[o];
+    }
+  });
+}
+
+void add_bias(std::span<const float> bias, MatrixView<float> Y) {
+  for (std::size_t t = 0; t < Y.rows(); ++t) {
+    const auto y = Y.row(t);
+    for (std::size_t o = 0; o < y.size(); ++o) y[o] += bias[o];
+  }
+}
+
+// What every kernel does around its product: the rotation before, the columns
+// in floating point and the bias after.
+class PreparedLinear : public LinearKernel {
  public:
-  DecodingLinear(const LinearWeights& linear, Isa isa)
-      : linear_(linear),
-        out_(rows_of(linear.weight)),
+  PreparedLinear(const LinearWeights& linear, Isa isa)
+      : out_(rows_of(linear.weight)),
         in_(cols_of(linear.weight)),
-        bytes_(stored_bytes(linear.weight)),
-        name_(describe(linear.weight) + "/" + std::string(isa_name(isa))) {}
+        bias_(linear.bias),
+        input_(linear.input),
+        hadamard_(linear.input_hadamard),
+        integer_(linear.input.kind == Kind::kInt &&
+                 has_integer_codes(linear.weight)),
+        name_(describe(linear.weight) + "/" + std::string(isa_name(isa))) {
+    if (integer_) name_ += "/a" + std::to_string(linear.input.bits);
+    const auto columns = outlier_columns(linear.weight);
+    outlier_columns_.assign(columns.begin(), columns.end());
+  }
 
   void run(ConstMatrixView X, MatrixView<float> Y,
            ThreadPool& pool) const override {
     assert(X.cols() == in_ && Y.cols() == out_ && X.rows() == Y.rows());
-    MatrixF prepared;
-    if (linear_.input_hadamard != 0 ||
-        linear_.input.kind != ActivationQuant::Kind::kNone) {
-      prepared = MatrixF(X);
-      if (linear_.input_hadamard != 0) {
-        hadamard_rows_in_place(prepared.view(), linear_.input_hadamard, pool);
+    if (X.rows() == 0) return;
+    MatrixF own;
+    if (hadamard_ != 0 || (input_.kind != Kind::kNone && !integer_)) {
+      own = MatrixF(X);
+      X = own.view();
+    }
+    if (hadamard_ != 0) hadamard_rows_in_place(own.view(), hadamard_, pool);
+    if (integer_) {
+      multiply_int(X, round_activations(input_, X, outlier_columns_, pool), Y,
+                   pool);
+    } else {
+      if (input_.kind != Kind::kNone) {
+        round_activations_in_place(input_, own.view(), outlier_columns_, pool);
       }
-      quantize_activations_in_place(linear_.input, prepared.view(),
-                                    outlier_columns(linear_.weight));
-      X = prepared.view();
+      multiply(X, Y, pool);
     }
-    MatrixF W(std::min(kRowsPerTile, out_), in_);
-    MatrixF tile(X.rows(), std::min(kRowsPerTile, out_));
-    for (std::size_t o = 0; o < out_; o += kRowsPerTile) {
-      const std::size_t rows = std::min(kRowsPerTile, out_ - o);
-      const auto w = W.view().rows_slice(0, rows);
-      dequantize_rows(linear_.weight, o, w);
-      MatrixView<float> t(tile.data().first(X.rows() * rows), X.rows(), rows);
-      matmul_transposed(X, w, t, pool);
-      for (std::size_t r = 0; r < X.rows(); ++r) {
-        std::copy_n(t.row(r).begin(), rows,
-                    Y.row(r).begin() + static_cast<std::ptrdiff_t>(o));
-      }
-    }
-    if (linear_.bias.empty()) return;
-    for (std::size_t r = 0; r < Y.rows(); ++r) {
-      for (std::size_t o = 0; o < out_; ++o) Y(r, o) += linear_.bias[o];
-    }
+    if (!bias_.empty()) add_bias(bias_, Y);
   }
 
   std::size_t out() const override { return out_; }
   std::size_t in() const override { return in_; }
-  std::size_t bytes() const override { return bytes_; }
   std::string_view name() const override { return name_; }
 
+ protected:
+  // Y = X W^T.
+  virtual void multiply(ConstMatrixView X, MatrixView<float> Y,
+                        ThreadPool& pool) const = 0;
+  // Y = the same with `codes` for X but for the columns codes.exact_columns.
+  virtual void multiply_int(ConstMatrixView X, const IntActivations& codes,
+                            MatrixView<float> Y, ThreadPool& pool) const = 0;
+
+  bool integer() const { return integer_; }
+  std::span<const std::uint32_t> outliers() const { return outlier_columns_; }
+  const ActivationQuant& input() const { return input_; }
+  std::size_t own_bytes() const { return bias_.size() * sizeof(float); }
+
  private:
-  LinearWeights linear_;
-  std::size_t out_, in_, bytes_;
+  std::size_t out_, in_;
+  std::vector<float> bias_;
+  ActivationQuant input_;
+  std::size_t hadamard_;
+  bool integer_;
   std::string name_;
+  std::vector<std::uint32_t> outlier_columns_{};
 };
+
+// The plain version, on the weight as it is stored.
+class ReferenceLinear final : public PreparedLinear {
+ public:
+  explicit ReferenceLinear(const LinearWeights& linear)
+      : PreparedLinear(linear, Isa::kScalar), weight_(linear.weight) {}
+
+  std::size_t bytes() const override {
+    return stored_bytes(weight_) + own_bytes();
+  }
+
+ protected:
+  void multiply(ConstMatrixView X, MatrixView<float> Y,
+                ThreadPool& pool) const override {
+    multiply_reference(weight_, X, Y, pool);
+  }
+  void multiply_int(ConstMatrixView X, const IntActivations& codes,
+                    MatrixView<float> Y, ThreadPool& pool) const override {
+    multiply_reference_int(weight_, codes, Y, pool);
+    MatrixF rows(codes.exact_columns.size(), out()), w(1, in());
+    for (std::size_t o = 0; o < out() && rows.rows() > 0; ++o) {
+      dequantize_rows(weight_, o, w.view());
+      for (std::size_t c = 0; c < rows.rows(); ++c) {
+        rows(c, o) = w(0, codes.exact_columns[c]);
+      }
+    }
+    add_columns(X, codes.exact_columns, rows.view(), Y, pool);
+  }
+
+ private:
+  PackedWeight weight_;
+};
+
+// Decodes some rows at a time for the product of core: formats without a
+// layout.
+class DecodingLinear final : public PreparedLinear {
+ public:
+  DecodingLinear(const LinearWeights& linear, Isa isa)
+      : PreparedLinear(linear, isa), weight_(linear.weight) {}
+
+  std::size_t bytes() const override {
+    return stored_bytes(weight_) + own_bytes();
+  }
+
+ protected:
+  void multiply(ConstMatrixView X, MatrixView<float> Y,
+                ThreadPool& pool) const override {
+    constexpr std::size_t kRowsPerTile = 128;
+    MatrixF w(std::min(kRowsPerTile, out()), in());
+    MatrixF tile(X.rows(), w.rows());
+    for (std::size_t o = 0; o < out(); o += kRowsPerTile) {
+      const std::size_t count = std::min(kRowsPerTile, out() - o);
+      const auto rows = w.view().rows_slice(0, count);
+      pool.for_ranges(count, 8, [&](std::size_t begin, std::size_t end) {
+        dequantize_rows(weight_, o + begin,
+                        rows.rows_slice(begin, end - begin));
+      });
+      const MatrixView<float> t(tile.data().first(X.rows() * count), X.rows(),
+                                count);
+      matmul_transposed(X, rows, t, pool);
+      for (std::size_t r = 0; r < X.rows(); ++r) {
+        std::copy_n(t.row(r).data(), count, Y.row(r).data() + o);
+      }
+    }
+  }
+  void multiply_int(ConstMatrixView, const IntActivations&, MatrixView<float>,
+                    ThreadPool&) const override {
+    assert(false);  // weights with integer codes have a layout
+  }
+
+ private:
+  PackedWeight weight_;
+};
+
+class PanelLinear final : public PreparedLinear {
+ public:
+  PanelLinear(const LinearWeights& linear, PanelWeight panels, Isa isa)
+      : PreparedLinear(linear, isa), panels_(std::move(panels)), isa_(isa) {
+    const auto* const int8 = std::get_if<Int8Weight>(&linear.weight);
+    if (int8 != nullptr && !outliers().empty()) {
+      outlier_rows_ = decode_outliers(*int8);
+    }
+    if (!integer()) return;
+    if (!linear.input.symmetric) code_sums_ = block_code_sums(panels_);
+    if (!panels_.gather.empty() && linear.input.outlier_threshold > 0) {
+      place_of_.assign(in(), kPadding);
+      for (std::size_t k = 0; k < panels_.depth; ++k) {
+        if (panels_.gather[k] != kPadding) {
+          place_of_[panels_.gather[k]] = static_cast<std::uint32_t>(k);
+        }
+      }
+    }
+  }
+
+  std::size_t bytes() const override {
+    return panels_.bytes() + outlier_rows_.size() * sizeof(float) +
+           code_sums_.size() * sizeof(std::int32_t) + own_bytes();
+  }
+
+ protected:
+  void multiply(ConstMatrixView X, MatrixView<float> Y,
+                ThreadPool& pool) const override {
+    multiply_panels(panels_, X, Y, pool, isa_);
+    add_columns(X, outliers(), outlier_rows_.view(), Y, pool);
+  }
+  void multiply_int(ConstMatrixView X, const IntActivations& codes,
+                    MatrixView<float> Y, ThreadPool& pool) const override {
+    multiply_panels_int(panels_, codes, code_sums_, Y, pool, isa_);
+    const auto& columns = codes.exact_columns;
+    if (columns.empty()) return;
+    MatrixF rows = decode_columns(panels_, columns, place_of_, pool);
+    for (std::size_t k = 0; k < outliers().size(); ++k) {
+      const auto at =
+          std::lower_bound(columns.begin(), columns.end(), outliers()[k]);
+      const auto c = static_cast<std::size_t>(at - columns.begin());
+      std::copy_n(outlier_rows_.row(k).data(), out(), rows.row(c).data());
+    }
+    add_columns(X, columns, rows.view(), Y, pool);
+  }
+
+ private:
+  // [columns, out]
+  static MatrixF decode_outliers(const Int8Weight& w);
+
+  PanelWeight panels_;
+  Isa isa_;
+  MatrixF outlier_rows_{};                 // [outliers, out]
+  std::vector<std::int32_t> code_sums_{};  // block_code_sums
+  std::vector<std::uint32_t> place_of_{};  // [in] inverse of gather, or empty
+};
+
+MatrixF PanelLinear::decode_outliers(const Int8Weight& w) {
+  const std::size_t columns = w.outlier_columns.size();
+  MatrixF rows(columns, w.out);
+  for (std::size_t o = 0; o < w.out; ++o) {
+    for (std::size_t c = 0; c < columns; ++c) {
+      rows(c, o) = f16_to_float(w.outlier_values[o * columns + c]);
+    }
+  }
+  return rows;
+}
 
 }  // namespace
 
 std::unique_ptr<LinearKernel> make_linear_kernel(const LinearWeights& linear,
                                                  Isa isa) {
+  check_linear(linear);
+  if (isa == Isa::kScalar) return std::make_unique<ReferenceLinear>(linear);
+  if (auto panels = make_panels(linear.weight)) {
+    return std::make_unique<PanelLinear>(linear, std::move(*panels), isa);
+  }
   return std::make_unique<DecodingLinear>(linear, isa);
 }
 

@@ -1,0 +1,38 @@
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "compress/kernels/panel_kernels.h"
+#include "compress/kernels/simd_avx2.h"
+
+#if LLMPRESS_X86
+LLMPRESS_BEGIN_AVX2
+namespace llmpress {
+namespace {
+
+// How far ahead of the stream of codes to ask for it: a page boundary stops the
+// processor's own prefetching.
+constexpr std::size_t kPrefetchBytes = 2048;
+
+#include "compress/kernels/panel_kernels_inl.h"
+// The second builds on the first.
+#include "compress/kernels/panel_kernels_int_inl.h"
+
+}  // namespace
+
+const PanelKernels& panel_kernels_avx2() {
+  static const PanelKernels kernels{
+      .tile_tokens = Avx2::kTileTokens,
+      .multiply_few = &multiply_few<Avx2>,
+      .multiply_few_int = &multiply_few_int<Avx2>,
+      .multiply_tiles = &multiply_tiles<Avx2>,
+      .multiply_tiles_int = &multiply_tiles_int<Avx2>,
+  };
+  return kernels;
+}
+
+}  // namespace llmpress
+LLMPRESS_END_TARGET
+#endif

@@ -1,0 +1,391 @@
+// The functions of panel_kernels.h for one instruction set S (simd_avx512.h,
+// simd_avx2.h). Included once by each panel_kernels_*.cpp, inside its target
+// stretch and its anonymous namespace; everything it needs is included there.
+
+// --- decoding: one step of a panel, 16 rows, into floats --------------------
+
+// Calls f(integral_constant<0>) .. f(integral_constant<N - 1>): loops whose
+// index chooses registers.
+template <std::size_t N, class F>
+LLMPRESS_INLINE void unrolled(F f) {
+  [&]<std::size_t... J>(std::index_sequence<J...>)
+      __attribute__((always_inline)) {
+    (f(std::integral_constant<std::size_t, J>{}), ...);
+  }
+  (std::make_index_sequence<N>{});
+}
+
+// The formats whose step is one input.
+template <class S, PanelFormat Format, std::size_t LaneBytes>
+struct DecodeElement {
+  static constexpr std::size_t kInputs = 1;
+  static constexpr std::size_t kBytes = LaneBytes * kPanelRows;
+  using State = typename S::F;
+  static LLMPRESS_INLINE State load(const std::byte* p) {
+    if constexpr (Format == PanelFormat::kF16) return S::load_f16(p);
+    if constexpr (Format == PanelFormat::kBF16) return S::load_bf16(p);
+    if constexpr (Format == PanelFormat::kE4M3) return S::load_e4m3(p);
+    if constexpr (Format == PanelFormat::kE5M2) return S::load_e5m2(p);
+    return S::load(p);
+  }
+  template <std::size_t J>
+  static LLMPRESS_INLINE typename S::F get(State s, typename S::Table) {
+    return s;
+  }
+};
+
+template <class S>
+struct DecodeByte {
+  static constexpr std::size_t kInputs = 4, kBytes = 4 * kPanelRows;
+  using State = typename S::I;
+  static LLMPRESS_INLINE State load(const std::byte* p) {
+    return S::xor_(S::load_lanes(p),
+                   S::broadcast_lanes(static_cast<std::int32_t>(0x80808080u)));
+  }
+  template <std::size_t J>
+  static LLMPRESS_INLINE typename S::F get(State s, typename S::Table) {
+    const State top = S::template shift_left<24 - 8 * J>(s);
+    return S::to_float(S::template shift_right_signed<24>(top));
+  }
+};
+
+template <class S>
+struct DecodeNibble {
+  static constexpr std::size_t kInputs = 8, kBytes = 4 * kPanelRows;
+  using State = typename S::I;
+  static LLMPRESS_INLINE State load(const std::byte* p) {
+    return S::load_lanes(p);
+  }
+  template <std::size_t J>
+  static LLMPRESS_INLINE typename S::F get(State s, typename S::Table table) {
+    constexpr unsigned kShift = 8 * (J % 4) + (J < 4 ? 0 : 4);
+    return S::look_up(table, S::template shift_right<kShift>(s));
+  }
+};
+
+template <class S>
+struct DecodeCrumb {
+  static constexpr std::size_t kInputs = 16, kBytes = 4 * kPanelRows;
+  using State = typename S::I;
+  static LLMPRESS_INLINE State load(const std::byte* p) {
+    return S::load_lanes(p);
+  }
+  template <std::size_t J>
+  static LLMPRESS_INLINE typename S::F get(State s, typename S::Table table) {
+    return S::look_up(table, S::template shift_right<2 * J>(s));
+  }
+};
+
+// Calls f with the decoder of `format` as a type.
+template <class S, class F>
+LLMPRESS_INLINE void with_decoder(PanelFormat format, F f) {
+  switch (format) {
+    case PanelFormat::kF32:
+      return f(DecodeElement<S, PanelFormat::kF32, 4>{});
+    case PanelFormat::kF16:
+      return f(DecodeElement<S, PanelFormat::kF16, 2>{});
+    case PanelFormat::kBF16:
+      return f(DecodeElement<S, PanelFormat::kBF16, 2>{});
+    case PanelFormat::kE4M3:
+      return f(DecodeElement<S, PanelFormat::kE4M3, 1>{});
+    case PanelFormat::kE5M2:
+      return f(DecodeElement<S, PanelFormat::kE5M2, 1>{});
+    case PanelFormat::kByte:
+      return f(DecodeByte<S>{});
+    case PanelFormat::kNibble:
+      return f(DecodeNibble<S>{});
+    case PanelFormat::kCrumb:
+      return f(DecodeCrumb<S>{});
+  }
+}
+
+// --- scales and zeros of one panel and group --------------------------------
+
+template <class S>
+LLMPRESS_INLINE typename S::F load_scales(const PanelWeight& W,
+                                          std::size_t slot) {
+  const std::byte* const p = W.scales.data();
+  switch (W.scale_type) {
+    case PanelScaleType::kNone:
+      break;
+    case PanelScaleType::kF32:
+      return S::load(p + slot * 4);
+    case PanelScaleType::kF16:
+      return S::load_f16(p + slot * 2);
+    case PanelScaleType::kBF16:
+      return S::load_bf16(p + slot * 2);
+    case PanelScaleType::kE8M0:
+      return S::load_e8m0(p + slot);
+    case PanelScaleType::kE4M3:
+      return S::load_e4m3(p + slot);
+  }
+  return S::broadcast(1.0f);
+}
+
+template <class S>
+LLMPRESS_INLINE typename S::F load_zeros(const PanelWeight& W,
+                                         std::size_t slot) {
+  switch (W.zero_type) {
+    case PanelZeroType::kNone:
+      break;
+    case PanelZeroType::kI8:
+      return S::load_i8(W.zeros.data() + slot);
+    case PanelZeroType::kF32:
+      return S::load(W.zeros.data() + slot * 4);
+  }
+  return S::zero();
+}
+
+// total + s (acc - z sum), the same operations wherever a block ends.
+template <class S>
+struct BlockEnd {
+  typename S::F scale, scaled_zero;
+  bool has_zero;
+
+  static LLMPRESS_INLINE BlockEnd load(const PanelWeight& W, std::size_t panel,
+                                       std::size_t group) {
+    const std::size_t slot = (panel * W.groups + group) * kPanelRows;
+    BlockEnd e{load_scales<S>(W, slot), S::zero(),
+               W.zero_type != PanelZeroType::kNone};
+    if (e.has_zero) e.scaled_zero = S::mul(e.scale, load_zeros<S>(W, slot));
+    return e;
+  }
+  // `slot` of the sums belongs to the block and the token.
+  LLMPRESS_INLINE typename S::F apply(typename S::F total, typename S::F acc,
+                                      const float* sums,
+                                      std::size_t slot) const {
+    total = S::fma(scale, acc, total);
+    if (has_zero) {
+      total = S::fnma(scaled_zero, S::broadcast(sums[slot]), total);
+    }
+    return total;
+  }
+};
+
+// --- few tokens: decode and multiply in registers ---------------------------
+
+// N panels side by side, T tokens.
+template <class S, class D, std::size_t N, std::size_t T>
+void few_tokens(const PanelWeight& W, std::size_t group,
+                const float* const* rows, const FloatSums& sums, float* C) {
+  using F = typename S::F;
+  const typename S::Table table = S::load_table(W.table);
+  const std::byte* p = W.group_data(group);
+  const std::size_t panel = W.first_panel(group);
+  F total[N][T];
+  LLMPRESS_UNROLL for (std::size_t n = 0; n < N; ++n) {
+    LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+      total[n][t] = S::zero();
+    }
+  }
+  for (std::size_t b = 0; b < W.blocks.size(); ++b) {
+    const PanelBlock block = W.blocks[b];
+    F acc[N][T];
+    LLMPRESS_UNROLL for (std::size_t n = 0; n < N; ++n) {
+      LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+        acc[n][t] = S::zero();
+      }
+    }
+    for (std::size_t k = block.begin; k < block.end; k += D::kInputs) {
+      LLMPRESS_UNROLL for (std::size_t n = 0; n < N; ++n) {
+        S::prefetch(p + kPrefetchBytes);
+        const typename D::State state = D::load(p);
+        unrolled<D::kInputs>([&](auto j) LLMPRESS_LAMBDA {
+          const F w = D::template get<decltype(j)::value>(state, table);
+          LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+            acc[n][t] = S::fma(S::broadcast(rows[t][k + j]), w, acc[n][t]);
+          }
+        });
+        p += D::kBytes;
+      }
+    }
+    LLMPRESS_UNROLL for (std::size_t n = 0; n < N; ++n) {
+      const auto end = BlockEnd<S>::load(W, panel + n, block.group);
+      LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+        total[n][t] =
+            end.apply(total[n][t], acc[n][t], sums.sums, b * sums.tokens + t);
+      }
+    }
+  }
+  LLMPRESS_UNROLL for (std::size_t n = 0; n < N; ++n) {
+    LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+      S::store(C + t * kGroupRows + n * kPanelRows, total[n][t]);
+    }
+  }
+}
+
+// Calls f(integral_constant<n>) for n = `value` in 1..N.
+template <std::size_t N, class F>
+LLMPRESS_INLINE void with_constant(std::size_t value, F f) {
+  unrolled<N>([&](auto i) LLMPRESS_LAMBDA {
+    constexpr std::size_t n = decltype(i)::value + 1;
+    if (value == n) f(std::integral_constant<std::size_t, n>{});
+  });
+}
+
+template <class S>
+void multiply_few(const PanelWeight& W, std::size_t group,
+                  const float* const* rows, const FloatSums& sums, float* C) {
+  with_decoder<S>(W.format, [&](auto decoder) LLMPRESS_LAMBDA {
+    using D = decltype(decoder);
+    with_constant<kFewTokens>(sums.tokens, [&](auto t) LLMPRESS_LAMBDA {
+      constexpr std::size_t T = decltype(t)::value;
+      if (W.panels_in_group(group) == kGroupPanels) {
+        few_tokens<S, D, kGroupPanels, T>(W, group, rows, sums, C);
+      } else {
+        few_tokens<S, D, 1, T>(W, group, rows, sums, C);
+      }
+    });
+  });
+}
+
+// --- many tokens: decode a tile of W once, multiply from the cache ----------
+
+// The decoded tile of a panel group: register tiles of `width` panels one after
+// the other, each [inputs, width, 16].
+template <class S>
+constexpr std::size_t tile_width(std::size_t panels) {
+  return std::min(S::kTilePanels, panels);
+}
+
+template <class S, class D>
+void decode_tile(const PanelWeight& W, std::size_t group, std::size_t begin,
+                 std::size_t end, float* tile) {
+  const typename S::Table table = S::load_table(W.table);
+  const std::size_t panels = W.panels_in_group(group);
+  const std::size_t row = tile_width<S>(panels) * kPanelRows;
+  const std::byte* p =
+      W.group_data(group) + begin / D::kInputs * panels * D::kBytes;
+  for (std::size_t k = 0; k < end - begin; k += D::kInputs) {
+    for (std::size_t n = 0; n < panels; ++n, p += D::kBytes) {
+      const std::size_t column = n * kPanelRows;
+      float* const to =
+          tile + column / row * row * (end - begin) + k * row + column % row;
+      const typename D::State state = D::load(p);
+      unrolled<D::kInputs>([&](auto j) LLMPRESS_LAMBDA {
+        S::store(to + j * row,
+                 D::template get<decltype(j)::value>(state, table));
+      });
+    }
+  }
+}
+
+// One register tile: M tokens times P panels over the blocks [first, end).
+struct FloatTile {
+  std::size_t panel, first_block, end_block;
+  const float* x;  // [inputs, M]
+  const float* w;  // [inputs, P, 16]
+  FloatSums sums;
+  std::size_t first_token;
+  float* C;
+  std::size_t ldc;
+};
+
+template <class S, std::size_t M, std::size_t P>
+void multiply_tile(const PanelWeight& W, const FloatTile& tile) {
+  using F = typename S::F;
+  const float* x = tile.x;
+  const float* w = tile.w;
+  for (std::size_t b = tile.first_block; b < tile.end_block; ++b) {
+    const PanelBlock block = W.blocks[b];
+    F acc[M][P];
+    LLMPRESS_UNROLL for (std::size_t m = 0; m < M; ++m) {
+      LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
+        acc[m][p] = S::zero();
+      }
+    }
+    for (std::size_t k = block.begin; k < block.end; ++k) {
+      F column[P];
+      LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
+        column[p] = S::load(w + p * kPanelRows);
+      }
+      LLMPRESS_UNROLL for (std::size_t m = 0; m < M; ++m) {
+        const F value = S::broadcast(x[m]);
+        LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
+          acc[m][p] = S::fma(value, column[p], acc[m][p]);
+        }
+      }
+      x += M;
+      w += P * kPanelRows;
+    }
+    LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
+      const auto end = BlockEnd<S>::load(W, tile.panel + p, block.group);
+      LLMPRESS_UNROLL for (std::size_t m = 0; m < M; ++m) {
+        float* const c = tile.C + m * tile.ldc + p * kPanelRows;
+        S::store(c, end.apply(S::load(c), acc[m][p], tile.sums.sums,
+                              b * tile.sums.tokens + tile.first_token + m));
+      }
+    }
+  }
+}
+
+// A stretch of blocks of at most kBlockDepth inputs together.
+inline std::size_t end_of_stretch(const std::vector<PanelBlock>& blocks,
+                                  std::size_t first, std::size_t depth) {
+  std::size_t end = first + 1;
+  while (end < blocks.size() &&
+         blocks[end].end - blocks[first].begin <= depth) {
+    ++end;
+  }
+  return end;
+}
+
+// One decoded tile of a panel group times all tokens of the range.
+template <class S>
+void multiply_group(const PanelWeight& W, const TileRange& range,
+                    std::size_t group, std::size_t first_block,
+                    std::size_t end_block, const TokenTiles& X,
+                    const FloatSums& sums, const float* w, float* C) {
+  const std::size_t begin = W.blocks[first_block].begin;
+  const std::size_t depth = W.blocks[end_block - 1].end - begin;
+  const std::size_t panels = W.panels_in_group(group);
+  const std::size_t width = tile_width<S>(panels);
+  const auto* const x = reinterpret_cast<const float*>(X.data.data());
+  const std::size_t ldc = range.groups * kGroupRows;
+  C += (group - range.first_group) * kGroupRows;
+  for (std::size_t i = range.first_tile; i < range.end_tile; ++i) {
+    const std::size_t first = X.first[i], tokens = X.first[i + 1] - first;
+    for (std::size_t n = 0; n < panels; n += width) {
+      const FloatTile tile{
+          W.first_panel(group) + n,
+          first_block,
+          end_block,
+          x + first * W.depth + begin * tokens,
+          w + n * kPanelRows * depth,
+          sums,
+          first,
+          C + (first - X.first[range.first_tile]) * ldc + n * kPanelRows,
+          ldc};
+      with_constant<S::kTileTokens>(tokens, [&](auto m) LLMPRESS_LAMBDA {
+        constexpr std::size_t M = decltype(m)::value;
+        if (width == S::kTilePanels) {
+          multiply_tile<S, M, S::kTilePanels>(W, tile);
+        } else {
+          multiply_tile<S, M, 1>(W, tile);
+        }
+      });
+    }
+  }
+}
+
+template <class S>
+void multiply_tiles(const PanelWeight& W, const TileRange& range,
+                    const TokenTiles& X, const FloatSums& sums, float* C) {
+  // Kept for the life of the thread: a tile of this size would be mapped and
+  // unmapped by the allocator at every call.
+  static thread_local AlignedBuffer tile_buffer(kGroupRows * kBlockDepth *
+                                                sizeof(float));
+  auto* const tile = reinterpret_cast<float*>(tile_buffer.data());
+  for (std::size_t b = 0; b < W.blocks.size();) {
+    const std::size_t end = end_of_stretch(W.blocks, b, kBlockDepth);
+    for (std::size_t g = 0; g < range.groups; ++g) {
+      const std::size_t group = range.first_group + g;
+      with_decoder<S>(W.format, [&](auto decoder) LLMPRESS_LAMBDA {
+        decode_tile<S, decltype(decoder)>(W, group, W.blocks[b].begin,
+                                          W.blocks[end - 1].end, tile);
+      });
+      multiply_group<S>(W, range, group, b, end, X, sums, tile, C);
+    }
+    b = end;
+  }
+}

@@ -1,0 +1,151 @@
+// Sixteen lanes at a time with AVX-512: the operations that the kernels are
+// written in. simd_avx2.h offers the same names. Include inside nothing; the
+// code that uses it stands between LLMPRESS_BEGIN_AVX512 and
+// LLMPRESS_END_TARGET.
+#pragma once
+
+#include "compress/kernels/target.h"
+
+#if LLMPRESS_X86
+#if !defined(__clang__)
+// GCC 12 takes its own _mm512_undefined_ps() for a variable used unset
+// (bug 105593), in every function that an intrinsic is inlined into.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+LLMPRESS_BEGIN_AVX512
+namespace llmpress {
+
+struct Avx512 {
+  using F = __m512;   // 16 floats
+  using I = __m512i;  // 16 int32
+  using Table = __m512;
+  // The register tile of a product: kTileTokens x kTilePanels accumulators.
+  static constexpr std::size_t kTileTokens = 12, kTilePanels = 2;
+
+  static LLMPRESS_INLINE F zero() { return _mm512_setzero_ps(); }
+  static LLMPRESS_INLINE void prefetch(const void* p) {
+    _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
+  }
+  static LLMPRESS_INLINE F load(const void* p) { return _mm512_loadu_ps(p); }
+  static LLMPRESS_INLINE void store(float* p, F x) { _mm512_storeu_ps(p, x); }
+  static LLMPRESS_INLINE F broadcast(float x) { return _mm512_set1_ps(x); }
+  static LLMPRESS_INLINE F add(F a, F b) { return _mm512_add_ps(a, b); }
+  static LLMPRESS_INLINE F sub(F a, F b) { return _mm512_sub_ps(a, b); }
+  static LLMPRESS_INLINE F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  static LLMPRESS_INLINE F div(F a, F b) { return _mm512_div_ps(a, b); }
+  // The second operand where either is NaN.
+  static LLMPRESS_INLINE F max(F a, F b) { return _mm512_max_ps(a, b); }
+  static LLMPRESS_INLINE F min(F a, F b) { return _mm512_min_ps(a, b); }
+  // a * b + c, rounded once.
+  static LLMPRESS_INLINE F fma(F a, F b, F c) {
+    return _mm512_fmadd_ps(a, b, c);
+  }
+  // c - a * b.
+  static LLMPRESS_INLINE F fnma(F a, F b, F c) {
+    return _mm512_fnmadd_ps(a, b, c);
+  }
+  static LLMPRESS_INLINE F load_f16(const void* p) {
+    return _mm512_cvtph_ps(load256(p));
+  }
+  static LLMPRESS_INLINE F load_bf16(const void* p) {
+    return _mm512_castsi512_ps(
+        _mm512_slli_epi32(_mm512_cvtepu16_epi32(load256(p)), 16));
+  }
+  static LLMPRESS_INLINE I load_i8_lanes(const void* p) {
+    return _mm512_cvtepi8_epi32(load128(p));
+  }
+  static LLMPRESS_INLINE F load_i8(const void* p) {
+    return to_float(load_i8_lanes(p));
+  }
+  // 2^(e - 127); e is not 255.
+  static LLMPRESS_INLINE F load_e8m0(const void* p) {
+    const I e = _mm512_cvtepu8_epi32(load128(p));
+    // Exponent 0 is the subnormal 2^-127.
+    return _mm512_mask_blend_ps(
+        _mm512_cmpeq_epi32_mask(e, _mm512_setzero_si512()),
+        _mm512_castsi512_ps(_mm512_slli_epi32(e, 23)),
+        _mm512_set1_ps(0x1p-127f));
+  }
+  // The value / 2^8; the code is not NaN.
+  static LLMPRESS_INLINE F load_e4m3(const void* p) {
+    const __m256i wide = _mm256_slli_epi16(_mm256_cvtepi8_epi16(load128(p)), 7);
+    return _mm512_cvtph_ps(
+        _mm256_and_si256(wide, _mm256_set1_epi16(static_cast<short>(0xbf80))));
+  }
+  static LLMPRESS_INLINE F load_e5m2(const void* p) {
+    return _mm512_cvtph_ps(
+        _mm256_slli_epi16(_mm256_cvtepu8_epi16(load128(p)), 8));
+  }
+
+  static LLMPRESS_INLINE I load_lanes(const void* p) {
+    return _mm512_loadu_si512(p);
+  }
+  static LLMPRESS_INLINE void store_lanes(void* p, I x) {
+    _mm512_storeu_si512(p, x);
+  }
+  static LLMPRESS_INLINE I zero_lanes() { return _mm512_setzero_si512(); }
+  static LLMPRESS_INLINE I broadcast_lanes(std::int32_t x) {
+    return _mm512_set1_epi32(x);
+  }
+  static LLMPRESS_INLINE I and_(I a, I b) { return _mm512_and_si512(a, b); }
+  static LLMPRESS_INLINE I xor_(I a, I b) { return _mm512_xor_si512(a, b); }
+  static LLMPRESS_INLINE I add(I a, I b) { return _mm512_add_epi32(a, b); }
+  static LLMPRESS_INLINE I sub(I a, I b) { return _mm512_sub_epi32(a, b); }
+  static LLMPRESS_INLINE I mul(I a, I b) { return _mm512_mullo_epi32(a, b); }
+  static LLMPRESS_INLINE F to_float(I x) { return _mm512_cvtepi32_ps(x); }
+  static LLMPRESS_INLINE I to_lanes(F x) { return _mm512_cvtps_epi32(x); }
+  static LLMPRESS_INLINE I bits_of(F x) { return _mm512_castps_si512(x); }
+  static LLMPRESS_INLINE F as_float(I x) { return _mm512_castsi512_ps(x); }
+  template <unsigned Bits>
+  static LLMPRESS_INLINE I shift_left(I x) {
+    return _mm512_slli_epi32(x, Bits);
+  }
+  template <unsigned Bits>
+  static LLMPRESS_INLINE I shift_right(I x) {
+    return _mm512_srli_epi32(x, Bits);
+  }
+  template <unsigned Bits>
+  static LLMPRESS_INLINE I shift_right_signed(I x) {
+    return _mm512_srai_epi32(x, Bits);
+  }
+  static LLMPRESS_INLINE I shift_right(I x, unsigned bits) {
+    return _mm512_srl_epi32(x, _mm_cvtsi32_si128(static_cast<int>(bits)));
+  }
+
+  static LLMPRESS_INLINE Table load_table(const float* sixteen) {
+    return _mm512_loadu_ps(sixteen);
+  }
+  // table[x & 15] in each lane.
+  static LLMPRESS_INLINE F look_up(Table table, I x) {
+    return _mm512_permutexvar_ps(x, table);
+  }
+
+  // Four signed octets, broadcast, as dot() wants them.
+  using Octets = __m512i;
+  static LLMPRESS_INLINE Octets broadcast_octets(const std::int8_t* four) {
+    std::int32_t x = 0;
+    std::memcpy(&x, four, sizeof x);
+    return _mm512_set1_epi32(x);
+  }
+  // sum + the products of the lane's four unsigned octets in `w` with `x`.
+  static LLMPRESS_INLINE I dot(I sum, I w, Octets x) {
+    return _mm512_dpbusd_epi32(sum, w, x);
+  }
+
+  static LLMPRESS_INLINE __m256i load256(const void* p) {
+    return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+  }
+  static LLMPRESS_INLINE __m128i load128(const void* p) {
+    return _mm_loadu_si128(static_cast<const __m128i*>(p));
+  }
+};
+
+}  // namespace llmpress
+LLMPRESS_END_TARGET
+#endif
