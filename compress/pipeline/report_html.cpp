@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "compress/core/error.h"
 #include "compress/pipeline/report_text.h"
 #include "compress/pipeline/svg_chart.h"
 #include "formats/artifact_writer.h"

@@ -55,9 +55,9 @@ void add_evaluation_options(CLI::App& command, EvalArguments& arguments) {
 
 // A model with everything that its evaluation needs.
 struct LoadedModel {
-  ModelSource source;
-  std::unique_ptr<Decoder> decoder;
-  ModelUnderTest under_test;
+  ModelSource source{};
+  std::unique_ptr<Decoder> decoder{};
+  ModelUnderTest under_test{};
 };
 
 LoadedModel load(const std::filesystem::path& path,
