@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "compress/core/input_stats.h"
+#include "compress/core/matrix.h"
 #include "compress/core/packed_weight.h"
 
 namespace llmpress {
@@ -20,6 +21,12 @@ namespace llmpress {
 ActivationQuant resolve_activation(const ActivationQuant& input,
                                    const InputStats* stats,
                                    std::string_view name);
+
+// X [tokens, in] rounded to the grid of `input` and back, as the Linear will
+// see it; kTensor takes the range of all of X. Columns at or above the outlier
+// threshold stay as they are. The plain arithmetic, to measure methods with.
+void round_activations_in_place(MatrixView<float> X,
+                                const ActivationQuant& input);
 
 // What resolve_activation needs to be collected.
 StatsNeeds activation_needs(const ActivationQuant& input);

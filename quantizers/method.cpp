@@ -6,8 +6,13 @@
 
 #include "compress/core/error.h"
 #include "compress/core/linalg.h"
+#include "quantizers/awq.h"
 #include "quantizers/gptq.h"
+#include "quantizers/hqq.h"
+#include "quantizers/llm_int8.h"
 #include "quantizers/rtn.h"
+#include "quantizers/smoothquant.h"
+#include "quantizers/table4.h"
 
 namespace llmpress {
 namespace {
@@ -21,6 +26,18 @@ constexpr std::array kMethods{
                     "round to nearest, range searched under input importance",
                     "github.com/ggml-org/llama.cpp/pull/4861", imatrix_needs,
                     quantize_imatrix},
+    QuantizerMethod{"awq",
+                    "activation-aware scales and clipping, then a solver",
+                    "arXiv:2306.00978", awq_needs, quantize_awq},
+    QuantizerMethod{
+        "smoothquant", "activation outliers moved into weights, then a solver",
+        "arXiv:2211.10438", smoothquant_needs, quantize_smoothquant},
+    QuantizerMethod{"llm_int8", "int8 with 16-bit outlier features",
+                    "arXiv:2208.07339", llm_int8_needs, quantize_llm_int8},
+    QuantizerMethod{"nf4", "4-bit normal-float table", "arXiv:2305.14314",
+                    rtn_needs, quantize_nf4},
+    QuantizerMethod{"hqq", "half-quadratic zero points, no calibration",
+                    "mobiusml.github.io/hqq_blog", hqq_needs, quantize_hqq},
 };
 
 constexpr std::size_t kErrorRows = 512;

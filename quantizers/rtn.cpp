@@ -2,13 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 #include <string>
 
 #include "compress/core/error.h"
 #include "quantizers/activation_range.h"
 #include "quantizers/fp8.h"
 #include "quantizers/int_grid.h"
+#include "quantizers/micro_fp4.h"
 #include "quantizers/quantize_result.h"
+#include "quantizers/table4.h"
 
 namespace llmpress {
 namespace {
@@ -68,11 +71,12 @@ PackedWeight round_to_nearest(ConstMatrixView W, const QuantizeConfig& config,
       return round_float(W, config.weights);
     case WeightType::kNf4:
     case WeightType::kFp4:
+      return quantize_table4(W, config.weights, pool);
     case WeightType::kMxfp4:
     case WeightType::kNvfp4:
-      break;
+      return quantize_micro_fp4(W, config.weights, pool);
   }
-  throw Error(ErrorCode::kUnsupported, "weights: type is not known to rtn");
+  throw std::logic_error("round_to_nearest: unknown weight type");
 }
 
 StatsNeeds rtn_needs(const QuantizeConfig& config) {

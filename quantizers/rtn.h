@@ -4,6 +4,7 @@
 //   in
 //            all, integer inputs)
 //   fp8      fp8.h            float    f32, f16 or bf16
+//   nf4 fp4  table4.h         mxfp4 nvfp4  micro_fp4.h
 //
 // "imatrix" is the same with the range search on, each squared error weighted
 // by the mean square of its input: the diagonal of the error that GPTQ

@@ -1,0 +1,271 @@
+#include "quantizers/awq.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "compress/core/checked.h"
+#include "compress/core/error.h"
+#include "compress/core/linalg.h"
+#include "quantizers/int_grid.h"
+#include "quantizers/quantize_result.h"
+#include "quantizers/rtn.h"
+#include "quantizers/scaling_solver.h"
+
+namespace llmpress {
+namespace {
+
+constexpr double kSmallest = 1e-4;
+
+// Mean over all rows of |w| / max|group|. [in]
+std::vector<double> weight_means(const Consumers& consumers,
+                                 std::size_t group_size) {
+  const std::size_t in = consumers.front().cols();
+  std::vector<double> mean(in);
+  std::size_t rows = 0;
+  for (const ConstMatrixView& W : consumers) {
+    rows += W.rows();
+    for (std::size_t o = 0; o < W.rows(); ++o) {
+      for (std::size_t first = 0; first < in; first += group_size) {
+        const std::size_t n = std::min(group_size, in - first);
+        const auto group = W.row(o).subspan(first, n);
+        float largest = 0;
+        for (const float w : group) largest = std::max(largest, std::abs(w));
+        for (std::size_t i = 0; i < n; ++i) {
+          mean[first + i] +=
+              static_cast<double>(std::abs(group[i]) / (largest + 1e-6f));
+        }
+      }
+    }
+  }
+  for (double& m : mean) m /= static_cast<double>(rows);
+  return mean;
+}
+
+// `w_mean` empty: without the weight term.
+std::vector<float> scales_at(double ratio, std::span<const float> x_mean,
+                             std::span<const double> w_mean) {
+  std::vector<double> s(x_mean.size());
+  double lo = std::numeric_limits<double>::infinity(), hi = 0;
+  for (std::size_t i = 0; i < s.size(); ++i) {
+    s[i] = std::pow(static_cast<double>(x_mean[i]), ratio);
+    if (!w_mean.empty()) s[i] /= std::pow(w_mean[i], 1 - ratio) + kSmallest;
+    s[i] = std::max(s[i], kSmallest);
+    lo = std::min(lo, s[i]);
+    hi = std::max(hi, s[i]);
+  }
+  const double middle = std::sqrt(lo * hi);
+  std::vector<float> scales;
+  for (const double value : s) {
+    const auto scale = static_cast<float>(value / middle);
+    scales.push_back(std::isfinite(scale) && scale > 0 ? scale : 1.0f);
+  }
+  return scales;
+}
+
+std::vector<MatrixF> rounded(const Consumers& consumers,
+                             std::span<const float> s,
+                             const QuantizeConfig& config, ThreadPool& pool) {
+  std::vector<MatrixF> result;
+  for (const ConstMatrixView& W : consumers) {
+    const MatrixF scaled = scale_columns(W, s);
+    const MatrixF Q = dequantize(round_to_nearest(scaled.view(), config, pool));
+    result.push_back(unscale_columns(Q.view(), s));
+  }
+  return result;
+}
+
+// Squared error of the outputs of one group of inputs for each row: the
+// diagonal of D M D^T, M = X_g^T X_g, or |X_g D^T|^2 by row where M would be
+// larger than X_g. D [out, group].
+class GroupObjective {
+ public:
+  GroupObjective(ConstMatrixView X, std::size_t first, std::size_t count)
+      : X_group_(X.rows(), count) {
+    for (std::size_t t = 0; t < X.rows(); ++t) {
+      const auto from = X.row(t).subspan(first, count);
+      std::ranges::copy(from, X_group_.row(t).begin());
+    }
+    if (count >= X.rows()) return;
+    gram_ = MatrixF(count, count);
+    ThreadPool self(1);
+    add_gram(X_group_.view(), 1.0f, gram_.view(), self);
+  }
+
+  std::vector<double> operator()(const MatrixF& D, ThreadPool& pool) const {
+    const MatrixF& right = gram_.empty() ? X_group_ : gram_;
+    MatrixF product(D.rows(), right.rows());
+    matmul_transposed(D.view(), right.view(), product.view(), pool);
+    std::vector<double> error(D.rows());
+    for (std::size_t o = 0; o < D.rows(); ++o) {
+      const std::span<const float> p = product.row(o);
+      const std::span<const float> left = gram_.empty() ? p : D.row(o);
+      for (std::size_t k = 0; k < p.size(); ++k) {
+        error[o] += static_cast<double>(left[k]) * static_cast<double>(p[k]);
+      }
+    }
+    return error;
+  }
+
+ private:
+  MatrixF X_group_;  // [tokens, count]
+  MatrixF gram_;     // [count, count] or empty
+};
+
+struct GroupColumns {
+  std::size_t first = 0, count = 0;
+};
+
+// Clips one group of inputs of all rows in place; returns how many rows gained.
+std::size_t clip_group(ConstMatrixView W, ConstMatrixView X,
+                       const GroupColumns& group, const WeightScheme& scheme,
+                       const AwqConfig& awq, ThreadPool& pool,
+                       MatrixView<float> clipped) {
+  const GroupObjective objective(X, group.first, group.count);
+  std::vector<double> best(W.rows(), std::numeric_limits<double>::infinity());
+  std::vector<float> limit(W.rows());
+  MatrixF D(W.rows(), group.count);
+  for (std::size_t step = 0; step < awq.clip_steps; ++step) {
+    const double shrink = awq.clip_max_shrink * static_cast<double>(step) /
+                          static_cast<double>(awq.clip_steps);
+    std::vector<float> limits(W.rows());
+    std::vector<std::uint8_t> codes(group.count);
+    std::vector<float> cut(group.count);
+    for (std::size_t o = 0; o < W.rows(); ++o) {
+      const auto w = W.row(o).subspan(group.first, group.count);
+      float largest = 0;
+      for (const float x : w) largest = std::max(largest, std::abs(x));
+      limits[o] = largest * static_cast<float>(1 - shrink);
+      for (std::size_t i = 0; i < w.size(); ++i) {
+        cut[i] = std::clamp(w[i], -limits[o], limits[o]);
+      }
+      const IntGrid grid = fit_int_grid(cut, scheme);
+      encode_int(cut, grid, scheme.bits, codes);
+      for (std::size_t i = 0; i < w.size(); ++i) {
+        D(o, i) =
+            grid.scale * static_cast<float>(int{codes[i]} - int{grid.zero}) -
+            w[i];
+      }
+    }
+    const std::vector<double> error = objective(D, pool);
+    for (std::size_t o = 0; o < W.rows(); ++o) {
+      if (!(error[o] < best[o])) continue;
+      best[o] = error[o];
+      limit[o] = step == 0 ? std::numeric_limits<float>::infinity() : limits[o];
+    }
+  }
+  std::size_t gained = 0;
+  for (std::size_t o = 0; o < W.rows(); ++o) {
+    if (std::isinf(limit[o])) continue;
+    ++gained;
+    for (std::size_t i = 0; i < group.count; ++i) {
+      float& w = clipped(o, group.first + i);
+      w = std::clamp(w, -limit[o], limit[o]);
+    }
+  }
+  return gained;
+}
+
+}  // namespace
+
+AwqScales search_awq_scales(const Consumers& consumers,
+                            std::span<const float> x_mean,
+                            const QuantizeConfig& config,
+                            const OutputObjective& evaluate, ThreadPool& pool) {
+  if (consumers.empty()) {
+    throw Error(ErrorCode::kInvalidArgument, "awq: no Linear reads the input");
+  }
+  check_consumers(consumers, x_mean, "awq: x_mean");
+  AwqScales best{.s = std::vector<float>(x_mean.size(), 1.0f)};
+  best.identity_error = evaluate(rounded(consumers, best.s, config, pool));
+  best.error = best.identity_error;
+  const auto consider = [&](double ratio, std::span<const double> w_mean) {
+    std::vector<float> s = scales_at(ratio, x_mean, w_mean);
+    const double error = evaluate(rounded(consumers, s, config, pool));
+    const bool better = std::isfinite(error) &&
+                        !(std::isfinite(best.error) && error >= best.error);
+    if (!better) return;
+    best.s = std::move(s);
+    best.error = error;
+    best.ratio = ratio;
+    best.weight_term = !w_mean.empty();
+  };
+  const auto ratio_at = [&](std::size_t k) {
+    return static_cast<double>(k) / static_cast<double>(config.awq.ratios);
+  };
+  // Ratio 0 without the weight term is the identity.
+  for (std::size_t k = 1; k < config.awq.ratios; ++k) consider(ratio_at(k), {});
+  if (!config.awq.weight_term) return best;
+  const std::vector<double> w_mean = weight_means(
+      consumers, resolved_group_size(config.weights, x_mean.size()));
+  for (std::size_t k = 0; k < config.awq.ratios; ++k) {
+    consider(ratio_at(k), w_mean);
+  }
+  return best;
+}
+
+AwqClip search_awq_clip(ConstMatrixView W, ConstMatrixView X,
+                        const WeightScheme& scheme, const AwqConfig& awq,
+                        ThreadPool& pool) {
+  check_int_scheme(scheme);
+  if (X.cols() != W.cols() || X.rows() == 0) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "awq: clipping needs sample rows of the input");
+  }
+  const std::size_t group_size = resolved_group_size(scheme, W.cols());
+  AwqClip result{.W = MatrixF(W),
+                 .groups = W.rows() * ceil_div(W.cols(), group_size)};
+  std::atomic<std::size_t> clipped = 0;
+  pool.for_each(ceil_div(W.cols(), group_size), [&](std::size_t g) {
+    const std::size_t first = g * group_size;
+    clipped += clip_group(W, X, {first, std::min(group_size, W.cols() - first)},
+                          scheme, awq, pool, result.W.view());
+  });
+  result.clipped_groups = clipped;
+  return result;
+}
+
+bool awq_skips_clip(std::string_view linear_name) {
+  constexpr std::array<std::string_view, 5> kSkipped = {"q_", "k_", "query",
+                                                        "key", "Wqkv"};
+  const std::size_t dot = linear_name.rfind('.');
+  const std::string_view last =
+      dot == std::string_view::npos ? linear_name : linear_name.substr(dot + 1);
+  return std::ranges::any_of(kSkipped, [&](std::string_view word) {
+    return last.find(word) != std::string_view::npos;
+  });
+}
+
+StatsNeeds awq_needs(const QuantizeConfig& config) {
+  StatsNeeds needs = solver_needs(config);
+  needs.channel_moments = true;
+  needs.sample_rows = true;
+  return needs;
+}
+
+QuantizeResult quantize_awq(const QuantizeRequest& request) {
+  const QuantizeConfig& config = *request.config;
+  const bool clip = config.awq.clip && config.solver == "rtn" &&
+                    config.weights.type == WeightType::kInt &&
+                    config.weights.group_size != 0 &&
+                    !awq_skips_clip(request.name) && request.stats != nullptr &&
+                    !request.stats->sample_rows.empty();
+  if (!clip) return run_solver(request);
+  check_weights(request.W, request.name);
+  AwqClip clipped =
+      search_awq_clip(request.W, request.stats->sample_rows.view(),
+                      config.weights, config.awq, *request.pool);
+  QuantizeResult result = finish_result(
+      request, round_to_nearest(clipped.W.view(), config, *request.pool));
+  if (clipped.clipped_groups > 0) {
+    result.notes.push_back("clipped " + std::to_string(clipped.clipped_groups) +
+                           " of " + std::to_string(clipped.groups) + " groups");
+  }
+  return result;
+}
+
+}  // namespace llmpress

@@ -1,0 +1,212 @@
+#include "quantizers/llm_int8.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "compress/core/error.h"
+#include "compress/core/float_formats.h"
+#include "quantizers/int_grid.h"
+#include "quantizers/quantize_result.h"
+
+namespace llmpress {
+namespace {
+
+constexpr float kTop = 127.0f;
+constexpr float kMaxF16 = 65504.0f;
+constexpr std::size_t kRowsPerChunk = 16;
+
+using Range = ActivationQuant::Range;
+constexpr LlmInt8Row kRows[] = {
+    {"absmax", 0, true, Range::kTensor, false},
+    {"zeropoint", 0, false, Range::kTensor, false},
+    {"absmax row-wise", 0, true, Range::kToken, false},
+    {"absmax vector-wise", -1, true, Range::kToken, false},
+    {"zeropoint vector-wise", -1, false, Range::kToken, false},
+    {"absmax row-wise + decomposition", 0, true, Range::kToken, true},
+    {"absmax vector-wise + decomposition", -1, true, Range::kToken, true},
+    {"zeropoint vector-wise + decomposition", -1, false, Range::kToken, true},
+};
+
+struct Extent {
+  float lo = 0, hi = 0;
+
+  void add(float w) {
+    lo = std::min(lo, w);
+    hi = std::max(hi, w);
+  }
+};
+
+struct Int8Grid {
+  float scale = 1;
+  float zero = 0;
+};
+
+Int8Grid grid_of(const Extent& extent, const WeightScheme& scheme) {
+  const float largest = std::max(-extent.lo, extent.hi);
+  if (largest == 0) return {};
+  if (scheme.symmetric) {
+    return {stored_scale(largest / kTop, scheme.scale_dtype), 0};
+  }
+  const float scale =
+      stored_scale((extent.hi - extent.lo) / (2 * kTop), scheme.scale_dtype);
+  return {scale,
+          std::clamp(std::nearbyint(-kTop - extent.lo / scale), -kTop, kTop)};
+}
+
+std::vector<Int8Grid> fit_grids(ConstMatrixView W, const WeightScheme& scheme,
+                                const std::vector<bool>& outlier) {
+  Extent whole;
+  std::vector<Int8Grid> grids;
+  for (std::size_t o = 0; o < W.rows(); ++o) {
+    Extent row;
+    for (std::size_t i = 0; i < W.cols(); ++i) {
+      if (!outlier[i]) row.add(W(o, i));
+    }
+    if (scheme.group_size != 0) grids.push_back(grid_of(row, scheme));
+    whole.add(row.lo);
+    whole.add(row.hi);
+  }
+  if (scheme.group_size == 0) grids.push_back(grid_of(whole, scheme));
+  return grids;
+}
+
+std::vector<std::uint32_t> outliers_of(const QuantizeRequest& request) {
+  const LlmInt8Config& config = request.config->llm_int8;
+  std::vector<std::uint32_t> columns;
+  if (config.outliers != LlmInt8Config::Outliers::kCalibrated ||
+      !(config.threshold > 0)) {
+    return columns;
+  }
+  if (request.stats == nullptr ||
+      request.stats->abs_max.size() != request.W.cols()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                std::string(request.name) +
+                    ": llm_int8: calibrated outliers need calibration data");
+  }
+  for (std::size_t i = 0; i < request.W.cols(); ++i) {
+    if (static_cast<double>(request.stats->abs_max[i]) >= config.threshold) {
+      columns.push_back(static_cast<std::uint32_t>(i));
+    }
+  }
+  return columns;
+}
+
+void check_request(const QuantizeRequest& request) {
+  const WeightScheme& scheme = request.config->weights;
+  check_int_scheme(scheme);
+  check_weights(request.W, request.name);
+  if (scheme.type == WeightType::kInt && scheme.bits == 8 &&
+      scheme.group_size <= 0) {
+    return;
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              std::string(request.name) +
+                  ": llm_int8: weights must be int, 8 bits, with group_size -1 "
+                  "(a scale a row) or 0 (one for the tensor)");
+}
+
+}  // namespace
+
+Int8Weight quantize_int8(ConstMatrixView W, const WeightScheme& scheme,
+                         std::span<const std::uint32_t> outlier_columns,
+                         ThreadPool& pool) {
+  std::vector<bool> outlier(W.cols());
+  for (const std::uint32_t i : outlier_columns) outlier.at(i) = true;
+  const std::vector<Int8Grid> grids = fit_grids(W, scheme, outlier);
+  Int8Weight q{
+      .out = W.rows(),
+      .in = W.cols(),
+      .scale_dtype = scheme.scale_dtype,
+      .codes = std::vector<std::int8_t>(W.size()),
+      .outlier_columns = {outlier_columns.begin(), outlier_columns.end()}};
+  for (const Int8Grid& grid : grids) {
+    q.scales.push_back(grid.scale);
+    if (!scheme.symmetric) {
+      q.zeros.push_back(static_cast<std::int32_t>(grid.zero));
+    }
+  }
+  pool.for_ranges(
+      q.out, kRowsPerChunk, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t o = begin; o < end; ++o) {
+          const auto [scale, zero] = grids[grids.size() == 1 ? 0 : o];
+          for (std::size_t i = 0; i < q.in; ++i) {
+            if (outlier[i]) continue;
+            q.codes[o * q.in + i] = static_cast<std::int8_t>(std::clamp(
+                std::nearbyint(W(o, i) / scale) + zero, -kTop, kTop));
+          }
+        }
+      });
+  for (std::size_t o = 0; o < q.out; ++o) {
+    for (const std::uint32_t i : outlier_columns) {
+      q.outlier_values.push_back(
+          f16_from_float(std::clamp(W(o, i), -kMaxF16, kMaxF16)));
+    }
+  }
+  return q;
+}
+
+StatsNeeds llm_int8_needs(const QuantizeConfig& config) {
+  return {.channel_moments =
+              config.llm_int8.outliers ==
+                  LlmInt8Config::Outliers::kCalibrated ||
+              config.input.range == ActivationQuant::Range::kStatic};
+}
+
+QuantizeResult quantize_llm_int8(const QuantizeRequest& request) {
+  check_request(request);
+  QuantizeConfig config = *request.config;
+  if (config.input.kind == ActivationQuant::Kind::kNone) {
+    config.input = {.kind = ActivationQuant::Kind::kInt,
+                    .symmetric = config.weights.symmetric};
+  }
+  const bool batch =
+      config.llm_int8.outliers == LlmInt8Config::Outliers::kBatch;
+  config.input.outlier_threshold =
+      batch ? static_cast<float>(config.llm_int8.threshold) : 0.0f;
+  const std::vector<std::uint32_t> outliers = outliers_of(request);
+  QuantizeRequest resolved = request;
+  resolved.config = &config;
+  QuantizeResult result = finish_result(
+      resolved,
+      quantize_int8(request.W, config.weights, outliers, *request.pool));
+  if (!outliers.empty()) {
+    result.notes.push_back(std::to_string(outliers.size()) + " of " +
+                           std::to_string(request.W.cols()) +
+                           " inputs are outliers, kept in f16");
+  }
+  return result;
+}
+
+std::span<const LlmInt8Row> llm_int8_rows() { return kRows; }
+
+const LlmInt8Row& find_llm_int8_row(std::string_view name) {
+  const auto found = std::ranges::find(kRows, name, &LlmInt8Row::name);
+  if (found != std::end(kRows)) return *found;
+  std::string known;
+  for (const LlmInt8Row& row : kRows) {
+    known += (known.empty() ? "'" : ", '") + std::string(row.name) + "'";
+  }
+  throw Error(
+      ErrorCode::kInvalidArgument,
+      "llm_int8: row '" + std::string(name) + "' is not one of " + known);
+}
+
+QuantizeConfig llm_int8_config(const LlmInt8Row& row, double threshold) {
+  QuantizeConfig config{.method = "llm_int8"};
+  config.weights = {.bits = 8,
+                    .group_size = row.group_size,
+                    .symmetric = row.symmetric,
+                    .scale_dtype = DType::kF32};
+  config.llm_int8.threshold = row.decomposition ? threshold : 0;
+  config.input = {
+      .kind = ActivationQuant::Kind::kInt,
+      .range = row.range,
+      .symmetric = row.symmetric,
+      .outlier_threshold = static_cast<float>(config.llm_int8.threshold)};
+  return config;
+}
+
+}  // namespace llmpress

@@ -1,0 +1,28 @@
+#include "quantizers/scaling_solver.h"
+
+#include <string>
+
+#include "compress/core/error.h"
+
+namespace llmpress {
+namespace {
+
+const QuantizerMethod& solver_of(const QuantizeConfig& config) {
+  if (config.solver == "rtn" || config.solver == "gptq") {
+    return find_quantizer_method(config.solver);
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              "quantize: solver '" + config.solver + "' is not rtn or gptq");
+}
+
+}  // namespace
+
+StatsNeeds solver_needs(const QuantizeConfig& config) {
+  return solver_of(config).needs(config);
+}
+
+QuantizeResult run_solver(const QuantizeRequest& request) {
+  return solver_of(*request.config).quantize(request);
+}
+
+}  // namespace llmpress
