@@ -1,5 +1,7 @@
 #include "compress/pipeline/block_compressor.h"
 
+#include "compress/pipeline/block_smoothing.h"
+
 namespace llmpress {
 namespace {
 
@@ -89,6 +91,16 @@ class StagedBlock {
 
 CompressedBlock compress_block(const BlockJob& job, DenseBlock block,
                                CalibrationStates* states) {
+  if (states != nullptr && wants_smoothing(*job.plan, *job.arch, job.layer)) {
+    for (const std::string& note : smooth_block_in_place({.arch = job.arch,
+                                   .plan = job.plan,
+                                   .layer = job.layer,
+                                   .isa = job.isa,
+                                   .pool = job.pool},
+                                                         block, *states)) {
+      if (job.on_note) job.on_note(note);
+    }
+  }
   return StagedBlock(job, std::move(block), states).run();
 }
 

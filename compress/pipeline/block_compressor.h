@@ -31,6 +31,7 @@ struct BlockJob {
   Isa isa = best_isa();
   ThreadPool* pool = nullptr;
   std::function<void(const LayerReport&)> on_layer{};  // may be empty
+  std::function<void(const std::string&)> on_note{};   // may be empty
 };
 
 // `states` holds the block's inputs and comes back with its outputs; null when

@@ -26,6 +26,7 @@ class CalibrationStates {
 
   std::size_t tokens() const { return tokens_; }
   std::span<CalibrationBatch> batches() { return batches_; }
+  std::span<const CalibrationBatch> batches() const { return batches_; }
 
   // Sets the input of stage 0 of `block`.
   void begin(const Block& block, ThreadPool& pool);

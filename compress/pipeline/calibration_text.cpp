@@ -35,7 +35,8 @@ std::vector<std::string> read_jsonl(const std::filesystem::path& path) {
 std::vector<TokenId> read_stream(const std::filesystem::path& path,
                                  const Tokenizer& tokenizer) {
   const std::string extension = path.extension().string();
-  if (extension == ".h5" || extension == ".hdf5") return read_token_table(path).ids;
+  if (extension == ".h5" || extension == ".hdf5")
+    return read_token_table(path).ids;
   if (extension != ".jsonl") return tokenizer.encode_document(read_file(path));
   std::vector<TokenId> stream;
   for (const std::string& document : read_jsonl(path)) {

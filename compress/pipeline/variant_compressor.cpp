@@ -122,7 +122,8 @@ class VariantCompressor {
          .layer = layer,
          .isa = options_.isa,
          .pool = &pool_,
-         .on_layer = [this](const LayerReport& l) { log_layer(l); }},
+         .on_layer = [this](const LayerReport& l) { log_layer(l); },
+         .on_note = [this](const std::string& note) { log(note); }},
         load_dense_block(*inputs_.checkpoint, *inputs_.arch, layer),
         states_ ? &*states_ : nullptr);
     store_.save(block, layer, *inputs_.arch, inputs_.checkpoint->config_json());
