@@ -1,5 +1,10 @@
 #include "compress/core/dtype.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cassert>
@@ -68,6 +73,64 @@ void encode(std::span<const float> values, std::span<std::byte> out,
   }
 }
 
+// f16, the commonest type of checkpoints, with the processor's own conversions:
+// the same bits, NaN included, several times as fast.
+#if defined(__x86_64__)
+
+bool has_f16c() {
+  static const bool has =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+  return has;
+}
+
+__attribute__((target("avx,f16c"))) std::size_t decode_f16_eights(
+    std::span<const std::byte> bytes, std::span<float> out) {
+  std::size_t i = 0;
+  for (; i + 8 <= out.size(); i += 8) {
+    __m128i halves;
+    std::memcpy(&halves, bytes.data() + 2 * i, sizeof halves);
+    _mm256_storeu_ps(out.data() + i, _mm256_cvtph_ps(halves));
+  }
+  return i;
+}
+
+__attribute__((target("avx,f16c"))) std::size_t encode_f16_eights(
+    std::span<const float> values, std::span<std::byte> out) {
+  std::size_t i = 0;
+  for (; i + 8 <= values.size(); i += 8) {
+    const __m128i halves =
+        _mm256_cvtps_ph(_mm256_loadu_ps(values.data() + i),
+                        _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    std::memcpy(out.data() + 2 * i, &halves, sizeof halves);
+  }
+  return i;
+}
+
+#else
+
+bool has_f16c() { return false; }
+std::size_t decode_f16_eights(std::span<const std::byte>, std::span<float>) {
+  return 0;
+}
+std::size_t encode_f16_eights(std::span<const float>, std::span<std::byte>) {
+  return 0;
+}
+
+#endif
+
+void decode_f16(std::span<const std::byte> bytes, std::span<float> out) {
+  const std::size_t done = has_f16c() ? decode_f16_eights(bytes, out) : 0;
+  decode<std::uint16_t>(
+      bytes.subspan(2 * done), out.subspan(done),
+      [](std::uint16_t h) { return float_bits::f16_to_float(h); });
+}
+
+void encode_f16(std::span<const float> values, std::span<std::byte> out) {
+  const std::size_t done = has_f16c() ? encode_f16_eights(values, out) : 0;
+  encode<std::uint16_t>(values.subspan(done), out.subspan(2 * done),
+                        [](float x) { return float_bits::f16_from_float(x); });
+}
+
 [[noreturn]] void throw_not_floating(DType dtype) {
   throw Error(ErrorCode::kUnsupported,
               "dtype: " + std::string(facts(dtype).name) +
@@ -119,20 +182,18 @@ void decode_floats(DType dtype, std::span<const std::byte> bytes,
       return decode<double>(bytes, out,
                             [](double x) { return static_cast<float>(x); });
     case DType::kF16:
-      return decode<std::uint16_t>(bytes, out, [](std::uint16_t h) {
-        return float_bits::f16_to_float(h);
-      });
+      return decode_f16(bytes, out);
     case DType::kBF16:
       return decode<std::uint16_t>(bytes, out, [](std::uint16_t h) {
         return float_bits::bf16_to_float(h);
       });
     case DType::kF8E4M3:
       return decode<std::uint8_t>(bytes, out, [](std::uint8_t b) {
-        return float_bits::e4m3_to_float(b);
+        return float_bits::kE4M3Values[b];
       });
     case DType::kF8E5M2:
       return decode<std::uint8_t>(bytes, out, [](std::uint8_t b) {
-        return float_bits::e5m2_to_float(b);
+        return float_bits::kE5M2Values[b];
       });
     case DType::kBool:
     case DType::kF4:
@@ -162,8 +223,7 @@ void encode_floats(DType dtype, std::span<const float> values,
       return encode<double>(values, out,
                             [](float x) { return static_cast<double>(x); });
     case DType::kF16:
-      return encode<std::uint16_t>(
-          values, out, [](float x) { return float_bits::f16_from_float(x); });
+      return encode_f16(values, out);
     case DType::kBF16:
       return encode<std::uint16_t>(
           values, out, [](float x) { return float_bits::bf16_from_float(x); });

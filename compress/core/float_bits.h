@@ -2,7 +2,9 @@
 // whole tensors. Branches are selections, so that compilers can vectorise them.
 #pragma once
 
+#include <array>
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 
 namespace llmpress::float_bits {
@@ -114,5 +116,21 @@ constexpr float e4m3_to_float(std::uint8_t b) {
   const std::uint32_t nan = ((b & 0x80u) << 24) | 0x7fc00000u;
   return (b & 0x7fu) == 0x7fu ? std::bit_cast<float>(nan) : value;
 }
+
+inline constexpr std::array<float, 256> kE4M3Values = [] {
+  std::array<float, 256> values{};
+  for (std::size_t b = 0; b < 256; ++b) {
+    values[b] = e4m3_to_float(static_cast<std::uint8_t>(b));
+  }
+  return values;
+}();
+
+inline constexpr std::array<float, 256> kE5M2Values = [] {
+  std::array<float, 256> values{};
+  for (std::size_t b = 0; b < 256; ++b) {
+    values[b] = e5m2_to_float(static_cast<std::uint8_t>(b));
+  }
+  return values;
+}();
 
 }  // namespace llmpress::float_bits

@@ -10,22 +10,6 @@ namespace {
 
 constexpr std::array<float, 8> kE2M1 = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
 
-constexpr std::array<float, 256> kE4M3 = [] {
-  std::array<float, 256> table{};
-  for (std::size_t b = 0; b < 256; ++b) {
-    table[b] = float_bits::e4m3_to_float(static_cast<std::uint8_t>(b));
-  }
-  return table;
-}();
-
-constexpr std::array<float, 256> kE5M2 = [] {
-  std::array<float, 256> table{};
-  for (std::size_t b = 0; b < 256; ++b) {
-    table[b] = float_bits::e5m2_to_float(static_cast<std::uint8_t>(b));
-  }
-  return table;
-}();
-
 }  // namespace
 
 std::uint16_t f16_from_float(float x) { return float_bits::f16_from_float(x); }
@@ -39,9 +23,9 @@ std::uint8_t e4m3_from_float(float x) { return float_bits::e4m3_from_float(x); }
 std::uint8_t e4m3_from_float_unclamped(float x) {
   return float_bits::e4m3_from_float_unclamped(x);
 }
-float e4m3_to_float(std::uint8_t b) { return kE4M3[b]; }
+float e4m3_to_float(std::uint8_t b) { return float_bits::kE4M3Values[b]; }
 std::uint8_t e5m2_from_float(float x) { return float_bits::e5m2_from_float(x); }
-float e5m2_to_float(std::uint8_t b) { return kE5M2[b]; }
+float e5m2_to_float(std::uint8_t b) { return float_bits::kE5M2Values[b]; }
 
 std::uint8_t e2m1_from_float(float x) {
   const auto bits = std::bit_cast<std::uint32_t>(x);

@@ -1,5 +1,7 @@
 #include "compress/core/hadamard.h"
 
+#include <cblas.h>
+
 #include <algorithm>
 #include <bit>
 #include <cassert>
@@ -8,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "compress/core/blas.h"
 #include "compress/core/error.h"
 #include "compress/core/paley.h"
 
@@ -30,35 +33,43 @@ Factors factor(std::size_t n) {
   return {};
 }
 
-// Butterflies between elements `half` apart, for half = 1, 2, 4, ...
-void sylvester_in_place(std::span<float> x) {
-  for (std::size_t half = 1; half < x.size(); half *= 2) {
-    for (std::size_t block = 0; block < x.size(); block += 2 * half) {
-      float* a = x.data() + block;
-      float* b = a + half;
-      for (std::size_t i = 0; i < half; ++i) {
-        const float sum = a[i] + b[i];
-        b[i] = a[i] - b[i];
-        a[i] = sum;
-      }
+// The butterflies between elements `half` and between elements 2 * `half`
+// apart, in one pass over x.
+void two_stages(std::span<float> x, std::size_t half) {
+  for (std::size_t block = 0; block < x.size(); block += 4 * half) {
+    float* p = x.data() + block;
+    for (std::size_t i = 0; i < half; ++i) {
+      const float a = p[i], b = p[i + half];
+      const float c = p[i + 2 * half], d = p[i + 3 * half];
+      const float ab = a + b, cd = c + d, a_b = a - b, c_d = c - d;
+      p[i] = ab + cd;
+      p[i + half] = a_b + c_d;
+      p[i + 2 * half] = ab - cd;
+      p[i + 3 * half] = a_b - c_d;
     }
   }
 }
 
-// y [m, width] = H x [m, width], or with H transposed.
-void paley_product(const PaleyMatrix& H, bool transposed,
+void sylvester_in_place(std::span<float> x) {
+  std::size_t half = 1;
+  for (; 4 * half <= x.size(); half *= 4) two_stages(x, half);
+  if (half == x.size()) return;
+  for (std::size_t i = 0; i < half; ++i) {
+    const float a = x[i], b = x[i + half];
+    x[i] = a + b;
+    x[i + half] = a - b;
+  }
+}
+
+// y [m, width] = scale H x [m, width], or with H transposed.
+void paley_product(const PaleyMatrix& H, bool transposed, float scale,
                    std::span<const float> x, std::span<float> y,
                    std::size_t width) {
-  const std::size_t m = H.order();
-  for (std::size_t i = 0; i < m; ++i) {
-    float* to = y.data() + i * width;
-    std::fill(to, to + width, 0.0f);
-    for (std::size_t j = 0; j < m; ++j) {
-      const float sign = transposed ? H(j, i) : H(i, j);
-      const float* from = x.data() + j * width;
-      for (std::size_t k = 0; k < width; ++k) to[k] += sign * from[k];
-    }
-  }
+  use_one_blas_thread();
+  const int m = blas_int(H.order()), columns = blas_int(width);
+  cblas_sgemm(CblasRowMajor, transposed ? CblasTrans : CblasNoTrans,
+              CblasNoTrans, m, columns, m, scale, H.signs().data(), m, x.data(),
+              columns, 0.0f, y.data(), columns);
 }
 
 // One transform, its tables found once for many rows.
@@ -87,7 +98,8 @@ class Transform {
     }
     if (paley_) {
       scratch.assign(x.begin(), x.end());
-      paley_product(*paley_, transposed, scratch, x, power_);
+      paley_product(*paley_, transposed, normalization_, scratch, x, power_);
+      return;
     }
     for (float& value : x) value *= normalization_;
   }

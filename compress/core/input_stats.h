@@ -37,7 +37,7 @@ struct InputStats {
 class InputStatsCollector {
  public:
   // `total_tokens` rows will come in all; `max_sample_rows` of them are kept,
-  // every (total/max)-th.
+  // every ceil(total/max)-th.
   InputStatsCollector(std::size_t in, const StatsNeeds& needs,
                       std::size_t total_tokens,
                       std::size_t max_sample_rows = 512);

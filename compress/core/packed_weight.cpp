@@ -113,15 +113,21 @@ void decode_row(const Table4Weight& w, std::size_t o, std::span<float> row) {
 
 void decode_row(const MicroFp4Weight& w, std::size_t o, std::span<float> row) {
   const std::size_t groups = ceil_div(w.in, w.group());
-  const std::size_t octets = ceil_div(w.in, 2);
-  for (std::size_t i = 0; i < w.in; ++i) {
-    const std::uint8_t scale = w.scales[o * groups + i / w.group()];
-    const std::uint8_t octet = w.codes[o * octets + i / 2];
-    const float value = e2m1_to_float(
-        static_cast<std::uint8_t>(i % 2 == 0 ? octet & 15 : octet >> 4));
-    row[i] = w.kind == MicroFp4Kind::kMxfp4
-                 ? value * e8m0_to_float(scale)
-                 : value * (e4m3_to_float(scale) / w.global_scale);
+  const auto octets =
+      std::span(w.codes).subspan(o * ceil_div(w.in, 2), ceil_div(w.in, 2));
+  for (std::size_t g = 0; g < groups; ++g) {
+    const std::uint8_t code = w.scales[o * groups + g];
+    const float scale = w.kind == MicroFp4Kind::kMxfp4
+                            ? e8m0_to_float(code)
+                            : e4m3_to_float(code) / w.global_scale;
+    std::array<float, 16> values{};
+    for (std::uint8_t c = 0; c < 16; ++c) values[c] = e2m1_to_float(c) * scale;
+    const std::size_t begin = g * w.group();
+    const std::size_t end = std::min(w.in, begin + w.group());
+    for (std::size_t i = begin; i < end; ++i) {
+      const unsigned octet = octets[i / 2];
+      row[i] = values[i % 2 == 0 ? octet & 15u : octet >> 4];
+    }
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -22,6 +23,7 @@ class PaleyMatrix {
   float operator()(std::size_t i, std::size_t j) const {
     return signs_[i * order_ + j];
   }
+  std::span<const float> signs() const { return signs_; }  // [order, order]
 
  private:
   std::vector<float> signs_;  // [order, order], each 1 or -1

@@ -2,8 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
+#include <string>
 
 #include "compress/core/error.h"
 #include "compress/core/float_formats.h"
@@ -80,6 +83,32 @@ TEST(DType, EncodingRoundsAsTheScalarConversionsDo) {
   encode_floats(DType::kF8E4M3, values, octets);
   for (std::size_t i = 0; i < values.size(); ++i) {
     EXPECT_EQ(std::to_integer<int>(octets[i]), e4m3_from_float(values[i]));
+  }
+}
+
+// Whole vectors and single elements take different paths: both must give the
+// bits of the scalar conversion, for every code and every kind of float.
+TEST(DType, ConvertsEveryF16LikeTheScalarConversionBitForBit) {
+  std::vector<std::uint16_t> codes(65536);
+  for (std::size_t c = 0; c < codes.size(); ++c) {
+    codes[c] = static_cast<std::uint16_t>(c);
+  }
+  std::vector<float> decoded(codes.size());
+  decode_floats(DType::kF16, std::as_bytes(std::span(codes)), decoded);
+  for (std::size_t c = 0; c < codes.size(); ++c) {
+    EXPECT_EQ(std::bit_cast<std::uint32_t>(decoded[c]),
+              std::bit_cast<std::uint32_t>(f16_to_float(codes[c])));
+  }
+  Rng rng(7);
+  std::vector<float> values(100003);
+  for (float& x : values) {
+    x = std::bit_cast<float>(static_cast<std::uint32_t>(rng.next()));
+  }
+  std::vector<std::uint16_t> encoded(values.size());
+  encode_floats(DType::kF16, values,
+                std::as_writable_bytes(std::span(encoded)));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    EXPECT_EQ(encoded[i], f16_from_float(values[i])) << values[i];
   }
 }
 

@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <memory>
 #include <mutex>
 #include <numeric>
 #include <set>
@@ -77,6 +80,26 @@ TEST(ThreadPool, RethrowsTheExceptionOfTheLowestRange) {
     }
     // The pool works on.
     EXPECT_EQ(ranges_of(pool, 4, 2), (Ranges{{0, 2}, {2, 4}}));
+  }
+}
+
+TEST(ThreadPool, RethrowsTheLowestRangesExceptionEvenIfItIsThrownLast) {
+  ThreadPool pool(2);
+  std::atomic<bool> second_threw{false};
+  try {
+    pool.for_each(2, [&](std::size_t i) {
+      if (i == 1) {
+        second_threw = true;
+        throw std::runtime_error("1");
+      }
+      while (!second_threw) std::this_thread::yield();
+      // Time for the pool to note the other exception first.
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      throw std::runtime_error("0");
+    });
+    FAIL() << "nothing thrown";
+  } catch (const std::runtime_error& e) {
+    EXPECT_STREQ(e.what(), "0");
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -28,6 +29,21 @@ TEST(Rng, BelowIsUniformOverEveryResult) {
   // Binomial with n = 70000, p = 1/7: sigma = 92.6; six of them either side.
   for (const int c : count) EXPECT_NEAR(c, 10000, 556);
   for (int i = 0; i < 10; ++i) EXPECT_EQ(rng.below(1), 0u);
+}
+
+// 2^64 modulo 3 * 2^62 is 2^62: without rejection the lowest third of the
+// results would come half of the time.
+TEST(Rng, BelowHasNoModuloBias) {
+  Rng rng(4);
+  constexpr int kDraws = 30000;
+  int lowest_third = 0;
+  for (int i = 0; i < kDraws; ++i) {
+    if (rng.below(std::uint64_t{3} << 62) < std::uint64_t{1} << 62) {
+      ++lowest_third;
+    }
+  }
+  // sigma = sqrt(n 2 / 9) = 81.6.
+  EXPECT_NEAR(lowest_third, kDraws / 3, 6 * 82);
 }
 
 TEST(Rng, UniformFillsTheUnitIntervalWithoutItsEnd) {
