@@ -13,10 +13,10 @@ namespace {
 // Elements of a matrix that one thread counts at a time.
 constexpr std::size_t kGrain = std::size_t{1} << 16;
 
-// Floats that are not negative are ordered as their bits are. -0 counts as 0.
+// Floats that are not negative are ordered as their bits are. The sign, of -0
+// or of a NaN from weights that overflowed, does not count.
 std::uint32_t key(float score) {
-  assert(score >= 0);
-  return std::bit_cast<std::uint32_t>(score + 0.0f);
+  return std::bit_cast<std::uint32_t>(score) & 0x7fffffff;
 }
 
 // The 31 bits of a key in three digits, highest first.

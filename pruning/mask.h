@@ -20,7 +20,7 @@ namespace llmpress {
 std::size_t rank_threshold_count(std::size_t count, double sparsity);
 
 // mask [scores.size()] becomes 0 for the `remove` lowest scores, 1 for others.
-// Scores are not negative and not NaN.
+// Scores are not negative; a NaN counts as above all others.
 void mask_lowest(std::span<const float> scores, std::size_t remove,
                  std::span<std::uint8_t> mask);
 

@@ -1,18 +1,12 @@
-// SparseGPT (arXiv:2301.00774, Algorithm 1): chooses a mask and lets the kept
-// weights to the right make up for what goes, with the second moment of the
-// input. H = 2 S + damping, H^-1 = U^T U upper triangular; before each block of
-// `block_size` columns, of all its weights those with the lowest
-//
-//   w^2 / U_ii^2      (the error that removing w costs, Eq. 3)
-//
-// are masked: one threshold for all rows of the block, so that rows and columns
-// share the sparsity as they can bear it. With a pattern, all but `keep` of
-// every `of` are, chosen when the first of them is reached. The column solver
-// then zeroes column by column and updates the rest.
+// SparseGPT (arXiv:2301.00774, Algorithm 1): chooses a mask (sparsegpt_mask.h)
+// and lets the kept weights to the right make up for what goes, with the second
+// moment of the input: H = 2 S + damping, in the column solver of the core.
 //
 // Joint sparsification and quantization (section 3.5): `then` rounds what is
 // kept in the same pass, and its errors are paid for as well. It sees each
 // column with the masked weights already zero and must leave zero as zero.
+// Where it works in groups of columns, let config.block_size be a multiple of
+// them.
 //
 // Cost: the factorization, in^3 / 1.5 multiply-adds, and the column solver's
 // out * in * (in + block_size) / 2; memory: two [in, in] and 1.3 [out, in].

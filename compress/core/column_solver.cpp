@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "compress/core/error.h"
@@ -110,6 +111,21 @@ void check_inputs(ConstMatrixView W, ConstMatrixView U,
 }
 
 }  // namespace
+
+ColumnCompressor in_sequence(ColumnCompressor first, ColumnCompressor second) {
+  return {.begin_block =
+              [a = first.begin_block, b = second.begin_block](
+                  std::size_t begin, std::size_t end, ConstMatrixView W) {
+                if (a) a(begin, end, W);
+                if (b) b(begin, end, W);
+              },
+          .compress =
+              [a = std::move(first.compress), b = std::move(second.compress)](
+                  const ColumnWindow& window, std::span<float> column) {
+                if (a) a(window, column);
+                if (b) b(window, column);
+              }};
+}
 
 ColumnSolution solve_columns_in_place(MatrixView<float> W, ConstMatrixView U,
                                       const ColumnCompressor& compressor,

@@ -63,6 +63,10 @@ struct ColumnCompressor {
       compress{};
 };
 
+// `first`, then `second` on what it left: a mask and the rounding of what it
+// keeps. Empty parts are skipped.
+ColumnCompressor in_sequence(ColumnCompressor first, ColumnCompressor second);
+
 struct ColumnSolverOptions {
   std::size_t block_size = 128;  // columns of a lazy batch
   // GPTAQ (arXiv:2504.02692): P [in, in] strictly upper triangular moves the

@@ -131,6 +131,24 @@ TEST(WeightPruners, SurviveZeroConstantAndExtremeWeights) {
   }
 }
 
+TEST(WeightPruners, GiveFiniteWeightsOrSayThatTheyCannotForTheLargestFloats) {
+  ThreadPool pool(2);
+  const InputStats stats = correlated_stats(64, 9, pool);
+  for (const WeightPruner& pruner : weight_pruners()) {
+    for (const std::size_t of : {0u, 4u}) {
+      MatrixF W = normal_matrix(70, 64, 10);
+      for (float& w : W.data()) w = std::copysign(3e38f, w);
+      try {
+        const PruneResult result = prune(
+            W, stats, {.method = pruner.method, .keep = of / 2, .of = of});
+        for (const float w : result.W.data()) ASSERT_TRUE(std::isfinite(w));
+      } catch (const Error& e) {
+        EXPECT_EQ(e.code(), ErrorCode::kNumeric) << pruner.name;
+      }
+    }
+  }
+}
+
 TEST(WeightPruners, RefuseWeightsThatAreNotFinite) {
   ThreadPool pool(1);
   const InputStats stats = correlated_stats(2, 8, pool);
