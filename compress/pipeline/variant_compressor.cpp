@@ -7,6 +7,7 @@
 
 #include "compress/core/error.h"
 #include "compress/pipeline/block_compressor.h"
+#include "compress/pipeline/model_transforms.h"
 #include "compress/pipeline/resume_store.h"
 #include "formats/artifact_writer.h"
 
@@ -31,10 +32,10 @@ bool belongs_to_block_linear(const std::string& tensor,
 
 // Embedding, head, final norm and whatever else stands outside the Linears of
 // the blocks goes through byte for byte.
-void copy_other_tensors(const RunInputs& inputs, ArtifactWriter& writer) {
-  const TensorReader& reader = inputs.checkpoint->tensors();
+void copy_other_tensors(const TransformedModel& model, ArtifactWriter& writer) {
+  const TensorReader& reader = model.checkpoint().tensors();
   for (const TensorInfo& info : reader.tensors()) {
-    if (belongs_to_block_linear(info.name, *inputs.arch)) continue;
+    if (belongs_to_block_linear(info.name, model.architecture())) continue;
     const TensorBytes data = reader.read(info);
     writer.add_tensor({.name = info.name,
                        .dtype = info.dtype,
@@ -59,6 +60,7 @@ class VariantCompressor {
         job_(job),
         options_(options),
         pool_(pool),
+        model_(*inputs.checkpoint, job.plan, pool),
         store_(job.output.path.string() + ".resume",
                fingerprint_of(inputs, job), options.resume) {}
 
@@ -66,7 +68,9 @@ class VariantCompressor {
     const auto start = std::chrono::steady_clock::now();
     report_ = {.name = job_.name,
                .output = job_.output.path.string(),
-               .format = job_.output.format};
+               .format = job_.output.format,
+               .notes = model_.notes()};
+    for (const std::string& note : report_.notes) log(note);
     compress_blocks();
     write_artifact();
     store_.remove();
@@ -78,7 +82,7 @@ class VariantCompressor {
 
  private:
   void compress_blocks() {
-    const Architecture& arch = *inputs_.arch;
+    const Architecture& arch = model_.architecture();
     if (needs_calibration(job_.plan, arch)) {
       if (inputs_.calibration == nullptr) {
         throw Error(ErrorCode::kInvalidArgument,
@@ -86,7 +90,7 @@ class VariantCompressor {
                         "' needs calibration, but the recipe has no "
                         "'calibration' section");
       }
-      const ModelEnds ends(*inputs_.checkpoint, arch, options_.isa);
+      const ModelEnds ends(model_.checkpoint(), arch, options_.isa);
       states_.emplace(*inputs_.calibration, ends);
     }
     for (std::size_t layer = 0; layer < arch.layers; ++layer) {
@@ -106,47 +110,49 @@ class VariantCompressor {
   }
 
   void reuse_block(std::size_t layer) {
-    const CompressedBlock block = store_.load(layer, *inputs_.arch);
-    log("resumed " + inputs_.arch->block_name(layer) +
+    const CompressedBlock block = store_.load(layer, model_.architecture());
+    log("resumed " + &model_.architecture()->block_name(layer) +
         " from an interrupted run");
     keep_reports(block);
     if (!states_) return;
-    states_->run(Block(*inputs_.arch, layer, block.weights, options_.isa),
-                 pool_);
+    states_->run(
+        Block(model_.architecture(), layer, block.weights, options_.isa),
+        pool_);
   }
 
   void compress_one_block(std::size_t layer) {
     const CompressedBlock block = compress_block(
-        {.arch = inputs_.arch,
+        {.arch = &model_.architecture(),
          .plan = &job_.plan,
          .layer = layer,
          .isa = options_.isa,
          .pool = &pool_,
          .on_layer = [this](const LayerReport& l) { log_layer(l); },
          .on_note = [this](const std::string& note) { log(note); }},
-        load_dense_block(*inputs_.checkpoint, *inputs_.arch, layer),
+        load_dense_block(model_.checkpoint(), model_.architecture(), layer),
         states_ ? &*states_ : nullptr);
-    store_.save(block, layer, *inputs_.arch, inputs_.checkpoint->config_json());
+    store_.save(block, layer, model_.architecture(),
+                model_.checkpoint().config_json());
     keep_reports(block);
   }
 
   void write_artifact() {
-    const Architecture& arch = *inputs_.arch;
+    const Architecture& arch = model_.architecture();
     const auto writer =
         make_artifact_writer({.output = job_.output.path,
                               .format = job_.output.format,
                               .max_shard_bytes = job_.output.max_shard_size,
-                              .source = inputs_.checkpoint->path()});
+                              .source = model_.checkpoint().path()});
     for (std::size_t layer = 0; layer < arch.layers; ++layer) {
       add_block(*writer, store_.load(layer, arch), layer, arch);
       report(options_.progress, {.phase = "write " + job_.name,
                                  .done = layer + 1,
                                  .total = arch.layers});
     }
-    copy_other_tensors(inputs_, *writer);
+    copy_other_tensors(model_, *writer);
     writer->add_file("recipe.yaml", inputs_.recipe_yaml);
     writer->add_file("llmpress.json", provenance());
-    writer->finish(inputs_.checkpoint->config_json());
+    writer->finish(model_.checkpoint().config_json());
   }
 
   void keep_reports(const CompressedBlock& block) {
@@ -187,6 +193,7 @@ class VariantCompressor {
   const VariantJob& job_;
   const RunOptions& options_;
   ThreadPool& pool_;
+  TransformedModel model_;
   ResumeStore store_;
   std::optional<CalibrationStates> states_;
   VariantReport report_;

@@ -1,0 +1,39 @@
+#include "compress/pipeline/model_transforms.h"
+
+#include "compress/core/error.h"
+#include "compress/pipeline/checkpoint_overlay.h"
+#include "compress/pipeline/model_rotation.h"
+#include "compress/pipeline/outlier_injection.h"
+
+namespace llmpress {
+
+TransformedModel::TransformedModel(const Checkpoint& base,
+                                   const StagePlan& plan, ThreadPool& pool)
+    : top_(&base) {
+  const auto parse = [this] {
+    archs_.push_back(std::make_unique<Architecture>(
+        parse_architecture(top_->config_json(), top_->path().string())));
+    arch_ = archs_.back().get();
+  };
+  parse();
+  for (const Stage* stage : plan.transforms()) {
+    CheckpointEdits edits;
+    if (const auto* inject = std::get_if<InjectOutliersStage>(stage)) {
+      edits = inject_outliers(*top_, *arch_, *inject);
+    } else if (const auto* rotate = std::get_if<RotateStage>(stage)) {
+      RotationPlan rotation = rotate_model(*top_, *arch_, *rotate, pool);
+      edits = std::move(rotation.edits);
+      notes_.insert(notes_.end(), rotation.notes.begin(), rotation.notes.end());
+    } else {
+      throw Error(ErrorCode::kUnsupported, position_of(*stage).to_string() +
+                                               ": stage '" +
+                                               std::string(stage_name(*stage)) +
+                                               "' is not in this version");
+    }
+    layers_.push_back(overlay(*top_, std::move(edits)));
+    top_ = layers_.back().get();
+    parse();
+  }
+}
+
+}  // namespace llmpress
