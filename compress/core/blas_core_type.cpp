@@ -42,8 +42,9 @@ const char* best_core() {
   return nullptr;
 }
 
-// 101 is also the priority of OpenBLAS's own constructor; of equals, the object
-// that the linker meets first goes first, and ours asks for the library.
+// Before OpenBLAS's own constructor, whose priority is none or, in some builds,
+// also 101: of equals, the object that the linker meets first goes first, and
+// ours asks for the library.
 // Never replaces what the user has set.
 __attribute__((constructor(101))) void choose_blas_core() {
   if (const char* core = best_core()) setenv("OPENBLAS_CORETYPE", core, 0);

@@ -128,6 +128,10 @@ TEST(PackedWeightCheck, RefusesDamagedSparseWeights) {
        [](auto& w) { w.mask[0] ^= 0x30; },
        [](auto& w) { w.row_offsets[0] = 1; },
        [](auto& w) { w.row_offsets[1] = 3; },
+       [](auto& w) {
+         w.row_offsets = {1, 3, 5};
+         w.data.resize(10);
+       },
        [](auto& w) { w.row_offsets.pop_back(); },
        [](auto& w) { w.row_offsets.clear(); },
        [](auto& w) { w.data.pop_back(); }, [](auto& w) { w.codes = {1}; },

@@ -83,7 +83,7 @@ inline Table4Weight table4_example() {
   return {.out = 2,
           .in = 5,
           .block_size = 4,
-          .codes = {0x0f, 0x70, 0xf7, 0xf0, 0x7f},
+          .codes = {0x0f, 0x70, 0xf7, 0xf0, 0xf7},
           .absmax = {1, 2, 4}};
 }
 

@@ -22,7 +22,7 @@ TEST(PackedWeight, EveryTypeDecodesAsItsFormulaSays) {
             (Floats{-64.5f, 63, 1, 0, 0.5f, 12, 14, -2, 16, 18}));
   EXPECT_EQ(values_of(fp8_example()), (Floats{1, 2, -1, 2, 0, 6, 6, 3, -4, 4}));
   EXPECT_EQ(values_of(table4_example()),
-            (Floats{-1, 1, 0, -1, 2, 0, 2, -2, 0, 4}));
+            (Floats{-1, 1, 0, -1, 2, 0, 2, -2, 4, 0}));
   EXPECT_EQ(values_of(micro_example(MicroFp4Kind::kMxfp4)),
             (Floats{1, 6, -1, -0.5f, 2, 2, 2, 4, 4, 6}));
   EXPECT_EQ(values_of(micro_example(MicroFp4Kind::kNvfp4)),
@@ -93,7 +93,7 @@ TEST(PackedWeight, DoublyQuantizedAbsmaxComesFromTheNestedMap) {
   const float lowest = nested_absmax_map()[0] * 0.5f + 2;
   // absmax: 1 * .5 + 2, 0 * .5 + 2, map[0] * .5 + 2.
   EXPECT_EQ(values_of(w),
-            (Floats{-2.5f, 2.5f, 0, -2.5f, 2, 0, 2, -2, 0, lowest}));
+            (Floats{-2.5f, 2.5f, 0, -2.5f, 2, 0, 2, -2, lowest, 0}));
   EXPECT_EQ(stored_bytes(w), 5u + 3 + 4 + 4);
   EXPECT_EQ(describe(w), "nf4 b4 dq");
 }
