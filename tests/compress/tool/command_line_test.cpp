@@ -1,0 +1,152 @@
+// The program as a user runs it: exit codes, streams and messages.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "formats/artifact_writer.h"
+#include "tests/formats/temporary_directory.h"
+
+namespace llmpress {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Outcome {
+  int code = -1;
+  std::string out{}, err{};
+};
+
+class CommandLine : public testing::Test {
+ protected:
+  Outcome run(const std::string& arguments) {
+    const fs::path out = directory_.path() / "stdout";
+    const fs::path err = directory_.path() / "stderr";
+    const std::string command = std::string(LLMPRESS_BINARY) + " " + arguments +
+                                " >" + out.string() + " 2>" + err.string();
+    const int status = std::system(command.c_str());
+    return {WEXITSTATUS(status), read_file(out), read_file(err)};
+  }
+  fs::path path(const std::string& name) { return directory_.path() / name; }
+  fs::path write(const std::string& name, const std::string& content) {
+    write_file_atomically(path(name), content);
+    return path(name);
+  }
+
+  TemporaryDirectory directory_;
+  const std::string model_ =
+      std::string(LLMPRESS_SOURCE_DIR) + "/models/tinystories-3.7m";
+  const std::string text_ =
+      std::string(LLMPRESS_SOURCE_DIR) + "/models/text/evaluation.txt";
+};
+
+TEST_F(CommandLine, EverySubcommandHasHelpWithAnExample) {
+  for (const char* command :
+       {"run", "plan", "eval", "compare", "inspect", "verify", "generate"}) {
+    const Outcome outcome = run(std::string(command) + " --help");
+    EXPECT_EQ(outcome.code, 0) << command;
+    EXPECT_NE(outcome.out.find("Example:"), std::string::npos) << command;
+    EXPECT_NE(outcome.out.find("--threads"), std::string::npos) << command;
+  }
+}
+
+TEST_F(CommandLine, WrongUsageIsExitCodeTwo) {
+  EXPECT_EQ(run("").code, 2);
+  EXPECT_EQ(run("eval").code, 2);
+  EXPECT_EQ(run("eval " + model_ + " --text " + text_ + " --contxt 64").code,
+            2);
+  EXPECT_EQ(run("eval " + model_ + " --text " + text_ + " --protocol x").code,
+            2);
+}
+
+TEST_F(CommandLine, ATypoInARecipeIsExitCodeTwoWithItsPlace) {
+  const fs::path recipe =
+      write("r.yaml",
+            "model: m\nstages:\n  - quantize:\n      method: rtn\n"
+            "      weights: {bitz: 4}\noutput: {path: o}\n");
+  const Outcome outcome = run("run " + recipe.string());
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_NE(outcome.err.find("r.yaml:5:"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("did you mean 'bits'"), std::string::npos)
+      << outcome.err;
+  EXPECT_FALSE(fs::exists(path("o")));
+}
+
+TEST_F(CommandLine, AMissingModelIsExitCodeThree) {
+  const Outcome outcome =
+      run("eval " + path("nowhere").string() + " --text " + text_);
+  EXPECT_EQ(outcome.code, 3);
+  EXPECT_NE(outcome.err.find("nowhere"), std::string::npos);
+  EXPECT_TRUE(outcome.out.empty());
+}
+
+TEST_F(CommandLine, ATextShorterThanAWindowIsExitCodeThree) {
+  const fs::path text = write("short.txt", "A dog.");
+  const Outcome outcome = run("eval " + model_ + " --text " + text.string());
+  EXPECT_EQ(outcome.code, 3);
+  EXPECT_NE(outcome.err.find("shorter than one window"), std::string::npos);
+}
+
+TEST_F(CommandLine, EvalPrintsOnlyJsonOnStdout) {
+  const Outcome outcome = run("eval " + model_ + " --text " + text_ +
+                              " --context 64 --max-windows 2 --json -");
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const auto json = nlohmann::json::parse(outcome.out);
+  EXPECT_EQ(json["windows"], 2);
+  EXPECT_EQ(json["bits_per_weight"], 32.0);
+}
+
+TEST_F(CommandLine, RunsARecipeAndInspectsWhatItWrote) {
+  const fs::path recipe =
+      write("r.yaml", "stages:\n  - quantize: {method: rtn, scheme: W4A16}\n");
+  const std::string output = path("w4").string();
+  Outcome outcome = run("run " + recipe.string() + " --model " + model_ +
+                        " --output " + output + " --quiet");
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_TRUE(outcome.err.empty()) << outcome.err;
+  outcome = run("inspect " + output + " --json");
+  ASSERT_EQ(outcome.code, 0);
+  const auto json = nlohmann::json::parse(outcome.out);
+  EXPECT_EQ(json["format"], "compressed-tensors");
+  // Symmetric int4 in groups of 128 with f16 scales.
+  EXPECT_DOUBLE_EQ(json["linear_bits_per_weight"].get<double>(), 4.125);
+  EXPECT_EQ(run("verify " + output + " --against " + model_).code, 0);
+}
+
+TEST_F(CommandLine, PlanRunsNothing) {
+  const fs::path recipe =
+      write("r.yaml", "stages:\n  - quantize: {method: rtn, scheme: W4A16}\n");
+  const Outcome outcome = run("plan " + recipe.string() + " --model " + model_ +
+                              " --output " + path("w4").string());
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("model.layers.3.mlp.down_proj"),
+            std::string::npos);
+  EXPECT_FALSE(fs::exists(path("w4")));
+}
+
+TEST_F(CommandLine, GeneratesTheSameGreedyTextTwice) {
+  const std::string command =
+      "generate " + model_ + " --prompt \"Once upon a time\" -n 12 --quiet";
+  const Outcome first = run(command);
+  EXPECT_EQ(first.code, 0) << first.err;
+  EXPECT_TRUE(first.out.starts_with("Once upon a time")) << first.out;
+  EXPECT_GT(first.out.size(), 25u);
+  EXPECT_EQ(run(command).out, first.out);
+}
+
+TEST_F(CommandLine, AMemoryLimitThatCannotBeMetIsExitCodeFour) {
+  const fs::path recipe =
+      write("r.yaml", "stages:\n  - quantize: {method: rtn, scheme: W4A16}\n");
+  const Outcome outcome =
+      run("run " + recipe.string() + " --model " + model_ + " --output " +
+          path("o").string() + " --memory-limit 1MiB");
+  EXPECT_EQ(outcome.code, 4);
+  EXPECT_FALSE(fs::exists(path("o")));
+}
+
+}  // namespace
+}  // namespace llmpress
