@@ -202,7 +202,14 @@ void check_precision(const Section& section, const QuantizeConfig& config) {
                                        config.method +
                                        "', which rounds to integers");
   }
-  if (config.method == "nf4" && config.weights.type != WeightType::kNf4) {
+  if (config.method == "hqq" && config.weights.symmetric) {
+    section.fail(where("weights"),
+                 "must be 'symmetric: false' for method 'hqq', which searches "
+                 "for zero points");
+  }
+  const bool table = config.weights.type == WeightType::kNf4 ||
+                     config.weights.type == WeightType::kFp4;
+  if (config.method == "nf4" && !table) {
     section.fail(where("weights"), "gives type '" + type + "' to method 'nf4'");
   }
   if (config.method == "llm_int8" &&

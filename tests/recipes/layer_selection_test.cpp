@@ -46,6 +46,7 @@ TEST(LayerSelection, TheHeadIsSelectedByNameOnly) {
     return selects(selection, "lm_head", ModuleRole::kHead);
   };
   EXPECT_TRUE(head({.targets = {"Linear", "lm_head"}}));
+  EXPECT_FALSE(head({.targets = {"Linear"}}));
   EXPECT_FALSE(head({.targets = {"re:.*"}}));
   EXPECT_FALSE(head({.targets = {"lm_head"}, .ignore = {"re:lm_"}}));
   EXPECT_TRUE(selects({.targets = {"embed_tokens"}}, "model.embed_tokens",

@@ -44,6 +44,13 @@ TEST(QuantizeSection, AnotherTypeThanThePresetsStartsFromItsOwnDefaults) {
   EXPECT_EQ(scheme.group_size, 64);
 }
 
+TEST(QuantizeSection, ThePresetsOwnTypeKeepsItsOtherKeys) {
+  const WeightScheme scheme =
+      quantize_stage("scheme: W8A16, weights: {type: int}").config.weights;
+  EXPECT_EQ(scheme.bits, 8);
+  EXPECT_EQ(scheme.group_size, -1);
+}
+
 TEST(QuantizeSection, EveryPresetOfTheTableParses) {
   for (const SchemePreset& preset : scheme_presets()) {
     const QuantizeStage stage =
@@ -62,6 +69,15 @@ TEST(QuantizeSection, EveryMethodOfTheTableParses) {
 }
 
 TEST(QuantizeSection, PresetsMeanWhatCompressedTensorsMeans) {
+  const WeightScheme w4a16 = quantize_stage("scheme: W4A16").config.weights;
+  EXPECT_EQ(w4a16.bits, 4);
+  EXPECT_EQ(w4a16.group_size, 128);
+  EXPECT_TRUE(w4a16.symmetric);
+  EXPECT_FALSE(quantize_stage("scheme: W4A16_ASYM").config.weights.symmetric);
+  const WeightScheme w8a16 = quantize_stage("scheme: W8A16").config.weights;
+  EXPECT_EQ(w8a16.bits, 8);
+  EXPECT_EQ(w8a16.group_size, -1);
+  EXPECT_TRUE(w8a16.symmetric);
   const QuantizeConfig w8a8 = quantize_stage("scheme: W8A8").config;
   EXPECT_EQ(w8a8.weights.bits, 8);
   EXPECT_EQ(w8a8.weights.group_size, -1);
@@ -104,6 +120,7 @@ TEST(QuantizeSection, TheBlockSizeBelongsToTablesAndFp8) {
   };
   EXPECT_EQ(weights("type: nf4, block_size: 128").group_size, 128);
   EXPECT_EQ(weights("type: fp8, block_size: 128").block_cols, 128u);
+  EXPECT_EQ(weights("type: fp8, block_size: 128").group_size, 0);
   EXPECT_EQ(weights("type: fp8, block_size: [64, 128]").block_rows, 64u);
   EXPECT_TRUE(has(refusal(quantizing("weights: {type: int, block_size: 32}")),
                   "'group_size'"));
@@ -167,6 +184,14 @@ TEST(QuantizeSection, KeysOfAnotherMethodAreRefused) {
   EXPECT_TRUE(has(refusal(quantizing("target_bits: 4")), "method: auto"));
   EXPECT_TRUE(has(refusal(quantizing("method: gptq, weights: {type: nf4}")),
                   "rounds to integers"));
+  EXPECT_TRUE(has(refusal(quantizing("method: nf4, weights: {type: int}")),
+                  "method 'nf4'"));
+  EXPECT_TRUE(has(refusal(quantizing("method: hqq, scheme: W4A16")),
+                  "symmetric: false"));
+  EXPECT_TRUE(
+      has(refusal(quantizing("method: llm_int8, scheme: W4A16")), "8 bits"));
+  EXPECT_TRUE(
+      has(refusal(quantizing("method: llm_int8, scheme: W8A16")), "type: int"));
   EXPECT_TRUE(has(refusal(quantizing("method: gptq, gptaq_alpha: 0.5")),
                   "asymmetric_calibration"));
   EXPECT_TRUE(has(
@@ -194,6 +219,19 @@ TEST(QuantizeSection, GptqKeysReachTheConfig) {
   EXPECT_TRUE(gptq.stale_grid);
   EXPECT_TRUE(gptq.asymmetric_calibration);
   EXPECT_EQ(gptq.gptaq_alpha, 0.5);
+}
+
+TEST(QuantizeSection, LlmInt8PutsItsThresholdOnTheInput) {
+  const auto input = [](const std::string& body) {
+    return quantize_stage("method: llm_int8, llm_int8: {" + body + "}")
+        .config.input;
+  };
+  EXPECT_EQ(input("").outlier_threshold, 6.0f);
+  EXPECT_EQ(input("threshold: 3.5").outlier_threshold, 3.5f);
+  EXPECT_EQ(input("threshold: 0").outlier_threshold, 0.0f);
+  EXPECT_EQ(input("outliers: calibrated").outlier_threshold, 0.0f)
+      << "the weight knows its columns";
+  EXPECT_EQ(input("").kind, Kind::kInt);
 }
 
 TEST(QuantizeSection, MixedPrecisionNeedsExactlyOneBudget) {

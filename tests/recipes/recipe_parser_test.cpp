@@ -93,6 +93,23 @@ TEST(RecipeParser, FillsInTheDocumentedDefaults) {
   EXPECT_TRUE(r.stages.empty());
 }
 
+TEST(RecipeParser, TheStrideIsAtMostTheContext) {
+  const Recipe r = parse_recipe(
+      "evaluate: {text: e, context: 100, protocol: strided}\n", "r");
+  EXPECT_EQ(r.evaluate->stride, 100u);
+  EXPECT_TRUE(has(refusal("evaluate: {text: e, context: 100, protocol: "
+                          "strided, stride: 101}\n"),
+                  "from 1 to 100"));
+  EXPECT_TRUE(
+      has(refusal("evaluate: {text: e, stride: 5}\n"), "protocol: strided"));
+}
+
+TEST(RecipeParser, APatternSaysTheSparsity) {
+  const Recipe r = parse_recipe(
+      "calibration: {text: c}\nstages: [{prune: {pattern: '1:4'}}]\n", "r");
+  EXPECT_EQ(std::get<PruneStage>(r.stages[0]).config.sparsity, 0.75);
+}
+
 TEST(RecipeParser, AMisspeltKeyIsNamedWithItsPlaceAndItsNeighbour) {
   EXPECT_EQ(refusal(quantizing("weights: {bitz: 4}")),
             "recipe.yaml:3:26: unknown key 'bitz' in 'weights'; did you mean "
