@@ -226,6 +226,33 @@ TEST(ColumnSolver, ShowsCallbacksWeightsWithAllEarlierErrorsPaid) {
   EXPECT_LT(worst, 1e-5);
 }
 
+TEST(ColumnSolver, RunsCompressorsInSequence) {
+  ThreadPool pool(1);
+  const MatrixF U({1, 0, 0, 1}, 2, 2);
+  std::vector<int> blocks;
+  const auto add = [&](int id, float factor, float term) {
+    return ColumnCompressor{
+        .begin_block = [&blocks, id](std::size_t, std::size_t,
+                                     ConstMatrixView) { blocks.push_back(id); },
+        .compress =
+            [factor, term](const ColumnWindow&, std::span<float> column) {
+              for (float& w : column) w = factor * w + term;
+            }};
+  };
+  MatrixF W({1, 2}, 1, 2);
+  solve_columns_in_place(W.view(), U.view(),
+                         in_sequence(add(1, 1, 3), add(2, 10, 0)), {}, pool);
+  EXPECT_EQ(W(0, 0), 40.0f);
+  EXPECT_EQ(W(0, 1), 50.0f);
+  EXPECT_EQ(blocks, (std::vector<int>{1, 2}));
+  // An empty part changes nothing.
+  solve_columns_in_place(W.view(), U.view(), in_sequence({}, add(3, 1, 1)), {},
+                         pool);
+  solve_columns_in_place(W.view(), U.view(), in_sequence(add(4, 1, 1), {}), {},
+                         pool);
+  EXPECT_EQ(W(0, 0), 42.0f);
+}
+
 TEST(ColumnSolver, GivesTheSameBytesAtAnyThreadCount) {
   ThreadPool one(1), three(3);
   const MatrixF W = random_matrix(333, 211, 10);
