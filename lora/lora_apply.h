@@ -26,7 +26,8 @@ struct LoraOperator {
   std::vector<float> bias{};          // c [out]; empty: 0
 };
 
-// `W` as in merge_in_place; it is read for DoRA alone, whose base must be the
+// `W` as in merge_in_place; it is read for DoRA alone (and may be empty for
+// others), whose base must be the
 // one of inference: the dequantized weight if that is packed. Throws
 // Error(kInvalidArgument) if shapes do not fit.
 LoraOperator make_operator(const LoraDelta& delta, double weight,

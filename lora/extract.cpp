@@ -1,0 +1,94 @@
+#include "lora/extract.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "compress/core/error.h"
+#include "compress/core/linalg.h"
+
+namespace llmpress {
+namespace {
+
+double squared(float x) { return static_cast<double>(x) * x; }
+
+MatrixF difference(ConstMatrixView base, ConstMatrixView tuned) {
+  if (base.rows() != tuned.rows() || base.cols() != tuned.cols()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "extract: weights of different shapes");
+  }
+  MatrixF D(base.rows(), base.cols());
+  for (std::size_t i = 0; i < D.size(); ++i) {
+    D.data()[i] = tuned.data()[i] - base.data()[i];
+    if (!std::isfinite(D.data()[i])) {
+      throw Error(ErrorCode::kNumeric,
+                  "extract: the difference is not finite at [" +
+                      std::to_string(i / D.cols()) + ", " +
+                      std::to_string(i % D.cols()) + "]");
+    }
+  }
+  return D;
+}
+
+struct Cut {
+  std::size_t rank = 0;
+  double energy = 0;  // sum of s^2 up to it
+};
+
+Cut choose_rank(std::span<const float> s, std::size_t larger_side, double total,
+                const ExtractConfig& config) {
+  // Singular values below this are the rounding of the weights themselves.
+  const double noise =
+      s.empty()
+          ? 0
+          : static_cast<double>(s[0]) * static_cast<double>(larger_side) *
+                static_cast<double>(std::numeric_limits<float>::epsilon()) / 2;
+  Cut cut;
+  while (cut.rank < std::min(config.rank, s.size()) && s[cut.rank] > noise &&
+         (config.energy == 1 || cut.energy < config.energy * total)) {
+    cut.energy += squared(s[cut.rank]);
+    ++cut.rank;
+  }
+  return cut;
+}
+
+}  // namespace
+
+void check(const ExtractConfig& config) {
+  if (config.rank >= 1 && config.energy > 0 && config.energy <= 1) return;
+  throw Error(ErrorCode::kInvalidArgument,
+              "extract: rank " + std::to_string(config.rank) + " and energy " +
+                  std::to_string(config.energy) +
+                  ", wanted a rank of at least 1 and an energy above 0 and at "
+                  "most 1");
+}
+
+ExtractedLora extract_lora(ConstMatrixView base, ConstMatrixView tuned,
+                           const ExtractConfig& config) {
+  check(config);
+  const MatrixF D = difference(base, tuned);
+  double total = 0;
+  for (const float d : D.data()) total += squared(d);
+  if (total == 0) return {.A = MatrixF(0, D.cols()), .B = MatrixF(D.rows(), 0)};
+
+  const Svd svd = thin_svd(D.view());
+  const Cut cut =
+      choose_rank(svd.s, std::max(D.rows(), D.cols()), total, config);
+  ExtractedLora lora{.A = MatrixF(cut.rank, D.cols()),
+                     .B = MatrixF(D.rows(), cut.rank),
+                     .captured_energy = std::min(1.0, cut.energy / total),
+                     .change_norm = std::sqrt(total)};
+  for (std::size_t k = 0; k < cut.rank; ++k) {
+    const double root = std::sqrt(static_cast<double>(svd.s[k]));
+    for (std::size_t i = 0; i < D.cols(); ++i) {
+      lora.A(k, i) = static_cast<float>(root * svd.V(i, k));
+    }
+    for (std::size_t o = 0; o < D.rows(); ++o) {
+      lora.B(o, k) = static_cast<float>(root * svd.U(o, k));
+    }
+  }
+  return lora;
+}
+
+}  // namespace llmpress

@@ -1,0 +1,117 @@
+#include "lora/lora_apply.h"
+
+#include <cmath>
+#include <cstddef>
+#include <string>
+
+#include "compress/core/error.h"
+#include "compress/core/linalg.h"
+
+namespace llmpress {
+namespace {
+
+constexpr std::size_t kGrain = 16;  // tokens of a chunk
+
+[[noreturn]] void fail(const std::string& what) {
+  throw Error(ErrorCode::kInvalidArgument, "lora: " + what);
+}
+
+void check_factors(const LoraDelta& delta) {
+  if (delta.A.rows() != delta.B.cols() ||
+      (!delta.bias.empty() && delta.bias.size() != delta.B.rows())) {
+    fail("A of rank " + std::to_string(delta.A.rows()) + ", B of rank " +
+         std::to_string(delta.B.cols()) + " and their bias do not fit");
+  }
+}
+
+void check_base(const LoraDelta& delta, ConstMatrixView W) {
+  if (W.size() == 0 && delta.magnitude.empty()) return;
+  const std::size_t out = delta.transposed ? W.cols() : W.rows();
+  const std::size_t in = delta.transposed ? W.rows() : W.cols();
+  if (delta.B.rows() != out || delta.A.cols() != in) {
+    fail("A and B are for a weight [" + std::to_string(delta.B.rows()) + ", " +
+         std::to_string(delta.A.cols()) + "], the base has [" +
+         std::to_string(out) + ", " + std::to_string(in) + "]");
+  }
+}
+
+// Y = f o Y + H B^T + c, H [tokens, r].
+void finish(const LoraOperator& lora, const MatrixF& H, MatrixView<float> Y,
+            ThreadPool& pool) {
+  const auto for_rows = [&](const auto& body) {
+    pool.for_ranges(Y.rows(), kGrain, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t t = begin; t < end; ++t) body(Y.row(t));
+    });
+  };
+  if (!lora.base_factors.empty()) {
+    for_rows([&](std::span<float> y) {
+      for (std::size_t o = 0; o < y.size(); ++o) y[o] *= lora.base_factors[o];
+    });
+  }
+  matmul_transposed(H.view(), lora.B.view(), Y, pool, 1, Accumulate::kAdd);
+  if (!lora.bias.empty()) {
+    for_rows([&](std::span<float> y) {
+      for (std::size_t o = 0; o < y.size(); ++o) y[o] += lora.bias[o];
+    });
+  }
+}
+
+void check_output(const LoraOperator& lora, std::size_t tokens,
+                  ConstMatrixView Y) {
+  if (Y.rows() == tokens && Y.cols() == lora.B.rows()) return;
+  fail("an output [" + std::to_string(Y.rows()) + ", " +
+       std::to_string(Y.cols()) + "], wanted [" + std::to_string(tokens) +
+       ", " + std::to_string(lora.B.rows()) + "]");
+}
+
+}  // namespace
+
+LoraOperator make_operator(const LoraDelta& delta, double weight,
+                           ConstMatrixView W, ThreadPool& pool) {
+  check_factors(delta);
+  check_base(delta, W);
+  const double scaling = weight * delta.scaling;
+  LoraOperator lora{.A = delta.A, .B = delta.B};
+  if (!delta.magnitude.empty())
+    lora.base_factors = dora_factors(delta, W, pool);
+  for (std::size_t o = 0; o < lora.B.rows(); ++o) {
+    const double d = lora.base_factors.empty() ? 1 : lora.base_factors[o];
+    for (float& b : lora.B.row(o)) b = static_cast<float>(scaling * d * b);
+  }
+  for (float& f : lora.base_factors) {
+    f = static_cast<float>(1 - weight + weight * f);
+  }
+  for (const float b : delta.bias) {
+    lora.bias.push_back(static_cast<float>(scaling * b));
+  }
+  return lora;
+}
+
+void apply_in_place(const LoraOperator& lora, ConstMatrixView X,
+                    MatrixView<float> Y, ThreadPool& pool) {
+  if (X.cols() != lora.A.cols()) {
+    fail("an input of width " + std::to_string(X.cols()) + ", wanted " +
+         std::to_string(lora.A.cols()));
+  }
+  check_output(lora, X.rows(), Y);
+  MatrixF H(X.rows(), lora.A.rows());
+  matmul_transposed(X, lora.A.view(), H.view(), pool);
+  finish(lora, H, Y, pool);
+}
+
+void apply_embedding_in_place(const LoraOperator& lora,
+                              std::span<const std::uint32_t> tokens,
+                              MatrixView<float> Y, ThreadPool& pool) {
+  check_output(lora, tokens.size(), Y);
+  MatrixF H(tokens.size(), lora.A.rows());
+  for (std::size_t t = 0; t < tokens.size(); ++t) {
+    if (tokens[t] >= lora.A.cols()) {
+      fail("token " + std::to_string(tokens[t]) + ", but the adapter has " +
+           std::to_string(lora.A.cols()));
+    }
+    for (std::size_t k = 0; k < H.cols(); ++k) H(t, k) = lora.A(k, tokens[t]);
+  }
+  finish(lora, H, Y, pool);
+}
+
+}  // namespace llmpress
