@@ -3,6 +3,8 @@
 #include <cassert>
 #include <cmath>
 
+#include "compress/kernels/row_kernels.h"
+
 namespace llmpress {
 namespace {
 
@@ -28,10 +30,16 @@ float activate(Activation activation, float x) {
 }  // namespace
 
 void activate_in_place(Activation activation, MatrixView<float> X,
-                       ThreadPool& pool, Isa) {
+                       ThreadPool& pool, Isa isa) {
   const auto x = X.data();
+  const RowKernels* const kernels = row_kernels(isa);
   pool.for_ranges(x.size(), kElementsPerTask,
                   [&](std::size_t begin, std::size_t end) {
+                    if (kernels != nullptr) {
+                      kernels->activate(activation, x.data() + begin, nullptr,
+                                        end - begin, x.data() + begin);
+                      return;
+                    }
                     for (std::size_t i = begin; i < end; ++i) {
                       x[i] = activate(activation, x[i]);
                     }
@@ -40,14 +48,23 @@ void activate_in_place(Activation activation, MatrixView<float> X,
 
 void gated_activation(Activation activation, ConstMatrixView gate,
                       ConstMatrixView up, MatrixView<float> out,
-                      ThreadPool& pool, Isa) {
+                      ThreadPool& pool, Isa isa) {
   assert(gate.size() == up.size() && gate.size() == out.size());
-  pool.for_ranges(
-      gate.size(), kElementsPerTask, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t i = begin; i < end; ++i) {
-          out.data()[i] = activate(activation, gate.data()[i]) * up.data()[i];
-        }
-      });
+  const RowKernels* const kernels = row_kernels(isa);
+  const float* const g = gate.data().data();
+  const float* const u = up.data().data();
+  float* const y = out.data().data();
+  pool.for_ranges(gate.size(), kElementsPerTask,
+                  [&](std::size_t begin, std::size_t end) {
+                    if (kernels != nullptr) {
+                      kernels->activate(activation, g + begin, u + begin,
+                                        end - begin, y + begin);
+                      return;
+                    }
+                    for (std::size_t i = begin; i < end; ++i) {
+                      y[i] = activate(activation, g[i]) * u[i];
+                    }
+                  });
 }
 
 }  // namespace llmpress

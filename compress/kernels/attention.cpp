@@ -6,22 +6,19 @@
 #include <limits>
 #include <vector>
 
+#include "compress/kernels/attention_kernels.h"
+#include "compress/kernels/target.h"
+
 namespace llmpress {
 namespace {
 
 constexpr std::size_t kKeysPerTile = 64;
-constexpr std::size_t kQueriesPerTask = 16;
 
 const float* f32_row(const KvView& view, std::size_t token,
                      std::size_t offset) {
   return reinterpret_cast<const float*>(view.data + token * view.row_bytes) +
          offset;
 }
-
-struct Task {
-  const AttentionSegment* segment;
-  std::size_t head, begin, end;  // queries [begin, end) of the segment
-};
 
 // The running state of one query: o / sum is the attention over the keys so
 // far.
@@ -30,12 +27,10 @@ struct OnlineSoftmax {
   float sum = 0;
 };
 
-void attend_one(const Task& task, const AttentionConfig& config,
-                std::size_t query, std::span<const float> q,
-                std::span<float> o) {
-  const AttentionSegment& s = *task.segment;
-  const std::size_t kv_offset =
-      task.head / (config.heads / config.kv_heads) * config.head_dim;
+void attend_one(const AttentionSegment& s, std::size_t kv_head,
+                const AttentionConfig& config, std::size_t query,
+                std::span<const float> q, std::span<float> o) {
+  const std::size_t kv_offset = kv_head * config.head_dim;
   const std::size_t end = s.past + query + 1;
   const std::size_t begin =
       config.window != 0 && end > config.window ? end - config.window : 0;
@@ -70,31 +65,60 @@ void attend_one(const Task& task, const AttentionConfig& config,
   for (float& x : o) x /= state.sum;
 }
 
-}  // namespace
+void attend_plain(ConstMatrixView Q, const AttentionConfig& config,
+                  const AttentionTask& task, MatrixView<float> O) {
+  for (std::size_t r = 0; r < task.queries; ++r) {
+    const std::size_t query = task.first_query + r;
+    const std::size_t row = task.segment->first_query + query;
+    for (std::size_t h = 0; h < task.heads; ++h) {
+      const std::size_t offset = (task.first_head + h) * config.head_dim;
+      attend_one(*task.segment, task.kv_head, config, query,
+                 Q.row(row).subspan(offset, config.head_dim),
+                 O.row(row).subspan(offset, config.head_dim));
+    }
+  }
+}
 
-void attention(ConstMatrixView Q, std::span<const AttentionSegment> segments,
-               const AttentionConfig& config, MatrixView<float> O,
-               ThreadPool& pool, Isa) {
-  assert(Q.cols() == config.heads * config.head_dim && O.cols() == Q.cols() &&
-         O.rows() == Q.rows() && config.heads % config.kv_heads == 0);
-  std::vector<Task> tasks;
-  for (const AttentionSegment& s : segments) {
-    assert(s.first_query + s.queries <= Q.rows());
-    for (std::size_t b = 0; b < s.queries; b += kQueriesPerTask) {
-      for (std::size_t h = 0; h < config.heads; ++h) {
-        tasks.push_back({&s, h, b, std::min(b + kQueriesPerTask, s.queries)});
+// Every (query, head) pair of the segment once.
+void add_tasks(const AttentionSegment& segment, const AttentionConfig& config,
+               std::vector<AttentionTask>& tasks) {
+  const std::size_t shared = config.heads / config.kv_heads;
+  const std::size_t heads = std::min(shared, kAttentionRows);
+  const std::size_t queries = kAttentionRows / heads;
+  for (std::size_t q = 0; q < segment.queries; q += queries) {
+    for (std::size_t kv = 0; kv < config.kv_heads; ++kv) {
+      for (std::size_t h = 0; h < shared; h += heads) {
+        tasks.push_back({&segment, q, std::min(queries, segment.queries - q),
+                         kv * shared + h, std::min(heads, shared - h), kv});
       }
     }
   }
-  pool.for_each(tasks.size(), [&](std::size_t i) {
-    const Task& task = tasks[i];
-    const std::size_t offset = task.head * config.head_dim;
-    for (std::size_t r = task.begin; r < task.end; ++r) {
-      const std::size_t row = task.segment->first_query + r;
-      attend_one(task, config, r, Q.row(row).subspan(offset, config.head_dim),
-                 O.row(row).subspan(offset, config.head_dim));
-    }
-  });
+}
+
+}  // namespace
+
+AttendFunction attend_function(Isa isa) {
+#if LLMPRESS_X86
+  if (isa == Isa::kAvx2) return &attend_avx2;
+  if (isa == Isa::kAvx512) return &attend_avx512;
+#endif
+  (void)isa;
+  return &attend_plain;
+}
+
+void attention(ConstMatrixView Q, std::span<const AttentionSegment> segments,
+               const AttentionConfig& config, MatrixView<float> O,
+               ThreadPool& pool, Isa isa) {
+  assert(Q.cols() == config.heads * config.head_dim && O.cols() == Q.cols() &&
+         O.rows() == Q.rows() && config.heads % config.kv_heads == 0);
+  std::vector<AttentionTask> tasks;
+  for (const AttentionSegment& s : segments) {
+    assert(s.first_query + s.queries <= Q.rows());
+    add_tasks(s, config, tasks);
+  }
+  const AttendFunction attend = attend_function(isa);
+  pool.for_each(tasks.size(),
+                [&](std::size_t i) { attend(Q, config, tasks[i], O); });
 }
 
 }  // namespace llmpress

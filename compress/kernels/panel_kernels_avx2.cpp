@@ -16,8 +16,10 @@ namespace {
 // processor's own prefetching.
 constexpr std::size_t kPrefetchBytes = 2048;
 
+#include "compress/kernels/simd_loops_inl.h"
+// Each builds on the one before.
 #include "compress/kernels/panel_kernels_inl.h"
-// The second builds on the first.
+// clang-format would sort it first.
 #include "compress/kernels/panel_kernels_int_inl.h"
 
 }  // namespace

@@ -68,6 +68,69 @@ struct Avx2 {
     return {_mm256_fnmadd_ps(a.lo, b.lo, c.lo),
             _mm256_fnmadd_ps(a.hi, b.hi, c.hi)};
   }
+  static LLMPRESS_INLINE F round(F x) {
+    return {_mm256_round_ps(x.lo, kNearest), _mm256_round_ps(x.hi, kNearest)};
+  }
+  static LLMPRESS_INLINE F where_positive(F x, F value, F other) {
+    const __m256 none = _mm256_setzero_ps();
+    return {_mm256_blendv_ps(other.lo, value.lo,
+                             _mm256_cmp_ps(x.lo, none, _CMP_GT_OQ)),
+            _mm256_blendv_ps(other.hi, value.hi,
+                             _mm256_cmp_ps(x.hi, none, _CMP_GT_OQ))};
+  }
+  static LLMPRESS_INLINE F where_between(I x, I first, I last, F value,
+                                         F other) {
+    return {where_between(x.lo, first.lo, last.lo, value.lo, other.lo),
+            where_between(x.hi, first.hi, last.hi, value.hi, other.hi)};
+  }
+  static LLMPRESS_INLINE float largest(F x) {
+    float lanes[16];
+    store(lanes, x);
+    float max = lanes[0];
+    for (int i = 1; i < 16; ++i) max = lanes[i] > max ? lanes[i] : max;
+    return max;
+  }
+
+  struct D {
+    __m256d quarter[4];
+  };
+  static LLMPRESS_INLINE D widen(F x) {
+    return {{_mm256_cvtps_pd(_mm256_castps256_ps128(x.lo)),
+             _mm256_cvtps_pd(_mm256_extractf128_ps(x.lo, 1)),
+             _mm256_cvtps_pd(_mm256_castps256_ps128(x.hi)),
+             _mm256_cvtps_pd(_mm256_extractf128_ps(x.hi, 1))}};
+  }
+  static LLMPRESS_INLINE D zero_doubles() { return broadcast(0.0); }
+  static LLMPRESS_INLINE D broadcast(double x) {
+    const __m256d v = _mm256_set1_pd(x);
+    return {{v, v, v, v}};
+  }
+  static LLMPRESS_INLINE D add(D a, D b) {
+    LLMPRESS_UNROLL for (int i = 0; i < 4; ++i) {
+      a.quarter[i] = _mm256_add_pd(a.quarter[i], b.quarter[i]);
+    }
+    return a;
+  }
+  static LLMPRESS_INLINE D sub(D a, D b) {
+    LLMPRESS_UNROLL for (int i = 0; i < 4; ++i) {
+      a.quarter[i] = _mm256_sub_pd(a.quarter[i], b.quarter[i]);
+    }
+    return a;
+  }
+  static LLMPRESS_INLINE D fma(D a, D b, D c) {
+    LLMPRESS_UNROLL for (int i = 0; i < 4; ++i) {
+      a.quarter[i] = _mm256_fmadd_pd(a.quarter[i], b.quarter[i], c.quarter[i]);
+    }
+    return a;
+  }
+  static LLMPRESS_INLINE double sum(D x) {
+    double lanes[4];
+    _mm256_storeu_pd(lanes,
+                     _mm256_add_pd(_mm256_add_pd(x.quarter[0], x.quarter[1]),
+                                   _mm256_add_pd(x.quarter[2], x.quarter[3])));
+    return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
+  }
+
   static LLMPRESS_INLINE F load_f16(const void* p) {
     return {_mm256_cvtph_ps(load128(p)), _mm256_cvtph_ps(load128(p, 16))};
   }
@@ -178,6 +241,14 @@ struct Avx2 {
   }
 
  private:
+  static constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+  static LLMPRESS_INLINE __m256 where_between(__m256i x, __m256i first,
+                                              __m256i last, __m256 value,
+                                              __m256 other) {
+    const __m256i outside = _mm256_or_si256(_mm256_cmpgt_epi32(first, x),
+                                            _mm256_cmpgt_epi32(x, last));
+    return _mm256_blendv_ps(value, other, _mm256_castsi256_ps(outside));
+  }
   static LLMPRESS_INLINE __m128i load128(const void* p, std::size_t skip = 0) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(
         static_cast<const std::byte*>(p) + skip));

@@ -11,6 +11,7 @@
 // GCC 12 takes its own _mm512_undefined_ps() for a variable used unset
 // (bug 105593), in every function that an intrinsic is inlined into.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 #include <immintrin.h>
 
@@ -50,6 +51,50 @@ struct Avx512 {
   static LLMPRESS_INLINE F fnma(F a, F b, F c) {
     return _mm512_fnmadd_ps(a, b, c);
   }
+  static LLMPRESS_INLINE F round(F x) {  // to nearest, ties to even
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT);
+  }
+  // `other` in the lanes where x > 0 does not hold.
+  static LLMPRESS_INLINE F where_positive(F x, F value, F other) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, zero(), _CMP_GT_OQ),
+                                other, value);
+  }
+  // `other` in the lanes where first <= x <= last does not hold.
+  static LLMPRESS_INLINE F where_between(I x, I first, I last, F value,
+                                         F other) {
+    const __mmask16 inside = _mm512_cmp_epi32_mask(first, x, _MM_CMPINT_LE) &
+                             _mm512_cmp_epi32_mask(x, last, _MM_CMPINT_LE);
+    return _mm512_mask_blend_ps(inside, other, value);
+  }
+  static LLMPRESS_INLINE float largest(F x) { return _mm512_reduce_max_ps(x); }
+
+  struct D {  // 16 doubles
+    __m512d lo, hi;
+  };
+  static LLMPRESS_INLINE D widen(F x) {
+    return {_mm512_cvtps_pd(_mm512_castps512_ps256(x)),
+            _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1))};
+  }
+  static LLMPRESS_INLINE D zero_doubles() {
+    return {_mm512_setzero_pd(), _mm512_setzero_pd()};
+  }
+  static LLMPRESS_INLINE D broadcast(double x) {
+    return {_mm512_set1_pd(x), _mm512_set1_pd(x)};
+  }
+  static LLMPRESS_INLINE D add(D a, D b) {
+    return {_mm512_add_pd(a.lo, b.lo), _mm512_add_pd(a.hi, b.hi)};
+  }
+  static LLMPRESS_INLINE D sub(D a, D b) {
+    return {_mm512_sub_pd(a.lo, b.lo), _mm512_sub_pd(a.hi, b.hi)};
+  }
+  static LLMPRESS_INLINE D fma(D a, D b, D c) {
+    return {_mm512_fmadd_pd(a.lo, b.lo, c.lo),
+            _mm512_fmadd_pd(a.hi, b.hi, c.hi)};
+  }
+  static LLMPRESS_INLINE double sum(D x) {
+    return _mm512_reduce_add_pd(_mm512_add_pd(x.lo, x.hi));
+  }
+
   static LLMPRESS_INLINE F load_f16(const void* p) {
     return _mm512_cvtph_ps(load256(p));
   }

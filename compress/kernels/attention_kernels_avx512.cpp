@@ -1,0 +1,32 @@
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include "compress/kernels/aligned_buffer.h"
+#include "compress/kernels/attention_kernels.h"
+#include "compress/kernels/simd_avx512.h"
+
+#if LLMPRESS_X86
+LLMPRESS_BEGIN_AVX512
+namespace llmpress {
+namespace {
+
+// A multiple of the register tile's 12 rows.
+constexpr std::size_t kKeysPerTile = 96;
+
+#include "compress/kernels/simd_loops_inl.h"
+#include "compress/kernels/simd_math_inl.h"
+// The last one builds on the others.
+#include "compress/kernels/attention_kernels_inl.h"
+
+}  // namespace
+
+void attend_avx512(ConstMatrixView Q, const AttentionConfig& config,
+                   const AttentionTask& task, MatrixView<float> O) {
+  attend<Avx512>(Q, config, task, O);
+}
+
+}  // namespace llmpress
+LLMPRESS_END_TARGET
+#endif

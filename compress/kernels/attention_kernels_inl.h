@@ -1,0 +1,219 @@
+// The task of attention_kernels.h for one instruction set S.
+//
+// A lane is a (query, head) pair, called a row here; rows that share a
+// key/value head are up to kAttentionRows lanes side by side, so the maxima,
+// the exponentials and the sums of the softmax run down the lanes and nothing
+// is ever summed across them:
+//   scores  S [keys, rows]     = K [keys, d] (broadcast) x Q^T [d, rows]
+//   output  O [head_dim, rows] += V^T (broadcast)        x P [keys, rows]
+// Tiles of keys begin at multiples of kKeysPerTile, whatever the task, and a
+// masked key changes nothing: a row's bits depend on its own query alone.
+
+// Finite, so that differences of masked scores are numbers. What a row collects
+// before its first key is multiplied by e^-1e30 = 0 at that key.
+constexpr float kMasked = -1e30f;
+constexpr std::size_t kLanes = 16;
+
+// Scratch of a task, all [.., rows] with the rows padded to whole vectors.
+struct AttentionScratch {
+  AlignedBuffer buffer{};
+  float* q = nullptr;             // [head_dim, rows], scaled
+  float* scores = nullptr;        // [kKeysPerTile, rows]
+  float* o = nullptr;             // [head_dim, rows]
+  float* max = nullptr;           // [rows]
+  float* sum = nullptr;           // [rows]
+  std::int32_t* first = nullptr;  // [rows] the first key in sight
+  std::int32_t* last = nullptr;   // [rows]
+
+  void resize(std::size_t head_dim) {
+    constexpr std::size_t kRows = kAttentionRows;
+    const std::size_t floats = (2 * head_dim + kKeysPerTile + 4) * kRows;
+    if (buffer.size() < floats * sizeof(float)) {
+      buffer = AlignedBuffer(floats * sizeof(float));
+    }
+    q = reinterpret_cast<float*>(buffer.data());
+    o = q + head_dim * kRows;
+    scores = o + head_dim * kRows;
+    max = scores + kKeysPerTile * kRows;
+    sum = max + kRows;
+    first = reinterpret_cast<std::int32_t*>(sum + kRows);
+    last = first + kRows;
+  }
+};
+
+// C [M, P vectors] = or += A B: A's element (m, k) is a[m * row + k * step], B
+// [k, rows], C [m, rows].
+struct OuterTile {
+  const float* a;
+  std::size_t row, step, depth;
+  const float* b;
+  float* c;
+  std::size_t rows;
+  bool accumulate;
+};
+
+template <class S, std::size_t M, std::size_t P>
+void outer_tile(const OuterTile& t) {
+  using F = typename S::F;
+  F acc[M][P];
+  LLMPRESS_UNROLL for (std::size_t m = 0; m < M; ++m) {
+    LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
+      acc[m][p] =
+          t.accumulate ? S::load(t.c + m * t.rows + p * kLanes) : S::zero();
+    }
+  }
+  const float* a = t.a;
+  const float* b = t.b;
+  for (std::size_t k = 0; k < t.depth; ++k, a += t.step, b += t.rows) {
+    F column[P];
+    LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
+      column[p] = S::load(b + p * kLanes);
+    }
+    LLMPRESS_UNROLL for (std::size_t m = 0; m < M; ++m) {
+      const F value = S::broadcast(a[m * t.row]);
+      LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
+        acc[m][p] = S::fma(value, column[p], acc[m][p]);
+      }
+    }
+  }
+  LLMPRESS_UNROLL for (std::size_t m = 0; m < M; ++m) {
+    LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
+      S::store(t.c + m * t.rows + p * kLanes, acc[m][p]);
+    }
+  }
+}
+
+// The same for any number of rows of A and of vectors.
+template <class S>
+void outer_product(OuterTile t, std::size_t rows_of_a) {
+  for (std::size_t m = 0; m < rows_of_a; m += S::kTileTokens) {
+    const std::size_t count = std::min(S::kTileTokens, rows_of_a - m);
+    for (std::size_t p = 0; p < t.rows; p += S::kTilePanels * kLanes) {
+      OuterTile part = t;
+      part.a += m * t.row;
+      part.b += p;
+      part.c += m * t.rows + p;
+      const bool wide = t.rows - p >= S::kTilePanels * kLanes;
+      with_constant<S::kTileTokens>(count, [&](auto n) LLMPRESS_LAMBDA {
+        constexpr std::size_t M = decltype(n)::value;
+        if (wide) {
+          outer_tile<S, M, S::kTilePanels>(part);
+        } else {
+          outer_tile<S, M, 1>(part);
+        }
+      });
+    }
+  }
+}
+
+// Scores of keys [key, key + count) into probabilities; the running maximum and
+// sum move on and the output so far shrinks with them.
+template <class S>
+void soften(const AttentionConfig& config, std::size_t key, std::size_t count,
+            bool masked, std::size_t rows, AttentionScratch& s) {
+  using F = typename S::F;
+  for (std::size_t r = 0; r < rows; r += kLanes) {
+    const auto first = S::load_lanes(s.first + r);
+    const auto last = S::load_lanes(s.last + r);
+    const F before = S::load(s.max + r);
+    F max = before;
+    for (std::size_t j = 0; j < count; ++j) {
+      float* const p = s.scores + j * rows + r;
+      F z = S::load(p);
+      if (config.softcap != 0) {
+        const F cap = S::broadcast(config.softcap);
+        z = S::mul(cap, hyperbolic_tangent<S>(S::div(z, cap)));
+      }
+      if (masked) {
+        const auto index =
+            S::broadcast_lanes(static_cast<std::int32_t>(key + j));
+        z = S::where_between(index, first, last, z, S::broadcast(kMasked));
+      }
+      S::store(p, z);
+      max = S::max(max, z);
+    }
+    const F shrink = exponential<S>(S::sub(before, max));
+    F sum = S::mul(S::load(s.sum + r), shrink);
+    for (std::size_t j = 0; j < count; ++j) {
+      float* const p = s.scores + j * rows + r;
+      const F e = exponential<S>(S::sub(S::load(p), max));
+      S::store(p, e);
+      sum = S::add(sum, e);
+    }
+    S::store(s.max + r, max);
+    S::store(s.sum + r, sum);
+    for (std::size_t d = 0; d < config.head_dim; ++d) {
+      float* const p = s.o + d * rows + r;
+      S::store(p, S::mul(S::load(p), shrink));
+    }
+  }
+}
+
+inline const float* kv_rows(const KvView& view, std::size_t token,
+                            std::size_t offset) {
+  return reinterpret_cast<const float*>(view.data + token * view.row_bytes) +
+         offset;
+}
+
+template <class S>
+void attend(ConstMatrixView Q, const AttentionConfig& config,
+            const AttentionTask& task, MatrixView<float> O) {
+  static thread_local AttentionScratch s;
+  const std::size_t d = config.head_dim;
+  const std::size_t used = task.queries * task.heads;
+  const std::size_t rows = (used + kLanes - 1) / kLanes * kLanes;
+  const AttentionSegment& segment = *task.segment;
+  s.resize(d);
+  std::fill_n(s.q, d * rows, 0.0f);
+  std::fill_n(s.o, d * rows, 0.0f);
+  std::fill_n(s.max, rows, kMasked);
+  std::fill_n(s.sum, rows, 0.0f);
+  for (std::size_t r = 0; r < rows; ++r) {
+    // Padding rows look where the last real one does.
+    const std::size_t query =
+        task.first_query + std::min(r, used - 1) / task.heads;
+    const std::size_t last = segment.past + query;
+    const bool cut = config.window != 0 && last >= config.window;
+    s.last[r] = static_cast<std::int32_t>(last);
+    s.first[r] = static_cast<std::int32_t>(cut ? last - config.window + 1 : 0);
+    if (r >= used) continue;
+    const auto q = Q.row(segment.first_query + query)
+                       .subspan((task.first_head + r % task.heads) * d, d);
+    for (std::size_t i = 0; i < d; ++i) s.q[i * rows + r] = q[i] * config.scale;
+  }
+  const auto lowest_last = static_cast<std::size_t>(s.last[0]);
+  const auto highest_first = static_cast<std::size_t>(s.first[used - 1]);
+  const std::size_t end = static_cast<std::size_t>(s.last[used - 1]) + 1;
+  const std::size_t begin =
+      static_cast<std::size_t>(s.first[0]) / kKeysPerTile * kKeysPerTile;
+  const std::size_t offset = task.kv_head * d;
+  for (std::size_t key = begin; key < end; key += kKeysPerTile) {
+    const std::size_t count = std::min(kKeysPerTile, end - key);
+    outer_product<S>({.a = kv_rows(segment.keys, key, offset),
+                      .row = segment.keys.row_bytes / sizeof(float),
+                      .step = 1,
+                      .depth = d,
+                      .b = s.q,
+                      .c = s.scores,
+                      .rows = rows,
+                      .accumulate = false},
+                     count);
+    const bool masked = key < highest_first || key + count - 1 > lowest_last;
+    soften<S>(config, key, count, masked, rows, s);
+    outer_product<S>({.a = kv_rows(segment.values, key, offset),
+                      .row = 1,
+                      .step = segment.values.row_bytes / sizeof(float),
+                      .depth = count,
+                      .b = s.scores,
+                      .c = s.o,
+                      .rows = rows,
+                      .accumulate = true},
+                     d);
+  }
+  for (std::size_t r = 0; r < used; ++r) {
+    const auto o =
+        O.row(segment.first_query + task.first_query + r / task.heads)
+            .subspan((task.first_head + r % task.heads) * d, d);
+    for (std::size_t i = 0; i < d; ++i) o[i] = s.o[i * rows + r] / s.sum[r];
+  }
+}

@@ -1,0 +1,32 @@
+// The operations on rows of numbers for one instruction set: what softmax.h and
+// activations.h choose from at run time.
+#pragma once
+
+#include <cstddef>
+
+#include "compress/kernels/activations.h"
+#include "compress/kernels/cpu.h"
+
+namespace llmpress {
+
+struct RowKernels {
+  float (*max)(const float* x, std::size_t n);
+  // sum_i exp(x_i - shift), in double.
+  double (*sum_exp)(const float* x, std::size_t n, float shift);
+  // y_i = exp(x_i - shift) * factor
+  void (*scaled_exp)(const float* x, std::size_t n, float shift, float factor,
+                     float* y);
+  // sum_i exp(p_i - shift) (p_i - q_i - difference), where the first is not 0.
+  double (*divergence)(const float* p, const float* q, std::size_t n,
+                       float shift, double difference);
+  // y_i = f(x_i), times up_i unless `up` is null.
+  void (*activate)(Activation f, const float* x, const float* up, std::size_t n,
+                   float* y);
+};
+
+// Null for kScalar.
+const RowKernels* row_kernels(Isa isa);
+const RowKernels& row_kernels_avx2();
+const RowKernels& row_kernels_avx512();
+
+}  // namespace llmpress
