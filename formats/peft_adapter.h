@@ -24,6 +24,7 @@
 
 #include "compress/core/dtype.h"
 #include "compress/core/matrix.h"
+#include "formats/tensor_io.h"
 
 namespace llmpress {
 
@@ -33,6 +34,7 @@ struct PeftConfig {
   double alpha = 8;
   bool use_rslora = false;
   bool use_dora = false;
+  bool lora_bias = false;  // every lora_B has a bias
   // The training base stored its weights [in, out] (GPT-2's Conv1D). PEFT heeds
   // it for such modules alone, so it does not count for a Linear.
   bool fan_in_fan_out = false;
@@ -91,6 +93,8 @@ PeftConfig parse_peft_config(std::string_view text, const std::string& where);
 // disagree, NaN or infinity. Whether the modules exist in the base and fit is
 // for the caller to check.
 PeftAdapter read_peft_adapter(const std::filesystem::path& directory);
+// The same for tensors that are open already.
+PeftAdapter read_peft_tensors(PeftConfig config, const TensorReader& tensors);
 
 struct PeftWriteOptions {
   std::string base_model{};   // base_model_name_or_path

@@ -1,0 +1,201 @@
+// adapter_config.json of peft_adapter.h.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "compress/core/error.h"
+#include "formats/json_reader.h"
+#include "formats/module_pattern.h"
+#include "formats/peft_adapter.h"
+
+namespace llmpress {
+namespace {
+
+constexpr std::uint64_t kMaxRank = 1 << 20;
+
+// Keys that are read here, or that only say how the adapter was trained.
+// Whatever else stands in the file must be off.
+constexpr std::array<std::string_view, 31> kHarmlessKeys{
+    "alpha_pattern",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "bias",
+    "corda_config",
+    "eva_config",
+    "exclude_modules",
+    "fan_in_fan_out",
+    "inference_mode",
+    "init_lora_weights",
+    "layers_pattern",
+    "layers_to_transform",
+    "loftq_config",
+    "lora_alpha",
+    "lora_bias",
+    "lora_dropout",
+    "lora_ga_config",
+    "megatron_core",
+    "modules_to_save",
+    "peft_type",
+    "peft_version",
+    "qalora_group_size",
+    "r",
+    "rank_pattern",
+    "revision",
+    "runtime_config",
+    "target_modules",
+    "task_type",
+    "use_dora",
+    "use_rslora",
+    "_commit_hash"};
+
+// Initializations that leave the base as it was. The others (pissa, olora,
+// corda, loftq, lora_ga) take out of the base what they put into A and B, so
+// that the adapter means nothing beside the original base.
+constexpr std::array<std::string_view, 3> kHarmlessInitializations{
+    "gaussian", "eva", "orthogonal"};
+
+template <class Names>
+bool is_one_of(const Names& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+[[noreturn]] void invalid(const JsonView& view, const std::string& what) {
+  throw Error(ErrorCode::kInvalidInput, view.place() + ": " + what);
+}
+
+bool is_off(const JsonView& view) {
+  if (view.is_null()) return true;
+  if (view.is_string()) return view.text().empty();
+  if (view.is_array()) return view.items().empty();
+  if (view.is_object()) return view.members().empty();
+  try {
+    return !view.boolean();
+  } catch (const Error&) {
+    return false;  // a number
+  }
+}
+
+void check_keys(const JsonView& root) {
+  const std::string type = root.at("peft_type").text();
+  if (type != "LORA") {
+    root.at("peft_type").unsupported("found '" + type + "', wanted 'LORA'");
+  }
+  for (const auto& [key, value] : root.members()) {
+    if (is_one_of(kHarmlessKeys, key) || is_off(value)) continue;
+    value.unsupported("'" + key +
+                      "' is set, and would change what the adapter means or "
+                      "is not known here");
+  }
+}
+
+void check_initialization(const JsonView& root) {
+  const auto view = root.find("init_lora_weights");
+  if (!view) return;
+  if (!view->is_string()) {
+    view->boolean();
+    return;
+  }
+  std::string name = view->text();
+  for (char& c : name) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  if (is_one_of(kHarmlessInitializations, name)) return;
+  view->unsupported("'" + view->text() +
+                    "' changed the base when training began; convert the "
+                    "adapter to plain LoRA with PEFT first");
+}
+
+// A list of names, or one name or pattern.
+std::vector<std::string> names_of(const JsonView& root, const char* key) {
+  std::vector<std::string> names;
+  const auto view = root.find(key);
+  if (!view) return names;
+  if (view->is_string()) return {view->text()};
+  for (const JsonView& item : view->items()) names.push_back(item.text());
+  return names;
+}
+
+std::size_t rank_in(const JsonView& view) {
+  const std::uint64_t rank = view.natural(kMaxRank);
+  if (rank == 0) invalid(view, "found 0, wanted a rank of at least 1");
+  return static_cast<std::size_t>(rank);
+}
+
+double alpha_in(const JsonView& view) {
+  const double alpha = view.number();
+  if (!std::isfinite(alpha)) invalid(view, "is not finite");
+  return alpha;
+}
+
+// rank_pattern and alpha_pattern in the order of the file, which decides where
+// two keys match; JsonView has them sorted.
+template <class Value>
+std::vector<std::pair<std::string, Value>> pattern_of(
+    const JsonView& root, const nlohmann::ordered_json& ordered,
+    const char* key, Value (*value_in)(const JsonView&)) {
+  std::vector<std::pair<std::string, Value>> pattern;
+  const auto view = root.find(key);
+  if (!view) return pattern;
+  if (!view->is_object()) view->members();  // throws
+  for (const auto& item : ordered.at(key).items()) {
+    pattern.emplace_back(item.key(), value_in(view->at(item.key())));
+  }
+  return pattern;
+}
+
+template <class Value>
+Value first_match(const std::vector<std::pair<std::string, Value>>& pattern,
+                  const std::string& path, Value otherwise) {
+  for (const auto& [key, value] : pattern) {
+    if (matches_from_start("(.*\\.)?(" + key + ")$", path)) return value;
+  }
+  return otherwise;
+}
+
+}  // namespace
+
+std::size_t PeftConfig::rank_of(const std::string& path) const {
+  return first_match(rank_pattern, path, rank);
+}
+
+double PeftConfig::alpha_of(const std::string& path) const {
+  return first_match(alpha_pattern, path, alpha);
+}
+
+double PeftConfig::scaling_of(const std::string& path) const {
+  const auto r = static_cast<double>(rank_of(path));
+  return alpha_of(path) / (use_rslora ? std::sqrt(r) : r);
+}
+
+PeftConfig parse_peft_config(std::string_view text, const std::string& where) {
+  const JsonDocument document(text, where);
+  const JsonView root = document.root();
+  check_keys(root);
+  check_initialization(root);
+  const auto ordered = nlohmann::ordered_json::parse(text);
+  PeftConfig config;
+  config.base_model = root.text_or("base_model_name_or_path", "");
+  if (const auto r = root.find("r")) config.rank = rank_in(*r);
+  if (const auto a = root.find("lora_alpha")) config.alpha = alpha_in(*a);
+  config.use_rslora = root.bool_or("use_rslora", false);
+  config.use_dora = root.bool_or("use_dora", false);
+  config.lora_bias = root.bool_or("lora_bias", false);
+  config.fan_in_fan_out = root.bool_or("fan_in_fan_out", false);
+  config.bias = root.text_or("bias", "none");
+  if (config.bias != "none" && config.bias != "all" &&
+      config.bias != "lora_only") {
+    root.at("bias").unsupported("found '" + config.bias +
+                                "', wanted none, all or lora_only");
+  }
+  if (config.use_dora && config.lora_bias) {
+    root.at("lora_bias").unsupported("DoRA has no bias of its own");
+  }
+  config.target_modules = names_of(root, "target_modules");
+  config.modules_to_save = names_of(root, "modules_to_save");
+  config.rank_pattern = pattern_of(root, ordered, "rank_pattern", rank_in);
+  config.alpha_pattern = pattern_of(root, ordered, "alpha_pattern", alpha_in);
+  return config;
+}
+
+}  // namespace llmpress
