@@ -65,14 +65,13 @@ const TensorInfo* find_state(const StoredLinear& l, Table4Kind kind) {
   return l.find(std::string(kState) + kind_name(kind));
 }
 
-std::size_t positive(const json& state, const char* key,
+std::size_t positive(const json& value, const std::string& what,
                      const std::string& where) {
-  const auto at = state.find(key);
-  if (at == state.end() || !at->is_number_unsigned() || *at == 0U) {
+  if (!value.is_number_unsigned() || value == 0U) {
     throw Error(ErrorCode::kCorruptFile,
-                where + ": '" + key + "' is not a positive size");
+                where + ": '" + what + "' is not a positive size");
   }
-  return at->get<std::size_t>();
+  return value.get<std::size_t>();
 }
 
 // block_size, out, in and nested_offset from the JSON object in the file.
@@ -83,18 +82,19 @@ void read_state(const StoredLinear& l, const TensorInfo& info,
   const std::string where = subject_of(info);
   check_json_object(text, where);
   const json state = json::parse(text);
-  w.block_size = positive(state, "blocksize", where);
+  w.block_size = positive(state.value("blocksize", json()), "blocksize", where);
   const auto shape = state.find("shape");
   if (shape == state.end() || !shape->is_array() || shape->size() != 2) {
     throw Error(ErrorCode::kCorruptFile, where + ": 'shape' is not [out, in]");
   }
-  w.out = positive({{"out", (*shape)[0]}}, "out", where);
-  w.in = positive({{"in", (*shape)[1]}}, "in", where);
+  w.out = positive((*shape)[0], "shape", where);
+  w.in = positive((*shape)[1], "shape", where);
   checked_mul(checked_mul(w.out, w.in, where), 64, where);
   const auto offset = state.find("nested_offset");
   if (offset == state.end()) return;
   if (!offset->is_number() ||
-      positive(state, "nested_blocksize", where) != kNestedBlock) {
+      positive(state.value("nested_blocksize", json()), "nested_blocksize",
+               where) != kNestedBlock) {
     throw Error(ErrorCode::kUnsupported,
                 where + ": double quantization other than in blocks of 256");
   }

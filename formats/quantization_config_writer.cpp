@@ -22,9 +22,9 @@ json args_json(const std::optional<QuantArgs>& args) {
   j["group_size"] =
       args->group_size == 0 ? json(nullptr) : json(args->group_size);
   j["strategy"] = args->strategy;
-  j["block_structure"] = args->block_rows == 0
-                             ? json(nullptr)
-                             : json{args->block_rows, args->block_cols};
+  j["block_structure"] =
+      args->block_rows == 0 ? json(nullptr)
+                            : json::array({args->block_rows, args->block_cols});
   j["dynamic"] = args->dynamic;
   j["actorder"] = args->order_by_group ? json("group") : json(nullptr);
   j["scale_dtype"] = nullptr;
@@ -66,11 +66,12 @@ std::vector<SchemeGroup> group_by_scheme(
   std::vector<SchemeGroup> groups;
   for (const auto& [name, linear] : linears) {
     if (is_plain(linear.scheme)) continue;
-    auto at = std::find_if(groups.begin(), groups.end(), [&](const auto& g) {
-      return g.scheme == linear.scheme;
-    });
+    const LinearScheme& scheme = linear.scheme;
+    auto at =
+        std::find_if(groups.begin(), groups.end(),
+                     [&scheme](const auto& g) { return g.scheme == scheme; });
     if (at == groups.end()) {
-      at = groups.insert(at, SchemeGroup{.scheme = linear.scheme});
+      at = groups.insert(at, SchemeGroup{.scheme = scheme});
     }
     at->linears.push_back(name);
   }
@@ -103,7 +104,7 @@ json groups_json(const std::vector<SchemeGroup>& groups) {
     json& group = j["group_" + std::to_string(g)];
     // With one scheme its class says it; `ignore` lists the rest.
     group["targets"] =
-        groups.size() == 1 ? json{"Linear"} : json(groups[g].linears);
+        groups.size() == 1 ? json::array({"Linear"}) : json(groups[g].linears);
     group["weights"] = args_json(groups[g].scheme.weights);
     group["input_activations"] = args_json(groups[g].scheme.input);
     group["output_activations"] = nullptr;
