@@ -111,7 +111,7 @@ class VariantCompressor {
 
   void reuse_block(std::size_t layer) {
     const CompressedBlock block = store_.load(layer, model_.architecture());
-    log("resumed " + &model_.architecture()->block_name(layer) +
+    log("resumed " + model_.architecture().block_name(layer) +
         " from an interrupted run");
     keep_reports(block);
     if (!states_) return;

@@ -24,6 +24,7 @@ class StreamPrinter {
  public:
   StreamPrinter(const Tokenizer& tokenizer, std::vector<TokenId> prompt)
       : tokenizer_(tokenizer), ids_(std::move(prompt)) {
+    if (tokenizer.adds_bos) ids_.erase(ids_.begin());  // no text of the user's
     printed_ = tokenizer_.decode(ids_);
     std::fputs(printed_.c_str(), stdout);
   }

@@ -125,10 +125,13 @@ TEST_F(RunRecipe, LeavesIgnoredLinearsAsTheyWere) {
 }
 
 TEST_F(RunRecipe, EvaluatesInt8AndBf16WithinATenthOfAPercent) {
+  const std::string whole_text =
+      "evaluate: {text: " + shipped("text/evaluation.txt").string() +
+      ", context: 256}\n";
   for (const char* scheme : {"W8A16", "BF16"}) {
     const RunReport report = run(small_recipe(
         "[{quantize: {method: rtn, scheme: " + std::string(scheme) + "}}]",
-        path(scheme), kEvaluate));
+        path(scheme), whole_text));
     EXPECT_NEAR(report.variants[0].divergence->perplexity_ratio, 1, 1e-3)
         << scheme;
   }
