@@ -47,6 +47,10 @@ enum class KvGrouping {
   kCalibrated,  // alike ones together, fitted to calibration data
 };
 
+// How weights with zeros are written: as if they were dense, which every loader
+// takes, or without the zeros, packed (SparseWeight).
+enum class SparseStorage { kDense, kSparse };
+
 // One `prune` stage.
 struct PruneConfig {
   PruneMethod method = PruneMethod::kWanda;
@@ -65,6 +69,7 @@ struct PruneConfig {
   double damping_fraction = 0.01;  // of mean(diag H)
   DampingPolicy damping_policy = DampingPolicy::kRaise;
   double damping_increment = 0.01, damping_bound = 1.0;
+  SparseStorage storage = SparseStorage::kDense;
   // Structured methods.
   Importance importance = Importance::kActivations;
   DepthImportance depth_importance = DepthImportance::kCosine;

@@ -37,6 +37,10 @@ void check_request(const QuantizeRequest& request) {
   check_int_scheme(request.config->weights);
   check_weights(request.W, request.name);
   const ConstMatrixView S = second_moment_of(request);
+  if (request.mask.size() > 0 && (request.mask.rows() != request.W.rows() ||
+                                  request.mask.cols() != request.W.cols())) {
+    reject(request, "the mask does not fit the weight");
+  }
   if (S.rows() != request.W.cols() || S.cols() != request.W.cols()) {
     reject(request, "needs calibration data");
   }
@@ -197,7 +201,8 @@ QuantizeResult quantize_gptq(const QuantizeRequest& request) {
   if (config.gptq.asymmetric_calibration) {
     P = full_model_pull(request, order, inverse.U);
   }
-  GptqRounding rounding(W.rows(), order, config.weights, fixed, pool);
+  GptqRounding rounding(W.rows(), order, config.weights, fixed, request.mask,
+                        pool);
   MatrixF Q = W;
   const ColumnSolution solution = solve_columns_in_place(
       Q.view(), inverse.U.view(), rounding.compressor(),

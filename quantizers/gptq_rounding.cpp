@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "quantizers/int_code.h"
 #include "quantizers/vector_clones.h"
 
 namespace llmpress {
@@ -9,21 +10,13 @@ namespace {
 
 constexpr std::size_t kRowsPerChunk = 16;
 
-// w becomes w' = s (code - z); the same arithmetic as encode_int.
+// w becomes w' = s (code - z).
 LLMPRESS_VECTOR_CLONES
 void round_column(std::size_t rows, float* w, const float* scale,
                   const float* zero, float max_code, float* code) {
-  constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: adding it rounds
-  constexpr float kOffGrid = 4096.0f;
   for (std::size_t r = 0; r < rows; ++r) {
-    float steps = w[r] / scale[r];
-    steps = steps < -kOffGrid ? -kOffGrid : steps;
-    steps = steps > kOffGrid ? kOffGrid : steps;
-    float q = ((steps + kMagic) - kMagic) + zero[r];
-    q = q < 0.0f ? 0.0f : q;
-    q = q > max_code ? max_code : q;
-    code[r] = q;
-    w[r] = (q - zero[r]) * scale[r];
+    code[r] = int_code(w[r], scale[r], zero[r], max_code);
+    w[r] = (code[r] - zero[r]) * scale[r];
   }
 }
 
@@ -31,9 +24,11 @@ void round_column(std::size_t rows, float* w, const float* scale,
 
 GptqRounding::GptqRounding(std::size_t out, const GptqOrder& order,
                            const WeightScheme& scheme, const IntGrids& fixed,
+                           MatrixView<const std::uint8_t> mask,
                            ThreadPool& pool)
     : order_(order),
       scheme_(scheme),
+      mask_(mask),
       pool_(pool),
       codes_(out, order.column.size()),
       fitted_(order.column.size()) {
@@ -107,11 +102,16 @@ void GptqRounding::compress(const ColumnWindow& window,
   const std::size_t p = window.column;
   if (order_.fit_count[p] > 0 && fitted_[p] == 0) fit_window(window);
   const std::size_t g = order_.group[p];
+  if (mask_.size() > 0) {
+    for (std::size_t r = 0; r < window.rows; ++r) {
+      if (mask_(window.begin_row + r, order_.column[p]) == 0) column[r] = 0;
+    }
+  }
   std::vector<float> codes(window.rows);
   round_column(window.rows, column.data(),
                scales_.row(g).data() + window.begin_row,
                zeros_.row(g).data() + window.begin_row,
-               static_cast<float>((1 << scheme_.bits) - 1), codes.data());
+               max_int_code(scheme_.bits), codes.data());
   for (std::size_t r = 0; r < window.rows; ++r) {
     codes_(window.begin_row + r, order_.column[p]) =
         static_cast<std::uint8_t>(codes[r]);

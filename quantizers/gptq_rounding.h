@@ -12,11 +12,13 @@ namespace llmpress {
 
 class GptqRounding {
  public:
-  // `fixed` holds the grids if order.fixed_grids, else it is not read. The
-  // arguments must outlive this object, which must outlive compressor().
+  // `fixed` holds the grids if order.fixed_grids, else it is not read. Where
+  // `mask` [out, in] (or empty), in the order of W's columns, is 0 the result
+  // is 0. The arguments must outlive this object, which must outlive
+  // compressor().
   GptqRounding(std::size_t out, const GptqOrder& order,
                const WeightScheme& scheme, const IntGrids& fixed,
-               ThreadPool& pool);
+               MatrixView<const std::uint8_t> mask, ThreadPool& pool);
 
   ColumnCompressor compressor();
 
@@ -32,6 +34,7 @@ class GptqRounding {
 
   const GptqOrder& order_;
   const WeightScheme& scheme_;
+  MatrixView<const std::uint8_t> mask_;
   ThreadPool& pool_;
   Matrix<std::uint8_t> codes_;  // [out, in]
   MatrixF scales_, zeros_;      // [groups, out], so that a column is contiguous

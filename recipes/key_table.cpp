@@ -43,6 +43,7 @@ constexpr RecipeKey kKeys[] = {
     {"prune", "targets"},
     {"prune", "ignore"},
     {"prune", "allocation"},
+    {"prune", "storage"},
     {"prune", "owl_threshold"},
     {"prune", "owl_lambda"},
     {"prune", "wanda_variant"},

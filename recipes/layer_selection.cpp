@@ -1,6 +1,7 @@
 #include "recipes/layer_selection.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <regex>
 
 #include "compress/core/error.h"
@@ -11,7 +12,15 @@ namespace {
 constexpr std::string_view kRegexPrefix = "re:";
 constexpr std::string_view kLinearClass = "Linear";
 
+// std::regex recurses over its pattern: a longer one could exhaust the stack.
+constexpr std::size_t kMaxPatternLength = 512;
+
 std::regex compile(const std::string& pattern) {
+  if (pattern.size() > kMaxPatternLength) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "a regular expression of " + std::to_string(pattern.size()) +
+                    " characters; at most 512 are taken");
+  }
   try {
     return std::regex(pattern, std::regex::ECMAScript | std::regex::optimize);
   } catch (const std::regex_error& error) {

@@ -114,7 +114,8 @@ PruneStage read_prune(const YamlNode& node) {
       section.choice<Method>("method", config.method, kPruneMethodWords);
   const Method method = config.method;
   const bool single = sets_single_weights(method);
-  forbid_unless(single, section, {"pattern", "allocation", "targets", "ignore"},
+  forbid_unless(single, section,
+                {"pattern", "allocation", "storage", "targets", "ignore"},
                 config);
   forbid_unless(method != Method::kKvHeads, section, {"sparsity"}, config);
   forbid_unless(method == Method::kWanda, section, {"wanda_variant"}, config);
@@ -135,6 +136,8 @@ PruneStage read_prune(const YamlNode& node) {
                 config);
   read_sparsity(section, config);
   read_allocation(section, config);
+  config.storage = section.choice<SparseStorage>("storage", config.storage,
+                                                 kSparseStorageWords);
   config.wanda_variant = section.boolean("wanda_variant", config.wanda_variant);
   config.block_size =
       section.count("block_size", config.block_size, 1, 1 << 20);

@@ -239,6 +239,8 @@ void write_single_weights(Writer& out, const PruneStage& stage) {
   } else {
     out.word("pattern", "unstructured");
   }
+  out.word("storage",
+           name_of<SparseStorage>(kSparseStorageWords, config.storage));
   out.word("allocation",
            name_of<SparsityAllocation>(kAllocationWords, config.allocation));
   if (config.allocation == SparsityAllocation::kOwl) {

@@ -13,6 +13,7 @@ constexpr WeightScheme int_groups(int bits, std::int64_t group_size,
                                   bool symmetric) {
   WeightScheme scheme;
   scheme.bits = bits;
+  scheme.range = bits < 4 ? RangeSearch::kMse : RangeSearch::kMinMax;
   scheme.group_size = group_size;
   scheme.symmetric = symmetric;
   // One scale a row costs nothing to keep exactly.

@@ -103,8 +103,10 @@ void read_int(const Section& section, WeightScheme& scheme) {
     scheme.scale_dtype = scheme.group_size > 0 ? DType::kF16 : DType::kF32;
   }
   scheme.symmetric = section.boolean("symmetric", scheme.symmetric);
-  scheme.range =
-      section.choice<RangeSearch>("range", scheme.range, kRangeSearchWords);
+  // Few levels waste most of a range that outliers stretch.
+  const RangeSearch usual =
+      scheme.bits < 4 ? RangeSearch::kMse : RangeSearch::kMinMax;
+  scheme.range = section.choice<RangeSearch>("range", usual, kRangeSearchWords);
   scheme.scale_dtype = section.choice<DType>("scale_dtype", scheme.scale_dtype,
                                              kFloatDTypeWords);
   if (scheme.range != RangeSearch::kMse) {

@@ -25,6 +25,9 @@ inline constexpr Named<SparsityAllocation> kAllocationWords[] = {
     {"uniform", SparsityAllocation::kUniform},
     {"owl", SparsityAllocation::kOwl}};
 
+inline constexpr Named<SparseStorage> kSparseStorageWords[] = {
+    {"dense", SparseStorage::kDense}, {"sparse", SparseStorage::kSparse}};
+
 inline constexpr Named<Importance> kImportanceWords[] = {
     {"weights", Importance::kWeights},
     {"activations", Importance::kActivations},

@@ -1,10 +1,12 @@
 #include "recipes/yaml_tree.h"
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
-#include <algorithm>
 #include <charconv>
-#include <optional>
+#include <map>
+#include <sstream>
+#include <utility>
 
 namespace llmpress {
 namespace {
@@ -33,52 +35,130 @@ bool known_tag(const std::string& tag) {
   return false;
 }
 
-class TreeBuilder {
+// Makes the tree from the parser's events. (YAML::LoadAll would do it too, but
+// never ends on a stray '}'.)
+class TreeBuilder : public YAML::EventHandler {
  public:
   explicit TreeBuilder(const std::string& origin) : origin_(origin) {}
 
-  YamlNode build(const YAML::Node& source, std::size_t depth) {
-    YamlNode node{.position = position_of(source.Mark(), origin_)};
-    if (++nodes_ > kMaxNodes || depth > kMaxDepth) {
-      fail_at(node.position, "too many or too deeply nested values");
-    }
-    if (!known_tag(source.Tag())) {
-      fail_at(node.position, "tag '" + source.Tag() + "' is not supported");
-    }
-    if (source.IsScalar()) {
-      node.kind = YamlNode::Kind::kScalar;
-      node.scalar = source.Scalar();
-      node.quoted = source.Tag() == "!" || source.Tag().ends_with(":str");
-    } else if (source.IsSequence()) {
-      node.kind = YamlNode::Kind::kList;
-      for (const YAML::Node& item : source) {
-        node.items.push_back(build(item, depth + 1));
-      }
-    } else if (source.IsMap()) {
-      node.kind = YamlNode::Kind::kMap;
-      for (const auto& entry : source) {
-        add_key(node, entry.first);
-        node.items.push_back(build(entry.second, depth + 1));
-      }
-    }
-    return node;
+  YamlNode take() { return std::move(root_); }
+
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    if (documents_++ == 0) return;
+    fail_at(
+        position_of(mark, origin_),
+        "the recipe ends before this: a second document, or a stray bracket "
+        "or comma");
   }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    count(1, mark);
+    add({.position = position_of(mark, origin_)}, anchor, 1);
+  }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    const auto found = anchors_.find(anchor);
+    if (found == anchors_.end()) {
+      fail_at(position_of(mark, origin_), "an alias inside what it stands for");
+    }
+    const auto& [node, size] = found->second;
+    count(size, mark);
+    add(node, YAML::NullAnchor, size);
+  }
+  void OnScalar(const YAML::Mark& mark, const std::string& tag,
+                YAML::anchor_t anchor, const std::string& value) override {
+    check_tag(mark, tag);
+    count(1, mark);
+    add({.kind = YamlNode::Kind::kScalar,
+         .scalar = value,
+         .quoted = tag == "!" || tag.ends_with(":str"),
+         .position = position_of(mark, origin_)},
+        anchor, 1);
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag,
+                       YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value) override {
+    open(YamlNode::Kind::kList, mark, tag, anchor);
+  }
+  void OnSequenceEnd() override { close(); }
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag,
+                  YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+    open(YamlNode::Kind::kMap, mark, tag, anchor);
+  }
+  void OnMapEnd() override { close(); }
 
  private:
-  void add_key(YamlNode& map, const YAML::Node& source) {
-    const SourcePosition position = position_of(source.Mark(), origin_);
-    if (!source.IsScalar()) fail_at(position, "a key must be a word");
-    const std::string& name = source.Scalar();
-    for (const YamlKey& earlier : map.keys) {
-      if (earlier.name != name) continue;
-      fail_at(position, "key '" + name + "' is given twice; first at line " +
-                            std::to_string(earlier.position.line));
+  // A list or map whose end has not come yet.
+  struct Frame {
+    YamlNode node{};
+    YAML::anchor_t anchor = YAML::NullAnchor;
+    std::size_t size = 1;  // nodes in it
+    bool key_read = false;
+  };
+  struct Anchored {
+    YamlNode node{};
+    std::size_t size = 0;
+  };
+
+  void check_tag(const YAML::Mark& mark, const std::string& tag) const {
+    if (known_tag(tag)) return;
+    fail_at(position_of(mark, origin_), "tag '" + tag + "' is not supported");
+  }
+  void count(std::size_t nodes, const YAML::Mark& mark) {
+    nodes_ += nodes;
+    if (nodes_ > kMaxNodes || open_.size() > kMaxDepth) {
+      fail_at(position_of(mark, origin_),
+              "too many or too deeply nested values");
     }
-    map.keys.push_back({.name = name, .position = position});
+  }
+  void open(YamlNode::Kind kind, const YAML::Mark& mark, const std::string& tag,
+            YAML::anchor_t anchor) {
+    check_tag(mark, tag);
+    count(1, mark);
+    open_.push_back(
+        Frame{.node = {.kind = kind, .position = position_of(mark, origin_)},
+              .anchor = anchor});
+  }
+  void close() {
+    Frame frame = std::move(open_.back());
+    open_.pop_back();
+    add(std::move(frame.node), frame.anchor, frame.size);
+  }
+
+  void add(YamlNode node, YAML::anchor_t anchor, std::size_t size) {
+    if (anchor != YAML::NullAnchor) anchors_[anchor] = {node, size};
+    if (open_.empty()) {
+      root_ = std::move(node);
+      return;
+    }
+    Frame& frame = open_.back();
+    frame.size += size;
+    if (frame.node.kind == YamlNode::Kind::kMap && !frame.key_read) {
+      add_key(frame.node, node);
+      frame.key_read = true;
+    } else {
+      frame.node.items.push_back(std::move(node));
+      frame.key_read = false;
+    }
+  }
+  static void add_key(YamlNode& map, const YamlNode& key) {
+    if (key.kind != YamlNode::Kind::kScalar) {
+      fail_at(key.position, "a key must be a word");
+    }
+    for (const YamlKey& earlier : map.keys) {
+      if (earlier.name != key.scalar) continue;
+      fail_at(key.position, "key '" + key.scalar +
+                                "' is given twice; first at "
+                                "line " +
+                                std::to_string(earlier.position.line));
+    }
+    map.keys.push_back({.name = key.scalar, .position = key.position});
   }
 
   const std::string& origin_;
-  std::size_t nodes_ = 0;
+  YamlNode root_{};
+  std::vector<Frame> open_{};
+  std::map<YAML::anchor_t, Anchored> anchors_{};
+  std::size_t nodes_ = 0, documents_ = 0;
 };
 
 // Every value of an override stands where the override was given.
@@ -159,18 +239,18 @@ YamlNode parse_yaml(const std::string& text, const std::string& origin) {
   if (text.size() > kMaxTextBytes) {
     fail_at({.file = origin}, "longer than a recipe can be (4 MiB)");
   }
-  std::vector<YAML::Node> documents;
+  TreeBuilder builder(origin);
   try {
-    documents = YAML::LoadAll(text);
+    std::istringstream stream(text);
+    YAML::Parser parser(stream);
+    while (parser.HandleNextDocument(builder)) {
+    }
   } catch (const YAML::Exception& error) {
     fail_at(position_of(error.mark, origin), "not YAML: " + error.msg);
   }
-  if (documents.empty()) return {.position = {.file = origin}};
-  if (documents.size() > 1) {
-    fail_at(position_of(documents[1].Mark(), origin),
-            "a second document; a recipe is one");
-  }
-  return TreeBuilder(origin).build(documents.front(), 0);
+  YamlNode root = builder.take();
+  if (root.position.file.empty()) root.position.file = origin;
+  return root;
 }
 
 void set_in_tree(YamlNode& root, const std::string& assignment) {

@@ -39,6 +39,11 @@ class StagedBlock {
     return job_.plan->treatment(job_.arch->linear_name(job_.layer, linear));
   }
 
+  double sparsity_of(const LinearTreatment& treatment) const {
+    if (treatment.prune == nullptr) return 0;
+    return job_.sparsity.value_or(treatment.prune->config.target_sparsity());
+  }
+
   StatsNeeds needs_of_stage(std::size_t stage) const {
     StatsNeeds needs;
     if (states_ == nullptr) return needs;
@@ -60,8 +65,12 @@ class StagedBlock {
 
   void compress(std::size_t l, const InputStats* stats) {
     LinearOutcome outcome =
-        compress_linear(job_.arch->linear_name(job_.layer, l),
-                        block_.linears[l], treatment(l), stats, *job_.pool);
+        compress_linear({.name = job_.arch->linear_name(job_.layer, l),
+                         .linear = &block_.linears[l],
+                         .treatment = treatment(l),
+                         .stats = stats,
+                         .sparsity = sparsity_of(treatment(l))},
+                        *job_.pool);
     if (runner_) runner_->replace_linear(l, outcome.weights);
     if (job_.on_layer) job_.on_layer(outcome.report);
     compressed_.weights.linears[l] = std::move(outcome.weights);

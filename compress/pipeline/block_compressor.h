@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,7 @@ struct BlockJob {
   std::size_t layer = 0;
   Isa isa = best_isa();
   ThreadPool* pool = nullptr;
+  std::optional<double> sparsity{};  // of this block, if it was allocated
   std::function<void(const LayerReport&)> on_layer{};  // may be empty
   std::function<void(const std::string&)> on_note{};   // may be empty
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "pruning/method.h"
 #include "quantizers/method.h"
 
 namespace llmpress {
@@ -41,10 +42,83 @@ void measure(const DenseLinear& linear, const InputStats* stats,
   report.relative_error = energy > 0 ? report.output_error / energy : 0;
 }
 
+void add_notes(std::vector<std::string> notes, LayerReport& report) {
+  report.notes.insert(report.notes.end(), notes.begin(), notes.end());
+}
+
+PruneResult prune(const LinearJob& job, ThreadPool& pool,
+                  LinearOutcome& outcome) {
+  const PruneConfig& config = job.treatment.prune->config;
+  PruneResult result = prune_weight({.W = job.linear->W.view(),
+                                     .stats = job.stats,
+                                     .config = &config,
+                                     .sparsity = job.sparsity,
+                                     .pool = &pool,
+                                     .name = job.name});
+  outcome.weights.weight =
+      make_dense(result.W.view(), job.linear->dtype.value_or(DType::kF32));
+  outcome.report.method = find_weight_pruner(config.method)->name;
+  outcome.report.damping_fraction = result.damping_fraction;
+  add_notes(result.notes, outcome.report);
+  return result;
+}
+
+// GPTQ starts from the weight as it was and pays for removal and rounding
+// together (arXiv:2301.00774, section 3.5); other methods round what pruning
+// left.
+void quantize(const LinearJob& job, const PruneResult& pruned, ThreadPool& pool,
+              LinearOutcome& outcome) {
+  const QuantizeConfig& config = job.treatment.quantize->config;
+  const bool masked = !pruned.mask.empty();
+  const bool joint = masked && config.method == "gptq";
+  QuantizeRequest request{.W = job.linear->W.view(),
+                          .stats = job.stats,
+                          .config = &config,
+                          .pool = &pool,
+                          .name = job.name};
+  if (joint) request.mask = pruned.mask.view();
+  if (masked && !joint) request.W = pruned.W.view();
+  QuantizeResult result =
+      find_quantizer_method(config.method).quantize(request);
+  LayerReport& report = outcome.report;
+  outcome.weights.weight = std::move(result.weight);
+  outcome.weights.input = result.input;
+  report.method = masked ? report.method + "+" + config.method : config.method;
+  report.damping_fraction =
+      std::max(report.damping_fraction, result.damping_fraction);
+  add_notes(result.notes, report);
+}
+
+// Leaves the zeros out where the recipe asks for it and a packed form exists.
+void store_pruned(const LinearJob& job, LinearOutcome& outcome) {
+  const PruneConfig& config = job.treatment.prune->config;
+  if (config.storage != SparseStorage::kSparse) return;
+  const bool two_of_four = config.keep == 2 && config.of == 4;
+  const SparsePattern pattern =
+      two_of_four ? SparsePattern::k2of4 : SparsePattern::kBitmask;
+  PackedWeight& weight = outcome.weights.weight;
+  if (const auto* dense = std::get_if<DenseWeight>(&weight)) {
+    const DType dtype = dense->dtype;
+    weight = make_sparse(dequantize(weight).view(), pattern, dtype);
+  } else if (const auto* grouped = std::get_if<GroupedIntWeight>(&weight);
+             grouped != nullptr && grouped->g_idx.empty() &&
+             grouped->float_zeros.empty() &&
+             (grouped->bits == 4 || grouped->bits == 8)) {
+    weight = make_sparse(*grouped, pattern);
+  } else {
+    outcome.report.notes.push_back("kept dense: no sparse form of " +
+                                   describe(weight));
+  }
+}
+
 }  // namespace
 
 StatsNeeds needs_of(const LinearTreatment& treatment) {
   StatsNeeds needs;
+  if (treatment.prune != nullptr) {
+    const PruneConfig& config = treatment.prune->config;
+    needs = needs | find_weight_pruner(config.method)->needs(config);
+  }
   if (treatment.quantize != nullptr) {
     const QuantizeConfig& config = treatment.quantize->config;
     needs = needs | find_quantizer_method(config.method).needs(config);
@@ -52,28 +126,16 @@ StatsNeeds needs_of(const LinearTreatment& treatment) {
   return needs;
 }
 
-LinearOutcome compress_linear(const std::string& name,
-                              const DenseLinear& linear,
-                              const LinearTreatment& treatment,
-                              const InputStats* stats, ThreadPool& pool) {
+LinearOutcome compress_linear(const LinearJob& job, ThreadPool& pool) {
   const auto start = std::chrono::steady_clock::now();
+  const DenseLinear& linear = *job.linear;
   LinearOutcome outcome{.weights = kept_form(linear),
-                        .report = {.name = name, .method = "kept"}};
-  if (treatment.quantize != nullptr) {
-    const QuantizeConfig& config = treatment.quantize->config;
-    QuantizeResult result = find_quantizer_method(config.method)
-                                .quantize({.W = linear.W.view(),
-                                           .stats = stats,
-                                           .config = &config,
-                                           .pool = &pool,
-                                           .name = name});
-    outcome.weights.weight = std::move(result.weight);
-    outcome.weights.input = config.input;
-    outcome.report.method = config.method;
-    outcome.report.damping_fraction = result.damping_fraction;
-    outcome.report.notes = std::move(result.notes);
-  }
-  measure(linear, stats, pool, outcome);
+                        .report = {.name = job.name, .method = "kept"}};
+  PruneResult pruned;
+  if (job.treatment.prune != nullptr) pruned = prune(job, pool, outcome);
+  if (job.treatment.quantize != nullptr) quantize(job, pruned, pool, outcome);
+  if (job.treatment.prune != nullptr) store_pruned(job, outcome);
+  measure(linear, job.stats, pool, outcome);
   outcome.report.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
           .count();

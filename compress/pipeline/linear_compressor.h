@@ -19,11 +19,15 @@ struct LinearOutcome {
   LayerReport report{};
 };
 
-// `stats` may be null when needs_of() is empty. Throws Error(kNumeric) naming
-// the Linear when a method fails.
-LinearOutcome compress_linear(const std::string& name,
-                              const DenseLinear& linear,
-                              const LinearTreatment& treatment,
-                              const InputStats* stats, ThreadPool& pool);
+struct LinearJob {
+  std::string name{};  // in full
+  const DenseLinear* linear = nullptr;
+  LinearTreatment treatment{};
+  const InputStats* stats = nullptr;  // may be null when needs_of() is empty
+  double sparsity = 0;                // that pruning aims for, if it prunes
+};
+
+// Throws Error(kNumeric) naming the Linear when a method fails.
+LinearOutcome compress_linear(const LinearJob& job, ThreadPool& pool);
 
 }  // namespace llmpress

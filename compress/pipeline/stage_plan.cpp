@@ -1,6 +1,7 @@
 #include "compress/pipeline/stage_plan.h"
 
 #include "compress/core/error.h"
+#include "pruning/method.h"
 
 namespace llmpress {
 
@@ -23,6 +24,18 @@ StagePlan::StagePlan(std::span<const Stage> shared,
       if (const auto* smooth = std::get_if<SmoothStage>(&stage)) {
         smoothing_.push_back(smooth);
       } else if (const auto* prune = std::get_if<PruneStage>(&stage)) {
+        if (find_weight_pruner(prune->config.method) == nullptr) {
+          throw Error(ErrorCode::kUnsupported,
+                      prune->position.to_string() +
+                          ": structured pruning is not in this version's "
+                          "pipeline");
+        }
+        if (prune->config.allocation == SparsityAllocation::kOwl) {
+          throw Error(ErrorCode::kUnsupported,
+                      prune->position.to_string() +
+                          ": allocation 'owl' is not in this version's "
+                          "pipeline");
+        }
         pruning_.push_back(prune);
       } else if (const auto* quantize = std::get_if<QuantizeStage>(&stage)) {
         quantizing_.push_back(quantize);
