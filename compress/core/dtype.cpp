@@ -1,6 +1,7 @@
 #include "compress/core/dtype.h"
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -77,9 +78,14 @@ void encode(std::span<const float> values, std::span<std::byte> out,
 // the same bits, NaN included, several times as fast.
 #if defined(__x86_64__)
 
+// Asked of the processor itself: not every compiler's __builtin_cpu_supports
+// knows the name. AVX2 is there only if the system saves wide registers.
 bool has_f16c() {
-  static const bool has =
-      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+  static const bool has = [] {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __builtin_cpu_supports("avx2") &&
+           __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+  }();
   return has;
 }
 
