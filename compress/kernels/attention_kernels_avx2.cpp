@@ -17,7 +17,9 @@ constexpr std::size_t kKeysPerTile = 96;
 
 #include "compress/kernels/simd_loops_inl.h"
 #include "compress/kernels/simd_math_inl.h"
-// The last one builds on the others.
+// Each builds on the ones before.
+#include "compress/kernels/outer_product_inl.h"
+// clang-format would sort it first.
 #include "compress/kernels/attention_kernels_inl.h"
 
 }  // namespace

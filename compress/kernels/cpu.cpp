@@ -12,9 +12,9 @@ Isa detect() {
       __builtin_cpu_supports("avx512vnni")) {
     return Isa::kAvx512;
   }
-  // Every processor with AVX2 that was ever built has FMA and F16C but for one
-  // embedded line of VIA; FMA is checked, F16C cannot be asked for in GCC 10.
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+  // GCC 12 cannot ask for F16C; no processor has AVX2 and FMA without it.
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("popcnt")) {
     return Isa::kAvx2;
   }
 #endif

@@ -13,6 +13,7 @@
 #include "compress/kernels/activation_rounding.h"
 #include "compress/kernels/panel_product.h"
 #include "compress/kernels/reference_linear.h"
+#include "compress/kernels/sparse_product.h"
 
 namespace llmpress {
 namespace {
@@ -240,6 +241,28 @@ class DecodingLinear final : public PreparedLinear {
   PackedWeight weight_;
 };
 
+class SparseLinear final : public PreparedLinear {
+ public:
+  SparseLinear(const LinearWeights& linear, SparsePanels panels, Isa isa)
+      : PreparedLinear(linear, isa), panels_(std::move(panels)), isa_(isa) {}
+
+  std::size_t bytes() const override { return panels_.bytes() + own_bytes(); }
+
+ protected:
+  void multiply(ConstMatrixView X, MatrixView<float> Y,
+                ThreadPool& pool) const override {
+    multiply_sparse(panels_, X, Y, pool, isa_);
+  }
+  void multiply_int(ConstMatrixView, const IntActivations&, MatrixView<float>,
+                    ThreadPool&) const override {
+    assert(false);  // has_integer_codes is false
+  }
+
+ private:
+  SparsePanels panels_;
+  Isa isa_;
+};
+
 class PanelLinear final : public PreparedLinear {
  public:
   PanelLinear(const LinearWeights& linear, PanelWeight panels, Isa isa)
@@ -314,6 +337,11 @@ std::unique_ptr<LinearKernel> make_linear_kernel(const LinearWeights& linear,
                                                  Isa isa) {
   check_linear(linear);
   if (isa == Isa::kScalar) return std::make_unique<ReferenceLinear>(linear);
+  if (const auto* const sparse = std::get_if<SparseWeight>(&linear.weight)) {
+    if (auto panels = make_sparse_panels(*sparse)) {
+      return std::make_unique<SparseLinear>(linear, std::move(*panels), isa);
+    }
+  }
   if (auto panels = make_panels(linear.weight)) {
     return std::make_unique<PanelLinear>(linear, std::move(*panels), isa);
   }

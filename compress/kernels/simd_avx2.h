@@ -6,9 +6,27 @@
 #if LLMPRESS_X86
 #include <immintrin.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+
+namespace llmpress {
+
+// expand_places[mask][i]: how many bits of `mask` are below bit i.
+inline constexpr auto expand_places = [] {
+  std::array<std::array<std::uint8_t, 8>, 256> table{};
+  for (unsigned mask = 0; mask < 256; ++mask) {
+    std::uint8_t below = 0;
+    for (unsigned i = 0; i < 8; ++i) {
+      table[mask][i] = below;
+      below = static_cast<std::uint8_t>(below + ((mask >> i) & 1));
+    }
+  }
+  return table;
+}();
+
+}  // namespace llmpress
 
 LLMPRESS_BEGIN_AVX2
 namespace llmpress {
@@ -157,6 +175,33 @@ struct Avx2 {
   static LLMPRESS_INLINE F load_e5m2(const void* p) {
     return f16_halves(_mm256_slli_epi16(_mm256_cvtepu8_epi16(load128(p)), 8));
   }
+  static LLMPRESS_INLINE F load_u8(const void* p) {
+    return to_float(
+        {_mm256_cvtepu8_epi32(load64(p)), _mm256_cvtepu8_epi32(load64(p, 8))});
+  }
+  static LLMPRESS_INLINE F load_expanded(const void* p, unsigned mask) {
+    return expand(load(p), load(after_low(p, mask, 4)), mask);
+  }
+  static LLMPRESS_INLINE F load_expanded_f16(const void* p, unsigned mask) {
+    return expand(load_f16(p), load_f16(after_low(p, mask, 2)), mask);
+  }
+  static LLMPRESS_INLINE F load_expanded_bf16(const void* p, unsigned mask) {
+    return expand(load_bf16(p), load_bf16(after_low(p, mask, 2)), mask);
+  }
+  static LLMPRESS_INLINE F load_expanded_u8(const void* p, unsigned mask) {
+    return expand(load_u8(p), load_u8(after_low(p, mask, 1)), mask);
+  }
+  static LLMPRESS_INLINE F keep(F x, unsigned mask) {
+    return {_mm256_and_ps(x.lo, lanes_of(mask & 0xff)),
+            _mm256_and_ps(x.hi, lanes_of(mask >> 8))};
+  }
+  static LLMPRESS_INLINE float sum(F x) {
+    const __m256 s = _mm256_add_ps(x.lo, x.hi);
+    const __m128 q =
+        _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+    const __m128 d = _mm_add_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_add_ss(d, _mm_movehdup_ps(d)));
+  }
 
   static LLMPRESS_INLINE I load_lanes(const void* p) {
     const auto* const v = static_cast<const __m256i*>(p);
@@ -241,6 +286,29 @@ struct Avx2 {
   }
 
  private:
+  // The number that lane 8 begins with when lanes 0..7 have taken theirs.
+  static LLMPRESS_INLINE const std::byte* after_low(const void* p,
+                                                    unsigned mask,
+                                                    std::size_t bytes) {
+    return static_cast<const std::byte*>(p) +
+           static_cast<std::size_t>(__builtin_popcount(mask & 0xff)) * bytes;
+  }
+  static LLMPRESS_INLINE __m256 lanes_of(unsigned mask8) {
+    const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m256i set =
+        _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(mask8)), bit);
+    return _mm256_castsi256_ps(_mm256_cmpeq_epi32(set, bit));
+  }
+  static LLMPRESS_INLINE __m256 expand_half(__m256 packed, unsigned mask8) {
+    const __m256i places = _mm256_cvtepu8_epi32(_mm_loadl_epi64(
+        reinterpret_cast<const __m128i*>(expand_places[mask8].data())));
+    return _mm256_and_ps(_mm256_permutevar8x32_ps(packed, places),
+                         lanes_of(mask8));
+  }
+  // The low lanes of both operands.
+  static LLMPRESS_INLINE F expand(F low, F high, unsigned mask) {
+    return {expand_half(low.lo, mask & 0xff), expand_half(high.lo, mask >> 8)};
+  }
   static constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
   static LLMPRESS_INLINE __m256 where_between(__m256i x, __m256i first,
                                               __m256i last, __m256 value,

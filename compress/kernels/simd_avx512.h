@@ -127,6 +127,31 @@ struct Avx512 {
     return _mm512_cvtph_ps(
         _mm256_slli_epi16(_mm256_cvtepu8_epi16(load128(p)), 8));
   }
+  static LLMPRESS_INLINE F load_u8(const void* p) {
+    return to_float(_mm512_cvtepu8_epi32(load128(p)));
+  }
+  // Lane i takes the next number of `packed` if bit i of `mask` is set, else 0.
+  // All loads read 16 numbers, needed or not.
+  static LLMPRESS_INLINE F expand(F packed, unsigned mask) {
+    return _mm512_maskz_expand_ps(static_cast<__mmask16>(mask), packed);
+  }
+  static LLMPRESS_INLINE F load_expanded(const void* p, unsigned mask) {
+    return expand(load(p), mask);
+  }
+  static LLMPRESS_INLINE F load_expanded_f16(const void* p, unsigned mask) {
+    return expand(load_f16(p), mask);
+  }
+  static LLMPRESS_INLINE F load_expanded_bf16(const void* p, unsigned mask) {
+    return expand(load_bf16(p), mask);
+  }
+  static LLMPRESS_INLINE F load_expanded_u8(const void* p, unsigned mask) {
+    return expand(load_u8(p), mask);
+  }
+  // 0 in the lanes without a bit.
+  static LLMPRESS_INLINE F keep(F x, unsigned mask) {
+    return _mm512_maskz_mov_ps(static_cast<__mmask16>(mask), x);
+  }
+  static LLMPRESS_INLINE float sum(F x) { return _mm512_reduce_add_ps(x); }
 
   static LLMPRESS_INLINE I load_lanes(const void* p) {
     return _mm512_loadu_si512(p);

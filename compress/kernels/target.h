@@ -14,17 +14,17 @@
 // clang-format off
 #if LLMPRESS_X86 && defined(__clang__)
 #define LLMPRESS_BEGIN_AVX2 \
-  _Pragma("clang attribute push(__attribute__((target(\"avx,avx2,fma,f16c\"))), apply_to = function)")
+  _Pragma("clang attribute push(__attribute__((target(\"avx,avx2,fma,f16c,popcnt\"))), apply_to = function)")
 #define LLMPRESS_BEGIN_AVX512 \
-  _Pragma("clang attribute push(__attribute__((target(\"avx,avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni\"))), apply_to = function)")
+  _Pragma("clang attribute push(__attribute__((target(\"avx,avx2,fma,f16c,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni\"))), apply_to = function)")
 #define LLMPRESS_END_TARGET _Pragma("clang attribute pop")
 #elif LLMPRESS_X86
 #define LLMPRESS_BEGIN_AVX2 \
   _Pragma("GCC push_options") \
-  _Pragma("GCC target(\"avx,avx2,fma,f16c\")")
+  _Pragma("GCC target(\"avx,avx2,fma,f16c,popcnt\")")
 #define LLMPRESS_BEGIN_AVX512 \
   _Pragma("GCC push_options") \
-  _Pragma("GCC target(\"avx,avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni\")")
+  _Pragma("GCC target(\"avx,avx2,fma,f16c,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni\")")
 #define LLMPRESS_END_TARGET _Pragma("GCC pop_options")
 #endif
 // clang-format on

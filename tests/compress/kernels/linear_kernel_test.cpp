@@ -86,6 +86,13 @@ std::vector<NamedWeight> all_weights(Shape s, Rng& rng) {
           {"sparse", make_sparse(W.view(), SparsePattern::kBitmask, d)});
     }
   }
+  for (const int bits : {4, 8}) {
+    for (const std::size_t group : std::initializer_list<std::size_t>{7, 32}) {
+      const auto w = testing::random_grouped(
+          s.out, s.in, bits, group, Zeros::kInteger, false, DType::kF32, rng);
+      all.push_back({"sparse codes", make_sparse(w, SparsePattern::kBitmask)});
+    }
+  }
   if (s.in % 4 == 0) {
     const MatrixF W =
         testing::random_sparse(s.out, s.in, SparsePattern::k2of4, 0.5, rng);
