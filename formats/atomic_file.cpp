@@ -1,12 +1,15 @@
 #include "formats/atomic_file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
+#include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <string>
 #include <utility>
 
@@ -18,6 +21,8 @@ namespace llmpress {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr std::time_t kAbandonedSeconds = 60;
 
 [[noreturn]] void fail(const fs::path& path, const std::string& what) {
   throw Error(ErrorCode::kIo, path.string() + ": " + what);
@@ -37,6 +42,52 @@ fs::path beside(const fs::path& path, const std::string& suffix) {
   fs::path other = without_slash(path);
   other += suffix;
   return other;
+}
+
+// Swaps two names at once; false where the file system cannot.
+bool exchange(const fs::path& a, const fs::path& b) {
+#ifdef RENAME_EXCHANGE
+  return ::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(),
+                     RENAME_EXCHANGE) == 0;
+#else
+  return false;
+#endif
+}
+
+void replace_in_two_steps(const fs::path& from, const fs::path& target) {
+  const fs::path old = beside(target, ".old-" + std::to_string(::getpid()));
+  std::error_code error, ignored;
+  fs::rename(target, old, error);
+  if (!error) {
+    fs::rename(from, target, error);
+    if (error) fs::rename(old, target, ignored);
+  }
+  if (error) fail(target, "cannot rename into place: " + error.message());
+  sync_directory(folder_of(target));
+  fs::remove_all(old, ignored);
+}
+
+// Removes what a killed run of the same target left: folders whose owner holds
+// no lock any more, and that are old enough for it to have taken one.
+void remove_abandoned(const fs::path& target) {
+  const std::string stem = target.filename().string() + ".partial-";
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder_of(target), ignored)) {
+    if (!entry.path().filename().string().starts_with(stem) ||
+        !entry.is_directory(ignored)) {
+      continue;
+    }
+    struct stat status {};
+    const int fd =
+        ::open(entry.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) continue;
+    const bool old = ::fstat(fd, &status) == 0 &&
+                     std::time(nullptr) - status.st_mtime > kAbandonedSeconds;
+    if (old && ::flock(fd, LOCK_EX | LOCK_NB) == 0) {
+      fs::remove_all(entry.path(), ignored);
+    }
+    ::close(fd);
+  }
 }
 
 void rename_or_fail(const fs::path& from, const fs::path& to) {
@@ -97,6 +148,7 @@ PartialDirectory::PartialDirectory(const fs::path& target) {
   const fs::path parent = folder_of(without_slash(target));
   std::error_code error;
   fs::create_directories(parent, error);
+  remove_abandoned(without_slash(target));
   // The process id keeps two runs apart, the number two writers of one run.
   const std::string stem = ".partial-" + std::to_string(::getpid()) + "-";
   for (int number = 0; !error && path_.empty(); ++number) {
@@ -108,11 +160,15 @@ PartialDirectory::PartialDirectory(const fs::path& target) {
                 target.string() + ": cannot create the folder for output: " +
                     error.message());
   }
+  // Held for as long as this lives, so that others can tell it from a leftover.
+  lock_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (lock_ >= 0) ::flock(lock_, LOCK_EX | LOCK_NB);
 }
 
 PartialDirectory::~PartialDirectory() {
   std::error_code ignored;
   fs::remove_all(path_, ignored);
+  if (lock_ >= 0) ::close(lock_);
 }
 
 void sync_file(const fs::path& path) {
@@ -141,22 +197,15 @@ void sync_directory(const fs::path& directory) {
 void replace_path(const fs::path& from, const fs::path& to) {
   const fs::path target = without_slash(to);
   std::error_code ignored;
-  if (fs::is_directory(fs::symlink_status(target, ignored))) {
-    const fs::path old = beside(target, ".old-" + std::to_string(::getpid()));
-    fs::remove_all(old, ignored);
-    rename_or_fail(target, old);
-    std::error_code error;
-    fs::rename(from, target, error);
-    if (error) {
-      fs::rename(old, target, ignored);
-      fail(target, "cannot rename into place: " + error.message());
-    }
-    sync_directory(folder_of(target));
-    fs::remove_all(old, ignored);
-  } else {
+  if (!fs::is_directory(fs::symlink_status(target, ignored))) {
     rename_or_fail(from, target);
+  } else if (exchange(from, target)) {
     sync_directory(folder_of(target));
+    fs::remove_all(from, ignored);
+  } else {
+    replace_in_two_steps(from, target);
   }
+  sync_directory(folder_of(target));
 }
 
 void write_file_atomically(const fs::path& path, std::string_view content) {

@@ -42,6 +42,7 @@ class PartialDirectory {
 
  private:
   std::filesystem::path path_{};
+  int lock_ = -1;
 };
 
 // Flushes a file that something else wrote to the disk.
@@ -50,9 +51,10 @@ void sync_file(const std::filesystem::path& path);
 // Makes renames and new files in a folder last through a power cut.
 void sync_directory(const std::filesystem::path& directory);
 
-// Renames `from` to `to`. A folder in the way is moved aside first and removed
-// last, so that at any moment `to`, or "<to>.old-<pid>" beside it, is a whole
-// model.
+// Renames `from` to `to`. A folder in the way changes places with `from` in one
+// step and is then removed; where the file system cannot do that, it is moved
+// to
+// "<to>.old-<pid>" first.
 void replace_path(const std::filesystem::path& from,
                   const std::filesystem::path& to);
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+
 #include "compress/core/error.h"
 #include "formats/artifact_writer.h"
 #include "tests/formats/temporary_directory.h"
@@ -41,6 +43,28 @@ TEST(AtomicFile, PartialFoldersOfOneTargetAreApart) {
     EXPECT_TRUE(fs::is_directory(a.path()));
   }
   EXPECT_EQ(entries(tmp.path()), 0);
+}
+
+TEST(AtomicFile, RemovesWhatAKilledRunLeftButNotWhatIsInUse) {
+  const TemporaryDirectory tmp;
+  const fs::path abandoned = tmp.path() / "out.partial-1-0";
+  const fs::path fresh = tmp.path() / "out.partial-1-1";
+  const fs::path other = tmp.path() / "out2.partial-1-0";
+  const PartialDirectory in_use(tmp.path() / "out");
+  const auto long_ago =
+      fs::file_time_type::clock::now() - std::chrono::hours(1);
+  for (const fs::path& p : {abandoned, fresh, other}) {
+    fs::create_directories(p);
+    write_file_atomically(p / "spool", "x");
+  }
+  for (const fs::path& p : {abandoned, other, in_use.path()}) {
+    fs::last_write_time(p, long_ago);
+  }
+  const PartialDirectory next(tmp.path() / "out");
+  EXPECT_FALSE(fs::exists(abandoned));
+  EXPECT_TRUE(fs::exists(fresh));
+  EXPECT_TRUE(fs::exists(other));
+  EXPECT_TRUE(fs::exists(in_use.path()));
 }
 
 TEST(AtomicFile, ReplacesAFolderThatIsNotEmpty) {

@@ -205,7 +205,7 @@ TEST(Safetensors, SurvivesRandomOctets) {
       write_safetensors(golden_tensors(), {{"format", "pt"}});
   std::mt19937 rng(1);
   int refused = 0;
-  for (int round = 0; round < 20000; ++round) {
+  for (int round = 0; round < 5000; ++round) {
     std::string file = whole;
     for (int flips = 1 + round % 3; flips > 0; --flips) {
       file[rng() % 336] = static_cast<char>(rng());
@@ -219,7 +219,7 @@ TEST(Safetensors, SurvivesRandomOctets) {
       ++refused;
     }
   }
-  EXPECT_GT(refused, 10000);
+  EXPECT_GT(refused, 2500);
 }
 
 TEST(Safetensors, WriterRefusesWhatItCouldNotReadBack) {
