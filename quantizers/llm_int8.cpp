@@ -150,8 +150,9 @@ Int8Weight quantize_int8(ConstMatrixView W, const WeightScheme& scheme,
 
 StatsNeeds llm_int8_needs(const QuantizeConfig& config) {
   return {.channel_moments =
-              config.llm_int8.outliers ==
-                  LlmInt8Config::Outliers::kCalibrated ||
+              (config.llm_int8.outliers ==
+                   LlmInt8Config::Outliers::kCalibrated &&
+               config.llm_int8.threshold > 0) ||
               config.input.range == ActivationQuant::Range::kStatic};
 }
 

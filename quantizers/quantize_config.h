@@ -98,7 +98,7 @@ struct LlmInt8Config {
   double threshold = 6.0;
   // kBatch: columns found at run time in each call, as bitsandbytes does;
   // kCalibrated: columns found from calibration, their weights kept in f16.
-  enum class Outliers { kBatch, kCalibrated } outliers = Outliers::kBatch;
+  enum class Outliers { kBatch, kCalibrated } outliers = Outliers::kCalibrated;
 
   bool operator==(const LlmInt8Config&) const = default;
 };

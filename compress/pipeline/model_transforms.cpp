@@ -1,6 +1,7 @@
 #include "compress/pipeline/model_transforms.h"
 
 #include "compress/core/error.h"
+#include "compress/pipeline/adapter_merge.h"
 #include "compress/pipeline/checkpoint_overlay.h"
 #include "compress/pipeline/model_rotation.h"
 #include "compress/pipeline/outlier_injection.h"
@@ -24,6 +25,12 @@ TransformedModel::TransformedModel(const Checkpoint& base,
       RotationPlan rotation = rotate_model(*top_, *arch_, *rotate, pool);
       edits = std::move(rotation.edits);
       notes_.insert(notes_.end(), rotation.notes.begin(), rotation.notes.end());
+    } else if (const auto* merge = std::get_if<MergeLoraStage>(stage)) {
+      AdapterMerge merged = merge_adapters(
+          *top_, *arch_, {{merge->adapter, merge->scale}}, {}, pool);
+      edits = std::move(merged.edits);
+      notes_.push_back("merged " + std::to_string(merged.merged.size()) +
+                       " modules of " + merge->adapter.string());
     } else {
       throw Error(ErrorCode::kUnsupported, position_of(*stage).to_string() +
                                                ": stage '" +

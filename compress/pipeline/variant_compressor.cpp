@@ -49,6 +49,14 @@ std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job) {
                      job.name + "\n" + inputs.model_sha256 + "\n" +
                      inputs.recipe_yaml + "\n";
   if (inputs.calibration != nullptr) text += inputs.calibration->sha256;
+  for (const Stage* stage : job.plan.transforms()) {
+    const auto* merge = std::get_if<MergeLoraStage>(stage);
+    if (merge == nullptr) continue;
+    for (const auto& file :
+         std::filesystem::directory_iterator(merge->adapter)) {
+      if (file.is_regular_file()) text += sha256_of_file(file.path());
+    }
+  }
   return sha256_hex(text) + "\n";
 }
 

@@ -31,6 +31,7 @@ int run_command_line(int argc, char** argv) {
   add_plan_command(app);
   add_eval_command(app);
   add_compare_command(app);
+  add_merge_command(app);
   add_inspect_command(app);
   add_verify_command(app);
   add_generate_command(app);
