@@ -28,7 +28,8 @@ struct ArtifactOptions {
   std::string format = "compressed-tensors";
   std::size_t max_shard_bytes = 5'000'000'000;
   // Files of the source directory to carry along byte for byte (tokenizer,
-  // generation_config.json, ...) are taken from here when it is a directory.
+  // generation_config.json, ...) are taken from here when it is a directory or
+  // an HDF5 file that carries them.
   std::filesystem::path source{};
 };
 

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "formats/artifact_writer.h"
+#include "formats/hdf5_file.h"
 
 namespace llmpress {
 namespace {
@@ -37,7 +38,14 @@ bool is_carried(const fs::directory_entry& entry) {
 std::map<std::string, std::string> carried_files(const fs::path& source) {
   std::map<std::string, std::string> files;
   std::error_code ignored;
-  if (source.empty() || !fs::is_directory(source, ignored)) return files;
+  if (source.empty()) return files;
+  if (!fs::is_directory(source, ignored)) {
+    if (!is_hdf5_file(source)) return files;
+    files = read_hdf5_files(source);
+    for (const std::string_view name : kReplaced)
+      files.erase(std::string(name));
+    return files;
+  }
   for (const fs::directory_entry& entry : fs::directory_iterator(source)) {
     if (is_carried(entry)) {
       files[entry.path().filename().string()] = read_file(entry.path());

@@ -11,7 +11,7 @@ namespace llmpress {
 
 // Everything in the folder itself but weights and their indices, config.json,
 // descriptions of another quantization, README.md, hidden files and what this
-// program added. Nothing if `source` is not a folder.
+// program added. Of an HDF5 file, the files it carries. Nothing otherwise.
 std::map<std::string, std::string> carried_files(
     const std::filesystem::path& source);
 

@@ -183,6 +183,21 @@ TEST(ArtifactWriter, CarriesFilesButNotWeightsNorStaleDescriptions) {
   EXPECT_EQ(read_file(output / "llmpress.json"), "{\"a\":1}");
 }
 
+TEST(ArtifactWriter, CarriesFilesOutOfAnHdf5FileToo) {
+  const TemporaryDirectory tmp;
+  const fs::path source = tmp.path() / "m.h5", output = tmp.path() / "m";
+  auto first = make_artifact_writer({.output = source, .format = "hdf5"});
+  first->add_tensor(norm_tensor());
+  first->add_file("tokenizer.json", "{}");
+  first->add_file("recipe.yaml", "stages: []");
+  first->finish(kConfig);
+  auto second = make_artifact_writer({.output = output, .source = source});
+  second->add_tensor(norm_tensor());
+  second->finish(kConfig);
+  EXPECT_EQ(read_file(output / "tokenizer.json"), "{}");
+  EXPECT_FALSE(fs::exists(output / "recipe.yaml"));
+}
+
 TEST(ArtifactWriter, KeepsTheModelsConfigurationAndDropsAStaleQuantization) {
   const TemporaryDirectory tmp;
   auto writer = make_artifact_writer({.output = tmp.path() / "m"});

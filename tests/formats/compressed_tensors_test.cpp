@@ -263,6 +263,15 @@ TEST(CompressedTensors, ReadsWholeOctetsOfFewerBits) {  // naive-quantized
   EXPECT_EQ(std::vector<float>(W.data().begin(), W.data().end()), wanted);
 }
 
+TEST(CompressedTensors, TakesAGroupIndexOfMinusOnesForNone) {
+  const GroupedIntWeight w = sample_grouped(4, 2, 16, 8, true);
+  auto tensors = encode_compressed_tensors("p", {.weight = w}).tensors;
+  tensors.push_back(tensor_of("p.weight_g_idx", DType::kI32, {16},
+                              std::vector<std::int32_t>(16, -1)));
+  expect_same_linear(read_with(tensors, int_scheme(4, "group", 8)),
+                     {.weight = w}, "g_idx of -1");
+}
+
 TEST(CompressedTensors, TakesScalesOfAnyOfTheUsualShapes) {
   for (const Shape& shape : {Shape{}, Shape{1}, Shape{1, 1}}) {
     const auto linear = read_with(
