@@ -226,10 +226,10 @@ TEST(QuantizeSection, LlmInt8PutsItsThresholdOnTheInput) {
     return quantize_stage("method: llm_int8, llm_int8: {" + body + "}")
         .config.input;
   };
-  EXPECT_EQ(input("").outlier_threshold, 6.0f);
-  EXPECT_EQ(input("threshold: 3.5").outlier_threshold, 3.5f);
-  EXPECT_EQ(input("threshold: 0").outlier_threshold, 0.0f);
-  EXPECT_EQ(input("outliers: calibrated").outlier_threshold, 0.0f)
+  EXPECT_EQ(input("outliers: batch").outlier_threshold, 6.0f);
+  EXPECT_EQ(input("outliers: batch, threshold: 3.5").outlier_threshold, 3.5f);
+  EXPECT_EQ(input("outliers: batch, threshold: 0").outlier_threshold, 0.0f);
+  EXPECT_EQ(input("").outlier_threshold, 0.0f)
       << "the weight knows its columns";
   EXPECT_EQ(input("").kind, Kind::kInt);
 }
