@@ -52,7 +52,8 @@ TEST(LlmInt8, EveryRowOfTheTableDecodesToWithinHalfAStep) {
   const Layer layer = correlated_layer(9, 31, 4);
   EXPECT_EQ(llm_int8_rows().size(), 8u);
   for (const LlmInt8Row& row : llm_int8_rows()) {
-    const QuantizeConfig config = llm_int8_config(row);
+    QuantizeConfig config = llm_int8_config(row);
+    config.llm_int8.outliers = LlmInt8Config::Outliers::kBatch;
     const QuantizeResult result = run_method(layer, config, pool);
     check(result.weight, row.name);
     const auto& q = std::get<Int8Weight>(result.weight);
@@ -104,6 +105,7 @@ TEST(LlmInt8, IsDynamicInt8UnlessTold) {
   const Layer layer = correlated_layer(6, 20, 4);
   QuantizeConfig config{.method = "llm_int8"};
   config.weights = {.bits = 8, .group_size = -1, .symmetric = true};
+  config.llm_int8.outliers = LlmInt8Config::Outliers::kBatch;
   const QuantizeResult result = run_method(layer, config, pool);
   EXPECT_EQ(result.input.kind, ActivationQuant::Kind::kInt);
   EXPECT_EQ(result.input.range, ActivationQuant::Range::kToken);
