@@ -3,11 +3,36 @@
 #include <algorithm>
 #include <vector>
 
+#include "compress/core/error.h"
 #include "formats/artifact_writer.h"
+#include "formats/hdf5_file.h"
 
 namespace llmpress {
 
 namespace fs = std::filesystem;
+
+std::unique_ptr<Tokenizer> load_model_tokenizer(const fs::path& path) {
+  if (!is_hdf5_file(path)) return load_tokenizer(path);
+  const auto files = read_hdf5_files(path);
+  const auto content = [&](const char* name) {
+    const auto found = files.find(name);
+    return found == files.end() ? std::string() : found->second;
+  };
+  const std::string config = content("tokenizer_config.json");
+  const std::string json = content("tokenizer.json");
+  const std::string model = content("tokenizer.model");
+  if (json.empty() && model.empty()) {
+    throw Error(
+        ErrorCode::kInvalidInput,
+        path.string() + ": carries no tokenizer.json and no tokenizer.model");
+  }
+  try {
+    if (!json.empty()) return tokenizer_from_json(json, config, path.string());
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kUnsupported || model.empty()) throw;
+  }
+  return tokenizer_from_sentencepiece(model, config, path.string());
+}
 
 ModelSource open_model(const fs::path& path) {
   ModelSource model;
@@ -15,7 +40,7 @@ ModelSource open_model(const fs::path& path) {
   model.arch = std::make_unique<Architecture>(
       parse_architecture(model.checkpoint->config_json(), path.string()));
   check_model(*model.checkpoint, *model.arch);
-  model.tokenizer = load_tokenizer(path);
+  model.tokenizer = load_model_tokenizer(path);
   check_tokenizer(*model.tokenizer, *model.arch, path.string());
   return model;
 }

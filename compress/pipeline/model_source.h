@@ -23,6 +23,10 @@ struct ModelSource {
 // missing or the tokenizer does not fit the embedding.
 ModelSource open_model(const std::filesystem::path& path);
 
+// The tokenizer of a model folder, or the one that an .h5 file carries.
+std::unique_ptr<Tokenizer> load_model_tokenizer(
+    const std::filesystem::path& path);
+
 // One hash over the names and contents of the files that make the model:
 // config.json and the weights.
 std::string model_sha256(const Checkpoint& checkpoint);

@@ -137,6 +137,36 @@ TEST_F(RunRecipe, EvaluatesInt8AndBf16WithinATenthOfAPercent) {
   }
 }
 
+TEST_F(RunRecipe, WritesOneHdf5FileThatEvaluatesLikeTheFolder) {
+  Recipe recipe = small_recipe(kGptq, path("m.h5"), kEvaluate);
+  recipe.output->format = "hdf5";
+  const RunReport hdf5 = run(recipe);
+  const RunReport folder = run(small_recipe(kGptq, path("m"), kEvaluate));
+  EXPECT_EQ(hdf5.variants[0].evaluation->nll,
+            folder.variants[0].evaluation->nll);
+  const ModelSource source = open_model(path("m.h5"));
+  EXPECT_EQ(source.tokenizer->encode_document("a cat"),
+            load_tokenizer(path("m"))->encode_document("a cat"));
+}
+
+// 2:4 sparsity and int4 codes in one pass: what stays is a mask of exactly two
+// of four, and the zeros cost less than a dense int4 weight.
+TEST_F(RunRecipe, PrunesAndQuantizesInOnePass) {
+  const RunReport report = run(small_recipe(
+      "[{prune: {method: sparsegpt, pattern: '2:4', storage: sparse}}, "
+      "{quantize: {method: gptq, weights: {bits: 4, group_size: 32}}}]",
+      path("out"), kEvaluate));
+  for (const LayerReport& layer : report.variants[0].layers) {
+    EXPECT_GE(layer.sparsity, 0.5) << layer.name;
+    EXPECT_LT(layer.bits_per_weight, 4.0) << layer.name;
+    EXPECT_EQ(layer.method, "sparsegpt+gptq");
+  }
+  const auto linear =
+      open_checkpoint(path("out"))->read_linear("model.layers.0.mlp.up_proj");
+  EXPECT_EQ(std::get<SparseWeight>(linear.weight).pattern,
+            SparsePattern::k2of4);
+}
+
 // What a broken input leaves behind: a clear error and no output.
 class BrokenInput : public RunRecipe {
  protected:
