@@ -120,50 +120,61 @@ struct GroupColumns {
   std::size_t first = 0, count = 0;
 };
 
+struct ClippedGroup {
+  std::vector<float> limits{};  // [out]: of |w|
+  MatrixF D{};                  // [out, count]: rounded minus original
+};
+
+ClippedGroup clip_and_round(ConstMatrixView W, const GroupColumns& group,
+                            const WeightScheme& scheme, double keep) {
+  ClippedGroup result{.limits = std::vector<float>(W.rows()),
+                      .D = MatrixF(W.rows(), group.count)};
+  std::vector<std::uint8_t> codes(group.count);
+  std::vector<float> cut(group.count);
+  for (std::size_t o = 0; o < W.rows(); ++o) {
+    const auto w = W.row(o).subspan(group.first, group.count);
+    float largest = 0;
+    for (const float x : w) largest = std::max(largest, std::abs(x));
+    const float limit = largest * static_cast<float>(keep);
+    result.limits[o] = limit;
+    for (std::size_t i = 0; i < w.size(); ++i) {
+      cut[i] = std::clamp(w[i], -limit, limit);
+    }
+    const IntGrid grid = fit_int_grid(cut, scheme);
+    encode_int(cut, grid, scheme.bits, codes);
+    for (std::size_t i = 0; i < w.size(); ++i) {
+      const int steps = int{codes[i]} - int{grid.zero};
+      result.D(o, i) = grid.scale * static_cast<float>(steps) - w[i];
+    }
+  }
+  return result;
+}
+
 // Clips one group of inputs of all rows in place; returns how many rows gained.
 std::size_t clip_group(ConstMatrixView W, ConstMatrixView X,
                        const GroupColumns& group, const WeightScheme& scheme,
                        const AwqConfig& awq, ThreadPool& pool,
                        MatrixView<float> clipped) {
+  constexpr float kWhole = std::numeric_limits<float>::infinity();
   const GroupObjective objective(X, group.first, group.count);
   std::vector<double> best(W.rows(), std::numeric_limits<double>::infinity());
-  std::vector<float> limit(W.rows());
-  MatrixF D(W.rows(), group.count);
+  std::vector<float> limit(W.rows(), kWhole);
   for (std::size_t step = 0; step < awq.clip_steps; ++step) {
     const double shrink = awq.clip_max_shrink * static_cast<double>(step) /
                           static_cast<double>(awq.clip_steps);
-    std::vector<float> limits(W.rows());
-    std::vector<std::uint8_t> codes(group.count);
-    std::vector<float> cut(group.count);
-    for (std::size_t o = 0; o < W.rows(); ++o) {
-      const auto w = W.row(o).subspan(group.first, group.count);
-      float largest = 0;
-      for (const float x : w) largest = std::max(largest, std::abs(x));
-      limits[o] = largest * static_cast<float>(1 - shrink);
-      for (std::size_t i = 0; i < w.size(); ++i) {
-        cut[i] = std::clamp(w[i], -limits[o], limits[o]);
-      }
-      const IntGrid grid = fit_int_grid(cut, scheme);
-      encode_int(cut, grid, scheme.bits, codes);
-      for (std::size_t i = 0; i < w.size(); ++i) {
-        D(o, i) =
-            grid.scale * static_cast<float>(int{codes[i]} - int{grid.zero}) -
-            w[i];
-      }
-    }
-    const std::vector<double> error = objective(D, pool);
+    const ClippedGroup trial = clip_and_round(W, group, scheme, 1 - shrink);
+    const std::vector<double> error = objective(trial.D, pool);
     for (std::size_t o = 0; o < W.rows(); ++o) {
       if (!(error[o] < best[o])) continue;
       best[o] = error[o];
-      limit[o] = step == 0 ? std::numeric_limits<float>::infinity() : limits[o];
+      limit[o] = step == 0 ? kWhole : trial.limits[o];
     }
   }
   std::size_t gained = 0;
   for (std::size_t o = 0; o < W.rows(); ++o) {
-    if (std::isinf(limit[o])) continue;
+    if (limit[o] == kWhole) continue;
     ++gained;
-    for (std::size_t i = 0; i < group.count; ++i) {
-      float& w = clipped(o, group.first + i);
+    for (float& w : clipped.row(o).subspan(group.first, group.count)) {
       w = std::clamp(w, -limit[o], limit[o]);
     }
   }

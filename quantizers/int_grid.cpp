@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cassert>
 #include <cmath>
 #include <limits>
@@ -10,6 +9,8 @@
 
 #include "compress/core/checked.h"
 #include "compress/core/float_formats.h"
+#include "quantizers/grid_error.h"
+#include "quantizers/int_code.h"
 #include "quantizers/vector_clones.h"
 
 namespace llmpress {
@@ -21,137 +22,6 @@ constexpr float kMinNormalF16 = 0x1p-14f;
 constexpr float kSubnormalStepF16 = 0x1p-24f;
 constexpr std::size_t kLanes = 16;
 constexpr std::size_t kRowsPerChunk = 16;
-// |w / s| beyond this is off every grid; below 2^22 adding 1.5 * 2^23 rounds.
-constexpr float kOffGrid = 4096.0f;
-
-// Half to even for |x| < 2^22, as instructions that every target vectorizes.
-inline float round_half_even(float x) {
-  constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23
-  return (x + kMagic) - kMagic;
-}
-
-inline float clamp_to(float x, float lo, float hi) {
-  x = x < lo ? lo : x;
-  return x > hi ? hi : x;
-}
-
-inline float code_of(float w, float scale, float zero, float max_code) {
-  const float steps = clamp_to(w / scale, -kOffGrid, kOffGrid);
-  return clamp_to(round_half_even(steps) + zero, 0.0f, max_code);
-}
-
-float max_code_of(int bits) { return static_cast<float>((1 << bits) - 1); }
-
-// x^p for 0 <= x <= 2 to about 1e-6 relative, free of branches and calls;
-// below 2^-126 the result is about 2^-126.
-inline float fast_power(float x, float p) {
-  // x = 2^e m with m in [sqrt(1/2), sqrt(2)); log2 m = 2/ln2
-  // atanh((m-1)/(m+1)).
-  const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
-  const std::uint32_t shifted = bits - 0x3f3504f3u;  // sqrt(1/2)
-  const auto e = static_cast<float>(static_cast<std::int32_t>(shifted) >> 23);
-  const float m = std::bit_cast<float>((shifted & 0x007fffffu) + 0x3f3504f3u);
-  const float t = (m - 1.0f) / (m + 1.0f);
-  const float t2 = t * t;
-  const float series =
-      1.0f + t2 * (1.0f / 3 + t2 * (1.0f / 5 + t2 * (1.0f / 7 + t2 / 9)));
-  const float y =
-      clamp_to(p * (e + 2.885390082f * t * series), -126.0f, 126.0f);
-  // 2^y = 2^n e^(f ln2), |f| <= 1/2: Taylor to f^7.
-  const float n = round_half_even(y);
-  const float f = (y - n) * 0.693147181f;
-  const float exp_f =
-      1.0f +
-      f * (1.0f +
-           f * (1.0f / 2 +
-                f * (1.0f / 6 +
-                     f * (1.0f / 24 + f * (1.0f / 120 + f * (1.0f / 720))))));
-  const auto power =
-      static_cast<std::uint32_t>(static_cast<std::int32_t>(n) + 127);
-  return exp_f * std::bit_cast<float>(power << 23);
-}
-
-struct ErrorTerms {
-  float scale, zero, max_code;
-  float
-      inverse_range;  // makes errors relative, so that powers do not underflow
-  float norm;
-};
-
-inline float error_term(float w, const ErrorTerms& g) {
-  const float q = code_of(w, g.scale, g.zero, g.max_code);
-  return std::abs((q - g.zero) * g.scale - w) * g.inverse_range;
-}
-
-// Sum of importance * |w' - w|^norm over at most kErrorChunk elements, in lanes
-// of fixed order.
-constexpr std::size_t kErrorChunk = 4096;
-
-template <bool kSquare, bool kWeighted>
-inline __attribute__((always_inline)) double chunk_error(
-    const float* w, const float* importance, std::size_t n,
-    const ErrorTerms& g) {
-  float lanes[kLanes] = {};
-  std::size_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (std::size_t l = 0; l < kLanes; ++l) {
-      const float e = error_term(w[i + l], g);
-      const float term = kSquare ? e * e : fast_power(e, g.norm);
-      lanes[l] += kWeighted ? term * importance[i + l] : term;
-    }
-  }
-  double sum = 0;
-  for (; i < n; ++i) {
-    const float e = error_term(w[i], g);
-    const float term = kSquare ? e * e : fast_power(e, g.norm);
-    sum += static_cast<double>(kWeighted ? term * importance[i] : term);
-  }
-  for (const float lane : lanes) sum += static_cast<double>(lane);
-  return sum;
-}
-
-LLMPRESS_VECTOR_CLONES
-double chunk_error_square(const float* w, std::size_t n, const ErrorTerms& g) {
-  return chunk_error<true, false>(w, nullptr, n, g);
-}
-LLMPRESS_VECTOR_CLONES
-double chunk_error_power(const float* w, std::size_t n, const ErrorTerms& g) {
-  return chunk_error<false, false>(w, nullptr, n, g);
-}
-LLMPRESS_VECTOR_CLONES
-double chunk_error_weighted_square(const float* w, const float* importance,
-                                   std::size_t n, const ErrorTerms& g) {
-  return chunk_error<true, true>(w, importance, n, g);
-}
-LLMPRESS_VECTOR_CLONES
-double chunk_error_weighted_power(const float* w, const float* importance,
-                                  std::size_t n, const ErrorTerms& g) {
-  return chunk_error<false, true>(w, importance, n, g);
-}
-
-// `importance` has the period of a row when a grid covers the whole weight.
-double grid_error(std::span<const float> weights,
-                  std::span<const float> importance, const ErrorTerms& g) {
-  const bool square = g.norm == 2.0f;
-  const std::size_t period =
-      importance.empty() ? weights.size() : importance.size();
-  double sum = 0;
-  for (std::size_t row = 0; row < weights.size(); row += period) {
-    for (std::size_t c = 0; c < period; c += kErrorChunk) {
-      const std::size_t n = std::min(kErrorChunk, period - c);
-      const float* w = weights.data() + row + c;
-      if (importance.empty()) {
-        sum +=
-            square ? chunk_error_square(w, n, g) : chunk_error_power(w, n, g);
-      } else {
-        const float* weight = importance.data() + c;
-        sum += square ? chunk_error_weighted_square(w, weight, n, g)
-                      : chunk_error_weighted_power(w, weight, n, g);
-      }
-    }
-  }
-  return sum;
-}
 
 struct Range {
   float lo = 0, hi = 0;  // lo <= 0 <= hi
@@ -176,7 +46,7 @@ Range range_of(std::span<const float> weights) {
 }
 
 IntGrid grid_of(const Range& range, const WeightScheme& scheme) {
-  const float max_code = max_code_of(scheme.bits);
+  const float max_code = max_int_code(scheme.bits);
   const float scale =
       stored_scale((range.hi - range.lo) / max_code, scheme.scale_dtype);
   if (scheme.symmetric) {
@@ -192,7 +62,7 @@ void encode_span(const float* w, std::size_t n, float scale, float zero,
                  float max_code, std::uint8_t* codes) {
   for (std::size_t i = 0; i < n; ++i) {
     codes[i] = static_cast<std::uint8_t>(
-        static_cast<std::int32_t>(code_of(w[i], scale, zero, max_code)));
+        static_cast<std::int32_t>(int_code(w[i], scale, zero, max_code)));
   }
 }
 
@@ -271,7 +141,7 @@ IntGrid fit_int_grid(std::span<const float> weights, const WeightScheme& scheme,
         grid_error(weights, importance,
                    {.scale = grid.scale,
                     .zero = static_cast<float>(grid.zero),
-                    .max_code = max_code_of(scheme.bits),
+                    .max_code = max_int_code(scheme.bits),
                     .inverse_range = 1.0f / largest,
                     .norm = static_cast<float>(scheme.mse_norm)});
     if (error < best_error) {
@@ -317,7 +187,7 @@ void encode_int(std::span<const float> weights, const IntGrid& grid, int bits,
                 std::span<std::uint8_t> codes) {
   assert(codes.size() == weights.size());
   encode_span(weights.data(), weights.size(), grid.scale,
-              static_cast<float>(grid.zero), max_code_of(bits), codes.data());
+              static_cast<float>(grid.zero), max_int_code(bits), codes.data());
 }
 
 Matrix<std::uint8_t> encode_int(ConstMatrixView W, const IntGrids& grids,

@@ -318,6 +318,39 @@ TEST(Gptq, EveryOrderDecodesToSomethingBetterThanRoundToNearest) {
   }
 }
 
+TEST(Gptq, MaskedWeightsStayZeroAndTheOthersPayForThem) {
+  ThreadPool pool(2);
+  Layer layer = correlated_layer(24, 80, 41);
+  Matrix<std::uint8_t> mask(24, 80);
+  for (std::size_t k = 0; k < mask.size(); ++k) {
+    mask.data()[k] = k % 4 < 2 ? 1 : 0;
+  }
+  for (const bool act_order : {false, true}) {
+    QuantizeConfig config = gptq_config(4, 16);
+    config.gptq.act_order = act_order;
+    const auto error = [&](const MatrixF& W) {
+      const QuantizeResult result = quantize_gptq({.W = W.view(),
+                                                   .mask = mask.view(),
+                                                   .stats = &layer.stats,
+                                                   .config = &config,
+                                                   .pool = &pool,
+                                                   .name = "layer"});
+      const MatrixF Q = dequantize(result.weight);
+      for (std::size_t k = 0; k < mask.size(); ++k) {
+        EXPECT_TRUE(mask.data()[k] == 1 || Q.data()[k] == 0.0f);
+      }
+      return output_error(layer.W.view(), Q.view(),
+                          layer.stats.second_moment.view(), pool);
+    };
+    MatrixF zeroed = layer.W;
+    for (std::size_t k = 0; k < mask.size(); ++k) {
+      if (mask.data()[k] == 0) zeroed.data()[k] = 0;
+    }
+    // From the zeroed weight nobody knows what was lost.
+    EXPECT_LT(error(layer.W), 0.7 * error(zeroed));
+  }
+}
+
 TEST(Gptq, StaleGridsDifferOnlyWhereGroupsAreShorterThanBatches) {
   ThreadPool pool(1);
   const Layer layer = correlated_layer(16, 64, 4);
