@@ -142,7 +142,9 @@ AdapterMerge merge_adapters(const Checkpoint& checkpoint,
     }
   }
   AdapterMerge result;
-  for (const auto& [name, merge] : merges) {
+  for (const auto& entry : merges) {
+    const std::string& name = entry.first;
+    const std::shared_ptr<const ModuleMerge> merge = entry.second;
     const bool end = name == arch.embedding || name == arch.final_norm ||
                      (name == arch.head && !checkpoint.has_linear(name));
     if (name == arch.head && arch.tied_head) {
