@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+
 #include "compress/core/error.h"
 
 namespace llmpress {
@@ -55,6 +57,7 @@ TEST(LayerSelection, TheHeadIsSelectedByNameOnly) {
 
 TEST(LayerSelection, APatternThatIsNoExpressionIsRefused) {
   EXPECT_THROW(check_pattern("(a"), Error);
+  EXPECT_THROW(check_pattern(std::string(100'000, '(')), Error);
   EXPECT_NO_THROW(check_pattern(".*proj"));
 }
 

@@ -42,8 +42,12 @@ TEST(YamlTree, KeepsKeysValuesAndTheirPositions) {
 
 TEST(YamlTree, RefusesTextThatIsNotOneYamlDocument) {
   EXPECT_EQ(refusal_of_yaml("a: [1, 2\n").substr(0, 9), "r.yaml:2:");
-  EXPECT_NE(refusal_of_yaml("a: 1\n---\nb: 2\n").find("second document"),
-            std::string::npos);
+  for (const char* text : {"a: 1\n---\nb: 2\n", ", a: 1\n"}) {
+    EXPECT_NE(refusal_of_yaml(text).find("second document"), std::string::npos)
+        << text << ": " << refusal_of_yaml(text);
+  }
+  EXPECT_NE(refusal_of_yaml("a: 1\n}"), "");
+  EXPECT_EQ(refusal_of_yaml("---\na: 1\n...\n"), "");
 }
 
 TEST(YamlTree, RefusesAKeyGivenTwice) {
@@ -67,7 +71,9 @@ TEST(YamlTree, RefusesAliasesThatGrowWithoutBound) {
     text << "*a" << i - 1 << "]\n";
   }
   EXPECT_NE(refusal_of_yaml(text.str()).find("too many"), std::string::npos);
-  EXPECT_NE(refusal_of_yaml("a: &a [*a]\n"), "");
+  EXPECT_NE(refusal_of_yaml("a: &a [*a]\n").find("inside what it stands for"),
+            std::string::npos);
+  EXPECT_NE(refusal_of_yaml("a: *b\n"), "");
 }
 
 TEST(YamlTree, RefusesDeepNestingAndLongTexts) {
