@@ -94,6 +94,12 @@ std::vector<std::uint32_t> outliers_of(const QuantizeRequest& request) {
   return columns;
 }
 
+// Outliers that are looked for in every call.
+float batch_threshold(const LlmInt8Config& config) {
+  const bool batch = config.outliers == LlmInt8Config::Outliers::kBatch;
+  return batch ? static_cast<float>(config.threshold) : 0.0f;
+}
+
 void check_request(const QuantizeRequest& request) {
   const WeightScheme& scheme = request.config->weights;
   check_int_scheme(scheme);
@@ -149,11 +155,11 @@ Int8Weight quantize_int8(ConstMatrixView W, const WeightScheme& scheme,
 }
 
 StatsNeeds llm_int8_needs(const QuantizeConfig& config) {
-  return {.channel_moments =
-              (config.llm_int8.outliers ==
-                   LlmInt8Config::Outliers::kCalibrated &&
-               config.llm_int8.threshold > 0) ||
-              config.input.range == ActivationQuant::Range::kStatic};
+  return {
+      .channel_moments =
+          (config.llm_int8.outliers == LlmInt8Config::Outliers::kCalibrated &&
+           config.llm_int8.threshold > 0) ||
+          config.input.range == ActivationQuant::Range::kStatic};
 }
 
 QuantizeResult quantize_llm_int8(const QuantizeRequest& request) {
@@ -163,10 +169,7 @@ QuantizeResult quantize_llm_int8(const QuantizeRequest& request) {
     config.input = {.kind = ActivationQuant::Kind::kInt,
                     .symmetric = config.weights.symmetric};
   }
-  const bool batch =
-      config.llm_int8.outliers == LlmInt8Config::Outliers::kBatch;
-  config.input.outlier_threshold =
-      batch ? static_cast<float>(config.llm_int8.threshold) : 0.0f;
+  config.input.outlier_threshold = batch_threshold(config.llm_int8);
   const std::vector<std::uint32_t> outliers = outliers_of(request);
   QuantizeRequest resolved = request;
   resolved.config = &config;
@@ -202,11 +205,10 @@ QuantizeConfig llm_int8_config(const LlmInt8Row& row, double threshold) {
                     .symmetric = row.symmetric,
                     .scale_dtype = DType::kF32};
   config.llm_int8.threshold = row.decomposition ? threshold : 0;
-  config.input = {
-      .kind = ActivationQuant::Kind::kInt,
-      .range = row.range,
-      .symmetric = row.symmetric,
-      .outlier_threshold = static_cast<float>(config.llm_int8.threshold)};
+  config.input = {.kind = ActivationQuant::Kind::kInt,
+                  .range = row.range,
+                  .symmetric = row.symmetric,
+                  .outlier_threshold = batch_threshold(config.llm_int8)};
   return config;
 }
 
