@@ -121,7 +121,11 @@ StatsNeeds needs_of(const LinearTreatment& treatment) {
   }
   if (treatment.quantize != nullptr) {
     const QuantizeConfig& config = treatment.quantize->config;
-    needs = needs | find_quantizer_method(config.method).needs(config);
+    // `auto` rounds with its solver once the widths are chosen.
+    const bool automatic = config.method == "auto";
+    needs =
+        needs | find_quantizer_method(automatic ? config.solver : config.method)
+                    .needs(config);
   }
   return needs;
 }

@@ -28,6 +28,12 @@ class SizePredictor {
       return {stored_bytes(stored), describe(stored)};
     }
     const std::size_t out = rows_of(stored), in = cols_of(stored);
+    if (treatment.quantize->target_bits) {  // widths are chosen during the run
+      const double bits = *treatment.quantize->target_bits;
+      return {
+          static_cast<std::size_t>(static_cast<double>(out * in) * bits / 8),
+          "chosen widths"};
+    }
     const auto key = std::make_tuple(treatment.quantize, out, in);
     if (const auto known = sizes_.find(key); known != sizes_.end()) {
       return known->second;

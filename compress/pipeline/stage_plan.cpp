@@ -62,7 +62,16 @@ LinearTreatment StagePlan::treatment(std::string_view linear_name) const {
       treatment.quantize = stage;
     }
   }
+  if (assigned_ != nullptr && treatment.quantize != nullptr) {
+    const auto assigned = assigned_->find(std::string(linear_name));
+    if (assigned != assigned_->end()) treatment.quantize = &assigned->second;
+  }
   return treatment;
+}
+
+void StagePlan::assign(std::map<std::string, QuantizeStage> stages) {
+  assigned_ = std::make_shared<const std::map<std::string, QuantizeStage>>(
+      std::move(stages));
 }
 
 bool StagePlan::empty() const {

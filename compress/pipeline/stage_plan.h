@@ -1,7 +1,10 @@
 // Which stages of a recipe touch which Linear.
 #pragma once
 
+#include <map>
+#include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -29,6 +32,9 @@ class StagePlan {
   // By full module name. The first stage of a kind that selects it wins.
   LinearTreatment treatment(std::string_view linear_name) const;
 
+  // From now on these Linears are quantized as these stages say.
+  void assign(std::map<std::string, QuantizeStage> stages);
+
   // Change the weights of the whole model as a block is loaded.
   std::span<const Stage* const> transforms() const { return transforms_; }
   // Move scales between neighbours, block by block.
@@ -44,6 +50,8 @@ class StagePlan {
   std::vector<const SmoothStage*> smoothing_;
   std::vector<const PruneStage*> pruning_;
   std::vector<const QuantizeStage*> quantizing_;
+  // Shared, so that copies of the plan point to the same stages.
+  std::shared_ptr<const std::map<std::string, QuantizeStage>> assigned_;
 };
 
 // The union of two sets of needs.

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "compress/core/error.h"
+#include "compress/pipeline/auto_precision.h"
 #include "compress/pipeline/block_compressor.h"
 #include "compress/pipeline/model_transforms.h"
 #include "compress/pipeline/resume_store.h"
@@ -68,7 +69,8 @@ class VariantCompressor {
         job_(job),
         options_(options),
         pool_(pool),
-        model_(*inputs.checkpoint, job.plan, pool),
+        plan_(job.plan),
+        model_(*inputs.checkpoint, plan_, pool),
         store_(job.output.path.string() + ".resume",
                fingerprint_of(inputs, job), options.resume) {}
 
@@ -91,7 +93,7 @@ class VariantCompressor {
  private:
   void compress_blocks() {
     const Architecture& arch = model_.architecture();
-    if (needs_calibration(job_.plan, arch)) {
+    if (needs_calibration(plan_, arch)) {
       if (inputs_.calibration == nullptr) {
         throw Error(ErrorCode::kInvalidArgument,
                     "variant '" + job_.name +
@@ -101,6 +103,7 @@ class VariantCompressor {
       const ModelEnds ends(model_.checkpoint(), arch, options_.isa);
       states_.emplace(*inputs_.calibration, ends);
     }
+    if (wants_auto_precision(plan_)) choose_widths();
     for (std::size_t layer = 0; layer < arch.layers; ++layer) {
       report(options_.progress, {.phase = "compress " + job_.name,
                                  .done = layer,
@@ -117,6 +120,21 @@ class VariantCompressor {
                                .total = arch.layers});
   }
 
+  void choose_widths() {
+    AutoPrecision chosen = choose_precision({.checkpoint = &model_.checkpoint(),
+                                             .arch = &model_.architecture(),
+                                             .plan = &plan_,
+                                             .calibration = inputs_.calibration,
+                                             .isa = options_.isa,
+                                             .pool = &pool_,
+                                             .progress = options_.progress});
+    for (const std::string& note : chosen.notes) {
+      log(note);
+      report_.notes.push_back(note);
+    }
+    plan_.assign(std::move(chosen.stages));
+  }
+
   void reuse_block(std::size_t layer) {
     const CompressedBlock block = store_.load(layer, model_.architecture());
     log("resumed " + model_.architecture().block_name(layer) +
@@ -131,7 +149,7 @@ class VariantCompressor {
   void compress_one_block(std::size_t layer) {
     const CompressedBlock block = compress_block(
         {.arch = &model_.architecture(),
-         .plan = &job_.plan,
+         .plan = &plan_,
          .layer = layer,
          .isa = options_.isa,
          .pool = &pool_,
@@ -201,6 +219,7 @@ class VariantCompressor {
   const VariantJob& job_;
   const RunOptions& options_;
   ThreadPool& pool_;
+  StagePlan plan_;
   TransformedModel model_;
   ResumeStore store_;
   std::optional<CalibrationStates> states_;
@@ -210,6 +229,7 @@ class VariantCompressor {
 }  // namespace
 
 bool needs_calibration(const StagePlan& plan, const Architecture& arch) {
+  if (wants_auto_precision(plan)) return true;
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
     for (std::size_t l = 0; l < arch.block.linears.size(); ++l) {
       if (any(needs_of(plan.treatment(arch.linear_name(layer, l)))))

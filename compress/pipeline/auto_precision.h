@@ -1,0 +1,50 @@
+// Automatic mixed precision: measures what each Linear costs the model at each
+// width and spends a budget of bytes where it helps most.
+//
+//   loss[l][b] = mean KL(base || model with Linear l alone rounded to b bits)
+//
+// over calibration tokens; the losses of single Linears are taken to add up,
+// and quantizers/bit_allocation.h picks a width for each. The model stays in
+// memory for this. Cost: for every Linear and width, the blocks from its own to
+// the last, and the head, over kProbeTokens tokens.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "compress/core/parallel.h"
+#include "compress/core/progress.h"
+#include "compress/kernels/cpu.h"
+#include "compress/model/architecture.h"
+#include "compress/pipeline/calibration_text.h"
+#include "compress/pipeline/stage_plan.h"
+#include "formats/checkpoint.h"
+
+namespace llmpress {
+
+struct AutoPrecision {
+  // By full name: the stage with its method and bits filled in.
+  std::map<std::string, QuantizeStage> stages{};
+  double predicted_loss = 0;  // sum of the chosen Linears' losses, in nats
+  std::size_t bytes = 0;      // of the chosen Linears
+  std::vector<std::string> notes{};
+};
+
+struct AutoPrecisionJob {
+  const Checkpoint* checkpoint = nullptr;
+  const Architecture* arch = nullptr;
+  const StagePlan* plan = nullptr;
+  const CalibrationSet* calibration = nullptr;
+  Isa isa = best_isa();
+  ThreadPool* pool = nullptr;
+  Progress progress{};
+};
+
+bool wants_auto_precision(const StagePlan& plan);
+
+// Throws Error(kInvalidArgument) with the stage's place if not even the
+// narrowest widths fit the budget.
+AutoPrecision choose_precision(const AutoPrecisionJob& job);
+
+}  // namespace llmpress
