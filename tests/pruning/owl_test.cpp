@@ -13,14 +13,14 @@ namespace llmpress {
 namespace {
 
 TEST(Owl, CountsScoresAboveAMultipleOfTheMeanOfTheWholeBlock) {
-  // Scores 1, 1, 1, 9 and, with norms 2, 4: mean 16 / 5 = 3.2.
-  const MatrixF first({1, -1, 1, -9}, 2, 2), second({2}, 1, 1);
-  const std::vector<float> ones = {1, 1}, fours = {4};
+  // Scores 1, 1, 1, 9 and, with norm 3, 3: mean 15 / 5 = 3.
+  const MatrixF first({1, -1, 1, -9}, 2, 2), second({1}, 1, 1);
+  const std::vector<float> ones = {1, 1}, nine = {9};
   const std::vector<OwlLinear> linears = {{first.view(), ones},
-                                          {second.view(), fours}};
+                                          {second.view(), nine}};
   ThreadPool pool(2);
-  EXPECT_DOUBLE_EQ(outlier_ratio(linears, 1, pool), 2.0 / 5);
-  EXPECT_DOUBLE_EQ(outlier_ratio(linears, 2, pool), 1.0 / 5);
+  EXPECT_DOUBLE_EQ(outlier_ratio(linears, 0.9, pool), 2.0 / 5);
+  EXPECT_DOUBLE_EQ(outlier_ratio(linears, 1, pool), 1.0 / 5);
   EXPECT_DOUBLE_EQ(outlier_ratio(linears, 3, pool), 0);
   EXPECT_DOUBLE_EQ(outlier_ratio({}, 2, pool), 0);
 }

@@ -28,12 +28,12 @@ std::vector<float> values(const PruneResult& result) {
 }
 
 TEST(Wanda, MatchesAHandComputedCase) {
-  // Norms 1, 10, 2, 1. Scores 4, 10, 6, 2 and 1, 20, 14, 9: half of each row.
+  // Norms 1, 3, 2, 1. Scores 4, 3, 6, 2 and 1, 6, 14, 9: half of each row.
   const PruneResult result = prune(MatrixF({4, 1, -3, 2, 1, 2, 7, -9}, 2, 4),
-                                   {1, 100, 4, 1}, {.sparsity = 0.5});
-  EXPECT_EQ(values(result), (std::vector<float>{0, 1, -3, 0, 0, 2, 7, 0}));
-  // (16 * 1 + 4 * 1) and (1 + 81), over two rows.
-  EXPECT_DOUBLE_EQ(result.output_error.value, (20.0 + 82.0) / 2);
+                                   {1, 9, 4, 1}, {.sparsity = 0.5});
+  EXPECT_EQ(values(result), (std::vector<float>{4, 0, -3, 0, 0, 0, 7, -9}));
+  // 1 * 9 + 4 * 1 and 1 * 1 + 4 * 9, over two rows.
+  EXPECT_DOUBLE_EQ(result.output_error.value, (13.0 + 37.0) / 2);
   EXPECT_EQ(result.output_error.basis, ErrorBasis::kDiagonal);
 }
 
