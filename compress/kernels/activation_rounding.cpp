@@ -58,32 +58,40 @@ Grid fit_grid(const ActivationQuant& quant, const Interval& range) {
 // all take part.
 using Mask = std::vector<float>;
 
-Interval interval_of(std::span<const float> x, const Mask& mask) {
-  Interval r;
-  if (mask.empty()) {
-    for (const float v : x) {
-      r.min = v < r.min ? v : r.min;
-      r.max = v > r.max ? v : r.max;
-    }
-  } else {
-    for (std::size_t i = 0; i < x.size(); ++i) {
-      const float v = x[i] * mask[i];
-      r.min = v < r.min ? v : r.min;
-      r.max = v > r.max ? v : r.max;
-    }
+// Values side by side, so that the compiler need not keep an order.
+constexpr std::size_t kLanes = 16;
+
+// Calls body(lane, i) for every i, lane = i % kLanes.
+template <class Body>
+void for_lanes(std::size_t n, Body body) {
+  std::size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (std::size_t j = 0; j < kLanes; ++j) body(j, i + j);
   }
-  return r;
+  for (; i < n; ++i) body(i % kLanes, i);
+}
+
+Interval interval_of(std::span<const float> x, const Mask& mask) {
+  float min[kLanes] = {}, max[kLanes] = {};
+  const auto take = [&](std::size_t lane, float v) {
+    min[lane] = v < min[lane] ? v : min[lane];
+    max[lane] = v > max[lane] ? v : max[lane];
+  };
+  if (mask.empty()) {
+    for_lanes(x.size(), [&](std::size_t j, std::size_t i) { take(j, x[i]); });
+  } else {
+    for_lanes(x.size(),
+              [&](std::size_t j, std::size_t i) { take(j, x[i] * mask[i]); });
+  }
+  return {*std::min_element(min, min + kLanes),
+          *std::max_element(max, max + kLanes)};
 }
 
 void require_finite(std::span<const float> x, std::size_t token) {
-  // 0 * v is NaN just for NaN and infinities; the sums are kept apart so that
-  // they need no order.
-  float lane[8] = {};
-  std::size_t i = 0;
-  for (; i + 8 <= x.size(); i += 8) {
-    for (std::size_t j = 0; j < 8; ++j) lane[j] += 0.0f * x[i + j];
-  }
-  for (; i < x.size(); ++i) lane[0] += 0.0f * x[i];
+  // 0 * v is NaN just for NaN and infinities.
+  float lane[kLanes] = {};
+  for_lanes(x.size(),
+            [&](std::size_t j, std::size_t i) { lane[j] += 0.0f * x[i]; });
   float sum = 0;
   for (const float v : lane) sum += v;
   if (sum == 0.0f) return;
@@ -180,10 +188,15 @@ IntActivations round_activations(const ActivationQuant& quant,
     const Grid grid = rounding.grid_of(x);
     const auto zero = static_cast<float>(grid.zero);
     std::int8_t* const codes = a.codes.data() + t * a.in;
-    for (std::size_t i = 0; i < x.size(); ++i) {
-      const float v = mask.empty() ? x[i] : x[i] * mask[i];  // 0: the zero
-      codes[i] = static_cast<std::int8_t>(
+    const auto code = [&](float v) {
+      return static_cast<std::int8_t>(
           static_cast<std::int32_t>(int_code(v, grid.inverse, zero, qmax)));
+    };
+    if (mask.empty()) {
+      for (std::size_t i = 0; i < x.size(); ++i) codes[i] = code(x[i]);
+    } else {  // 0 becomes the zero
+      for (std::size_t i = 0; i < x.size(); ++i)
+        codes[i] = code(x[i] * mask[i]);
     }
     a.scales[t] = grid.scale;
     a.zeros[t] = grid.zero;

@@ -48,15 +48,15 @@ void outer_tile(const OuterTile& t) {
 // The same for any number of rows of A and of vectors.
 template <class S>
 void outer_product(OuterTile t, std::size_t rows_of_a) {
-  for (std::size_t m = 0; m < rows_of_a; m += S::kTileTokens) {
-    const std::size_t count = std::min(S::kTileTokens, rows_of_a - m);
+  for (std::size_t m = 0, count = 0; m < rows_of_a; m += count) {
+    count = next_tile<S>(rows_of_a - m);
     for (std::size_t p = 0; p < t.rows; p += S::kTilePanels * kLanes) {
       OuterTile part = t;
       part.a += m * t.row;
       part.b += p;
       part.c += m * t.rows + p;
       const bool wide = t.rows - p >= S::kTilePanels * kLanes;
-      with_constant<S::kTileTokens>(count, [&](auto n) LLMPRESS_LAMBDA {
+      with_tile_size<S>(count, [&](auto n) LLMPRESS_LAMBDA {
         constexpr std::size_t M = decltype(n)::value;
         if (wide) {
           outer_tile<S, M, S::kTilePanels>(part);

@@ -53,7 +53,8 @@ struct TileRange {
 };
 
 struct PanelKernels {
-  std::size_t tile_tokens;
+  // The size of the next tile when so many tokens are left.
+  std::size_t (*next_tile)(std::size_t remaining);
 
   // C [tokens, kGroupRows] = the product of one panel group with
   // rows[t][depth].

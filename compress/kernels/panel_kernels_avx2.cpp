@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
+#include <iterator>
 #include <type_traits>
 #include <utility>
 
@@ -26,7 +27,7 @@ constexpr std::size_t kPrefetchBytes = 2048;
 
 const PanelKernels& panel_kernels_avx2() {
   static const PanelKernels kernels{
-      .tile_tokens = Avx2::kTileTokens,
+      .next_tile = &next_tile<Avx2>,
       .multiply_few = &multiply_few<Avx2>,
       .multiply_few_int = &multiply_few_int<Avx2>,
       .multiply_tiles = &multiply_tiles<Avx2>,

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
+#include <iterator>
 #include <type_traits>
 #include <utility>
 
@@ -26,7 +27,7 @@ constexpr std::size_t kPrefetchBytes = 2048;
 
 const PanelKernels& panel_kernels_avx512() {
   static const PanelKernels kernels{
-      .tile_tokens = Avx512::kTileTokens,
+      .next_tile = &next_tile<Avx512>,
       .multiply_few = &multiply_few<Avx512>,
       .multiply_few_int = &multiply_few_int<Avx512>,
       .multiply_tiles = &multiply_tiles<Avx512>,

@@ -191,8 +191,8 @@ void few_tokens(const PanelWeight& W, std::size_t group,
     LLMPRESS_UNROLL for (std::size_t n = 0; n < N; ++n) {
       const auto end = BlockEnd<S>::load(W, panel + n, block.group);
       LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
-        total[n][t] =
-            end.apply(total[n][t], acc[n][t], sums.sums, b * sums.tokens + t);
+        total[n][t] = end.apply(total[n][t], acc[n][t], sums.sums,
+                                b * sums.tokens + std::min(t, sums.tokens - 1));
       }
     }
   }
@@ -208,7 +208,7 @@ void multiply_few(const PanelWeight& W, std::size_t group,
                   const float* const* rows, const FloatSums& sums, float* C) {
   with_decoder<S>(W.format, [&](auto decoder) LLMPRESS_LAMBDA {
     using D = decltype(decoder);
-    with_constant<kFewTokens>(sums.tokens, [&](auto t) LLMPRESS_LAMBDA {
+    with_few(sums.tokens, [&](auto t) LLMPRESS_LAMBDA {
       constexpr std::size_t T = decltype(t)::value;
       if (W.panels_in_group(group) == kGroupPanels) {
         few_tokens<S, D, kGroupPanels, T>(W, group, rows, sums, C);
@@ -336,7 +336,7 @@ void multiply_group(const PanelWeight& W, const TileRange& range,
           first,
           C + (first - X.first[range.first_tile]) * ldc + n * kPanelRows,
           ldc};
-      with_constant<S::kTileTokens>(tokens, [&](auto m) LLMPRESS_LAMBDA {
+      with_tile_size<S>(tokens, [&](auto m) LLMPRESS_LAMBDA {
         constexpr std::size_t M = decltype(m)::value;
         if (width == S::kTilePanels) {
           multiply_tile<S, M, S::kTilePanels>(W, tile);

@@ -30,6 +30,7 @@ template <class S>
 struct IntBlockEnd {
   typename S::F scale;
   typename S::I code_zero, weight_sum;
+  bool has_zero;
 
   static LLMPRESS_INLINE IntBlockEnd load(const PanelWeight& W,
                                           const IntSums& sums,
@@ -37,7 +38,7 @@ struct IntBlockEnd {
                                           std::size_t group) {
     const std::size_t slot = (panel * W.groups + group) * kPanelRows;
     IntBlockEnd e{load_scales<S>(W, slot), S::broadcast_lanes(W.centre),
-                  S::zero_lanes()};
+                  S::zero_lanes(), W.zero_type != PanelZeroType::kNone};
     switch (W.zero_type) {
       case PanelZeroType::kNone:
         break;
@@ -60,8 +61,8 @@ struct IntBlockEnd {
   LLMPRESS_INLINE typename S::F apply(typename S::F total, typename S::I acc,
                                       const IntSums& sums, std::size_t block,
                                       std::size_t token) const {
-    const std::int32_t sum = sums.sums[block * sums.tokens + token];
-    acc = S::sub(acc, S::mul(code_zero, S::broadcast_lanes(sum)));
+    const auto sum = S::broadcast_lanes(sums.sums[block * sums.tokens + token]);
+    acc = S::sub(acc, has_zero ? S::mul(code_zero, sum) : sum);
     if (sums.token_zeros != nullptr) {
       const auto zero = S::broadcast_lanes(sums.token_zeros[token]);
       acc = S::sub(acc, S::mul(weight_sum, zero));
@@ -109,7 +110,8 @@ void few_tokens_int(const PanelWeight& W, std::size_t group,
     LLMPRESS_UNROLL for (std::size_t n = 0; n < N; ++n) {
       const auto end = IntBlockEnd<S>::load(W, sums, panel + n, b, block.group);
       LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
-        total[n][t] = end.apply(total[n][t], acc[n][t], sums, b, t);
+        total[n][t] = end.apply(total[n][t], acc[n][t], sums, b,
+                                std::min(t, sums.tokens - 1));
       }
     }
   }
@@ -124,7 +126,7 @@ template <class S, class D>
 void multiply_few_int_as(const PanelWeight& W, std::size_t group,
                          const std::int8_t* const* rows, const IntSums& sums,
                          float* C) {
-  with_constant<kFewTokens>(sums.tokens, [&](auto t) LLMPRESS_LAMBDA {
+  with_few(sums.tokens, [&](auto t) LLMPRESS_LAMBDA {
     constexpr std::size_t T = decltype(t)::value;
     if (W.panels_in_group(group) == kGroupPanels) {
       few_tokens_int<S, D, kGroupPanels, T>(W, group, rows, sums, C);
@@ -278,7 +280,7 @@ void multiply_int_group(const PanelWeight& W, const TileRange& range,
                          C + place,
                          partial + place,
                          ldc};
-      with_constant<S::kTileTokens>(tokens, [&](auto m) LLMPRESS_LAMBDA {
+      with_tile_size<S>(tokens, [&](auto m) LLMPRESS_LAMBDA {
         constexpr std::size_t M = decltype(m)::value;
         if (width == S::kTilePanels) {
           multiply_int_tile<S, M, S::kTilePanels>(W, sums, tile);

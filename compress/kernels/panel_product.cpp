@@ -77,6 +77,7 @@ struct FewRows {
         rows.push_back(storage.data() + t * W.depth);
       }
     }
+    rows.resize(kFewTokens, rows.back());
     if (!with_sums) return;
     sums.resize(blocks.size() * X.rows());
     for (std::size_t b = 0; b < blocks.size(); ++b) {
@@ -91,12 +92,12 @@ struct FewRows {
   }
 };
 
-// Tiles of equal sizes, give or take one token.
 std::vector<std::size_t> cut_tokens(std::size_t tokens,
-                                    std::size_t tile_tokens) {
-  const std::size_t tiles = ceil_div(tokens, tile_tokens);
-  std::vector<std::size_t> first(tiles + 1);
-  for (std::size_t i = 0; i <= tiles; ++i) first[i] = i * tokens / tiles;
+                                    const PanelKernels& kernels) {
+  std::vector<std::size_t> first{0};
+  while (first.back() < tokens) {
+    first.push_back(first.back() + kernels.next_tile(tokens - first.back()));
+  }
   return first;
 }
 
@@ -109,9 +110,9 @@ struct PackedTokens {
 
   PackedTokens(const PanelWeight& W, MatrixView<const T> X,
                const std::vector<PanelBlock>& blocks, bool with_sums,
-               std::size_t tile_tokens, ThreadPool& pool) {
+               const PanelKernels& kernels, ThreadPool& pool) {
     tiles.tokens = X.rows();
-    tiles.first = cut_tokens(X.rows(), tile_tokens);
+    tiles.first = cut_tokens(X.rows(), kernels);
     tiles.data = AlignedBuffer(X.rows() * W.depth * sizeof(T));
     if (with_sums) sums.resize(blocks.size() * X.rows());
     auto* const data = reinterpret_cast<T*>(tiles.data.data());
@@ -137,6 +138,12 @@ struct PackedTokens {
     });
   }
 };
+
+// See IntSums.
+void centre_sums(const PanelWeight& W, std::vector<std::int32_t>& sums) {
+  if (W.zero_type != PanelZeroType::kNone) return;
+  for (std::int32_t& s : sums) s *= W.centre;
+}
 
 // Calls multiply(group, c) for every panel group, c [tokens, kGroupRows], and
 // stores the results; scale(t) multiplies a token's row.
@@ -206,8 +213,8 @@ void multiply_panels(const PanelWeight& W, ConstMatrixView X,
         scale);
     return;
   }
-  const PackedTokens<float, float, 1> packed(W, X, W.blocks, with_sums,
-                                             kernels.tile_tokens, pool);
+  const PackedTokens<float, float, 1> packed(W, X, W.blocks, with_sums, kernels,
+                                             pool);
   const FloatSums sums{packed.sums.data(), X.rows()};
   run_tiles(
       W, packed.tiles, Y, pool,
@@ -260,7 +267,8 @@ void multiply_panels_int(const PanelWeight& W, const IntActivations& X,
                .token_zeros = zeros ? X.zeros.data() : nullptr,
                .weight_sums = code_sums.data()};
   if (X.tokens <= kFewTokens) {
-    const FewRows<std::int8_t, std::int32_t> few(W, codes, W.int_blocks, true);
+    FewRows<std::int8_t, std::int32_t> few(W, codes, W.int_blocks, true);
+    centre_sums(W, few.sums);
     sums.sums = few.sums.data();
     run_few(
         W, Y, pool,
@@ -270,8 +278,9 @@ void multiply_panels_int(const PanelWeight& W, const IntActivations& X,
         scale);
     return;
   }
-  const PackedTokens<std::int8_t, std::int32_t, 4> packed(
-      W, codes, W.int_blocks, true, kernels.tile_tokens, pool);
+  PackedTokens<std::int8_t, std::int32_t, 4> packed(W, codes, W.int_blocks,
+                                                    true, kernels, pool);
+  centre_sums(W, packed.sums);
   sums.sums = packed.sums.data();
   run_tiles(
       W, packed.tiles, Y, pool,

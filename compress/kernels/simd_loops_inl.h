@@ -11,11 +11,39 @@ LLMPRESS_INLINE void unrolled(F f) {
   (std::make_index_sequence<N>{});
 }
 
-// Calls f(integral_constant<n>) for n = `value` in 1..N.
-template <std::size_t N, class F>
-LLMPRESS_INLINE void with_constant(std::size_t value, F f) {
-  unrolled<N>([&](auto i) LLMPRESS_LAMBDA {
-    constexpr std::size_t n = decltype(i)::value + 1;
-    if (value == n) f(std::integral_constant<std::size_t, n>{});
+// The sizes that register tiles come in, which bounds how often the kernels are
+// compiled; S::kTileTokens is one of them.
+constexpr std::size_t kTileSizes[] = {12, 8, 6, 4, 3, 2, 1};
+
+// The size of the next tile when `remaining` > 0 are left.
+template <class S>
+constexpr std::size_t next_tile(std::size_t remaining) {
+  for (const std::size_t size : kTileSizes) {
+    if (size <= S::kTileTokens && size <= remaining) return size;
+  }
+  return 1;
+}
+
+// Calls f(integral_constant<size>) for the tile size `size`.
+template <class S, class F>
+LLMPRESS_INLINE void with_tile_size(std::size_t size, F f) {
+  unrolled<std::size(kTileSizes)>([&](auto i) LLMPRESS_LAMBDA {
+    constexpr std::size_t n = kTileSizes[decltype(i)::value];
+    if constexpr (n <= S::kTileTokens) {
+      if (size == n) f(std::integral_constant<std::size_t, n>{});
+    }
   });
+}
+
+// Up to four tokens: calls f(integral_constant<T>) with T of 1, 2, 4 that holds
+// them. Three are taken for four, the last one twice.
+template <class F>
+LLMPRESS_INLINE void with_few(std::size_t tokens, F f) {
+  if (tokens == 1) {
+    f(std::integral_constant<std::size_t, 1>{});
+  } else if (tokens == 2) {
+    f(std::integral_constant<std::size_t, 2>{});
+  } else {
+    f(std::integral_constant<std::size_t, 4>{});
+  }
 }

@@ -21,9 +21,10 @@ struct SparsePanels {
   AlignedBuffer masks{};                     // [out, steps] of 16 bit
   AlignedBuffer values{};                    // [kept] and slack for a load
   std::vector<std::uint64_t> row_offsets{};  // [out + 1] into values
-  // Of kCodes: w = s (code - z), one pair a group of group_steps steps.
-  std::size_t group_steps = 0, groups = 0;
-  std::vector<float> scales{}, zeros{};  // [out, groups]
+  // Of kCodes: w = s (code - z), one pair a group of whole steps.
+  std::size_t groups = 0;
+  std::vector<std::uint32_t> group_of{};  // [steps]
+  std::vector<float> scales{}, zeros{};   // [out, groups]
 
   std::size_t bytes() const;
 };
@@ -35,7 +36,8 @@ struct SparseCursor {
 };
 
 struct SparseKernels {
-  // y[t * y_stride + o] for rows o of [begin, end): X rows[t] of 16 * steps.
+  // y[t * y_stride + o] for rows o of [begin, end): rows[t] of 16 * steps, at
+  // most four, the last pointer repeated to four.
   void (*multiply_few)(const SparsePanels& W, std::size_t begin,
                        std::size_t end, const float* const* rows,
                        std::size_t tokens, float* y, std::size_t y_stride);

@@ -20,7 +20,7 @@ LLMPRESS_INLINE typename S::F expand_step(const SparsePanels& W,
     return S::load_expanded_bf16(p, mask);
   }
   if constexpr (Type == SparseValues::kCodes) {
-    const std::size_t slot = row * W.groups + step / W.group_steps;
+    const std::size_t slot = row * W.groups + W.group_of[step];
     const auto steps =
         S::sub(S::load_expanded_u8(p, mask), S::broadcast(W.zeros[slot]));
     return S::keep(S::mul(steps, S::broadcast(W.scales[slot])), mask);
@@ -40,8 +40,8 @@ constexpr std::size_t kChains = 4;
 
 template <class S, SparseValues Type, std::size_t T>
 void multiply_sparse_rows(const SparsePanels& W, std::size_t begin,
-                          std::size_t end, const float* const* rows, float* y,
-                          std::size_t y_stride) {
+                          std::size_t end, const float* const* rows,
+                          std::size_t tokens, float* y, std::size_t y_stride) {
   const std::byte* p =
       W.values.data() + W.row_offsets[begin] * value_bytes<Type>();
   for (std::size_t o = begin; o < end; ++o) {
@@ -68,7 +68,7 @@ void multiply_sparse_rows(const SparsePanels& W, std::size_t begin,
       unrolled<kChains>(add_step);
     }
     while (step < W.steps) add_step(std::integral_constant<std::size_t, 0>{});
-    LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+    for (std::size_t t = 0; t < tokens; ++t) {
       y[t * y_stride + o] = S::sum(
           S::add(S::add(acc[0][t], acc[1][t]), S::add(acc[2][t], acc[3][t])));
     }
@@ -106,9 +106,9 @@ void multiply_sparse_few(const SparsePanels& W, std::size_t begin,
                          std::size_t end, const float* const* rows,
                          std::size_t tokens, float* y, std::size_t y_stride) {
   with_type<S>(W.type, [&](auto type) LLMPRESS_LAMBDA {
-    with_constant<4>(tokens, [&](auto t) LLMPRESS_LAMBDA {
+    with_few(tokens, [&](auto t) LLMPRESS_LAMBDA {
       multiply_sparse_rows<S, decltype(type)::value, decltype(t)::value>(
-          W, begin, end, rows, y, y_stride);
+          W, begin, end, rows, tokens, y, y_stride);
     });
   });
 }

@@ -43,7 +43,10 @@ std::size_t bytes_of_value(SparseValues type) {
 
 void fill_grids(const SparseWeight& w, SparsePanels& p) {
   p.groups = ceil_div(w.in, w.group_size);
-  p.group_steps = ceil_div(w.group_size, kLanes);
+  for (std::size_t step = 0; step < p.steps; ++step) {
+    p.group_of.push_back(
+        static_cast<std::uint32_t>(step * kLanes / w.group_size));
+  }
   p.scales = w.scales;
   if (w.zeros.empty()) {
     p.zeros.assign(w.scales.size(), static_cast<float>(1 << (w.bits - 1)));
@@ -175,7 +178,7 @@ void multiply_sparse(const SparsePanels& W, ConstMatrixView X,
   const float* rows[kFewTokens] = {};
   for (std::size_t t = 0; t < X.rows(); ++t) {
     std::copy_n(X.row(t).data(), W.in, x + t * depth);
-    rows[t] = x + t * depth;
+    std::fill(rows + t, rows + kFewTokens, x + t * depth);
   }
   pool.for_ranges(W.out, 16, [&](std::size_t begin, std::size_t end) {
     kernels.multiply_few(W, begin, end, rows, X.rows(), Y.data().data(), W.out);
