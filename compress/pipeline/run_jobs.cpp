@@ -5,6 +5,7 @@
 #include <span>
 
 #include "compress/core/error.h"
+#include "formats/artifact_writer.h"
 
 namespace llmpress {
 
@@ -24,6 +25,7 @@ std::vector<VariantJob> jobs_of(const Recipe& recipe) {
                       "' has no output; write output: {path: ...} or give "
                       "--output");
     }
+    (void)find_output_format(output->format);  // refuses what is not written
     jobs.push_back({name, *output, StagePlan(recipe.stages, own)});
   };
   if (recipe.variants.empty()) add(result_name(recipe), recipe.output, {});
