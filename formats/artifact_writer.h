@@ -16,12 +16,13 @@ namespace llmpress {
 
 // One row of the table of output formats.
 struct OutputFormat {
-  std::string_view name;     // "compressed-tensors", "hdf5", "safetensors", ...
+  std::string_view name;  // "compressed-tensors", "hdf5", "safetensors", ...
   std::string_view summary;
-  bool single_file;          // output.path names a file
+  bool single_file;  // output.path names a file
 };
 std::span<const OutputFormat> output_formats();
-const OutputFormat& find_output_format(std::string_view name);  // kInvalidArgument
+const OutputFormat& find_output_format(
+    std::string_view name);  // kInvalidArgument
 
 struct ArtifactOptions {
   std::filesystem::path output{};
@@ -40,7 +41,8 @@ class ArtifactWriter {
   virtual ~ArtifactWriter() = default;
   // Tensors and Linears may come in any order; each is spooled to disk at once.
   virtual void add_tensor(const NamedTensor& tensor) = 0;
-  virtual void add_linear(std::string_view name, const LinearWeights& linear) = 0;
+  virtual void add_linear(std::string_view name,
+                          const LinearWeights& linear) = 0;
   // Extra files in the directory (attributes of an HDF5 file):
   // "llmpress.json", "recipe.yaml".
   virtual void add_file(std::string_view name, std::string_view content) = 0;
@@ -54,7 +56,8 @@ class ArtifactWriter {
 
 // Throws Error(kInvalidArgument) if the output exists and is not a model, or a
 // parent cannot be created.
-std::unique_ptr<ArtifactWriter> make_artifact_writer(const ArtifactOptions& options);
+std::unique_ptr<ArtifactWriter> make_artifact_writer(
+    const ArtifactOptions& options);
 
 // Writes `content` to `path` by a temporary name, fsync and rename.
 void write_file_atomically(const std::filesystem::path& path,

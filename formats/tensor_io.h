@@ -48,8 +48,8 @@ class TensorReader {
 // Error(kInvalidInput) if it is not of the wanted shape (when given) or holds a
 // NaN or infinity, naming the place.
 MatrixF read_matrix(const TensorReader& reader, std::string_view name);
-std::vector<float> read_vector(const TensorReader& reader, std::string_view name,
-                               std::size_t size);
+std::vector<float> read_vector(const TensorReader& reader,
+                               std::string_view name, std::size_t size);
 
 // Opens what `path` is: a .safetensors file, an .h5 file, a directory with
 // model.safetensors or model.safetensors.index.json.

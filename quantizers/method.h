@@ -16,10 +16,10 @@
 namespace llmpress {
 
 struct QuantizeRequest {
-  ConstMatrixView W{};                // [out, in]
+  ConstMatrixView W{};  // [out, in]
   // [out, in] or empty: weights that are to be 0 (where the mask is 0) after
-  // pruning. gptq makes the others pay for their removal too; methods that round
-  // each weight by itself keep zeros of W as they are and do not read it.
+  // pruning. gptq makes the others pay for their removal too; methods that
+  // round each weight by itself keep zeros of W as they are and do not read it.
   MatrixView<const std::uint8_t> mask{};
   const InputStats* stats = nullptr;  // what the row's `needs` asked for
   const QuantizeConfig* config = nullptr;

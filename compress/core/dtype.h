@@ -13,7 +13,7 @@ namespace llmpress {
 // (safetensors/src/tensor.rs, enum Dtype).
 enum class DType {
   kBool,
-  kF4,      // E2M1, two an octet
+  kF4,  // E2M1, two an octet
   kU8,
   kI8,
   kF8E5M2,

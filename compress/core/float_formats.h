@@ -24,7 +24,8 @@ float e4m3_to_float(std::uint8_t b);
 std::uint8_t e5m2_from_float(float x);
 float e5m2_to_float(std::uint8_t b);
 
-// Code 0..15 of the nearest E2M1 value (ties to the even code), saturating at 6.
+// Code 0..15 of the nearest E2M1 value (ties to the even code), saturating
+// at 6.
 std::uint8_t e2m1_from_float(float x);
 float e2m1_to_float(std::uint8_t code);
 float e8m0_to_float(std::uint8_t e);

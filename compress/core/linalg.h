@@ -16,8 +16,9 @@ namespace llmpress {
 enum class Accumulate { kOverwrite, kAdd };
 
 // C [m, n] = A [m, k] B^T, B [n, k]: the shape of y = W x for rows of x.
-void matmul_transposed(ConstMatrixView A, ConstMatrixView B, MatrixView<float> C,
-                       ThreadPool& pool, float alpha = 1.0f,
+void matmul_transposed(ConstMatrixView A, ConstMatrixView B,
+                       MatrixView<float> C, ThreadPool& pool,
+                       float alpha = 1.0f,
                        Accumulate mode = Accumulate::kOverwrite);
 
 // C [m, n] = A [m, k] B [k, n].
@@ -57,9 +58,9 @@ std::optional<MatrixF> solve_spd(ConstMatrixView A, ConstMatrixView B,
 
 // Thin singular value decomposition A [m, n] = U diag(s) V^T, s descending.
 struct Svd {
-  MatrixF U;              // [m, k], k = min(m, n)
-  std::vector<float> s;   // [k]
-  MatrixF V;              // [n, k]
+  MatrixF U;             // [m, k], k = min(m, n)
+  std::vector<float> s;  // [k]
+  MatrixF V;             // [n, k]
 };
 Svd thin_svd(ConstMatrixView A);
 

@@ -18,8 +18,8 @@ class MatrixView {
   }
   // A mutable view converts to a view of const elements.
   template <class U>
-    requires(std::is_same_v<const U, T>)
-  MatrixView(const MatrixView<U>& other)  // NOLINT(google-explicit-constructor)
+  requires(std::is_same_v<const U, T>) MatrixView(
+      const MatrixView<U>& other)  // NOLINT(google-explicit-constructor)
       : data_(other.data()), rows_(other.rows()), cols_(other.cols()) {}
 
   std::size_t rows() const { return rows_; }

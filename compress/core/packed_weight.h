@@ -1,10 +1,11 @@
-// The weight of one Linear as it is stored: a closed set of packed types, each a
-// plain struct W [out, in] with y = W x. Codes that a solver chose are kept as
-// they are, never derived again from floats. Scales are floats that are exactly
-// representable in `scale_dtype`, the type they are written in.
+// The weight of one Linear as it is stored: a closed set of packed types, each
+// a plain struct W [out, in] with y = W x. Codes that a solver chose are kept
+// as they are, never derived again from floats. Scales are floats that are
+// exactly representable in `scale_dtype`, the type they are written in.
 //
-// A new packed type costs: its struct and its line in PackedWeight here, its row
-// in packed_weight.cpp (dequantize, bytes, check), its kernels, its serializers.
+// A new packed type costs: its struct and its line in PackedWeight here, its
+// row in packed_weight.cpp (dequantize, bytes, check), its kernels, its
+// serializers.
 #pragma once
 
 #include <cstddef>
@@ -28,7 +29,8 @@ struct DenseWeight {
 };
 
 // Affine integers of 2..8 bits in groups of consecutive inputs:
-//   W[o, i] = s[o, g(i)] * (q[o, i] - z[o, g(i)]),  g(i) = g_idx[i] or i / group_size
+//   W[o, i] = s[o, g(i)] * (q[o, i] - z[o, g(i)]),  g(i) = g_idx[i] or i /
+//   group_size
 // q unsigned. Symmetric means z = 2^(bits-1), not stored. `float_zeros` (HQQ)
 // replaces z by a real number. The last group of a row may be short.
 struct GroupedIntWeight {
@@ -69,19 +71,21 @@ struct Fp8Weight {
   std::size_t block_rows = 0, block_cols = 0;
   DType scale_dtype = DType::kF32;
   std::vector<std::uint8_t> codes{};  // [out, in]
-  std::vector<float> scales{};        // [ceil(out/block_rows), ceil(in/block_cols)]
+  std::vector<float> scales{};  // [ceil(out/block_rows), ceil(in/block_cols)]
 };
 
 // 4-bit table codes over blocks of the flattened row-major weight (QLoRA,
 // arXiv:2305.14314): W = table[code] * absmax[block]. With double quantization
-//   absmax[b] = nested_map[absmax_codes[b]] * nested_absmax[b / 256] + nested_offset.
+//   absmax[b] = nested_map[absmax_codes[b]] * nested_absmax[b / 256] +
+//   nested_offset.
 enum class Table4Kind { kNf4, kFp4 };
 struct Table4Weight {
   std::size_t out = 0, in = 0;
   Table4Kind kind = Table4Kind::kNf4;
   std::size_t block_size = 64;
-  std::vector<std::uint8_t> codes{};  // ceil(out * in / 2), first in high nibble
-  std::vector<float> absmax{};        // [blocks]; empty when nested
+  std::vector<std::uint8_t>
+      codes{};                  // ceil(out * in / 2), first in high nibble
+  std::vector<float> absmax{};  // [blocks]; empty when nested
   std::vector<std::uint8_t> absmax_codes{};  // [blocks]; empty unless nested
   std::vector<float> nested_absmax{};        // [ceil(blocks / 256)]
   float nested_offset = 0;
@@ -95,7 +99,8 @@ enum class MicroFp4Kind { kMxfp4, kNvfp4 };
 struct MicroFp4Weight {
   std::size_t out = 0, in = 0;
   MicroFp4Kind kind = MicroFp4Kind::kMxfp4;
-  std::vector<std::uint8_t> codes{};   // [out, ceil(in/2)], even column low nibble
+  std::vector<std::uint8_t>
+      codes{};  // [out, ceil(in/2)], even column low nibble
   std::vector<std::uint8_t> scales{};  // [out, ceil(in/group())]
   float global_scale = 1;              // NVFP4 only
 
@@ -112,7 +117,7 @@ enum class SparsePattern { kBitmask, k2of4 };
 struct SparseWeight {
   std::size_t out = 0, in = 0;
   SparsePattern pattern = SparsePattern::kBitmask;
-  std::vector<std::uint8_t> mask{};         // [out, ceil(in/8)]
+  std::vector<std::uint8_t> mask{};          // [out, ceil(in/8)]
   std::vector<std::uint64_t> row_offsets{};  // [out + 1]
   // Dense values (bits == 0):
   DType dtype = DType::kF32;
@@ -189,7 +194,8 @@ Matrix<std::uint8_t> unpack_rows(const GroupedIntWeight& weight);
 
 // W [out, in] with the zeros left out: values rounded to `dtype`. A 2of4 mask
 // must keep exactly two of every four columns; zeros beyond that are kept.
-// Throws Error(kInvalidArgument) if a group of four has more than two non-zeros.
+// Throws Error(kInvalidArgument) if a group of four has more than two
+// non-zeros.
 SparseWeight make_sparse(ConstMatrixView W, SparsePattern pattern, DType dtype);
 // The same mask over the codes of a quantized weight.
 SparseWeight make_sparse(const GroupedIntWeight& weight, SparsePattern pattern);

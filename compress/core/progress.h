@@ -8,10 +8,10 @@
 namespace llmpress {
 
 struct ProgressEvent {
-  std::string phase{};        // "calibrate", "quantize", "evaluate"
-  std::size_t done = 0;     // of total
+  std::string phase{};   // "calibrate", "quantize", "evaluate"
+  std::size_t done = 0;  // of total
   std::size_t total = 0;
-  std::string detail{};       // "model.layers.3.mlp.down_proj"
+  std::string detail{};  // "model.layers.3.mlp.down_proj"
 };
 
 // May be empty. May throw Error(kCancelled) to stop the work.
