@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "compress/core/checked.h"
 #include "compress/core/error.h"
 #include "formats/bitsandbytes.h"
 #include "formats/compressed_tensors.h"
@@ -17,6 +18,20 @@ const TensorInfo* StoredLinear::find(std::string_view suffix) const {
 
 const TensorInfo& StoredLinear::require(std::string_view suffix) const {
   return reader.require(name + std::string(suffix));
+}
+
+std::pair<std::size_t, std::size_t> read_matrix_shape(
+    const StoredLinear& linear, std::string_view suffix) {
+  const TensorInfo& info = linear.require(suffix);
+  const auto stored = integers_of(linear.reader, info);
+  if (stored.size() != 2 || stored[0] <= 0 || stored[1] <= 0) {
+    throw Error(ErrorCode::kCorruptFile,
+                subject_of(info) + ": is not two positive sizes");
+  }
+  const auto out = static_cast<std::size_t>(stored[0]);
+  const auto in = static_cast<std::size_t>(stored[1]);
+  checked_mul(checked_mul(out, in, subject_of(info)), 64, subject_of(info));
+  return {out, in};
 }
 
 namespace {

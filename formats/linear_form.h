@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "compress/core/packed_weight.h"
 #include "formats/quantization_config.h"
@@ -25,6 +26,11 @@ struct StoredLinear {
   const TensorInfo& require(std::string_view suffix) const;
   std::string where() const { return "Linear '" + name + "'"; }
 };
+
+// [out, in] of `<name>.weight_shape`. Throws Error(kCorruptFile) unless it is
+// two positive sizes whose product, times any width, does not overflow.
+std::pair<std::size_t, std::size_t> read_matrix_shape(
+    const StoredLinear& linear, std::string_view suffix = ".weight_shape");
 
 struct LinearForm {
   std::string_view name;  // "pack-quantized", "dense", ...

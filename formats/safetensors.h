@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -24,6 +25,8 @@
 #include "formats/tensor_io.h"
 
 namespace llmpress {
+
+inline constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
 
 struct SafetensorsHeader {
   std::vector<TensorInfo> tensors{};  // sorted by name

@@ -75,19 +75,6 @@ void check_row_offsets(const StoredLinear& l, const SparseWeight& w) {
   }
 }
 
-std::pair<std::size_t, std::size_t> read_shape(const StoredLinear& l,
-                                               const TensorInfo& info) {
-  const auto stored = integers_of(l.reader, info);
-  if (stored.size() != 2 || stored[0] <= 0 || stored[1] <= 0) {
-    throw Error(ErrorCode::kCorruptFile,
-                subject_of(info) + ": is not two positive sizes");
-  }
-  const auto out = static_cast<std::size_t>(stored[0]);
-  const auto in = static_cast<std::size_t>(stored[1]);
-  checked_mul(checked_mul(out, in, l.where()), 64, l.where());
-  return {out, in};
-}
-
 void read_codes(const StoredLinear& l, const TensorInfo& values,
                 SparseWeight& w) {
   w.bits = l.extension.sparse_bits;
@@ -177,7 +164,7 @@ PackedWeight read_sparse_linear(const StoredLinear& l) {
   const bool legacy_24 = l.find(".bitmask") != nullptr;
   const std::string prefix = legacy_24 ? "" : ".weight";
   SparseWeight w;
-  std::tie(w.out, w.in) = read_shape(l, l.require(prefix + ".shape"));
+  std::tie(w.out, w.in) = read_matrix_shape(l, prefix + ".shape");
   const TensorInfo& mask = l.require(prefix + ".bitmask");
   require_shape(mask, Shape{w.out, ceil_div(w.in, 8)});
   w.mask = elements_of<std::uint8_t>(l.reader, mask, DType::kU8);

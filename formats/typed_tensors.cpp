@@ -82,6 +82,23 @@ void require_dtype(const TensorInfo& info, DType dtype) {
                   ", wanted " + std::string(facts(dtype).name));
 }
 
+std::pair<std::size_t, std::size_t> require_matrix(const TensorInfo& info) {
+  if (info.shape.size() != 2) {
+    throw Error(ErrorCode::kCorruptFile, subject_of(info) + ": has shape " +
+                                             shape_text(info.shape) +
+                                             ", wanted 2 dimensions");
+  }
+  // Products of the two below cannot overflow.
+  checked_mul(checked_mul(info.shape[0], info.shape[1], subject_of(info)), 64,
+              subject_of(info));
+  return {info.shape[0], info.shape[1]};
+}
+
+DType scale_dtype_of(const TensorInfo& info) {
+  return info.dtype == DType::kF16 || info.dtype == DType::kBF16 ? info.dtype
+                                                                 : DType::kF32;
+}
+
 std::vector<float> floats_of(const TensorReader& reader,
                              const TensorInfo& info) {
   const TensorBytes stored = reader.read(info);

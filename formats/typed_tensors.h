@@ -43,6 +43,13 @@ std::string shape_text(std::span<const std::size_t> shape);
 void require_shape(const TensorInfo& info, std::span<const std::size_t> shape);
 void require_dtype(const TensorInfo& info, DType dtype);
 
+// [rows, cols] of a tensor of two dimensions whose element count, times any
+// width, does not overflow.
+std::pair<std::size_t, std::size_t> require_matrix(const TensorInfo& info);
+
+// The type that scales stored like this keep: F16, BF16 or F32.
+DType scale_dtype_of(const TensorInfo& info);
+
 // The elements of a tensor of `dtype`, whose elements are as wide as T.
 template <class T>
 std::vector<T> elements_of(const TensorReader& reader, const TensorInfo& info,
