@@ -7,6 +7,7 @@ groups of 128, asymmetric 4 bits. Prints seconds for the Hessian and the solve.
 
     OPENBLAS_CORETYPE=SkylakeX python3 bench/gptq_torch.py [out] [in] [rows]
 """
+import os
 import sys
 import time
 
@@ -56,6 +57,7 @@ def solve(weight, h, bits=4, group=128, block=128, damping=0.01):
 
 def main():
     out, columns, rows = (int(a) for a in (sys.argv[1:] + ["4096", "4096", "32768"])[:3])
+    torch.set_num_threads(os.cpu_count())
     torch.manual_seed(0)
     inputs = torch.randn(rows, columns)
     weight = torch.randn(out, columns)
