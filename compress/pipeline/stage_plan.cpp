@@ -38,6 +38,12 @@ StagePlan::StagePlan(std::span<const Stage> shared,
         }
         pruning_.push_back(prune);
       } else if (const auto* quantize = std::get_if<QuantizeStage>(&stage)) {
+        if (quantize->config.gptq.asymmetric_calibration) {
+          throw Error(ErrorCode::kUnsupported,
+                      quantize->position.to_string() +
+                          ": asymmetric_calibration is not in this version's "
+                          "pipeline");
+        }
         quantizing_.push_back(quantize);
       } else if (std::holds_alternative<DistillStage>(stage)) {
         throw Error(ErrorCode::kUnsupported,
