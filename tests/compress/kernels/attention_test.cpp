@@ -192,8 +192,8 @@ TEST(Attention, DecodingOneByOneGivesTheBitsOfThePrompt) {
 TEST(Attention, LeavesRowsOutsideTheSegmentsAlone) {
   Rng rng(3);
   const AttentionConfig c{.heads = 2, .kv_heads = 1, .head_dim = 4};
-  const Sequence s = random_sequence(c, 0, 3, rng);
-  AttentionSegment segment = segments_of({s})[0];
+  const std::vector<Sequence> sequences{random_sequence(c, 0, 3, rng)};
+  AttentionSegment segment = segments_of(sequences)[0];
   segment.first_query = 2;
   const MatrixF Q = random_matrix(6, 8, rng);
   ThreadPool pool(1);
