@@ -9,9 +9,8 @@
 #include "compress/core/float_bits.h"
 #include "compress/core/float_formats.h"
 #include "compress/kernels/linear_kernel.h"
+#include "compress/kernels/row_kernels.h"
 
-// The loops over a row are written as selections and plain arithmetic, which
-// compilers turn into vectors on any processor.
 namespace llmpress {
 namespace {
 
@@ -159,15 +158,10 @@ float nearest(float x) {
   return (x + kMagic) - kMagic;
 }
 
-// The code as a float. What lies beyond +-kFar is clamped whatever the zero.
-float int_code(float x, float inverse, float zero, float qmax) {
-  constexpr float kFar = 1024;
-  float q = x * inverse;
-  q = q < -kFar ? -kFar : q;
-  q = q > kFar ? kFar : q;
-  q = nearest(q) + zero;
-  q = q < -qmax - 1 ? -qmax - 1 : q;
-  return q > qmax ? qmax : q;
+// The code as a float.
+float int_code(float x, const CodeGrid& grid) {
+  const float q = std::clamp(x * grid.inverse, -kFarCode, kFarCode);
+  return std::clamp(nearest(q) + grid.zero, grid.lowest, grid.highest);
 }
 
 }  // namespace
@@ -175,10 +169,11 @@ float int_code(float x, float inverse, float zero, float qmax) {
 IntActivations round_activations(const ActivationQuant& quant,
                                  ConstMatrixView X,
                                  std::span<const std::uint32_t> exact_columns,
-                                 ThreadPool& pool) {
+                                 ThreadPool& pool, Isa isa) {
   const Rounding rounding(quant, X, exact_columns, pool);
   const Mask& mask = rounding.mask;
   const float qmax = int_max(quant.bits);
+  const RowKernels* const kernels = row_kernels(isa);
   IntActivations a{.tokens = X.rows(), .in = X.cols()};
   a.codes.resize(X.size());
   a.scales.resize(X.rows());
@@ -186,17 +181,17 @@ IntActivations round_activations(const ActivationQuant& quant,
   pool.for_each(X.rows(), [&](std::size_t t) {
     const auto x = X.row(t);
     const Grid grid = rounding.grid_of(x);
-    const auto zero = static_cast<float>(grid.zero);
     std::int8_t* const codes = a.codes.data() + t * a.in;
-    const auto code = [&](float v) {
-      return static_cast<std::int8_t>(
-          static_cast<std::int32_t>(int_code(v, grid.inverse, zero, qmax)));
-    };
-    if (mask.empty()) {
-      for (std::size_t i = 0; i < x.size(); ++i) codes[i] = code(x[i]);
-    } else {  // 0 becomes the zero
-      for (std::size_t i = 0; i < x.size(); ++i)
-        codes[i] = code(x[i] * mask[i]);
+    const CodeGrid code_grid{grid.inverse, static_cast<float>(grid.zero),
+                             -qmax - 1, qmax};
+    if (kernels != nullptr) {
+      kernels->round_codes(x.data(), mask.empty() ? nullptr : mask.data(),
+                           x.size(), code_grid, codes);
+    } else {
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        const float v = mask.empty() ? x[i] : x[i] * mask[i];
+        codes[i] = static_cast<std::int8_t>(int_code(v, code_grid));
+      }
     }
     a.scales[t] = grid.scale;
     a.zeros[t] = grid.zero;
@@ -220,13 +215,14 @@ void round_activations_in_place(const ActivationQuant& quant,
   pool.for_each(X.rows(), [&](std::size_t t) {
     const auto x = X.row(t);
     const Grid grid = rounding.grid_of(x);
-    const auto zero = static_cast<float>(grid.zero);
+    const CodeGrid code_grid{grid.inverse, static_cast<float>(grid.zero),
+                             -qmax - 1, qmax};
     for (std::size_t i = 0; i < x.size(); ++i) {
       const float rounded =
           quant.kind == ActivationQuant::Kind::kFp8
               ? float_bits::e4m3_to_float(
                     float_bits::e4m3_from_float(x[i] * grid.inverse))
-              : int_code(x[i], grid.inverse, zero, qmax) - zero;
+              : int_code(x[i], code_grid) - code_grid.zero;
       const bool keep = !mask.empty() && mask[i] == 0.0f;
       x[i] = keep ? x[i] : grid.scale * rounded;
     }

@@ -11,6 +11,7 @@
 #include "compress/core/matrix.h"
 #include "compress/core/packed_weight.h"
 #include "compress/core/parallel.h"
+#include "compress/kernels/cpu.h"
 
 namespace llmpress {
 
@@ -26,10 +27,11 @@ struct IntActivations {
 };
 
 // quant.kind must be kInt. Throws Error(kNumeric) if a value is not finite.
+// The codes are the same on every instruction set.
 IntActivations round_activations(const ActivationQuant& quant,
                                  ConstMatrixView X,
                                  std::span<const std::uint32_t> exact_columns,
-                                 ThreadPool& pool);
+                                 ThreadPool& pool, Isa isa);
 
 // quantize_activations_in_place on all threads.
 void round_activations_in_place(const ActivationQuant& quant,

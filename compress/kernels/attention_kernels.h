@@ -16,7 +16,7 @@ struct AttentionTask {
 };
 
 // queries * heads of a task at most.
-inline constexpr std::size_t kAttentionRows = 32;
+inline constexpr std::size_t kAttentionRows = 64;
 
 using AttendFunction = void (*)(ConstMatrixView Q, const AttentionConfig&,
                                 const AttentionTask&, MatrixView<float> O);

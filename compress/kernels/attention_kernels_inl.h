@@ -9,6 +9,9 @@
 // Tiles of keys begin at multiples of kKeysPerTile, whatever the task, and a
 // masked key changes nothing: a row's bits depend on its own query alone.
 
+// Rows of keys or values to ask memory for ahead of their use.
+constexpr std::size_t kRowsAhead = 16;
+
 // Finite, so that differences of masked scores are numbers. What a row collects
 // before its first key is multiplied by e^-1e30 = 0 at that key.
 constexpr float kMasked = -1e30f;
@@ -19,6 +22,7 @@ struct AttentionScratch {
   float* q = nullptr;             // [head_dim, rows], scaled
   float* scores = nullptr;        // [kKeysPerTile, rows]
   float* o = nullptr;             // [head_dim, rows]
+  float* tile = nullptr;          // [kKeysPerTile, head_dim] keys or values
   float* max = nullptr;           // [rows]
   float* sum = nullptr;           // [rows]
   std::int32_t* first = nullptr;  // [rows] the first key in sight
@@ -26,7 +30,8 @@ struct AttentionScratch {
 
   void resize(std::size_t head_dim) {
     constexpr std::size_t kRows = kAttentionRows;
-    const std::size_t floats = (2 * head_dim + kKeysPerTile + 4) * kRows;
+    const std::size_t floats =
+        (2 * head_dim + kKeysPerTile + 4) * kRows + kKeysPerTile * head_dim;
     if (buffer.size() < floats * sizeof(float)) {
       buffer = AlignedBuffer(floats * sizeof(float));
     }
@@ -37,6 +42,7 @@ struct AttentionScratch {
     sum = max + kRows;
     first = reinterpret_cast<std::int32_t*>(sum + kRows);
     last = first + kRows;
+    tile = reinterpret_cast<float*>(last + kRows);
   }
 };
 
@@ -83,10 +89,30 @@ void soften(const AttentionConfig& config, std::size_t key, std::size_t count,
   }
 }
 
-inline const float* kv_rows(const KvView& view, std::size_t token,
-                            std::size_t offset) {
-  return reinterpret_cast<const float*>(view.data + token * view.row_bytes) +
-         offset;
+// Rows [key, key + count) of one head as floats [count, head_dim], side by
+// side: in the cache, where rows may be a multiple of the page size apart, they
+// would push each other out of the first level cache. A new KvType is decoded
+// here.
+template <class S>
+void load_rows(const KvView& view, std::size_t key, std::size_t count,
+               std::size_t kv_head, std::size_t head_dim, float* tile) {
+  switch (view.type) {
+    case KvType::kF32:
+      for (std::size_t j = 0; j < count; ++j, tile += head_dim) {
+        const std::byte* const row = view.data + (key + j) * view.row_bytes +
+                                     kv_head * head_dim * sizeof(float);
+        for (std::size_t i = 0; i < head_dim; i += kLanes) {
+          S::prefetch(row + kRowsAhead * view.row_bytes + i * sizeof(float));
+        }
+        std::memcpy(tile, row, head_dim * sizeof(float));
+      }
+      break;
+    case KvType::kInt8:
+    case KvType::kFp8:
+    case KvType::kInt4:
+      assert(false);  // decoded by the cache
+      break;
+  }
 }
 
 template <class S>
@@ -120,11 +146,11 @@ void attend(ConstMatrixView Q, const AttentionConfig& config,
   const std::size_t end = static_cast<std::size_t>(s.last[used - 1]) + 1;
   const std::size_t begin =
       static_cast<std::size_t>(s.first[0]) / kKeysPerTile * kKeysPerTile;
-  const std::size_t offset = task.kv_head * d;
   for (std::size_t key = begin; key < end; key += kKeysPerTile) {
     const std::size_t count = std::min(kKeysPerTile, end - key);
-    outer_product<S>({.a = kv_rows(segment.keys, key, offset),
-                      .row = segment.keys.row_bytes / sizeof(float),
+    load_rows<S>(segment.keys, key, count, task.kv_head, d, s.tile);
+    outer_product<S>({.a = s.tile,
+                      .row = d,
                       .step = 1,
                       .depth = d,
                       .b = s.q,
@@ -134,9 +160,10 @@ void attend(ConstMatrixView Q, const AttentionConfig& config,
                      count);
     const bool masked = key < highest_first || key + count - 1 > lowest_last;
     soften<S>(config, key, count, masked, rows, s);
-    outer_product<S>({.a = kv_rows(segment.values, key, offset),
+    load_rows<S>(segment.values, key, count, task.kv_head, d, s.tile);
+    outer_product<S>({.a = s.tile,
                       .row = 1,
-                      .step = segment.values.row_bytes / sizeof(float),
+                      .step = d,
                       .depth = count,
                       .b = s.scores,
                       .c = s.o,

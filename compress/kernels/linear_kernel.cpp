@@ -111,6 +111,7 @@ class PreparedLinear : public LinearKernel {
         bias_(linear.bias),
         input_(linear.input),
         hadamard_(linear.input_hadamard),
+        isa_(isa),
         integer_(linear.input.kind == Kind::kInt &&
                  has_integer_codes(linear.weight)),
         name_(describe(linear.weight) + "/" + std::string(isa_name(isa))) {
@@ -130,8 +131,9 @@ class PreparedLinear : public LinearKernel {
     }
     if (hadamard_ != 0) hadamard_rows_in_place(own.view(), hadamard_, pool);
     if (integer_) {
-      multiply_int(X, round_activations(input_, X, outlier_columns_, pool), Y,
-                   pool);
+      multiply_int(X,
+                   round_activations(input_, X, outlier_columns_, pool, isa_),
+                   Y, pool);
     } else {
       if (input_.kind != Kind::kNone) {
         round_activations_in_place(input_, own.view(), outlier_columns_, pool);
@@ -156,6 +158,7 @@ class PreparedLinear : public LinearKernel {
   bool integer() const { return integer_; }
   std::span<const std::uint32_t> outliers() const { return outlier_columns_; }
   const ActivationQuant& input() const { return input_; }
+  Isa isa() const { return isa_; }
   std::size_t own_bytes() const { return bias_.size() * sizeof(float); }
 
  private:
@@ -163,6 +166,7 @@ class PreparedLinear : public LinearKernel {
   std::vector<float> bias_;
   ActivationQuant input_;
   std::size_t hadamard_;
+  Isa isa_;
   bool integer_;
   std::string name_;
   std::vector<std::uint32_t> outlier_columns_{};
@@ -244,14 +248,14 @@ class DecodingLinear final : public PreparedLinear {
 class SparseLinear final : public PreparedLinear {
  public:
   SparseLinear(const LinearWeights& linear, SparsePanels panels, Isa isa)
-      : PreparedLinear(linear, isa), panels_(std::move(panels)), isa_(isa) {}
+      : PreparedLinear(linear, isa), panels_(std::move(panels)) {}
 
   std::size_t bytes() const override { return panels_.bytes() + own_bytes(); }
 
  protected:
   void multiply(ConstMatrixView X, MatrixView<float> Y,
                 ThreadPool& pool) const override {
-    multiply_sparse(panels_, X, Y, pool, isa_);
+    multiply_sparse(panels_, X, Y, pool, isa());
   }
   void multiply_int(ConstMatrixView, const IntActivations&, MatrixView<float>,
                     ThreadPool&) const override {
@@ -260,13 +264,12 @@ class SparseLinear final : public PreparedLinear {
 
  private:
   SparsePanels panels_;
-  Isa isa_;
 };
 
 class PanelLinear final : public PreparedLinear {
  public:
   PanelLinear(const LinearWeights& linear, PanelWeight panels, Isa isa)
-      : PreparedLinear(linear, isa), panels_(std::move(panels)), isa_(isa) {
+      : PreparedLinear(linear, isa), panels_(std::move(panels)) {
     const auto* const int8 = std::get_if<Int8Weight>(&linear.weight);
     if (int8 != nullptr && !outliers().empty()) {
       outlier_rows_ = decode_outliers(*int8);
@@ -291,12 +294,12 @@ class PanelLinear final : public PreparedLinear {
  protected:
   void multiply(ConstMatrixView X, MatrixView<float> Y,
                 ThreadPool& pool) const override {
-    multiply_panels(panels_, X, Y, pool, isa_);
+    multiply_panels(panels_, X, Y, pool, isa());
     add_columns(X, outliers(), outlier_rows_.view(), Y, pool);
   }
   void multiply_int(ConstMatrixView X, const IntActivations& codes,
                     MatrixView<float> Y, ThreadPool& pool) const override {
-    multiply_panels_int(panels_, codes, code_sums_, Y, pool, isa_);
+    multiply_panels_int(panels_, codes, code_sums_, Y, pool, isa());
     const auto& columns = codes.exact_columns;
     if (columns.empty()) return;
     MatrixF rows = decode_columns(panels_, columns, place_of_, pool);
@@ -314,7 +317,6 @@ class PanelLinear final : public PreparedLinear {
   static MatrixF decode_outliers(const Int8Weight& w);
 
   PanelWeight panels_;
-  Isa isa_;
   MatrixF outlier_rows_{};                 // [outliers, out]
   std::vector<std::int32_t> code_sums_{};  // block_code_sums
   std::vector<std::uint32_t> place_of_{};  // [in] inverse of gather, or empty

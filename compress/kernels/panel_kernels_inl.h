@@ -323,9 +323,10 @@ void multiply_group(const PanelWeight& W, const TileRange& range,
   const auto* const x = reinterpret_cast<const float*>(X.data.data());
   const std::size_t ldc = range.groups * kGroupRows;
   C += (group - range.first_group) * kGroupRows;
-  for (std::size_t i = range.first_tile; i < range.end_tile; ++i) {
-    const std::size_t first = X.first[i], tokens = X.first[i + 1] - first;
-    for (std::size_t n = 0; n < panels; n += width) {
+  // The two panels of w stay in the first level cache, the tokens pass by.
+  for (std::size_t n = 0; n < panels; n += width) {
+    for (std::size_t i = range.first_tile; i < range.end_tile; ++i) {
+      const std::size_t first = X.first[i], tokens = X.first[i + 1] - first;
       const FloatTile tile{
           W.first_panel(group) + n,
           first_block,

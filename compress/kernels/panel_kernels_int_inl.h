@@ -266,9 +266,9 @@ void multiply_int_group(const PanelWeight& W, const TileRange& range,
   const std::size_t width = tile_width<S>(panels);
   const auto* const x = reinterpret_cast<const std::int8_t*>(X.data.data());
   const std::size_t ldc = range.groups * kGroupRows;
-  for (std::size_t i = range.first_tile; i < range.end_tile; ++i) {
-    const std::size_t first = X.first[i], tokens = X.first[i + 1] - first;
-    for (std::size_t n = 0; n < panels; n += width) {
+  for (std::size_t n = 0; n < panels; n += width) {
+    for (std::size_t i = range.first_tile; i < range.end_tile; ++i) {
+      const std::size_t first = X.first[i], tokens = X.first[i + 1] - first;
       const std::size_t place = (first - X.first[range.first_tile]) * ldc +
                                 (group - range.first_group) * kGroupRows +
                                 n * kPanelRows;
@@ -300,7 +300,17 @@ void multiply_tiles_int(const PanelWeight& W, const TileRange& range,
   const std::size_t tokens =
       X.first[range.end_tile] - X.first[range.first_tile];
   const std::vector<IntPiece> pieces = cut_int_blocks(W.int_blocks);
-  std::vector<std::int32_t> partial(tokens * range.groups * kGroupRows);
+  // Blocks that do not end with their piece need a place for the sums.
+  const bool whole =
+      std::all_of(pieces.begin(), pieces.end(),
+                  [](const IntPiece& p) { return p.first && p.last; });
+  const std::size_t sums_needed =
+      whole ? 0 : tokens * range.groups * kGroupRows;
+  static thread_local AlignedBuffer partial_buffer;
+  if (partial_buffer.size() < sums_needed * sizeof(std::int32_t)) {
+    partial_buffer = AlignedBuffer(sums_needed * sizeof(std::int32_t));
+  }
+  auto* const partial = reinterpret_cast<std::int32_t*>(partial_buffer.data());
   for (std::size_t i = 0; i < pieces.size();) {
     std::size_t end = i + 1;
     while (end < pieces.size() &&
@@ -319,7 +329,7 @@ void multiply_tiles_int(const PanelWeight& W, const TileRange& range,
                                             stretch.back().end, tile);
       }
       multiply_int_group<S>(W, range, group, stretch, X, sums, tile, C,
-                            partial.data());
+                            partial);
     }
     i = end;
   }

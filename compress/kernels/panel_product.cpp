@@ -12,10 +12,10 @@
 namespace llmpress {
 namespace {
 
-// A task of many tokens: 128 rows of W, whose decoded tile stays in the second
-// level cache, and this many register tiles of tokens.
+// A task of many tokens: 128 rows of W and at most this many register tiles of
+// tokens, whose results stay in the second level cache.
 constexpr std::size_t kGroupsPerTask = 2;
-constexpr std::size_t kTilesPerTask = 32;
+constexpr std::size_t kTilesPerTask = 48;
 // A task of few tokens reads about this much of W.
 constexpr std::size_t kBytesPerTask = std::size_t{64} << 10;
 
@@ -172,13 +172,14 @@ void run_tiles(const PanelWeight& W, const TokenTiles& X, MatrixView<float> Y,
                ThreadPool& pool, Multiply multiply, Scale scale) {
   const std::size_t row_tasks = ceil_div(W.panel_groups(), kGroupsPerTask);
   const std::size_t token_tasks = ceil_div(X.tiles(), kTilesPerTask);
+  const std::size_t tiles_per_task = ceil_div(X.tiles(), token_tasks);
   pool.for_each(row_tasks * token_tasks, [&](std::size_t task) {
     TileRange range;
     range.first_group = task % row_tasks * kGroupsPerTask;
     range.groups =
         std::min(kGroupsPerTask, W.panel_groups() - range.first_group);
-    range.first_tile = task / row_tasks * kTilesPerTask;
-    range.end_tile = std::min(range.first_tile + kTilesPerTask, X.tiles());
+    range.first_tile = task / row_tasks * tiles_per_task;
+    range.end_tile = std::min(range.first_tile + tiles_per_task, X.tiles());
     const std::size_t first = X.first[range.first_tile];
     const std::size_t tokens = X.first[range.end_tile] - first;
     const std::size_t ldc = range.groups * kGroupRows;

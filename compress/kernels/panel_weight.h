@@ -39,7 +39,7 @@ inline constexpr std::size_t kGroupPanels = 4;
 inline constexpr std::size_t kGroupRows = kPanelRows * kGroupPanels;
 // Inputs accumulated in one float before they are added to the total: bounds
 // the rounding error and the decoded tile.
-inline constexpr std::size_t kBlockDepth = 256;
+inline constexpr std::size_t kBlockDepth = 128;
 // Products of a byte with a byte summed in an int32 without overflow:
 // 2^31 / (255 * 256) > 32768.
 inline constexpr std::size_t kIntBlockDepth = 32768;

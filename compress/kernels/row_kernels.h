@@ -1,13 +1,22 @@
 // The operations on rows of numbers for one instruction set: what softmax.h and
-// activations.h choose from at run time.
+// activations.h and activation_rounding.h choose from at run time.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "compress/kernels/activations.h"
 #include "compress/kernels/cpu.h"
 
 namespace llmpress {
+
+// code = clamp(round(x * inverse) + zero) to [lowest, highest]
+struct CodeGrid {
+  float inverse = 1, zero = 0, lowest = 0, highest = 0;
+};
+// x * inverse is clamped to +-kFarCode first: beyond it the code is an end of
+// the range whatever the zero is.
+inline constexpr float kFarCode = 1024;
 
 struct RowKernels {
   float (*max)(const float* x, std::size_t n);
@@ -22,6 +31,10 @@ struct RowKernels {
   // y_i = f(x_i), times up_i unless `up` is null.
   void (*activate)(Activation f, const float* x, const float* up, std::size_t n,
                    float* y);
+  // The codes of activation_rounding.cpp, of x_i * mask_i unless `mask` is
+  // null.
+  void (*round_codes)(const float* x, const float* mask, std::size_t n,
+                      const CodeGrid& grid, std::int8_t* codes);
 };
 
 // Null for kScalar.

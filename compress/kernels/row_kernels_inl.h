@@ -154,3 +154,29 @@ void activate(Activation f, const float* x, const float* up, std::size_t n,
                     store_some<S>(y + i, v, count);
                   });
 }
+
+template <class S>
+void round_codes(const float* x, const float* mask, std::size_t n,
+                 const CodeGrid& grid, std::int8_t* codes) {
+  const auto inverse = S::broadcast(grid.inverse);
+  for_vectors(x, n, 0,
+              [&](const float* p, std::size_t i, std::size_t count)
+                  LLMPRESS_LAMBDA {
+                    auto v = S::load(p);
+                    if (mask != nullptr) {
+                      float rest[kLanes] = {};
+                      std::copy_n(mask + i, count, rest);
+                      v = S::mul(v, S::load(rest));
+                    }
+                    v = S::max(S::mul(v, inverse), S::broadcast(-kFarCode));
+                    v = S::round(S::min(v, S::broadcast(kFarCode)));
+                    v = S::add(v, S::broadcast(grid.zero));
+                    v = S::max(v, S::broadcast(grid.lowest));
+                    v = S::min(v, S::broadcast(grid.highest));
+                    if (count == kLanes)
+                      return S::store_i8(codes + i, S::to_lanes(v));
+                    std::int8_t rest[kLanes];
+                    S::store_i8(rest, S::to_lanes(v));
+                    std::copy_n(rest, count, codes + i);
+                  });
+}

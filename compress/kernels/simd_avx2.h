@@ -212,6 +212,14 @@ struct Avx2 {
     _mm256_storeu_si256(v, x.lo);
     _mm256_storeu_si256(v + 1, x.hi);
   }
+  static LLMPRESS_INLINE void store_i8(std::int8_t* p, I x) {
+    // The halves of 128 bits are packed apart; the permutation sorts them.
+    const __m256i words =
+        _mm256_permute4x64_epi64(_mm256_packs_epi32(x.lo, x.hi), 0b11'01'10'00);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm_packs_epi16(_mm256_castsi256_si128(words),
+                                     _mm256_extracti128_si256(words, 1)));
+  }
   static LLMPRESS_INLINE I zero_lanes() {
     return {_mm256_setzero_si256(), _mm256_setzero_si256()};
   }

@@ -159,6 +159,10 @@ struct Avx512 {
   static LLMPRESS_INLINE void store_lanes(void* p, I x) {
     _mm512_storeu_si512(p, x);
   }
+  // Numbers within -128..127.
+  static LLMPRESS_INLINE void store_i8(std::int8_t* p, I x) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
+  }
   static LLMPRESS_INLINE I zero_lanes() { return _mm512_setzero_si512(); }
   static LLMPRESS_INLINE I broadcast_lanes(std::int32_t x) {
     return _mm512_set1_epi32(x);

@@ -44,7 +44,7 @@ std::int32_t read_bytes(const std::byte* p, std::size_t bytes) {
 std::int32_t multiply_floats(std::size_t rounds) {
   Avx512::F acc[kChains];
   LLMPRESS_UNROLL for (std::size_t j = 0; j < kChains; ++j) {
-    acc[j] = Avx512::zero();
+    acc[j] = Avx512::broadcast(static_cast<float>(j));  // chains must differ
   }
   const Avx512::F v = Avx512::broadcast(static_cast<float>(rounds) * 1e-9f);
   for (std::size_t r = 0; r < rounds; ++r) {
@@ -62,7 +62,7 @@ std::int32_t multiply_floats(std::size_t rounds) {
 std::int32_t multiply_octets(std::size_t rounds) {
   Avx512::I acc[kChains];
   LLMPRESS_UNROLL for (std::size_t j = 0; j < kChains; ++j) {
-    acc[j] = Avx512::zero_lanes();
+    acc[j] = Avx512::broadcast_lanes(static_cast<std::int32_t>(j));
   }
   const auto v = Avx512::broadcast_lanes(static_cast<std::int32_t>(rounds));
   for (std::size_t r = 0; r < rounds; ++r) {
