@@ -20,8 +20,8 @@ Decoder decoder_of(const TinyShape& shape, const TinyTensors& tensors) {
   return Decoder(MemoryCheckpoint(tensors, config_json(shape)));
 }
 
-// Blocks that add nothing, one-hot embeddings, and a head that sends token t to
-// 3 t + 1.
+// Blocks that add nothing and one-hot embeddings: the head is a table of what
+// follows what; in a cycle 3 t + 1 follows t.
 constexpr std::size_t kCycle = 12;
 TinyShape cycle_shape() {
   return {.hidden = kCycle,
@@ -29,7 +29,8 @@ TinyShape cycle_shape() {
           .vocabulary = kCycle,
           .more_json = R"(, "max_position_embeddings": 10)"};
 }
-Decoder cycle_decoder() {
+// logits(o, t): of o after t.
+Decoder table_decoder(const MatrixF& logits) {
   const TinyShape shape = cycle_shape();
   TinyTensors tensors = tiny_tensors(shape, 1);
   for (auto& [name, values] : tensors) {
@@ -38,14 +39,20 @@ Decoder cycle_decoder() {
       values = MatrixF(values.rows(), values.cols());
     }
   }
-  MatrixF E(kCycle, kCycle), H(kCycle, kCycle);
-  for (std::size_t t = 0; t < kCycle; ++t) {
-    E(t, t) = 1;
-    H((3 * t + 1) % kCycle, t) = 1;
-  }
+  // The final norm makes a one-hot row sqrt(kCycle) large.
+  MatrixF E(kCycle, kCycle), H = logits;
+  for (std::size_t t = 0; t < kCycle; ++t) E(t, t) = 1;
+  for (float& h : H.data()) h /= std::sqrt(static_cast<float>(kCycle));
   tensors["model.embed_tokens.weight"] = E;
+  tensors["model.norm.weight"] =
+      MatrixF(std::vector<float>(kCycle, 1), 1, kCycle);
   tensors["lm_head.weight"] = H;
   return decoder_of(shape, tensors);
+}
+Decoder cycle_decoder() {
+  MatrixF logits(kCycle, kCycle);
+  for (std::size_t t = 0; t < kCycle; ++t) logits((3 * t + 1) % kCycle, t) = 3;
+  return table_decoder(logits);
 }
 
 TEST(Generation, FollowsTheLikeliestTokenWhenGreedy) {
@@ -202,6 +209,26 @@ TEST(Generation, FindsTheBestTextOfTwoTokensByBeams) {
                  {.max_new_tokens = 2, .beams = 6, .stop = {stop}}, pool);
     EXPECT_EQ(result.tokens, best_text) << "seed " << seed;
   }
+}
+
+// Two beams stop at once; the third best start would win by its mean if it
+// could go on, but was less likely than both when they stopped.
+TEST(Generation, EndsTheBeamSearchWhenEveryBeamHasABetterEnd) {
+  ThreadPool pool(1);
+  MatrixF logits(kCycle, kCycle);
+  logits(1, 0) = 10;
+  logits(2, 0) = 9.99f;
+  logits(3, 0) = 8.5f;
+  for (std::size_t t = 3; t + 1 < kCycle; ++t) logits(t + 1, t) = 20;
+  const auto result =
+      generate(table_decoder(logits), Tokens{0},
+               {.max_new_tokens = 8, .beams = 2, .stop = {1, 2}}, pool);
+  EXPECT_TRUE(result.tokens.empty());
+  EXPECT_EQ(result.stop, StopReason::kStopToken);
+  // With nothing to stop at, the second best start is followed to the end.
+  const auto free = generate(table_decoder(logits), Tokens{0},
+                             {.max_new_tokens = 8, .beams = 3}, pool);
+  EXPECT_EQ(free.tokens, (Tokens{3, 4, 5, 6, 7, 8, 9, 10}));
 }
 
 TEST(Generation, IsNoWorseWithBeamsThanGreedy) {
