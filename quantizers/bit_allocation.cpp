@@ -63,7 +63,7 @@ class Allocator {
   std::optional<BitAllocation> run() {
     if (least_ > budget_) return std::nullopt;
     std::vector<std::size_t> choice = solve_by_states();
-    spend_the_rest(choice);
+    improve(choice);
     BitAllocation result;
     for (std::size_t l = 0; l < layers_.size(); ++l) {
       result.choice.push_back(kept_[l][choice[l]]);
@@ -129,26 +129,69 @@ class Allocator {
     return choice;
   }
 
-  void spend_the_rest(std::vector<std::size_t>& choice) const {
+  struct Change {
+    std::size_t layer = 0, option = 0;
+  };
+
+  // The change of one layer that saves most within `room` bytes, in which a
+  // change to fewer bytes makes room. `but`: a layer that is not to be touched.
+  std::optional<Change> best_change(const std::vector<std::size_t>& choice,
+                                    std::size_t room, double at_least,
+                                    std::size_t but) const {
+    std::optional<Change> best;
+    for (std::size_t l = 0; l < choice.size(); ++l) {
+      const std::size_t reach = extra(l, choice[l]) + room;
+      for (std::size_t k = choice[l] + 1; l != but && k < kept_[l].size();
+           ++k) {
+        if (extra(l, k) > reach) break;
+        const double gain = loss(l, choice[l]) - loss(l, k);
+        if (!(gain > at_least)) continue;
+        at_least = gain;
+        best = {l, k};
+      }
+    }
+    return best;
+  }
+
+  // Gives the best other layer more bytes, from the rest of the budget and from
+  // what layer `giver` frees by option k (nobody if it is the number of
+  // layers), if the loss falls by more than `relevant`.
+  bool exchange(std::size_t giver, std::size_t k, double relevant,
+                std::size_t& used, std::vector<std::size_t>& choice) const {
+    std::size_t freed = 0;
+    double price = relevant;
+    if (giver < choice.size()) {
+      freed = extra(giver, choice[giver]) - extra(giver, k);
+      price += loss(giver, k) - loss(giver, choice[giver]);
+    }
+    const auto change =
+        best_change(choice, budget_ - used + freed, price, giver);
+    if (!change) return false;
+    if (giver < choice.size()) choice[giver] = k;
+    used += extra(change->layer, change->option) -
+            extra(change->layer, choice[change->layer]);
+    used -= freed;
+    choice[change->layer] = change->option;
+    return true;
+  }
+
+  // Local search from what coarse units gave. Each step lowers the loss by a
+  // relevant amount, so it ends.
+  void improve(std::vector<std::size_t>& choice) const {
     std::size_t used = least_;
-    for (std::size_t l = 0; l < choice.size(); ++l) used += extra(l, choice[l]);
-    for (;;) {
-      double best_gain = 0;
-      std::size_t best_layer = 0, best_option = 0;
+    double total = 0;
+    for (std::size_t l = 0; l < choice.size(); ++l) {
+      used += extra(l, choice[l]);
+      total += std::abs(loss(l, choice[l]));
+    }
+    const double relevant = 1e-9 * total;
+    for (bool improved = true; improved;) {
+      improved = exchange(choice.size(), 0, relevant, used, choice);
       for (std::size_t l = 0; l < choice.size(); ++l) {
-        for (std::size_t k = choice[l] + 1; k < kept_[l].size(); ++k) {
-          const double gain = loss(l, choice[l]) - loss(l, k);
-          if (used - extra(l, choice[l]) + extra(l, k) > budget_) break;
-          if (!(gain > best_gain)) continue;
-          best_gain = gain;
-          best_layer = l;
-          best_option = k;
+        for (std::size_t k = 0; k < choice[l]; ++k) {
+          if (exchange(l, k, relevant, used, choice)) improved = true;
         }
       }
-      if (!(best_gain > 0)) return;
-      used += extra(best_layer, best_option) -
-              extra(best_layer, choice[best_layer]);
-      choice[best_layer] = best_option;
     }
   }
 

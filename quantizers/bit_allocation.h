@@ -9,8 +9,9 @@
 // both bytes and loss are dropped; the rest is dynamic programming over the
 // budget. It is exact while the spread of bytes, in units of their common
 // divisor, is below kAllocationStates; beyond, bytes are rounded up to coarser
-// units (the budget is never exceeded) and what that leaves unused is spent on
-// the best single exchanges. Cost: layers * options * kAllocationStates.
+// units (the budget is never exceeded) and the result is improved by exchanges
+// between two layers. Cost: layers * options * kAllocationStates, and
+// (layers * options)^2 for each round of exchanges.
 #pragma once
 
 #include <cstddef>
@@ -28,8 +29,7 @@ struct BitOption {
 };
 
 struct BitAllocation {
-  std::vector<std::size_t>
-      choice{};  // [layers]: index into the layer's options
+  std::vector<std::size_t> choice{};  // [layers]: index into its options
   std::size_t bytes = 0;
   double loss = 0;
 };

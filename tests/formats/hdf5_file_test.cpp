@@ -75,6 +75,22 @@ TEST(Hdf5File, KeepsTypesThatHdf5HasNotAndFilesAndALongConfiguration) {
   EXPECT_EQ(files.at("empty"), "");
 }
 
+TEST(Hdf5File, HoldsNoTimeStamps) {
+  const TemporaryDirectory tmp;
+  const fs::path path = tmp.path() / "m.h5";
+  write_model(path, "{}");
+  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
+  for (const char* name :
+       {"/", "/tensors", "/tensors/a.weight", "/files", "/files/empty"}) {
+    H5O_info_t info{};
+    ASSERT_GE(
+        H5Oget_info_by_name2(file, name, &info, H5O_INFO_TIME, H5P_DEFAULT), 0);
+    EXPECT_EQ(info.ctime, 0) << name;
+    EXPECT_EQ(info.mtime, 0) << name;
+  }
+  H5Idec_ref(file);
+}
+
 TEST(Hdf5File, ReadsPlainNumbersOfOtherProgramsByPath) {
   const TemporaryDirectory tmp;
   const fs::path path = tmp.path() / "plain.h5";

@@ -47,14 +47,15 @@ void check_sums(const Layers& layers, const BitAllocation& found) {
 
 TEST(BitAllocation, MatchesBruteForceOnRandomProblems) {
   Rng rng(4);
-  for (int round = 0; round < 300; ++round) {
+  for (int round = 0; round < 600; ++round) {
+    const std::size_t largest = round % 2 == 0 ? 500 : 9;
     Layers layers(1 + rng.below(6));
     std::size_t least = 0, most = 0;
     for (auto& options : layers) {
       options.resize(1 + rng.below(4));
       std::size_t lo = SIZE_MAX, hi = 0;
       for (BitOption& option : options) {
-        option = {.bytes = 1 + rng.below(500), .loss = rng.uniform() - 0.2};
+        option = {.bytes = 1 + rng.below(largest), .loss = rng.uniform() - 0.2};
         lo = std::min(lo, option.bytes);
         hi = std::max(hi, option.bytes);
       }
@@ -96,6 +97,16 @@ TEST(BitAllocation, IsNearlyExactWhereBytesAreCoarsened) {
     EXPECT_GE(found->loss, best * (1 - 1e-12));
     EXPECT_LE(found->loss, best * 1.02);
   }
+}
+
+TEST(BitAllocation, SpendsWhatCoarseUnitsLeave) {
+  // In units of 10 bytes 21841 count as 21850, so that only 14 of the 15 seem
+  // to fit; the 16th layer keeps the common divisor at 1.
+  Layers layers(15, {{.bytes = 1, .loss = 1}, {.bytes = 21842, .loss = 0}});
+  layers.push_back({{.bytes = 1, .loss = 0.001}, {.bytes = 8, .loss = 0}});
+  const auto found = allocate_bits(layers, 16 + 15 * 21841);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->loss, 0.001);
 }
 
 TEST(BitAllocation, GivesBitsToTheLayerThatNeedsThem) {
