@@ -83,7 +83,7 @@ MatrixF ModelEnds::embed(std::span<const TokenId> tokens) const {
   return X;
 }
 
-MatrixF ModelEnds::logits(ConstMatrixView hidden, ThreadPool& pool) const {
+MatrixF ModelEnds::head_input(ConstMatrixView hidden, ThreadPool& pool) const {
   MatrixF normed(hidden.rows(), hidden.cols());
   const auto epsilon = static_cast<float>(arch_->norm_eps);
   switch (arch_->norm) {
@@ -95,6 +95,11 @@ MatrixF ModelEnds::logits(ConstMatrixView hidden, ThreadPool& pool) const {
                  normed.view(), pool);
       break;
   }
+  return normed;
+}
+
+MatrixF ModelEnds::logits(ConstMatrixView hidden, ThreadPool& pool) const {
+  const MatrixF normed = head_input(hidden, pool);
   MatrixF logits(hidden.rows(), arch_->vocabulary);
   head_->run(normed.view(), logits.view(), pool);
   return logits;

@@ -28,6 +28,8 @@ class ModelEnds {
   // Error(kInvalidInput) for an id that is not in the vocabulary or a row that
   // is not finite.
   MatrixF embed(std::span<const TokenId> tokens) const;
+  // The final norm's output: hidden [rows, hidden] -> [rows, hidden].
+  MatrixF head_input(ConstMatrixView hidden, ThreadPool& pool) const;
   // final norm, then head: hidden [rows, hidden] -> logits [rows, vocabulary].
   MatrixF logits(ConstMatrixView hidden, ThreadPool& pool) const;
   const LinearKernel& head() const { return *head_; }

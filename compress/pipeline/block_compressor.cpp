@@ -5,16 +5,33 @@
 namespace llmpress {
 namespace {
 
+// The calibration tokens and the block that they run through.
+struct Stream {
+  CalibrationStates* states = nullptr;
+  std::optional<Block> block{};
+
+  void begin(const BlockJob& job, const DenseBlock& weights) {
+    if (states == nullptr) return;
+    block.emplace(*job.arch, job.layer, weights.runnable(), job.isa);
+    states->begin(*block, *job.pool);
+  }
+  void run_stage(std::size_t stage, ThreadPool& pool) {
+    if (states != nullptr) states->run_stage(*block, stage, pool);
+  }
+};
+
 // Carries a block through its stages. The input of a stage that is wider than
 // the residual stream (an MLP's inner width) is not kept for all calibration
 // tokens: the stage before it is left pending and runs again, batch by batch.
 class StagedBlock {
  public:
-  StagedBlock(const BlockJob& job, DenseBlock block, CalibrationStates* states)
-      : job_(job), block_(std::move(block)), states_(states) {
-    if (states_ == nullptr) return;
-    runner_.emplace(*job.arch, job.layer, block_.runnable(), job.isa);
-    states_->begin(*runner_, *job.pool);
+  StagedBlock(const BlockJob& job, DenseBlock block, CalibrationStreams streams)
+      : job_(job),
+        block_(std::move(block)),
+        stream_{.states = streams.compressed},
+        reference_{.states = streams.reference} {
+    stream_.begin(job, block_);
+    reference_.begin(job, block_);
   }
 
   CompressedBlock run() {
@@ -46,9 +63,13 @@ class StagedBlock {
 
   StatsNeeds needs_of_stage(std::size_t stage) const {
     StatsNeeds needs;
-    if (states_ == nullptr) return needs;
+    if (stream_.states == nullptr) return needs;
     for (const std::size_t l : job_.arch->block.stages[stage].linears) {
-      needs = needs | needs_of(treatment(l));
+      const LinearTreatment wanted = treatment(l);
+      needs = needs | needs_of(wanted);
+      if (wanted.quantize != nullptr) {
+        needs.channel_moments = true;  // cheap; the report counts outliers
+      }
     }
     return needs;
   }
@@ -56,11 +77,14 @@ class StagedBlock {
   InputStats collect(std::size_t stage, const StatsNeeds& needs) {
     if (!any(needs)) return {};
     const std::size_t width = job_.arch->block.stages[stage].in;
+    const CalibrationStates* reference =
+        needs.reference_moment ? reference_.states : nullptr;
     if (pending_) {
-      return states_->collect_after(*runner_, stage - 1, width, needs,
-                                    *job_.pool);
+      return stream_.states->collect_after(
+          *stream_.block, stage - 1, width, needs, *job_.pool, reference,
+          reference != nullptr ? &*reference_.block : nullptr);
     }
-    return states_->collect(width, needs, *job_.pool);
+    return stream_.states->collect(width, needs, *job_.pool, reference);
   }
 
   void compress(std::size_t l, const InputStats* stats) {
@@ -71,46 +95,72 @@ class StagedBlock {
                          .stats = stats,
                          .sparsity = sparsity_of(treatment(l))},
                         *job_.pool);
-    if (runner_) runner_->replace_linear(l, outcome.weights);
+    if (stream_.block) stream_.block->replace_linear(l, outcome.weights);
     if (job_.on_layer) job_.on_layer(outcome.report);
     compressed_.weights.linears[l] = std::move(outcome.weights);
     compressed_.layers[l] = std::move(outcome.report);
     block_.linears[l] = {};  // the dense copy is of no more use
   }
 
+  void run_stage(std::size_t stage) {
+    stream_.run_stage(stage, *job_.pool);
+    reference_.run_stage(stage, *job_.pool);
+  }
+
   void advance(std::size_t stage) {
-    if (!runner_) return;
+    if (stream_.states == nullptr) return;
     const auto& stages = job_.arch->block.stages;
-    if (pending_) states_->run_stage(*runner_, stage - 1, *job_.pool);
+    if (pending_) run_stage(stage - 1);
     pending_ = stage + 1 < stages.size() &&
                stages[stage + 1].in > job_.arch->hidden &&
                any(needs_of_stage(stage + 1));
-    if (!pending_) states_->run_stage(*runner_, stage, *job_.pool);
+    if (!pending_) run_stage(stage);
   }
 
   const BlockJob& job_;
   DenseBlock block_;
-  CalibrationStates* states_;
-  std::optional<Block> runner_;
+  Stream stream_, reference_;
   bool pending_ = false;  // the stage before the current one has not run
   CompressedBlock compressed_;
 };
 
+// What smoothing, if any, makes of the block.
+DenseBlock smoothed(const BlockJob& job, DenseBlock block,
+                    const CalibrationStates* states) {
+  if (states == nullptr || !wants_smoothing(*job.plan, *job.arch, job.layer)) {
+    return block;
+  }
+  for (const std::string& note : smooth_block_in_place({.arch = job.arch,
+                                 .plan = job.plan,
+                                 .layer = job.layer,
+                                 .isa = job.isa,
+                                 .pool = job.pool},
+                                                       block, *states)) {
+    if (job.on_note) job.on_note(note);
+  }
+  return block;
+}
+
 }  // namespace
 
 CompressedBlock compress_block(const BlockJob& job, DenseBlock block,
-                               CalibrationStates* states) {
-  if (states != nullptr && wants_smoothing(*job.plan, *job.arch, job.layer)) {
-    for (const std::string& note : smooth_block_in_place({.arch = job.arch,
-                                   .plan = job.plan,
-                                   .layer = job.layer,
-                                   .isa = job.isa,
-                                   .pool = job.pool},
-                                                         block, *states)) {
-      if (job.on_note) job.on_note(note);
-    }
+                               CalibrationStreams streams) {
+  DenseBlock ready = smoothed(job, std::move(block), streams.compressed);
+  return StagedBlock(job, std::move(ready), streams).run();
+}
+
+void pass_block(const BlockJob& job, const BlockWeights& compressed,
+                DenseBlock block, CalibrationStreams streams) {
+  if (streams.reference != nullptr) {
+    const DenseBlock ready =
+        smoothed(job, std::move(block), streams.compressed);
+    streams.reference->run(
+        Block(*job.arch, job.layer, ready.runnable(), job.isa), *job.pool);
   }
-  return StagedBlock(job, std::move(block), states).run();
+  if (streams.compressed != nullptr) {
+    streams.compressed->run(Block(*job.arch, job.layer, compressed, job.isa),
+                            *job.pool);
+  }
 }
 
 }  // namespace llmpress

@@ -36,9 +36,20 @@ struct BlockJob {
   std::function<void(const std::string&)> on_note{};   // may be empty
 };
 
-// `states` holds the block's inputs and comes back with its outputs; null when
-// no stage needs calibration.
+// The calibration tokens in the compressed model and, where a method compares
+// the two (GPTAQ), in the model before rounding.
+struct CalibrationStreams {
+  CalibrationStates* compressed = nullptr;  // null: nothing needs calibration
+  CalibrationStates* reference = nullptr;
+};
+
+// `streams` hold the block's inputs and come back with its outputs.
 CompressedBlock compress_block(const BlockJob& job, DenseBlock block,
-                               CalibrationStates* states);
+                               CalibrationStreams streams);
+
+// Takes `streams` past a block that an earlier run compressed, to the same
+// bytes as compress_block() would.
+void pass_block(const BlockJob& job, const BlockWeights& compressed,
+                DenseBlock block, CalibrationStreams streams);
 
 }  // namespace llmpress

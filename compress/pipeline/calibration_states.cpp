@@ -1,6 +1,7 @@
 #include "compress/pipeline/calibration_states.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace llmpress {
 namespace {
@@ -8,6 +9,13 @@ namespace {
 // Tokens of a batch; fixed, so that sums over batches are the same bytes on
 // every machine.
 constexpr std::size_t kBatchTokens = 4096;
+
+MatrixF input_after(const Block& block, std::size_t stage,
+                    const CalibrationBatch& batch, ThreadPool& pool) {
+  BlockState copy = batch.state;
+  block.run_stage(stage, batch.segments, copy, pool);
+  return std::move(copy.stage_input);
+}
 
 }  // namespace
 
@@ -50,9 +58,9 @@ void CalibrationStates::run(const Block& block, ThreadPool& pool) {
   }
 }
 
-InputStats CalibrationStates::collect(std::size_t width,
-                                      const StatsNeeds& needs, ThreadPool& pool,
-                                      CalibrationStates* reference) {
+InputStats CalibrationStates::collect(
+    std::size_t width, const StatsNeeds& needs, ThreadPool& pool,
+    const CalibrationStates* reference) const {
   InputStatsCollector collector(width, needs, tokens_);
   for (std::size_t b = 0; b < batches_.size(); ++b) {
     const ConstMatrixView full =
@@ -64,16 +72,18 @@ InputStats CalibrationStates::collect(std::size_t width,
   return collector.finish();
 }
 
-InputStats CalibrationStates::collect_after(const Block& block,
-                                            std::size_t stage,
-                                            std::size_t width,
-                                            const StatsNeeds& needs,
-                                            ThreadPool& pool) {
+InputStats CalibrationStates::collect_after(
+    const Block& block, std::size_t stage, std::size_t width,
+    const StatsNeeds& needs, ThreadPool& pool,
+    const CalibrationStates* reference, const Block* reference_block) const {
   InputStatsCollector collector(width, needs, tokens_);
-  for (const CalibrationBatch& batch : batches_) {
-    BlockState copy = batch.state;
-    block.run_stage(stage, batch.segments, copy, pool);
-    collector.add(copy.stage_input.view(), pool);
+  for (std::size_t b = 0; b < batches_.size(); ++b) {
+    const MatrixF X = input_after(block, stage, batches_[b], pool);
+    MatrixF full;
+    if (reference != nullptr) {
+      full = input_after(*reference_block, stage, reference->batches_[b], pool);
+    }
+    collector.add(X.view(), pool, full.view());
   }
   return collector.finish();
 }

@@ -34,14 +34,19 @@ class CalibrationStates {
   // The whole block.
   void run(const Block& block, ThreadPool& pool);
 
-  // Statistics of the current stage input, [width] wide.
+  // Statistics of the current stage input, [width] wide. `reference`: the same
+  // tokens in the uncompressed model, where needs.reference_moment asks for it.
   InputStats collect(std::size_t width, const StatsNeeds& needs,
-                     ThreadPool& pool, CalibrationStates* reference = nullptr);
+                     ThreadPool& pool,
+                     const CalibrationStates* reference = nullptr) const;
   // Statistics of the input of stage + 1 without keeping it: `stage` of `block`
-  // runs on copies, batch by batch.
+  // runs on copies, batch by batch; that of `reference_block` on copies of
+  // `reference`.
   InputStats collect_after(const Block& block, std::size_t stage,
                            std::size_t width, const StatsNeeds& needs,
-                           ThreadPool& pool);
+                           ThreadPool& pool,
+                           const CalibrationStates* reference = nullptr,
+                           const Block* reference_block = nullptr) const;
 
  private:
   std::size_t tokens_ = 0;

@@ -20,9 +20,23 @@ double output_energy(const MatrixF& W, ConstMatrixView S, ThreadPool& pool) {
   return output_error(W.view(), zero.view(), S, pool);
 }
 
+// Inputs that reached LLM.int8()'s threshold (arXiv:2208.07339, section 3).
+std::size_t outlier_columns(const InputStats& stats,
+                            const LinearTreatment& treatment) {
+  const LlmInt8Config defaults;
+  const double threshold =
+      treatment.quantize != nullptr &&
+              treatment.quantize->config.llm_int8.threshold > 0
+          ? treatment.quantize->config.llm_int8.threshold
+          : defaults.threshold;
+  return static_cast<std::size_t>(std::ranges::count_if(
+      stats.abs_max, [&](float x) { return x >= threshold; }));
+}
+
 // Sizes and errors of `outcome.weights` against the weight W before any stage.
-void measure(const DenseLinear& linear, const InputStats* stats,
-             ThreadPool& pool, LinearOutcome& outcome) {
+void measure(const DenseLinear& linear, const LinearTreatment& treatment,
+             const InputStats* stats, ThreadPool& pool,
+             LinearOutcome& outcome) {
   LayerReport& report = outcome.report;
   const PackedWeight& packed = outcome.weights.weight;
   report.format = describe(packed);
@@ -36,6 +50,9 @@ void measure(const DenseLinear& linear, const InputStats* stats,
   if (stats != nullptr && !stats->second_moment.empty()) {
     S = stats->second_moment.view();
     report.calibrated = true;
+  }
+  if (stats != nullptr) {
+    report.outlier_columns = outlier_columns(*stats, treatment);
   }
   report.output_error = output_error(linear.W.view(), decoded.view(), S, pool);
   const double energy = output_energy(linear.W, S, pool);
@@ -139,7 +156,7 @@ LinearOutcome compress_linear(const LinearJob& job, ThreadPool& pool) {
   if (job.treatment.prune != nullptr) pruned = prune(job, pool, outcome);
   if (job.treatment.quantize != nullptr) quantize(job, pruned, pool, outcome);
   if (job.treatment.prune != nullptr) store_pruned(job, outcome);
-  measure(linear, job.stats, pool, outcome);
+  measure(linear, job.treatment, job.stats, pool, outcome);
   outcome.report.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
           .count();

@@ -125,7 +125,7 @@ PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
   // Finished blocks, the spool of the writer and the assembled file.
   planned.disk_bytes = linear_bytes + 2 * planned.output_bytes;
   const std::size_t used =
-      needs_calibration(job.plan, arch) ? tokens : std::size_t{0};
+      calibration_use(job.plan, arch) == CalibrationUse::kNone ? 0 : tokens;
   planned.peak_memory_bytes = peak_bytes(arch, used);
   planned.seconds = estimated_seconds(arch, used, pool.size());
   return planned;

@@ -111,16 +111,19 @@ std::string short_name(const std::string& name) {
 std::string layer_chart(const RunReport& report) {
   LineChart chart{.title = "Output error of each Linear",
                   .y_title = "relative error (log)"};
+  std::vector<std::string> names;  // a variant may lack some of the Linears
   for (const VariantReport& v : report.variants) {
     if (v.layers.empty()) continue;
     ChartSeries series{.label = v.name};
-    if (chart.positions.empty()) {
-      for (const LayerReport& l : v.layers) {
+    for (const LayerReport& l : v.layers) {
+      const auto known = std::ranges::find(names, l.name);
+      const auto at = static_cast<std::size_t>(known - names.begin());
+      if (known == names.end()) {
+        names.push_back(l.name);
         chart.positions.push_back(short_name(l.name));
       }
-    }
-    for (const LayerReport& l : v.layers) {
-      series.values.push_back(l.relative_error);
+      series.values.resize(std::max(series.values.size(), at + 1));
+      series.values[at] = l.relative_error;
     }
     chart.series.push_back(std::move(series));
   }
@@ -177,7 +180,8 @@ std::string to_html(const RunReport& report) {
     html += "<h2>Layers</h2>\n" + layers +
             "<p class=\"small\">Relative error is E|(W - W')x|² / E|Wx|² over "
             "the calibration inputs of the Linear; where none were "
-            "collected, x is white noise.</p>\n";
+            "collected, x is white noise. Outliers are inputs that reached "
+            "LLM.int8()'s threshold in calibration.</p>\n";
     for (const VariantReport& v : report.variants) html += variant_section(v);
   }
   return html + provenance(report) + "</body></html>\n";

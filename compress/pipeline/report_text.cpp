@@ -66,8 +66,8 @@ std::vector<std::vector<std::string>> model_rows(const RunReport& report) {
 }
 
 std::vector<std::string> layer_columns() {
-  return {"Linear",         "shape",   "method",   "format", "bits/weight",
-          "relative error", "damping", "sparsity", "notes"};
+  return {"Linear",         "shape",   "method",   "format",   "bits/weight",
+          "relative error", "damping", "sparsity", "outliers", "notes"};
 }
 
 std::vector<std::vector<std::string>> layer_rows(const VariantReport& variant) {
@@ -81,7 +81,9 @@ std::vector<std::vector<std::string>> layer_rows(const VariantReport& variant) {
         {l.name, std::to_string(l.out) + " × " + std::to_string(l.in), l.method,
          l.format, fixed(l.bits_per_weight, 3), scientific(l.relative_error),
          l.damping_fraction == 0 ? "" : fixed(l.damping_fraction, 3),
-         l.sparsity < 0.005 ? "" : fixed(100 * l.sparsity, 1) + " %", notes});
+         l.sparsity < 0.005 ? "" : fixed(100 * l.sparsity, 1) + " %",
+         l.outlier_columns == 0 ? "" : std::to_string(l.outlier_columns),
+         notes});
   }
   return rows;
 }

@@ -67,7 +67,8 @@ class Run {
     }
     bool wanted = false;
     for (const VariantJob& job : jobs) {
-      wanted = wanted || needs_calibration(job.plan, *model_.arch);
+      wanted = wanted ||
+               calibration_use(job.plan, *model_.arch) != CalibrationUse::kNone;
     }
     if (!wanted || !recipe_.calibration) return;
     calibration_ = load_calibration(*recipe_.calibration, *model_.tokenizer);
@@ -81,7 +82,8 @@ class Run {
     if (options_.memory_limit == 0) return;
     for (const VariantJob& job : jobs) {
       const bool calibrated =
-          calibration_ && needs_calibration(job.plan, *model_.arch);
+          calibration_ &&
+          calibration_use(job.plan, *model_.arch) != CalibrationUse::kNone;
       const std::size_t bytes = predicted_peak_bytes(
           *model_.arch, calibrated ? calibration_->tokens() : 0);
       if (bytes <= options_.memory_limit) continue;

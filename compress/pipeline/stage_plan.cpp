@@ -1,5 +1,7 @@
 #include "compress/pipeline/stage_plan.h"
 
+#include <algorithm>
+
 #include "compress/core/error.h"
 #include "pruning/method.h"
 
@@ -38,12 +40,6 @@ StagePlan::StagePlan(std::span<const Stage> shared,
         }
         pruning_.push_back(prune);
       } else if (const auto* quantize = std::get_if<QuantizeStage>(&stage)) {
-        if (quantize->config.gptq.asymmetric_calibration) {
-          throw Error(ErrorCode::kUnsupported,
-                      quantize->position.to_string() +
-                          ": asymmetric_calibration is not in this version's "
-                          "pipeline");
-        }
         quantizing_.push_back(quantize);
       } else if (std::holds_alternative<DistillStage>(stage)) {
         throw Error(ErrorCode::kUnsupported,
@@ -56,15 +52,18 @@ StagePlan::StagePlan(std::span<const Stage> shared,
   }
 }
 
-LinearTreatment StagePlan::treatment(std::string_view linear_name) const {
+LinearTreatment StagePlan::treatment(std::string_view linear_name,
+                                     ModuleRole role) const {
   LinearTreatment treatment;
   for (const PruneStage* stage : pruning_) {
-    if (treatment.prune == nullptr && selects(stage->layers, linear_name)) {
+    if (treatment.prune == nullptr &&
+        selects(stage->layers, linear_name, role)) {
       treatment.prune = stage;
     }
   }
   for (const QuantizeStage* stage : quantizing_) {
-    if (treatment.quantize == nullptr && selects(stage->layers, linear_name)) {
+    if (treatment.quantize == nullptr &&
+        selects(stage->layers, linear_name, role)) {
       treatment.quantize = stage;
     }
   }
@@ -78,6 +77,12 @@ LinearTreatment StagePlan::treatment(std::string_view linear_name) const {
 void StagePlan::assign(std::map<std::string, QuantizeStage> stages) {
   assigned_ = std::make_shared<const std::map<std::string, QuantizeStage>>(
       std::move(stages));
+}
+
+bool StagePlan::quantizes_with(std::string_view method) const {
+  return std::ranges::any_of(quantizing_, [&](const QuantizeStage* stage) {
+    return stage->config.method == method;
+  });
 }
 
 bool StagePlan::empty() const {

@@ -30,7 +30,8 @@ class StagePlan {
   StagePlan(std::span<const Stage> shared, std::span<const Stage> own);
 
   // By full module name. The first stage of a kind that selects it wins.
-  LinearTreatment treatment(std::string_view linear_name) const;
+  LinearTreatment treatment(std::string_view linear_name,
+                            ModuleRole role = ModuleRole::kBlockLinear) const;
 
   // From now on these Linears are quantized as these stages say.
   void assign(std::map<std::string, QuantizeStage> stages);
@@ -44,6 +45,8 @@ class StagePlan {
     return quantizing_;
   }
   bool empty() const;
+  // Whether some Linear is quantized by this method.
+  bool quantizes_with(std::string_view method) const;
 
  private:
   std::vector<const Stage*> transforms_;

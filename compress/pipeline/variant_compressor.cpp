@@ -1,5 +1,6 @@
 #include "compress/pipeline/variant_compressor.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <memory>
@@ -8,6 +9,8 @@
 #include "compress/core/error.h"
 #include "compress/pipeline/auto_precision.h"
 #include "compress/pipeline/block_compressor.h"
+#include "compress/pipeline/checkpoint_overlay.h"
+#include "compress/pipeline/end_compressor.h"
 #include "compress/pipeline/model_transforms.h"
 #include "compress/pipeline/resume_store.h"
 #include "formats/artifact_writer.h"
@@ -33,10 +36,19 @@ bool belongs_to_block_linear(const std::string& tensor,
 
 // Embedding, head, final norm and whatever else stands outside the Linears of
 // the blocks goes through byte for byte.
-void copy_other_tensors(const TransformedModel& model, ArtifactWriter& writer) {
+void copy_other_tensors(const TransformedModel& model,
+                        const CompressedEnds& ends, ArtifactWriter& writer) {
   const TensorReader& reader = model.checkpoint().tensors();
+  const auto compressed = [&](const std::string& tensor) {
+    return std::ranges::any_of(ends.linears, [&](const auto& end) {
+      return tensor.starts_with(end.first + ".");
+    });
+  };
   for (const TensorInfo& info : reader.tensors()) {
-    if (belongs_to_block_linear(info.name, model.architecture())) continue;
+    if (belongs_to_block_linear(info.name, model.architecture()) ||
+        compressed(info.name)) {
+      continue;
+    }
     const TensorBytes data = reader.read(info);
     writer.add_tensor({.name = info.name,
                        .dtype = info.dtype,
@@ -93,15 +105,17 @@ class VariantCompressor {
  private:
   void compress_blocks() {
     const Architecture& arch = model_.architecture();
-    if (needs_calibration(plan_, arch)) {
-      if (inputs_.calibration == nullptr) {
-        throw Error(ErrorCode::kInvalidArgument,
-                    "variant '" + job_.name +
-                        "' needs calibration, but the recipe has no "
-                        "'calibration' section");
-      }
+    const CalibrationUse use = calibration_use(plan_, arch);
+    if (use == CalibrationUse::kNeeded && inputs_.calibration == nullptr) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "variant '" + job_.name +
+                      "' needs calibration, but the recipe has no "
+                      "'calibration' section");
+    }
+    if (use != CalibrationUse::kNone && inputs_.calibration != nullptr) {
       const ModelEnds ends(model_.checkpoint(), arch, options_.isa);
       states_.emplace(*inputs_.calibration, ends);
+      if (needs_of_plan(plan_, arch).reference_moment) reference_ = states_;
     }
     if (wants_auto_precision(plan_)) choose_widths();
     for (std::size_t layer = 0; layer < arch.layers; ++layer) {
@@ -118,6 +132,16 @@ class VariantCompressor {
     report(options_.progress, {.phase = "compress " + job_.name,
                                .done = arch.layers,
                                .total = arch.layers});
+    ends_ = compress_ends(
+        {.checkpoint = &model_.checkpoint(),
+         .arch = &arch,
+         .plan = &plan_,
+         .isa = options_.isa,
+         .pool = &pool_,
+         .on_layer = [this](const LayerReport& l) { log_layer(l); }},
+        streams());
+    report_.layers.insert(report_.layers.end(), ends_.layers.begin(),
+                          ends_.layers.end());
   }
 
   void choose_widths() {
@@ -141,25 +165,35 @@ class VariantCompressor {
         " from an interrupted run");
     keep_reports(block);
     if (!states_) return;
-    states_->run(
-        Block(model_.architecture(), layer, block.weights, options_.isa),
-        pool_);
+    pass_block(job_of(layer), block.weights, dense_block(layer), streams());
   }
 
   void compress_one_block(std::size_t layer) {
-    const CompressedBlock block = compress_block(
-        {.arch = &model_.architecture(),
-         .plan = &plan_,
-         .layer = layer,
-         .isa = options_.isa,
-         .pool = &pool_,
-         .on_layer = [this](const LayerReport& l) { log_layer(l); },
-         .on_note = [this](const std::string& note) { log(note); }},
-        load_dense_block(model_.checkpoint(), model_.architecture(), layer),
-        states_ ? &*states_ : nullptr);
+    BlockJob job = job_of(layer);
+    job.on_layer = [this](const LayerReport& l) { log_layer(l); };
+    job.on_note = [this](const std::string& note) { log(note); };
+    const CompressedBlock block =
+        compress_block(job, dense_block(layer), streams());
     store_.save(block, layer, model_.architecture(),
                 model_.checkpoint().config_json());
     keep_reports(block);
+  }
+
+  BlockJob job_of(std::size_t layer) const {
+    return {.arch = &model_.architecture(),
+            .plan = &plan_,
+            .layer = layer,
+            .isa = options_.isa,
+            .pool = &pool_};
+  }
+
+  DenseBlock dense_block(std::size_t layer) const {
+    return load_dense_block(model_.checkpoint(), model_.architecture(), layer);
+  }
+
+  CalibrationStreams streams() {
+    return {.compressed = states_ ? &*states_ : nullptr,
+            .reference = reference_ ? &*reference_ : nullptr};
   }
 
   void write_artifact() {
@@ -175,10 +209,16 @@ class VariantCompressor {
                                  .done = layer + 1,
                                  .total = arch.layers});
     }
-    copy_other_tensors(model_, *writer);
+    for (const auto& [name, linear] : ends_.linears) {
+      writer->add_linear(name, linear);
+    }
+    copy_other_tensors(model_, ends_, *writer);
     writer->add_file("recipe.yaml", inputs_.recipe_yaml);
     writer->add_file("llmpress.json", provenance());
-    writer->finish(model_.checkpoint().config_json());
+    const std::string& config = model_.checkpoint().config_json();
+    writer->finish(ends_.unties_head
+                       ? with_flag(config, "tie_word_embeddings", false)
+                       : config);
   }
 
   void keep_reports(const CompressedBlock& block) {
@@ -222,21 +262,31 @@ class VariantCompressor {
   StagePlan plan_;
   TransformedModel model_;
   ResumeStore store_;
-  std::optional<CalibrationStates> states_;
+  std::optional<CalibrationStates> states_, reference_;
+  CompressedEnds ends_;
   VariantReport report_;
 };
 
 }  // namespace
 
-bool needs_calibration(const StagePlan& plan, const Architecture& arch) {
-  if (wants_auto_precision(plan)) return true;
+StatsNeeds needs_of_plan(const StagePlan& plan, const Architecture& arch) {
+  StatsNeeds needs = needs_of_ends(plan, arch);
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
     for (std::size_t l = 0; l < arch.block.linears.size(); ++l) {
-      if (any(needs_of(plan.treatment(arch.linear_name(layer, l)))))
-        return true;
+      needs = needs | needs_of(plan.treatment(arch.linear_name(layer, l)));
     }
   }
-  return !plan.smoothing().empty();
+  return needs;
+}
+
+CalibrationUse calibration_use(const StagePlan& plan,
+                               const Architecture& arch) {
+  if (any(needs_of_plan(plan, arch)) || wants_auto_precision(plan) ||
+      !plan.smoothing().empty()) {
+    return CalibrationUse::kNeeded;
+  }
+  return plan.quantizes_with("llm_int8") ? CalibrationUse::kReport
+                                         : CalibrationUse::kNone;
 }
 
 VariantReport compress_variant(const RunInputs& inputs, const VariantJob& job,

@@ -30,7 +30,12 @@ struct VariantJob {
 VariantReport compress_variant(const RunInputs& inputs, const VariantJob& job,
                                const RunOptions& options, ThreadPool& pool);
 
-// Whether some Linear's treatment asks for calibration inputs.
-bool needs_calibration(const StagePlan& plan, const Architecture& arch);
+// What calibration must collect for some Linear of the model.
+StatsNeeds needs_of_plan(const StagePlan& plan, const Architecture& arch);
+
+// What a variant makes of calibration: nothing; figures for the report, if
+// there is some (outliers of LLM.int8()); or it cannot do without.
+enum class CalibrationUse { kNone, kReport, kNeeded };
+CalibrationUse calibration_use(const StagePlan& plan, const Architecture& arch);
 
 }  // namespace llmpress
