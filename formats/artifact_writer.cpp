@@ -163,7 +163,7 @@ DType compute_dtype(const fs::path& source) {
 
 bool may_be_linear(const NamedTensor& tensor) {
   return tensor.shape.size() == 2 && tensor.name.ends_with(".weight") &&
-         tensor.name.find("embed") == std::string::npos;
+         !is_embedding_name(tensor.name.substr(0, tensor.name.rfind('.')));
 }
 
 class Writer : public ArtifactWriter {

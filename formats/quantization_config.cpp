@@ -240,10 +240,15 @@ void read_bitsandbytes(const json& object, QuantizationConfig& config,
 
 }  // namespace
 
+bool is_embedding_name(std::string_view module) {
+  return module.find("embed") != std::string_view::npos ||
+         module.ends_with("wte") || module.ends_with("wpe");
+}
+
 bool names_linear(std::string_view target, std::string_view linear) {
   if (target.starts_with("re:"))
     return matches_from_start(target.substr(3), linear);
-  return target == linear || target == "Linear";
+  return target == linear || (target == "Linear" && !is_embedding_name(linear));
 }
 
 void QuantizationConfig::index() {
@@ -270,6 +275,7 @@ const LinearScheme& QuantizationConfig::scheme_of(
       }
     }
   }
+  if (is_embedding_name(linear)) return none;
   const auto by_class = group_of_linear.find("Linear");
   return by_class == group_of_linear.end() ? none
                                            : groups[by_class->second].scheme;

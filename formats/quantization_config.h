@@ -83,6 +83,10 @@ struct QuantizationConfig {
   const LinearExtension& extension_of(std::string_view linear) const;
 };
 
+// Whether a module of this path is an embedding by its name ("embed_tokens",
+// "wte"): its class is not Linear, so that only a target of its own names it.
+bool is_embedding_name(std::string_view module);
+
 // Whether `target` names the Linear at module path `linear`: as the class, the
 // exact path, or "re:" and an expression that matches from its start.
 bool names_linear(std::string_view target, std::string_view linear);

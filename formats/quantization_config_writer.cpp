@@ -98,13 +98,22 @@ json sparsity_json(const std::map<std::string, DescribedLinear>& linears) {
   return j;
 }
 
+// With one scheme the class says it and `ignore` lists the rest; an embedding
+// is of another class.
+json targets_json(const SchemeGroup& group, bool only) {
+  if (!only) return group.linears;
+  json targets = json::array({"Linear"});
+  for (const std::string& name : group.linears) {
+    if (is_embedding_name(name)) targets.push_back(name);
+  }
+  return targets;
+}
+
 json groups_json(const std::vector<SchemeGroup>& groups) {
   json j = json::object();
   for (std::size_t g = 0; g < groups.size(); ++g) {
     json& group = j["group_" + std::to_string(g)];
-    // With one scheme its class says it; `ignore` lists the rest.
-    group["targets"] =
-        groups.size() == 1 ? json::array({"Linear"}) : json(groups[g].linears);
+    group["targets"] = targets_json(groups[g], groups.size() == 1);
     group["weights"] = args_json(groups[g].scheme.weights);
     group["input_activations"] = args_json(groups[g].scheme.input);
     group["output_activations"] = nullptr;

@@ -56,6 +56,15 @@ TEST(QuantizationConfig, TheMostExactTargetWinsAndIgnoreBeatsAll) {
   EXPECT_FALSE(config.scheme_of("model.layers.7.mlp.down_proj").weights);
 }
 
+TEST(QuantizationConfig, TheClassLinearDoesNotNameAnEmbedding) {
+  const QuantizationConfig config = parse(kReal);
+  EXPECT_FALSE(config.scheme_of("model.embed_tokens").weights);
+  EXPECT_FALSE(config.scheme_of("transformer.wte").weights);
+  EXPECT_TRUE(config.scheme_of("model.layers.1.mlp.up_proj").weights);
+  EXPECT_FALSE(names_linear("Linear", "model.embed_tokens"));
+  EXPECT_TRUE(names_linear("model.embed_tokens", "model.embed_tokens"));
+}
+
 TEST(QuantizationConfig, PatternsMatchFromTheStartLikePythons) {
   EXPECT_TRUE(names_linear("re:model", "model.layers.0"));
   EXPECT_FALSE(names_linear("re:layers", "model.layers.0"));
