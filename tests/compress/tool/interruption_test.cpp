@@ -1,0 +1,92 @@
+// A run that is stopped by a signal to its process, and started again.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <thread>
+
+#include "formats/artifact_writer.h"
+#include "tests/formats/temporary_directory.h"
+
+namespace llmpress {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Interruption : public testing::TestWithParam<int> {
+ protected:
+  fs::path path(const std::string& name) { return directory_.path() / name; }
+
+  pid_t start(const fs::path& output) {
+    const std::string models = std::string(LLMPRESS_SOURCE_DIR) + "/models";
+    write_file_atomically(
+        path("recipe.yaml"),
+        "model: " + models + "/tinystories-3.7m\ncalibration: {text: " +
+            models + "/text/calibration.txt, samples: 24, sequence_length: " +
+            "256}\nstages: [{quantize: {method: gptq, weights: {bits: 4, " +
+            "group_size: 32}}}]\n");
+    const std::string recipe = path("recipe.yaml").string();
+    const std::string target = output.string();
+    const pid_t child = fork();
+    if (child == 0) {
+      execl(LLMPRESS_BINARY, LLMPRESS_BINARY, "run", recipe.c_str(), "--output",
+            target.c_str(), "--quiet", "--threads", "1",
+            static_cast<char*>(nullptr));
+      _exit(127);
+    }
+    return child;
+  }
+
+  static int wait_for(pid_t child) {
+    int status = 0;
+    EXPECT_EQ(waitpid(child, &status, 0), child);
+    return status;
+  }
+
+  static std::map<std::string, std::string> files(const fs::path& folder) {
+    std::map<std::string, std::string> all;
+    for (const auto& entry : fs::directory_iterator(folder)) {
+      const std::string name = entry.path().filename().string();
+      if (name != "recipe.yaml") all[name] = read_file(entry.path());
+    }
+    return all;
+  }
+
+  TemporaryDirectory directory_;
+};
+
+TEST_P(Interruption, LeavesNoOutputAndIsTakenUpToTheSameBytes) {
+  const pid_t child = start(path("out"));
+  while (!fs::exists(path("out.resume") / "block-00000")) {
+    ASSERT_EQ(waitpid(child, nullptr, WNOHANG), 0) << "ended too early";
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  ASSERT_EQ(kill(child, GetParam()), 0);
+  const int status = wait_for(child);
+  EXPECT_FALSE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  EXPECT_FALSE(fs::exists(path("out")));
+  EXPECT_TRUE(fs::exists(path("out.resume") / "block-00000"));
+
+  EXPECT_EQ(wait_for(start(path("out"))), 0);
+  EXPECT_FALSE(fs::exists(path("out.resume")));
+  EXPECT_EQ(wait_for(start(path("whole"))), 0);
+  EXPECT_EQ(files(path("out")), files(path("whole")));
+}
+
+std::string signal_name(const testing::TestParamInfo<int>& signal) {
+  return signal.param == SIGINT    ? "Interrupt"
+         : signal.param == SIGTERM ? "Terminate"
+                                   : "Kill";
+}
+
+INSTANTIATE_TEST_SUITE_P(Signals, Interruption,
+                         testing::Values(SIGINT, SIGTERM, SIGKILL),
+                         signal_name);
+
+}  // namespace
+}  // namespace llmpress
