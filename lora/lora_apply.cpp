@@ -1,5 +1,7 @@
 #include "lora/lora_apply.h"
 
+#include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <cstddef>
 #include <string>
@@ -85,6 +87,36 @@ LoraOperator make_operator(const LoraDelta& delta, double weight,
     lora.bias.push_back(static_cast<float>(scaling * b));
   }
   return lora;
+}
+
+LoraOperator sum_of(std::vector<LoraOperator> operators) {
+  assert(!operators.empty());
+  if (operators.size() == 1) return std::move(operators.front());
+  const std::size_t out = operators.front().B.rows();
+  const std::size_t in = operators.front().A.cols();
+  std::size_t rank = 0;
+  for (const LoraOperator& lora : operators) rank += lora.A.rows();
+  LoraOperator sum{.A = MatrixF(rank, in), .B = MatrixF(out, rank)};
+  std::size_t at = 0;
+  for (const LoraOperator& lora : operators) {
+    assert(lora.A.cols() == in && lora.B.rows() == out);
+    std::ranges::copy(lora.A.data(), sum.A.data().begin() +
+                                         static_cast<std::ptrdiff_t>(at * in));
+    for (std::size_t o = 0; o < out; ++o) {
+      std::ranges::copy(lora.B.row(o),
+                        sum.B.row(o).begin() + static_cast<std::ptrdiff_t>(at));
+    }
+    at += lora.A.rows();
+    if (!lora.base_factors.empty()) sum.base_factors.resize(out, 1.0f);
+    for (std::size_t o = 0; o < lora.base_factors.size(); ++o) {
+      sum.base_factors[o] += lora.base_factors[o] - 1;
+    }
+    if (!lora.bias.empty()) sum.bias.resize(out);
+    for (std::size_t o = 0; o < lora.bias.size(); ++o) {
+      sum.bias[o] += lora.bias[o];
+    }
+  }
+  return sum;
 }
 
 void apply_in_place(const LoraOperator& lora, ConstMatrixView X,

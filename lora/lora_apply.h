@@ -33,6 +33,10 @@ struct LoraOperator {
 LoraOperator make_operator(const LoraDelta& delta, double weight,
                            ConstMatrixView W, ThreadPool& pool);
 
+// All of them at once, beside the same base: f = 1 + sum of (f_t - 1), the
+// factors side by side. At least one, of the same shape (assert).
+LoraOperator sum_of(std::vector<LoraOperator> operators);
+
 // Y [tokens, out] comes in as X W^T, for DoRA without the Linear's own bias,
 // and goes out as the line above. X [tokens, in].
 void apply_in_place(const LoraOperator& lora, ConstMatrixView X,

@@ -132,6 +132,12 @@ void Block::replace_linear(std::size_t index, const LinearWeights& weights) {
   linears_[index] = make_linear_kernel(weights, isa_);
 }
 
+void Block::wrap_linear(std::size_t index,
+                        const std::function<std::unique_ptr<LinearKernel>(
+                            std::unique_ptr<LinearKernel>)>& wrap) {
+  linears_.at(index) = wrap(std::move(linears_.at(index)));
+}
+
 void Block::replace_norm(const std::string& name, const NormWeights& weights) {
   const std::size_t width = norm_width(*arch_, name);
   if (weights.gain.size() != width ||

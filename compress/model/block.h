@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -77,6 +78,10 @@ class Block {
     return *linears_[index];
   }
   void replace_linear(std::size_t index, const LinearWeights& weights);
+  // What runs the Linear from now on, made from what ran it.
+  void wrap_linear(std::size_t index,
+                   const std::function<std::unique_ptr<LinearKernel>(
+                       std::unique_ptr<LinearKernel>)>& wrap);
   // After scales moved into or out of a norm.
   void replace_norm(const std::string& name, const NormWeights& weights);
   std::size_t bytes() const;  // of the prepared weights

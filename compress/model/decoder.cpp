@@ -28,9 +28,10 @@ void check_matrix_shape(const Checkpoint& checkpoint, const std::string& name,
 }  // namespace
 
 ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
-                     Isa isa)
+                     Isa isa, std::shared_ptr<const WeightCompanion> companion)
     : arch_(&arch),
-      final_norm_(read_norm(checkpoint, arch, arch.final_norm, arch.hidden)) {
+      final_norm_(read_norm(checkpoint, arch, arch.final_norm, arch.hidden)),
+      companion_(std::move(companion)) {
   if (const TensorInfo* dense = dense_matrix(checkpoint, arch.embedding)) {
     check_matrix_shape(checkpoint, arch.embedding, dense->shape[0],
                        dense->shape[1], arch);
@@ -52,6 +53,10 @@ ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
   check_matrix_shape(checkpoint, head, rows_of(weights.weight),
                      cols_of(weights.weight), arch);
   head_ = make_linear_kernel(weights, isa);
+  // A tied head has the embedding's weights, but a module of its own.
+  if (companion_) {
+    head_ = companion_->beside(arch.head, weights, std::move(head_));
+  }
 }
 
 MatrixF ModelEnds::embed(std::span<const TokenId> tokens) const {
@@ -80,6 +85,7 @@ MatrixF ModelEnds::embed(std::span<const TokenId> tokens) const {
                       " holds a value that is not finite");
     }
   }
+  if (companion_) companion_->change_embedding(tokens, X.view());
   return X;
 }
 
@@ -119,14 +125,23 @@ Decoder::Decoder(const Checkpoint& checkpoint, const Options& options)
           parse_architecture(checkpoint.config_json(), place(checkpoint)))),
       kv_(options.kv) {
   check_model(checkpoint, *arch_);
-  ends_ = std::make_unique<ModelEnds>(checkpoint, *arch_, options.isa);
+  ends_ = std::make_unique<ModelEnds>(checkpoint, *arch_, options.isa,
+                                      options.companion);
   const auto positions = std::make_shared<RopePositions>(*arch_);
   blocks_.reserve(arch_->layers);
   for (std::size_t layer = 0; layer < arch_->layers; ++layer) {
     report(options.progress,
            {"load", layer, arch_->layers, arch_->block_name(layer)});
-    blocks_.emplace_back(*arch_, layer, read_block(checkpoint, *arch_, layer),
-                         options.isa, kv_, positions);
+    const BlockWeights weights = read_block(checkpoint, *arch_, layer);
+    Block& block = blocks_.emplace_back(*arch_, layer, weights, options.isa,
+                                        kv_, positions);
+    for (std::size_t l = 0; options.companion && l < weights.linears.size();
+         ++l) {
+      block.wrap_linear(l, [&](std::unique_ptr<LinearKernel> kernel) {
+        return options.companion->beside(arch_->linear_name(layer, l),
+                                         weights.linears[l], std::move(kernel));
+      });
+    }
   }
   report(options.progress, {"load", arch_->layers, arch_->layers, ""});
 }

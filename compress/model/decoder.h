@@ -12,6 +12,7 @@
 #include "compress/core/progress.h"
 #include "compress/model/block.h"
 #include "compress/model/model_check.h"
+#include "compress/model/weight_companion.h"
 #include "formats/tokenizer.h"
 
 namespace llmpress {
@@ -22,7 +23,9 @@ class ModelEnds {
  public:
   // A dense embedding is not copied: its rows are decoded from the checkpoint's
   // bytes, which stay open. A tied head is prepared from the same matrix.
-  ModelEnds(const Checkpoint& checkpoint, const Architecture& arch, Isa isa);
+  // `companion` may be null.
+  ModelEnds(const Checkpoint& checkpoint, const Architecture& arch, Isa isa,
+            std::shared_ptr<const WeightCompanion> companion = nullptr);
 
   // Rows of the embedding for `tokens`: [tokens, hidden]. Throws
   // Error(kInvalidInput) for an id that is not in the vocabulary or a row that
@@ -43,6 +46,7 @@ class ModelEnds {
   std::optional<PackedWeight> embedding_packed_{};
   NormWeights final_norm_;
   std::unique_ptr<LinearKernel> head_;
+  std::shared_ptr<const WeightCompanion> companion_;
 };
 
 class Decoder {
@@ -51,6 +55,7 @@ class Decoder {
     Isa isa = best_isa();
     KvFormat kv{};
     Progress progress{};
+    std::shared_ptr<const WeightCompanion> companion{};  // null: none
   };
   // Loads block by block: beside the prepared weights, never more than one
   // block is held in its stored form.

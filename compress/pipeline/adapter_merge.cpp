@@ -1,126 +1,178 @@
 #include "compress/pipeline/adapter_merge.h"
 
 #include <algorithm>
-#include <map>
 #include <memory>
 #include <utility>
 
 #include "compress/core/error.h"
-#include "formats/peft_adapter.h"
-#include "lora/lora_delta.h"
+#include "compress/model/model_check.h"
 
 namespace llmpress {
 namespace {
 
-// One adapter's part in one module.
-struct Contribution {
-  std::shared_ptr<const PeftModule> module{};
-  double weight = 1;
-  std::string adapter{};  // for messages
-};
-
-LoraDelta delta_of(const PeftModule& module) {
-  return {.A = module.A,
-          .B = module.B,
-          .scaling = module.scaling,
-          .magnitude = module.magnitude,
-          .bias = module.lora_bias,
-          .transposed = module.embedding};
-}
-
-[[noreturn]] void refuse(const Contribution& c, const std::string& module,
-                         const std::string& why) {
-  throw Error(ErrorCode::kInvalidInput,
-              c.adapter + ": module '" + module + "': " + why);
-}
-
-void replace(const Contribution& c, const std::string& module, MatrixF& W) {
-  const PeftReplacement& saved = *c.module->weight;
-  if (c.weight != 1) {
-    refuse(c, module, "a replaced weight cannot be scaled");
-  }
-  if (saved.values.size() != W.size()) {
-    refuse(c, module,
-           "the replacement has " + std::to_string(saved.values.size()) +
-               " weights, the model " + std::to_string(W.size()));
-  }
-  std::ranges::copy(saved.values, W.data().begin());
-}
-
-void check_fit(const Contribution& c, const std::string& module,
-               const MatrixF& W) {
-  const PeftModule& m = *c.module;
-  if (!m.has_factors()) return;
-  const std::size_t out = m.embedding ? W.cols() : W.rows();
-  const std::size_t in = m.embedding ? W.rows() : W.cols();
-  if (m.B.rows() == out && m.A.cols() == in) return;
-  refuse(c, module,
-         "adapter of [" + std::to_string(m.B.rows()) + ", " +
-             std::to_string(m.A.cols()) + "] on a weight of [" +
-             std::to_string(out) + ", " + std::to_string(in) + "]");
-}
-
-// All contributions to one weight.
+// All that the adapters do to one weight.
 class ModuleMerge {
  public:
-  ModuleMerge(std::string module, CombineConfig config, ThreadPool& pool)
+  ModuleMerge(AdaptedModule module, CombineConfig config, ThreadPool& pool)
       : module_(std::move(module)), config_(config), pool_(&pool) {}
 
-  void add(Contribution c) { contributions_.push_back(std::move(c)); }
-
   void apply(MatrixF& W, std::vector<float>* bias) const {
-    for (const Contribution& c : contributions_) {
-      check_fit(c, module_, W);
-      if (c.module->weight) replace(c, module_, W);
-    }
-    if (config_.method == CombineMethod::kLinear) {
-      for (const Contribution& c : contributions_) {
-        if (!c.module->has_factors()) continue;
-        merge_in_place(delta_of(*c.module), c.weight, W.view(), *pool_);
+    try {
+      for (const AdapterPart& part : module_.parts) {
+        if (part.module->weight) {
+          std::ranges::copy(part.module->weight->values, W.data().begin());
+        }
       }
-    } else {
-      add_combined(W);
+      merge_factors(W);
+      if (bias != nullptr) merge_biases(*bias);
+    } catch (const Error& e) {
+      throw Error(e.code(), "module '" + module_.name + "': " + e.what());
     }
-    for (const Contribution& c : contributions_) apply_bias(c, W.rows(), bias);
   }
 
  private:
+  std::size_t factor_parts() const {
+    return static_cast<std::size_t>(std::ranges::count_if(
+        module_.parts,
+        [](const AdapterPart& p) { return p.module->has_factors(); }));
+  }
+
+  void merge_factors(MatrixF& W) const {
+    // A DoRA's change depends on the weight that it finds: of several adapters
+    // each is to find the base's.
+    const bool at_once = config_.method != CombineMethod::kLinear ||
+                         (module_.has_dora() && factor_parts() > 1);
+    if (at_once) return add_combined(W);
+    for (const AdapterPart& part : module_.parts) {
+      if (!part.module->has_factors()) continue;
+      merge_in_place(delta_of(*part.module), part.weight, W.view(), *pool_);
+    }
+  }
+
   void add_combined(MatrixF& W) const {
     std::vector<MatrixF> changes;
     std::vector<double> weights;
-    for (const Contribution& c : contributions_) {
-      if (!c.module->has_factors()) continue;
-      changes.push_back(change_of(delta_of(*c.module), W.view(), *pool_));
-      weights.push_back(c.weight);
+    for (const AdapterPart& part : module_.parts) {
+      if (!part.module->has_factors()) continue;
+      changes.push_back(change_of(delta_of(*part.module), W.view(), *pool_));
+      weights.push_back(part.weight);
     }
     if (changes.empty()) return;
     const MatrixF change =
-        combine(std::move(changes), weights, config_, module_, *pool_);
+        combine(std::move(changes), weights, config_, module_.name, *pool_);
     for (std::size_t i = 0; i < W.size(); ++i) {
       W.data()[i] += change.data()[i];
     }
   }
 
-  void apply_bias(const Contribution& c, std::size_t out,
-                  std::vector<float>* bias) const {
-    const PeftModule& m = *c.module;
-    if (m.lora_bias.empty() && !m.bias) return;
-    if (bias == nullptr || (bias->empty() && !m.bias)) {
-      refuse(c, module_, "it carries a bias, the model has none there");
+  void merge_biases(std::vector<float>& bias) const {
+    for (const AdapterPart& part : module_.parts) {
+      if (part.module->bias) bias = part.module->bias->values;
     }
-    if (m.bias) {
-      if (m.bias->values.size() != out) refuse(c, module_, "wrong bias length");
-      *bias = m.bias->values;
-    }
-    if (!m.lora_bias.empty()) {
-      merge_bias_in_place(delta_of(m), c.weight, *bias);
+    for (const AdapterPart& part : module_.parts) {
+      merge_bias_in_place(delta_of(*part.module), part.weight, bias);
     }
   }
 
-  std::string module_;
+  AdaptedModule module_;
   CombineConfig config_;
   ThreadPool* pool_;
-  std::vector<Contribution> contributions_;
+};
+
+using Merge = std::shared_ptr<const ModuleMerge>;
+
+void require_unrotated(const std::string& name, const LinearWeights& linear) {
+  if (linear.input_hadamard == 0) return;
+  throw Error(ErrorCode::kUnsupported,
+              "'" + name +
+                  "' is rotated: the adapter was trained on inputs that are "
+                  "not; merge it before rotating");
+}
+
+class MergePlan {
+ public:
+  MergePlan(const Checkpoint& checkpoint, const Architecture& arch,
+            const CombineConfig& config, ThreadPool& pool)
+      : checkpoint_(checkpoint), arch_(arch), config_(config), pool_(pool) {}
+
+  AdapterMerge plan(const AdapterSet& set) {
+    result_.notes = set.notes;
+    for (const AdaptedModule& module : set.modules) add(module);
+    if (untie_) add_head();
+    return std::move(result_);
+  }
+
+ private:
+  void add(const AdaptedModule& module) {
+    const Merge merge = std::make_shared<ModuleMerge>(module, config_, pool_);
+    result_.merged.push_back(module.name);
+    CheckpointEdits& edits = result_.edits;
+    switch (module.place) {
+      case ModulePlace::kLinear:
+        edits.linears[module.name] = [merge, name = module.name](
+                                         MatrixF& W, LinearWeights& linear) {
+          require_unrotated(name, linear);
+          merge->apply(W, &linear.bias);
+        };
+        if (module.changes_bias()) edits.biases.insert(module.name);
+        break;
+      case ModulePlace::kHead:
+        require_dense(arch_.tied_head ? arch_.embedding : module.name);
+        if (arch_.tied_head) {
+          untie_ = true;
+          head_ = merge;
+        } else {
+          edits.linears[module.name] = [merge](MatrixF& W, LinearWeights&) {
+            merge->apply(W, nullptr);
+          };
+        }
+        break;
+      case ModulePlace::kEmbedding:
+        require_dense(module.name);
+        untie_ = untie_ || arch_.tied_head;
+        [[fallthrough]];
+      case ModulePlace::kNorm:
+        edits.tensors[module.name + ".weight"] = [merge](MatrixF& W) {
+          merge->apply(W, nullptr);
+        };
+        break;
+    }
+  }
+
+  void require_dense(const std::string& name) const {
+    if (dense_matrix(checkpoint_, name) != nullptr) return;
+    throw Error(ErrorCode::kUnsupported,
+                checkpoint_.path().string() + ": '" + name +
+                    "' is stored packed, and the adapter changes it");
+  }
+
+  // The base's embedding, as the head had it, with what changes the head.
+  void add_head() {
+    const TensorInfo* info = dense_matrix(checkpoint_, arch_.embedding);
+    result_.edits.added_linears[arch_.head] = {
+        .dtype = info->dtype,
+        .out = arch_.vocabulary,
+        .in = arch_.hidden,
+        .make = [checkpoint = &checkpoint_, name = arch_.embedding,
+                 head = head_] {
+          MatrixF W = read_matrix(checkpoint->tensors(), name + ".weight");
+          if (head) head->apply(W, nullptr);
+          return W;
+        }};
+    result_.edits.config_json =
+        with_flag(checkpoint_.config_json(), "tie_word_embeddings", false);
+    result_.notes.push_back(
+        "the adapter changes one of embedding and head, which the model ties: "
+        "untied, the head is stored by itself");
+  }
+
+  const Checkpoint& checkpoint_;
+  const Architecture& arch_;
+  const CombineConfig& config_;
+  ThreadPool& pool_;
+  bool untie_ = false;
+  Merge head_{};
+  AdapterMerge result_;
 };
 
 }  // namespace
@@ -130,45 +182,55 @@ AdapterMerge merge_adapters(const Checkpoint& checkpoint,
                             const std::vector<WeightedAdapter>& adapters,
                             const CombineConfig& config, ThreadPool& pool) {
   check(config);
-  std::map<std::string, std::shared_ptr<ModuleMerge>> merges;
-  for (const WeightedAdapter& adapter : adapters) {
-    PeftAdapter read = read_peft_adapter(adapter.path);
-    for (auto& [name, module] : read.modules) {
-      auto& merge = merges[name];
-      if (!merge) merge = std::make_shared<ModuleMerge>(name, config, pool);
-      merge->add({.module = std::make_shared<PeftModule>(std::move(module)),
-                  .weight = adapter.weight,
-                  .adapter = adapter.path.string()});
+  return MergePlan(checkpoint, arch, config, pool)
+      .plan(read_adapters(checkpoint, arch, adapters));
+}
+
+AdapterMerge replace_modules(const Checkpoint& checkpoint,
+                             const Architecture& arch, const AdapterSet& set,
+                             ThreadPool& pool) {
+  AdapterSet replacements;
+  for (const AdaptedModule& module : set.modules) {
+    AdaptedModule kept{.name = module.name, .place = module.place};
+    for (const AdapterPart& part : module.parts) {
+      if (!part.module->weight && !part.module->bias) continue;
+      kept.parts.push_back(
+          {.module = std::make_shared<PeftModule>(PeftModule{
+               .weight = part.module->weight, .bias = part.module->bias}),
+           .weight = 1,
+           .adapter = part.adapter});
+    }
+    if (!kept.parts.empty()) replacements.modules.push_back(std::move(kept));
+  }
+  return MergePlan(checkpoint, arch, {}, pool).plan(replacements);
+}
+
+AdapterMerge unmerge_adapters(const Checkpoint& checkpoint,
+                              const Architecture& arch,
+                              const std::vector<WeightedAdapter>& adapters,
+                              ThreadPool& pool) {
+  const auto unsupported = [](const AdapterPart& part, const std::string& name,
+                              const char* why) {
+    throw Error(ErrorCode::kUnsupported,
+                part.adapter + ": module '" + name + "': " + why);
+  };
+  AdapterSet set = read_adapters(checkpoint, arch, adapters);
+  for (AdaptedModule& module : set.modules) {
+    for (AdapterPart& part : module.parts) {
+      if (!part.module->magnitude.empty()) {
+        unsupported(part, module.name,
+                    "DoRA cannot be unmerged: it replaced the norms of the "
+                    "rows, and the adapter does not hold the original ones");
+      }
+      if (part.module->weight || part.module->bias) {
+        unsupported(part, module.name,
+                    "a replaced tensor (modules_to_save) cannot be unmerged: "
+                    "the adapter does not hold the original");
+      }
+      part.weight = -part.weight;
     }
   }
-  AdapterMerge result;
-  for (const auto& entry : merges) {
-    const std::string& name = entry.first;
-    const std::shared_ptr<const ModuleMerge> merge = entry.second;
-    const bool end = name == arch.embedding || name == arch.final_norm ||
-                     (name == arch.head && !checkpoint.has_linear(name));
-    if (name == arch.head && arch.tied_head) {
-      throw Error(ErrorCode::kUnsupported,
-                  "the adapter changes '" + name +
-                      "', which this model ties to its embedding; untie the "
-                      "base first");
-    }
-    if (end) {
-      result.edits.tensors[name + ".weight"] = [merge](MatrixF& W) {
-        merge->apply(W, nullptr);
-      };
-    } else if (checkpoint.has_linear(name)) {
-      result.edits.linears[name] = [merge](MatrixF& W, LinearWeights& linear) {
-        merge->apply(W, &linear.bias);
-      };
-    } else {
-      throw Error(ErrorCode::kInvalidInput,
-                  adapters.front().path.string() + ": module '" + name +
-                      "' is not in the model " + checkpoint.path().string());
-    }
-    result.merged.push_back(name);
-  }
-  return result;
+  return MergePlan(checkpoint, arch, {}, pool).plan(set);
 }
 
 }  // namespace llmpress

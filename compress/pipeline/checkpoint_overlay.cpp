@@ -8,12 +8,20 @@ namespace llmpress {
 namespace {
 
 constexpr std::string_view kWeight = ".weight";
+constexpr std::string_view kBias = ".bias";
 
-TensorBytes encode(const MatrixF& values, DType dtype) {
+TensorBytes encode(std::span<const float> values, DType dtype) {
   auto bytes =
       std::make_shared<std::vector<std::byte>>(bytes_of(dtype, values.size()));
-  encode_floats(dtype, values.data(), *bytes);
+  encode_floats(dtype, values, *bytes);
   return {*bytes, bytes};
+}
+
+// `tensor` without `suffix`, or nothing.
+std::string without(std::string_view suffix, const std::string& tensor) {
+  return tensor.ends_with(suffix)
+             ? tensor.substr(0, tensor.size() - suffix.size())
+             : std::string();
 }
 
 class OverlayReader : public TensorReader {
@@ -22,6 +30,15 @@ class OverlayReader : public TensorReader {
       : base_(base), edits_(edits) {
     const auto tensors = base.tensors().tensors();
     infos_.assign(tensors.begin(), tensors.end());
+    for (TensorInfo& info : infos_) {
+      if (!edits.dtype || !facts(info.dtype).floating ||
+          !is_edited(info.name)) {
+        continue;
+      }
+      const std::size_t elements = info.bytes / bytes_of(info.dtype, 1);
+      info.dtype = *edits.dtype;
+      info.bytes = bytes_of(info.dtype, elements);
+    }
     for (const auto& [name, added] : edits.added_linears) {
       infos_.push_back({.name = name + std::string(kWeight),
                         .dtype = added.dtype,
@@ -41,29 +58,35 @@ class OverlayReader : public TensorReader {
         edit != edits_.tensors.end()) {
       MatrixF values = read_matrix(base_.tensors(), info.name);
       edit->second(values);
-      return encode(values, info.dtype);
+      return encode(values.data(), info.dtype);
     }
-    const std::string linear = linear_of(info.name);
+    const std::string linear = without(kWeight, info.name);
     if (const auto added = edits_.added_linears.find(linear);
         added != edits_.added_linears.end()) {
-      return encode(added->second.make(), info.dtype);
+      return encode(added->second.make().data(), info.dtype);
     }
     if (const auto edit = edits_.linears.find(linear);
         edit != edits_.linears.end()) {
       LinearWeights weights = base_.read_linear(linear);
       MatrixF W = dequantize(weights.weight);
       edit->second(W, weights);
-      return encode(W, info.dtype);
+      return encode(W.data(), info.dtype);
+    }
+    if (const std::string biased = without(kBias, info.name);
+        edits_.biases.contains(biased)) {
+      LinearWeights weights = base_.read_linear(biased);
+      MatrixF W = dequantize(weights.weight);
+      edits_.linears.at(biased)(W, weights);
+      return encode(weights.bias, info.dtype);
     }
     return base_.tensors().read(base_.tensors().require(info.name));
   }
 
  private:
-  // The module of a dense weight tensor.
-  static std::string linear_of(const std::string& tensor) {
-    return tensor.ends_with(kWeight)
-               ? tensor.substr(0, tensor.size() - kWeight.size())
-               : std::string();
+  bool is_edited(const std::string& tensor) const {
+    return edits_.tensors.contains(tensor) ||
+           edits_.linears.contains(without(kWeight, tensor)) ||
+           edits_.biases.contains(without(kBias, tensor));
   }
 
   const Checkpoint& base_;

@@ -6,6 +6,8 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -13,11 +15,13 @@
 
 namespace llmpress {
 
-// Shapes and types of tensors stay as they are; Linears come back in float32.
+// Shapes of tensors stay as they are; Linears come back in float32.
 struct CheckpointEdits {
   // By module path: W [out, in] and the rest of the Linear, changed in place.
   std::map<std::string, std::function<void(MatrixF& W, LinearWeights& linear)>>
       linears{};
+  // Those among `linears` whose bias changes too.
+  std::set<std::string> biases{};
   // By full name: a floating tensor that is no Linear (1-D tensors are one
   // row).
   std::map<std::string, std::function<void(MatrixF& values)>> tensors{};
@@ -29,6 +33,8 @@ struct CheckpointEdits {
     std::function<MatrixF()> make{};
   };
   std::map<std::string, Added> added_linears{};
+  // In which changed tensors are given; absent: as they were stored.
+  std::optional<DType> dtype{};
   std::string config_json{};  // empty: as it is
 };
 

@@ -31,6 +31,7 @@ TransformedModel::TransformedModel(const Checkpoint& base,
       edits = std::move(merged.edits);
       notes_.push_back("merged " + std::to_string(merged.merged.size()) +
                        " modules of " + merge->adapter.string());
+      notes_.insert(notes_.end(), merged.notes.begin(), merged.notes.end());
     } else {
       throw Error(ErrorCode::kUnsupported, position_of(*stage).to_string() +
                                                ": stage '" +

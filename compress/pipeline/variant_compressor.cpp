@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "compress/core/error.h"
+#include "compress/model/model_check.h"
 #include "compress/pipeline/auto_precision.h"
 #include "compress/pipeline/block_compressor.h"
 #include "compress/pipeline/checkpoint_overlay.h"
@@ -209,6 +210,7 @@ class VariantCompressor {
                                  .done = layer + 1,
                                  .total = arch.layers});
     }
+    keep_packed_ends();
     for (const auto& [name, linear] : ends_.linears) {
       writer->add_linear(name, linear);
     }
@@ -219,6 +221,19 @@ class VariantCompressor {
     writer->finish(ends_.unties_head
                        ? with_flag(config, "tie_word_embeddings", false)
                        : config);
+  }
+
+  // An embedding or head that was packed before the run keeps its codes.
+  void keep_packed_ends() {
+    const Checkpoint& checkpoint = model_.checkpoint();
+    for (const std::string& name :
+         {model_.architecture().embedding, model_.architecture().head}) {
+      if (ends_.linears.contains(name) || !checkpoint.has_linear(name) ||
+          dense_matrix(checkpoint, name) != nullptr) {
+        continue;
+      }
+      ends_.linears[name] = checkpoint.read_linear(name);
+    }
   }
 
   void keep_reports(const CompressedBlock& block) {

@@ -128,5 +128,28 @@ TEST(LoraApply, RefusesShapesThatDoNotFit) {
   EXPECT_THROW(make_operator(delta, 1, {}, pool), Error);
 }
 
+TEST(LoraOperator, SumsAdaptersBesideOneBase) {
+  Rng rng(21);
+  ThreadPool pool(2);
+  const MatrixF W = random_matrix(7, 9, rng), X = random_matrix(4, 9, rng);
+  LoraDelta plain = random_lora(7, 9, 2, false, rng);
+  plain.bias.assign(7, 0.5f);
+  const LoraDelta dora = random_lora(7, 9, 3, true, rng);
+  const auto one = [&] { return make_operator(plain, 0.5, W.view(), pool); };
+  const auto two = [&] { return make_operator(dora, 0.75, W.view(), pool); };
+  MatrixF Y(4, 7);
+  matmul_transposed(X.view(), W.view(), Y.view(), pool);
+  MatrixF first = Y, second = Y, both = Y;
+  apply_in_place(one(), X.view(), first.view(), pool);
+  apply_in_place(two(), X.view(), second.view(), pool);
+  apply_in_place(sum_of({one(), two()}), X.view(), both.view(), pool);
+  for (std::size_t i = 0; i < Y.size(); ++i) {
+    const double wanted =
+        static_cast<double>(first.data()[i]) + second.data()[i] - Y.data()[i];
+    // Sums of at most 9 + 5 terms of a few units, a dozen roundings each.
+    EXPECT_NEAR(both.data()[i], wanted, 64 * kUnit * 40);
+  }
+}
+
 }  // namespace
 }  // namespace llmpress

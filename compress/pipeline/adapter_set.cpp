@@ -1,0 +1,219 @@
+#include "compress/pipeline/adapter_set.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "compress/core/error.h"
+#include "compress/model/block.h"
+
+namespace llmpress {
+namespace {
+
+std::string brackets(std::size_t rows, std::size_t cols) {
+  std::string text = "[";
+  return text.append(std::to_string(rows))
+      .append(", ")
+      .append(std::to_string(cols))
+      .append("]");
+}
+
+// A module that an adapter may change: W [rows, cols] as it is stored, a norm's
+// gain as one row.
+struct ModuleShape {
+  ModulePlace place = ModulePlace::kLinear;
+  std::size_t rows = 0, cols = 0;
+  bool bias = false;
+};
+
+std::map<std::string, ModuleShape> modules_of(const Architecture& arch) {
+  std::map<std::string, ModuleShape> modules;
+  modules[arch.embedding] = {ModulePlace::kEmbedding, arch.vocabulary,
+                             arch.hidden};
+  modules[arch.head] = {ModulePlace::kHead, arch.vocabulary, arch.hidden};
+  modules[arch.final_norm] = {ModulePlace::kNorm, 1, arch.hidden};
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    for (std::size_t l = 0; l < arch.block.linears.size(); ++l) {
+      const LinearSpec& spec = arch.block.linears[l];
+      modules[arch.linear_name(layer, l)] = {ModulePlace::kLinear, spec.out,
+                                             spec.in, spec.bias};
+    }
+    for (const std::string& norm : arch.block.norms) {
+      modules[arch.block_name(layer) + "." + norm] = {ModulePlace::kNorm, 1,
+                                                      norm_width(arch, norm)};
+    }
+  }
+  return modules;
+}
+
+void check_factors(const AdapterPart& part, const std::string& name,
+                   const ModuleShape& shape) {
+  const PeftModule& m = *part.module;
+  if (!m.has_factors()) return;
+  if (shape.place == ModulePlace::kNorm) {
+    refuse_part(part, name, "low-rank factors on a norm");
+  }
+  if (m.embedding != (shape.place == ModulePlace::kEmbedding)) {
+    refuse_part(part, name,
+                m.embedding ? "lora_embedding_A on what is no embedding"
+                            : "lora_A on an embedding, wanted "
+                              "lora_embedding_A");
+  }
+  const std::size_t rows = m.embedding ? m.A.cols() : m.B.rows();
+  const std::size_t cols = m.embedding ? m.B.rows() : m.A.cols();
+  if (rows == shape.rows && cols == shape.cols) return;
+  refuse_part(part, name,
+              "factors for a weight of " + brackets(rows, cols) +
+                  ", the model has " + brackets(shape.rows, shape.cols));
+}
+
+void check_replacement(const AdapterPart& part, const std::string& name,
+                       const PeftReplacement& replacement, const char* what,
+                       const std::vector<std::size_t>& wanted) {
+  if (part.weight != 1) {
+    refuse_part(part, name,
+                std::string("a replaced ") + what +
+                    " counts whole or not at all, not with a weight of " +
+                    std::to_string(part.weight));
+  }
+  if (replacement.shape == wanted) return;
+  refuse_part(part, name,
+              std::string("a ") + what + " of " +
+                  std::to_string(replacement.values.size()) +
+                  " values in its own shape does not replace one of " +
+                  brackets(wanted.size() == 2 ? wanted[0] : 1, wanted.back()));
+}
+
+void check_part(const AdapterPart& part, const std::string& name,
+                const ModuleShape& shape) {
+  const PeftModule& m = *part.module;
+  check_factors(part, name, shape);
+  if (m.weight) {
+    const std::vector<std::size_t> wanted =
+        shape.place == ModulePlace::kNorm
+            ? std::vector<std::size_t>{shape.cols}
+            : std::vector<std::size_t>{shape.rows, shape.cols};
+    check_replacement(part, name, *m.weight, "weight", wanted);
+  }
+  if (m.lora_bias.empty() && !m.bias) return;
+  if (!shape.bias) {
+    refuse_part(part, name, "it carries a bias, the model has none there");
+  }
+  if (m.bias) check_replacement(part, name, *m.bias, "bias", {shape.rows});
+}
+
+void check_single(const AdaptedModule& module, const char* what,
+                  std::optional<PeftReplacement> PeftModule::*replacement) {
+  const AdapterPart* first = nullptr;
+  for (const AdapterPart& part : module.parts) {
+    if (!((*part.module).*replacement)) continue;
+    if (first != nullptr) {
+      refuse_part(part, module.name,
+                  std::string("replaces the ") + what + " that " +
+                      first->adapter + " replaces too");
+    }
+    first = &part;
+  }
+}
+
+bool ends_as(const std::string& module, const std::string& target) {
+  if (!module.ends_with(target)) return false;
+  return module.size() == target.size() ||
+         module[module.size() - target.size() - 1] == '.';
+}
+
+// A file that was cut or filtered holds fewer factors than its configuration
+// speaks of; layers_to_transform and exclude_modules explain the same, so that
+// it is no error.
+void note_missing(const WeightedAdapter& adapter, const PeftAdapter& read,
+                  const std::map<std::string, ModuleShape>& modules,
+                  std::vector<std::string>& notes) {
+  for (const std::string& target : read.config.target_modules) {
+    std::size_t named = 0, held = 0;
+    for (const auto& entry : modules) {
+      if (!ends_as(entry.first, target)) continue;
+      ++named;
+      if (read.modules.contains(entry.first)) ++held;
+    }
+    if (held == named) continue;
+    notes.push_back(adapter.path.string() + ": target_modules names '" +
+                    target + "', but " + std::to_string(named - held) + " of " +
+                    std::to_string(named) +
+                    " such modules have no factors and stay as they are");
+  }
+}
+
+}  // namespace
+
+bool AdaptedModule::has_factors() const {
+  return std::ranges::any_of(
+      parts, [](const AdapterPart& p) { return p.module->has_factors(); });
+}
+
+bool AdaptedModule::has_dora() const {
+  return std::ranges::any_of(
+      parts, [](const AdapterPart& p) { return !p.module->magnitude.empty(); });
+}
+
+bool AdaptedModule::replaces() const {
+  return std::ranges::any_of(parts, [](const AdapterPart& p) {
+    return p.module->weight.has_value() || p.module->bias.has_value();
+  });
+}
+
+bool AdaptedModule::changes_bias() const {
+  return std::ranges::any_of(parts, [](const AdapterPart& p) {
+    return p.module->bias.has_value() || !p.module->lora_bias.empty();
+  });
+}
+
+LoraDelta delta_of(const PeftModule& module) {
+  return {.A = module.A,
+          .B = module.B,
+          .scaling = module.scaling,
+          .magnitude = module.magnitude,
+          .bias = module.lora_bias,
+          .transposed = module.embedding};
+}
+
+void refuse_part(const AdapterPart& part, const std::string& module,
+                 const std::string& why) {
+  throw Error(ErrorCode::kInvalidInput,
+              part.adapter + ": module '" + module + "': " + why);
+}
+
+AdapterSet read_adapters(const Checkpoint& checkpoint, const Architecture& arch,
+                         const std::vector<WeightedAdapter>& adapters) {
+  const std::map<std::string, ModuleShape> known = modules_of(arch);
+  AdapterSet set;
+  std::map<std::string, AdaptedModule> modules;
+  for (const WeightedAdapter& adapter : adapters) {
+    PeftAdapter read = read_peft_adapter(adapter.path);
+    note_missing(adapter, read, known, set.notes);
+    for (auto& [name, module] : read.modules) {
+      AdapterPart part{
+          .module = std::make_shared<PeftModule>(std::move(module)),
+          .weight = adapter.weight,
+          .adapter = adapter.path.string()};
+      const auto found = known.find(name);
+      if (found == known.end()) {
+        refuse_part(part, name,
+                    "is not in the model " + checkpoint.path().string());
+      }
+      check_part(part, name, found->second);
+      AdaptedModule& adapted = modules[name];
+      adapted.name = name;
+      adapted.place = found->second.place;
+      adapted.parts.push_back(std::move(part));
+    }
+  }
+  for (auto& entry : modules) {
+    check_single(entry.second, "weight", &PeftModule::weight);
+    check_single(entry.second, "bias", &PeftModule::bias);
+    set.modules.push_back(std::move(entry.second));
+  }
+  return set;
+}
+
+}  // namespace llmpress
