@@ -1,6 +1,7 @@
 #include "pruning/healing.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <optional>
 #include <utility>
@@ -88,6 +89,14 @@ Solution solve_damped(MatrixF S_KK, const MatrixF& B,
   return solution;
 }
 
+MatrixF transposed(const MatrixF& A) {
+  MatrixF T(A.cols(), A.rows());
+  for (std::size_t r = 0; r < A.rows(); ++r) {
+    for (std::size_t c = 0; c < A.cols(); ++c) T(c, r) = A(r, c);
+  }
+  return T;
+}
+
 }  // namespace
 
 Healed heal(ConstMatrixView W, ConstMatrixView S,
@@ -118,6 +127,68 @@ Healed heal(ConstMatrixView W, ConstMatrixView S,
   }
   healed.error_removed = squared / out;
   healed.error_healed = std::max(0.0, squared - gained) / out;
+  healed.damping_fraction = damped.fraction;
+  healed.notes = damped.notes();
+  return healed;
+}
+
+ResidualCollector::ResidualCollector(std::size_t out, std::size_t in,
+                                     std::size_t total_tokens)
+    : weight_(1.0 /
+              static_cast<double>(std::max<std::size_t>(total_tokens, 1))),
+      moments_{MatrixF(in, in), MatrixF(out, in), 0} {}
+
+void ResidualCollector::add(ConstMatrixView Z, ConstMatrixView residual,
+                            ThreadPool& pool) {
+  assert(Z.rows() == residual.rows() && Z.cols() == moments_.S.rows() &&
+         residual.cols() == moments_.R.rows());
+  const auto weight = static_cast<float>(weight_);
+  add_gram(Z, weight, moments_.S.view(), pool);
+  add_cross_gram(residual, Z, weight, moments_.R.view(), pool);
+  std::vector<double> rows(residual.rows());
+  pool.for_ranges(rows.size(), 64, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t t = begin; t < end; ++t) {
+      for (const float r : residual.row(t)) {
+        rows[t] += static_cast<double>(r) * static_cast<double>(r);
+      }
+    }
+  });
+  for (const double r : rows) moments_.energy += weight_ * r;
+}
+
+Healed refit(ConstMatrixView W, ResidualMoments moments,
+             const DampingConfig& damping, ThreadPool& pool,
+             std::string_view name) {
+  auto& [S, R, energy] = moments;
+  if (S.rows() != W.cols() || S.cols() != W.cols() || R.rows() != W.rows() ||
+      R.cols() != W.cols()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                std::string(name) + ": moments of [" +
+                    std::to_string(R.rows()) + ", " + std::to_string(S.rows()) +
+                    "], wanted the weight's [" + std::to_string(W.rows()) +
+                    ", " + std::to_string(W.cols()) + "]");
+  }
+  Healed healed{.W = MatrixF(W)};
+  if (W.size() == 0) return healed;
+  if (!std::isfinite(energy)) {
+    throw Error(ErrorCode::kNumeric,
+                std::string(name) + ": the outputs to fit are not finite");
+  }
+  const MatrixF B = transposed(R);
+  const auto [X, damped] = solve_damped(std::move(S), B, damping, pool, name);
+  for (std::size_t o = 0; o < W.rows(); ++o) {
+    for (std::size_t i = 0; i < W.cols(); ++i) healed.W(o, i) += X(i, o);
+  }
+  // E|r - D z|^2 = E|r|^2 - 2 tr(D R^T) + tr(D S D^T), D S = R - damping D.
+  const double gained = dot(B, X) + damped.damping * dot(X, X);
+  if (!std::isfinite(gained)) {
+    throw Error(
+        ErrorCode::kNumeric,
+        std::string(name) + ": healing gave values that are not finite");
+  }
+  const auto out = static_cast<double>(W.rows());
+  healed.error_removed = energy / out;
+  healed.error_healed = std::max(0.0, energy - gained) / out;
   healed.damping_fraction = damped.fraction;
   healed.notes = damped.notes();
   return healed;

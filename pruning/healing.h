@@ -9,13 +9,24 @@
 // larger than that of plain removal (W' = W_K), whatever the damping. It is the
 // closed form of what SparseGPT and ZipLM (arXiv:2302.04089) do step by step.
 //
-// Cost: a factorization and two solves, |K|^3 / 3 + |K|^2 (|D| + out).
+// The general case, refit(): a Linear whose input has become z should give y.
+// With the residual r = y - W z of the weight as it is,
+//
+//   W' = W + E[r z^T] (E[z z^T] + damping I)^-1
+//
+// minimizes  E|y - W' z|^2 + damping |W' - W|^2. It serves where removals
+// before the Linear changed its input, and where y is what the whole residual
+// stream should be: then the Linear also makes up for what went elsewhere.
+//
+// Cost: a factorization and two solves, |K|^3 / 3 + |K|^2 (|D| + out); the
+// moments of refit(), tokens * |K| * (|K| + out).
 #pragma once
 
 #include <cstddef>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "compress/core/damping.h"
@@ -38,5 +49,32 @@ struct Healed {
 Healed heal(ConstMatrixView W, ConstMatrixView S,
             std::span<const std::size_t> kept, const DampingConfig& damping,
             ThreadPool& pool, std::string_view name);
+
+// What refit() knows of z [tokens, in] and r [tokens, out].
+struct ResidualMoments {
+  MatrixF S{};        // E[z z^T] [in, in]
+  MatrixF R{};        // E[r z^T] [out, in]
+  double energy = 0;  // E|r|^2
+};
+
+// Accumulates them over batches; the result depends on the order of the batches
+// but not on the number of threads.
+class ResidualCollector {
+ public:
+  ResidualCollector(std::size_t out, std::size_t in, std::size_t total_tokens);
+
+  // Z [rows, in], residual [rows, out].
+  void add(ConstMatrixView Z, ConstMatrixView residual, ThreadPool& pool);
+  ResidualMoments finish() { return std::move(moments_); }
+
+ private:
+  double weight_;  // 1 / total_tokens
+  ResidualMoments moments_;
+};
+
+// W [out, in]. `error_removed` of the result is that of W. Throws as heal().
+Healed refit(ConstMatrixView W, ResidualMoments moments,
+             const DampingConfig& damping, ThreadPool& pool,
+             std::string_view name);
 
 }  // namespace llmpress

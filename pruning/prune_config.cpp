@@ -12,11 +12,6 @@ void require(bool holds, const std::string& what) {
   if (!holds) throw Error(ErrorCode::kInvalidArgument, "prune: " + what);
 }
 
-bool removes_single_weights(PruneMethod method) {
-  return method == PruneMethod::kMagnitude || method == PruneMethod::kWanda ||
-         method == PruneMethod::kSparseGpt;
-}
-
 void check_owl(const PruneConfig& config) {
   require(removes_single_weights(config.method) && !config.patterned(),
           "allocation: owl spreads an unstructured sparsity; a pattern fixes "
@@ -32,6 +27,11 @@ void check_owl(const PruneConfig& config) {
 }
 
 }  // namespace
+
+bool removes_single_weights(PruneMethod method) {
+  return method == PruneMethod::kMagnitude || method == PruneMethod::kWanda ||
+         method == PruneMethod::kSparseGpt;
+}
 
 void check(const PruneConfig& config) {
   require(config.sparsity >= 0 && config.sparsity < 1,

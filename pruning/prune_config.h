@@ -91,6 +91,9 @@ struct PruneConfig {
   bool operator==(const PruneConfig&) const = default;
 };
 
+// Magnitude, Wanda, SparseGPT; the others change the model's shape.
+bool removes_single_weights(PruneMethod method);
+
 // Throws Error(kInvalidArgument) naming the key that is out of range.
 void check(const PruneConfig& config);
 

@@ -12,11 +12,6 @@ namespace {
 
 using Keys = std::initializer_list<std::string_view>;
 
-bool sets_single_weights(PruneMethod method) {
-  return method == PruneMethod::kMagnitude || method == PruneMethod::kWanda ||
-         method == PruneMethod::kSparseGpt;
-}
-
 void forbid_unless(bool applies, const Section& section, Keys keys,
                    const PruneConfig& config) {
   if (applies) return;
@@ -113,7 +108,7 @@ PruneStage read_prune(const YamlNode& node) {
   config.method =
       section.choice<Method>("method", config.method, kPruneMethodWords);
   const Method method = config.method;
-  const bool single = sets_single_weights(method);
+  const bool single = removes_single_weights(method);
   forbid_unless(single, section,
                 {"pattern", "allocation", "storage", "targets", "ignore"},
                 config);

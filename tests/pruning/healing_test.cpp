@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "compress/core/error.h"
+#include "compress/core/linalg.h"
 #include "pruning/unit_selection.h"
 #include "tests/pruning/correlated_input.h"
 
@@ -140,6 +141,82 @@ TEST(Healing, RefusesWhatItCannotSolve) {
   MatrixF nan(3, 3);
   nan(0, 0) = nan(1, 1) = nan(2, 2) = std::nanf("");
   EXPECT_THROW(heal_on(W, nan, {0, 1}), Error);
+}
+
+// y = W_true X_true^T against W X^T: the moments of what W lacks.
+ResidualMoments moments_of(const MatrixF& Y, const MatrixF& W, const MatrixF& Z,
+                           std::size_t batch) {
+  ThreadPool pool(2);
+  MatrixF residual(Y);
+  MatrixF now(Z.rows(), W.rows());
+  matmul_transposed(Z.view(), W.view(), now.view(), pool);
+  for (std::size_t k = 0; k < now.size(); ++k) {
+    residual.data()[k] -= now.data()[k];
+  }
+  ResidualCollector collector(W.rows(), W.cols(), Z.rows());
+  for (std::size_t t = 0; t < Z.rows(); t += batch) {
+    const std::size_t rows = std::min(batch, Z.rows() - t);
+    collector.add(Z.view().rows_slice(t, rows),
+                  residual.view().rows_slice(t, rows), pool);
+  }
+  return collector.finish();
+}
+
+TEST(Refit, MatchesAHandComputedCase) {
+  // z = 1, 3; y = 4, 6; W = 1: r = 3, 3, E[r z] = 6, E[z z] = 5; damping 5:
+  // W' = 1 + 6 / 10. The errors left: 4 - 1.6 and 6 - 4.8, squared and
+  // averaged.
+  ThreadPool pool(1);
+  const MatrixF W({1}, 1, 1);
+  const Healed healed = refit(
+      W.view(), moments_of(MatrixF({4, 6}, 2, 1), W, MatrixF({1, 3}, 2, 1), 1),
+      {.fraction = 1.0}, pool, "layer");
+  EXPECT_FLOAT_EQ(healed.W(0, 0), 1.6f);
+  EXPECT_DOUBLE_EQ(healed.error_removed, 9);
+  EXPECT_NEAR(healed.error_healed, (2.4 * 2.4 + 1.2 * 1.2) / 2, 1e-6);
+}
+
+// With the inputs that stay as z and W_K as the weight, refit is heal.
+TEST(Refit, EqualsHealWhereInputsWereOnlyRemoved) {
+  const MatrixF X = correlated_inputs(300, 24, 5), W = normal_matrix(7, 24, 6);
+  const Indices kept = {0, 2, 3, 5, 8, 13, 14, 20, 21};
+  ThreadPool pool(2);
+  const Healed healed =
+      heal_on(W, stats_of(X, pool).second_moment, kept, {.fraction = 0.05});
+  MatrixF Y(X.rows(), W.rows());
+  matmul_transposed(X.view(), W.view(), Y.view(), pool);
+  const MatrixF W_K = select_columns(W.view(), kept);
+  const Healed refitted =
+      refit(W_K.view(), moments_of(Y, W_K, select_columns(X.view(), kept), 64),
+            {.fraction = 0.05}, pool, "layer");
+  for (std::size_t k = 0; k < W_K.size(); ++k) {
+    EXPECT_NEAR(refitted.W.data()[k], healed.W.data()[k], 2e-4) << k;
+  }
+  EXPECT_NEAR(refitted.error_removed / healed.error_removed, 1, 1e-4);
+  EXPECT_NEAR(refitted.error_healed / healed.error_healed, 1, 1e-3);
+}
+
+TEST(Refit, LeavesAWeightThatIsRightAlone) {
+  const MatrixF Z = correlated_inputs(100, 12, 1), W = normal_matrix(5, 12, 2);
+  ThreadPool pool(2);
+  MatrixF Y(Z.rows(), W.rows());
+  matmul_transposed(Z.view(), W.view(), Y.view(), pool);
+  const Healed healed =
+      refit(W.view(), moments_of(Y, W, Z, 100), {}, pool, "layer");
+  EXPECT_EQ(healed.error_removed, 0);
+  for (std::size_t k = 0; k < W.size(); ++k) {
+    EXPECT_EQ(healed.W.data()[k], W.data()[k]);
+  }
+}
+
+TEST(Refit, RefusesMomentsOfAnotherShapeAndValuesThatAreNotFinite) {
+  ThreadPool pool(1);
+  const MatrixF W(2, 3);
+  EXPECT_THROW(
+      refit(W.view(), {MatrixF(2, 2), MatrixF(2, 3), 0}, {}, pool, "l"), Error);
+  EXPECT_THROW(
+      refit(W.view(), {MatrixF(3, 3), MatrixF(2, 3), NAN}, {}, pool, "l"),
+      Error);
 }
 
 }  // namespace
