@@ -58,7 +58,10 @@ class StagedBlock {
 
   double sparsity_of(const LinearTreatment& treatment) const {
     if (treatment.prune == nullptr) return 0;
-    return job_.sparsity.value_or(treatment.prune->config.target_sparsity());
+    const auto allocated = job_.sparsities.find(treatment.prune);
+    return allocated != job_.sparsities.end()
+               ? allocated->second
+               : treatment.prune->config.target_sparsity();
   }
 
   StatsNeeds needs_of_stage(std::size_t stage) const {

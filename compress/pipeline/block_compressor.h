@@ -31,7 +31,8 @@ struct BlockJob {
   std::size_t layer = 0;
   Isa isa = best_isa();
   ThreadPool* pool = nullptr;
-  std::optional<double> sparsity{};  // of this block, if it was allocated
+  // Of this block, for the stages whose sparsity was allocated.
+  std::map<const PruneStage*, double> sparsities{};
   std::function<void(const LayerReport&)> on_layer{};  // may be empty
   std::function<void(const std::string&)> on_note{};   // may be empty
 };

@@ -5,11 +5,14 @@
 #include "compress/pipeline/checkpoint_overlay.h"
 #include "compress/pipeline/model_rotation.h"
 #include "compress/pipeline/outlier_injection.h"
+#include "compress/pipeline/structured_pruning.h"
+#include "compress/pipeline/structured_shape.h"
 
 namespace llmpress {
 
 TransformedModel::TransformedModel(const Checkpoint& base,
-                                   const StagePlan& plan, ThreadPool& pool)
+                                   const StagePlan& plan, ThreadPool& pool,
+                                   const TransformContext& context)
     : top_(&base) {
   const auto parse = [this] {
     archs_.push_back(std::make_unique<Architecture>(
@@ -18,6 +21,12 @@ TransformedModel::TransformedModel(const Checkpoint& base,
   };
   parse();
   for (const Stage* stage : plan.transforms()) {
+    if (const auto* prune = std::get_if<PruneStage>(stage)) {
+      layers_.push_back(reduce(*prune, pool, context));
+      top_ = layers_.back().get();
+      parse();
+      continue;
+    }
     CheckpointEdits edits;
     if (const auto* inject = std::get_if<InjectOutliersStage>(stage)) {
       edits = inject_outliers(*top_, *arch_, *inject);
@@ -42,6 +51,30 @@ TransformedModel::TransformedModel(const Checkpoint& base,
     top_ = layers_.back().get();
     parse();
   }
+}
+
+std::unique_ptr<Checkpoint> TransformedModel::reduce(
+    const PruneStage& stage, ThreadPool& pool,
+    const TransformContext& context) {
+  const std::filesystem::path output =
+      context.directory / ("reduced-" + std::to_string(layers_.size()));
+  if (!std::filesystem::exists(output)) {
+    prune_structure({.checkpoint = top_,
+                     .arch = arch_,
+                     .stage = &stage,
+                     .calibration = context.calibration,
+                     .output = output,
+                     .isa = context.isa,
+                     .pool = &pool,
+                     .progress = context.progress});
+  }
+  const UnitCount count = unit_count(*arch_, stage.config);
+  notes_.push_back("kept " + std::to_string(count.kept) + " of " +
+                   std::to_string(count.of) + " " +
+                   std::string(unit_name(stage.config.method)));
+  const auto rows = read_structured_report(output);
+  structured_.insert(structured_.end(), rows.begin(), rows.end());
+  return open_checkpoint(output);
 }
 
 }  // namespace llmpress

@@ -5,6 +5,7 @@
 #include "compress/pipeline/model_source.h"
 #include "compress/pipeline/run.h"
 #include "compress/pipeline/run_jobs.h"
+#include "compress/pipeline/structured_shape.h"
 #include "compress/pipeline/variant_compressor.h"
 #include "quantizers/rtn.h"
 
@@ -91,21 +92,35 @@ double estimated_seconds(const Architecture& arch, std::size_t tokens,
          (kFlopsPerThread * static_cast<double>(threads));
 }
 
+// A Linear as the stages that pack it find it: as it is stored, or, once
+// structured pruning has changed its shape, dense.
+PackedWeight planned_input(const ModelSource& model, const std::string& name,
+                           const LinearSpec& spec) {
+  PackedWeight stored = model.checkpoint->read_linear(name).weight;
+  if (rows_of(stored) == spec.out && cols_of(stored) == spec.in) return stored;
+  const auto* dense = std::get_if<DenseWeight>(&stored);
+  const MatrixF zero(spec.out, spec.in);
+  return make_dense(zero.view(), dense == nullptr ? DType::kF32 : dense->dtype);
+}
+
 PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
                             std::size_t tokens, ThreadPool& pool) {
-  const Architecture& arch = *model.arch;
+  const Architecture arch =
+      planned_architecture(job.plan, model.checkpoint->config_json(),
+                           model.checkpoint->path().string());
   PlannedVariant planned{.name = job.name,
                          .output = job.output.path.string(),
                          .format = job.output.format};
   SizePredictor predictor(pool);
-  const ModelSize before = measure_model(*model.checkpoint, arch);
+  const ModelSize before = measure_model(*model.checkpoint, *model.arch);
   std::size_t largest_block = 0, linear_bytes = 0;
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
     std::size_t block_bytes = 0;
     for (std::size_t l = 0; l < arch.block.linears.size(); ++l) {
       const std::string name = arch.linear_name(layer, l);
       const LinearTreatment treatment = job.plan.treatment(name);
-      const PackedWeight stored = model.checkpoint->read_linear(name).weight;
+      const PackedWeight stored =
+          planned_input(model, name, arch.block.linears[l]);
       const auto [bytes, becomes] = predictor.predict(stored, treatment);
       planned.layers.push_back({.name = name,
                                 .stored_as = describe(stored),
@@ -120,8 +135,9 @@ PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
     largest_block = std::max(largest_block, block_bytes);
     linear_bytes += block_bytes;
   }
+  const std::size_t outside = before.weight_bytes - before.linear_bytes;
   planned.output_bytes =
-      before.weight_bytes - before.linear_bytes + linear_bytes;
+      outside / model.arch->hidden * arch.hidden + linear_bytes;
   // Finished blocks, the spool of the writer and the assembled file.
   planned.disk_bytes = linear_bytes + 2 * planned.output_bytes;
   const std::size_t used =

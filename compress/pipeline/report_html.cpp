@@ -3,6 +3,7 @@
 
 #include "compress/core/error.h"
 #include "compress/pipeline/report_text.h"
+#include "compress/pipeline/sparsity_curve.h"
 #include "compress/pipeline/svg_chart.h"
 #include "formats/artifact_writer.h"
 
@@ -139,7 +140,13 @@ std::string variant_section(const VariantReport& v) {
   for (const std::string& note : v.notes) {
     html += "<p class=\"note\">" + escape_html(note) + "</p>\n";
   }
-  return html + table(layer_columns(), layer_rows(v)) + "</details>\n";
+  if (!v.structured.empty()) {
+    html +=
+        "<p class=\"small\">Structured pruning; errors are of the residual "
+        "stream, over what the half of the dense block adds to it.</p>\n" +
+        table(layer_columns(), layer_rows(v.structured));
+  }
+  return html + table(layer_columns(), layer_rows(v.layers)) + "</details>\n";
 }
 
 std::string provenance(const RunReport& report) {
@@ -175,6 +182,11 @@ std::string to_html(const RunReport& report) {
       "KL(base ‖ model) in nats, the mean over the same positions. Every "
       "model was evaluated from its written files.</p>\n";
   html += perplexity_chart(report) + divergence_chart(report);
+  const auto sparsities = sparsity_rows(report);
+  if (!sparsities.empty()) {
+    html += "<h2>Sparsity</h2>\n" + sparsity_chart(report) +
+            table(sparsity_columns(), sparsities);
+  }
   const std::string layers = layer_chart(report);
   if (!layers.empty()) {
     html += "<h2>Layers</h2>\n" + layers +

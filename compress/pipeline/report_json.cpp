@@ -1,6 +1,7 @@
 #include <nlohmann/json.hpp>
 
 #include "compress/pipeline/run_report.h"
+#include "compress/pipeline/sparsity_curve.h"
 
 namespace llmpress {
 namespace {
@@ -70,12 +71,23 @@ Json json_of(const LayerReport& l) {
           {"notes", l.notes}};
 }
 
-Json json_of(const VariantReport& v) {
+Json json_of(const VariantReport& v, const ModelSize& base) {
   Json json{{"name", v.name},       {"output", v.output},
             {"format", v.format},   {"size", json_of(v.size)},
             {"seconds", v.seconds}, {"notes", v.notes}};
   if (v.evaluation) json["evaluation"] = json_of(*v.evaluation);
   if (v.divergence) add_divergence(json["divergence"], *v.divergence);
+  if (!v.pruning.empty()) {
+    json["pruning"] = {{"method", v.pruning},
+                       {"linear_nonzeros", v.linear_nonzeros},
+                       {"sparsity", sparsity_of(v, base)}};
+  }
+  if (!v.structured.empty()) {
+    json["structured"] = Json::array();
+    for (const LayerReport& l : v.structured) {
+      json["structured"].push_back(json_of(l));
+    }
+  }
   json["layers"] = Json::array();
   for (const LayerReport& l : v.layers) json["layers"].push_back(json_of(l));
   return json;
@@ -115,7 +127,7 @@ std::string to_json(const RunReport& report) {
   if (report.base) json["base"] = json_of(*report.base);
   json["variants"] = Json::array();
   for (const VariantReport& v : report.variants) {
-    json["variants"].push_back(json_of(v));
+    json["variants"].push_back(json_of(v, report.base_size));
   }
   return json.dump(2);
 }

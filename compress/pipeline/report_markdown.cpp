@@ -1,4 +1,5 @@
 #include "compress/pipeline/report_text.h"
+#include "compress/pipeline/sparsity_curve.h"
 
 namespace llmpress {
 namespace {
@@ -27,6 +28,14 @@ std::string to_markdown(const RunReport& report) {
       "mean over the same positions. Every model was evaluated from its\n"
       "written files.\n\n";
   for (const std::string& note : report.notes) out += "- " + note + "\n";
+  const auto sparsities = sparsity_rows(report);
+  if (!sparsities.empty()) {
+    out += "\n## Perplexity against sparsity\n\n";
+    add_table(out, sparsity_columns(), sparsities);
+    out +=
+        "Sparsity is the share of the base's weights in the blocks' Linears "
+        "that are zero or gone.\n";
+  }
   out += "\n## How it was made\n\n";
   for (const auto& [key, value] : provenance_rows(report)) {
     out += "- " + key + ": " + value + "\n";
@@ -36,7 +45,13 @@ std::string to_markdown(const RunReport& report) {
     out += "\n## " + v.name + "\n\n`" + v.output + "` (" + v.format + "), " +
            fixed(v.seconds, 1) + " s\n\n";
     for (const std::string& note : v.notes) out += "- " + note + "\n";
-    add_table(out, layer_columns(), layer_rows(v));
+    if (!v.structured.empty()) {
+      out +=
+          "\nStructured pruning; errors are of the residual stream, over "
+          "what the half of the dense block adds to it:\n\n";
+      add_table(out, layer_columns(), layer_rows(v.structured));
+    }
+    add_table(out, layer_columns(), layer_rows(v.layers));
   }
   if (!report.recipe_yaml.empty()) {
     out += "\n## Recipe\n\n```yaml\n" + report.recipe_yaml + "```\n";

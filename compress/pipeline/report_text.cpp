@@ -70,9 +70,10 @@ std::vector<std::string> layer_columns() {
           "relative error", "damping", "sparsity", "outliers", "notes"};
 }
 
-std::vector<std::vector<std::string>> layer_rows(const VariantReport& variant) {
+std::vector<std::vector<std::string>> layer_rows(
+    const std::vector<LayerReport>& layers) {
   std::vector<std::vector<std::string>> rows;
-  for (const LayerReport& l : variant.layers) {
+  for (const LayerReport& l : layers) {
     std::string notes;
     for (const std::string& note : l.notes) {
       notes += (notes.empty() ? "" : "; ") + note;

@@ -21,7 +21,8 @@ std::vector<std::string> model_columns();
 std::vector<std::vector<std::string>> model_rows(const RunReport& report);
 
 std::vector<std::string> layer_columns();
-std::vector<std::vector<std::string>> layer_rows(const VariantReport& variant);
+std::vector<std::vector<std::string>> layer_rows(
+    const std::vector<LayerReport>& layers);
 
 // How the numbers were made: protocol, context, windows, hashes.
 std::vector<std::pair<std::string, std::string>> provenance_rows(

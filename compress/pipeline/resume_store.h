@@ -4,6 +4,7 @@
 //   <output>.resume/fingerprint        what the blocks were made from
 //   <output>.resume/block-00003/       a small artifact: Linears, norms,
 //   layers.json
+//   <output>.resume/reduced-0/         the model after structured pruning
 #pragma once
 
 #include <cstddef>
@@ -29,6 +30,8 @@ class ResumeStore {
   // Appears whole or not at all.
   void save(const CompressedBlock& block, std::size_t layer,
             const Architecture& arch, const std::string& config_json);
+  // For whatever else a run started again can use.
+  const std::filesystem::path& directory() const { return directory_; }
   // After the artifact is in place.
   void remove();
 

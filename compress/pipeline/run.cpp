@@ -9,6 +9,7 @@
 #include "compress/core/linalg.h"
 #include "compress/pipeline/model_source.h"
 #include "compress/pipeline/run_jobs.h"
+#include "compress/pipeline/structured_shape.h"
 #include "compress/pipeline/variant_compressor.h"
 #include "recipes/recipe_parser.h"
 
@@ -34,6 +35,7 @@ class Run {
     const auto start = std::chrono::steady_clock::now();
     const std::vector<VariantJob> jobs = jobs_of(recipe_);
     model_ = open_recipe_model(recipe_);
+    for (const VariantJob& job : jobs) check_shapes(job);
     load_texts(jobs);
     check_memory(jobs);
     describe_run();
@@ -59,6 +61,12 @@ class Run {
   }
 
  private:
+  // Throws for structured pruning that the model does not allow.
+  void check_shapes(const VariantJob& job) const {
+    (void)planned_architecture(job.plan, model_.checkpoint->config_json(),
+                               model_.checkpoint->path().string());
+  }
+
   // Everything that a text can be wrong about is found before work starts.
   void load_texts(std::span<const VariantJob> jobs) {
     if (recipe_.evaluate) {

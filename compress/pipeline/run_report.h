@@ -39,6 +39,12 @@ struct VariantReport {
   std::string output{};  // path of the artifact
   std::string format{};  // of the artifact
   std::vector<LayerReport> layers{};
+  // What structured pruning did before: removed blocks, and Linears that were
+  // healed. Their relative error is that of the residual stream behind them,
+  // over what the half of the dense block adds to it.
+  std::vector<LayerReport> structured{};
+  std::string pruning{};       // "sparsegpt 2:4", or empty
+  double linear_nonzeros = 0;  // weights of the blocks' Linears that are not 0
   ModelSize size{};
   std::optional<EvaluationResult> evaluation{};  // from the written artifact
   std::optional<Divergence> divergence{};        // against the base

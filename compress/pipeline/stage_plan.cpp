@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "compress/core/error.h"
-#include "pruning/method.h"
 
 namespace llmpress {
 
@@ -26,19 +25,11 @@ StagePlan::StagePlan(std::span<const Stage> shared,
       if (const auto* smooth = std::get_if<SmoothStage>(&stage)) {
         smoothing_.push_back(smooth);
       } else if (const auto* prune = std::get_if<PruneStage>(&stage)) {
-        if (find_weight_pruner(prune->config.method) == nullptr) {
-          throw Error(ErrorCode::kUnsupported,
-                      prune->position.to_string() +
-                          ": structured pruning is not in this version's "
-                          "pipeline");
+        if (removes_single_weights(prune->config.method)) {
+          pruning_.push_back(prune);
+        } else {
+          transforms_.push_back(&stage);  // a model of another shape
         }
-        if (prune->config.allocation == SparsityAllocation::kOwl) {
-          throw Error(ErrorCode::kUnsupported,
-                      prune->position.to_string() +
-                          ": allocation 'owl' is not in this version's "
-                          "pipeline");
-        }
-        pruning_.push_back(prune);
       } else if (const auto* quantize = std::get_if<QuantizeStage>(&stage)) {
         quantizing_.push_back(quantize);
       } else if (std::holds_alternative<DistillStage>(stage)) {

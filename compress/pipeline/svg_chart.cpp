@@ -151,8 +151,7 @@ class LabelPlacer {
 };
 
 std::string draw_point(const ChartPoint& p, const Axis& x, const Axis& y,
-                       LabelPlacer& labels) {
-  const char* color = p.reference ? "#333333" : kColors[0];
+                       const char* color, LabelPlacer& labels) {
   std::string svg;
   if (p.y_error > 0 && (!y.log || p.y - p.y_error > 0)) {
     svg += line(x(p.x), y(std::max(p.y - p.y_error, y.low)), x(p.x),
@@ -161,6 +160,7 @@ std::string draw_point(const ChartPoint& p, const Axis& x, const Axis& y,
   svg += "<circle cx=\"" + at(x(p.x)) + "\" cy=\"" + at(y(p.y)) +
          "\" r=\"4.5\" fill=\"" + (p.reference ? "#ffffff" : color) +
          "\" stroke=\"" + color + "\" stroke-width=\"2\"/>\n";
+  if (p.label.empty()) return svg;
   const auto [left, baseline] =
       labels.place(x(p.x), y(p.y) + 4, p.label.size());
   return svg + text(left, baseline, p.label, "fill=\"#222\"");
@@ -172,6 +172,43 @@ std::string polyline(const std::vector<std::pair<double, double>>& points,
   for (const auto& [px, py] : points) list += at(px) + "," + at(py) + " ";
   return "<polyline points=\"" + list + "\" fill=\"none\" stroke=\"" + color +
          "\" " + extra + "/>\n";
+}
+
+// Series of a chart in the order of their first points.
+std::vector<std::string> series_of(const std::vector<ChartPoint>& points) {
+  std::vector<std::string> series;
+  for (const ChartPoint& p : points) {
+    if (p.series.empty()) continue;
+    if (std::ranges::find(series, p.series) == series.end()) {
+      series.push_back(p.series);
+    }
+  }
+  return series;
+}
+
+const char* color_of(const ChartPoint& p,
+                     const std::vector<std::string>& series) {
+  if (p.reference) return "#333333";
+  const auto at = std::ranges::find(series, p.series) - series.begin();
+  return kColors[p.series.empty()
+                     ? 0
+                     : static_cast<std::size_t>(at) % std::size(kColors)];
+}
+
+std::string series_lines(const std::vector<ChartPoint>& points,
+                         const std::vector<std::string>& series, const Axis& x,
+                         const Axis& y) {
+  std::string svg;
+  for (std::size_t s = 0; s < series.size(); ++s) {
+    std::vector<std::pair<double, double>> line;
+    for (const ChartPoint& p : points) {
+      if (p.reference || p.series == series[s])
+        line.push_back({x(p.x), y(p.y)});
+    }
+    svg +=
+        polyline(line, kColors[s % std::size(kColors)], "stroke-width=\"1.6\"");
+  }
+  return svg;
 }
 
 }  // namespace
@@ -229,7 +266,12 @@ std::string to_svg(const ScatterChart& chart) {
     svg += polyline(front, "#b8cfdd", "stroke-dasharray=\"5 4\"");
   }
   LabelPlacer labels;
-  for (const ChartPoint& p : points) svg += draw_point(p, x, y, labels);
+  const std::vector<std::string> series =
+      chart.connect_series ? series_of(points) : std::vector<std::string>();
+  svg += series_lines(points, series, x, y);
+  for (const ChartPoint& p : points) {
+    svg += draw_point(p, x, y, color_of(p, series), labels);
+  }
   return svg + "</svg>\n";
 }
 

@@ -11,12 +11,16 @@ struct ChartPoint {
   double y_error = 0;  // half the length of the error bar; 0: none
   std::string label{};
   bool reference = false;  // drawn hollow: the base
+  std::string series{};    // with connect_series: the line that it is on
 };
 
 struct ScatterChart {
   std::string title{}, x_title{}, y_title{};
   bool log_y = false;
   bool connect_front = false;  // line through points that no other one beats
+  // A line and a color for each series, in the order of the points, from the
+  // reference on.
+  bool connect_series = false;
   std::vector<ChartPoint> points{};
 };
 std::string to_svg(const ScatterChart& chart);

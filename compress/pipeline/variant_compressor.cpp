@@ -14,6 +14,9 @@
 #include "compress/pipeline/end_compressor.h"
 #include "compress/pipeline/model_transforms.h"
 #include "compress/pipeline/resume_store.h"
+#include "compress/pipeline/sparsity_allocation.h"
+#include "compress/pipeline/sparsity_curve.h"
+#include "compress/pipeline/structured_pruning.h"
 #include "formats/artifact_writer.h"
 
 namespace llmpress {
@@ -83,17 +86,24 @@ class VariantCompressor {
         options_(options),
         pool_(pool),
         plan_(job.plan),
-        model_(*inputs.checkpoint, plan_, pool),
         store_(job.output.path.string() + ".resume",
-               fingerprint_of(inputs, job), options.resume) {}
+               fingerprint_of(inputs, job), options.resume),
+        model_(*inputs.checkpoint, plan_, pool,
+               {.calibration = inputs.calibration,
+                .directory = store_.directory(),
+                .isa = options.isa,
+                .progress = options.progress}) {}
 
   VariantReport run() {
     const auto start = std::chrono::steady_clock::now();
     report_ = {.name = job_.name,
                .output = job_.output.path.string(),
                .format = job_.output.format,
+               .structured = model_.structured(),
+               .pruning = describe_pruning(plan_),
                .notes = model_.notes()};
     for (const std::string& note : report_.notes) log(note);
+    for (const LayerReport& layer : report_.structured) log_layer(layer);
     compress_blocks();
     write_artifact();
     store_.remove();
@@ -106,7 +116,7 @@ class VariantCompressor {
  private:
   void compress_blocks() {
     const Architecture& arch = model_.architecture();
-    const CalibrationUse use = calibration_use(plan_, arch);
+    const CalibrationUse use = calibration_use_of_blocks(plan_, arch);
     if (use == CalibrationUse::kNeeded && inputs_.calibration == nullptr) {
       throw Error(ErrorCode::kInvalidArgument,
                   "variant '" + job_.name +
@@ -118,6 +128,7 @@ class VariantCompressor {
       states_.emplace(*inputs_.calibration, ends);
       if (needs_of_plan(plan_, arch).reference_moment) reference_ = states_;
     }
+    if (wants_sparsity_allocation(plan_)) choose_sparsities();
     if (wants_auto_precision(plan_)) choose_widths();
     for (std::size_t layer = 0; layer < arch.layers; ++layer) {
       report(options_.progress, {.phase = "compress " + job_.name,
@@ -143,6 +154,20 @@ class VariantCompressor {
         streams());
     report_.layers.insert(report_.layers.end(), ends_.layers.begin(),
                           ends_.layers.end());
+  }
+
+  void choose_sparsities() {
+    sparsities_ = allocate_sparsities({.checkpoint = &model_.checkpoint(),
+                                       .arch = &model_.architecture(),
+                                       .plan = &plan_,
+                                       .calibration = inputs_.calibration,
+                                       .isa = options_.isa,
+                                       .pool = &pool_,
+                                       .progress = options_.progress});
+    for (const std::string& note : sparsities_.notes) {
+      log(note);
+      report_.notes.push_back(note);
+    }
   }
 
   void choose_widths() {
@@ -185,7 +210,8 @@ class VariantCompressor {
             .plan = &plan_,
             .layer = layer,
             .isa = options_.isa,
-            .pool = &pool_};
+            .pool = &pool_,
+            .sparsities = sparsities_.of_block(layer)};
   }
 
   DenseBlock dense_block(std::size_t layer) const {
@@ -237,6 +263,10 @@ class VariantCompressor {
   }
 
   void keep_reports(const CompressedBlock& block) {
+    for (const LayerReport& l : block.layers) {
+      report_.linear_nonzeros +=
+          static_cast<double>(l.out * l.in) * (1 - l.sparsity);
+    }
     report_.layers.insert(report_.layers.end(), block.layers.begin(),
                           block.layers.end());
   }
@@ -275,9 +305,10 @@ class VariantCompressor {
   const RunOptions& options_;
   ThreadPool& pool_;
   StagePlan plan_;
-  TransformedModel model_;
   ResumeStore store_;
+  TransformedModel model_;
   std::optional<CalibrationStates> states_, reference_;
+  SparsityAllocations sparsities_;
   CompressedEnds ends_;
   VariantReport report_;
 };
@@ -294,14 +325,30 @@ StatsNeeds needs_of_plan(const StagePlan& plan, const Architecture& arch) {
   return needs;
 }
 
-CalibrationUse calibration_use(const StagePlan& plan,
-                               const Architecture& arch) {
+CalibrationUse calibration_use_of_blocks(const StagePlan& plan,
+                                         const Architecture& arch) {
   if (any(needs_of_plan(plan, arch)) || wants_auto_precision(plan) ||
-      !plan.smoothing().empty()) {
+      wants_sparsity_allocation(plan) || !plan.smoothing().empty()) {
     return CalibrationUse::kNeeded;
   }
   return plan.quantizes_with("llm_int8") ? CalibrationUse::kReport
                                          : CalibrationUse::kNone;
+}
+
+CalibrationUse calibration_use(const StagePlan& plan,
+                               const Architecture& arch) {
+  const CalibrationUse use = calibration_use_of_blocks(plan, arch);
+  bool reduced = false;
+  for (const Stage* stage : plan.transforms()) {
+    const auto* prune = std::get_if<PruneStage>(stage);
+    if (prune == nullptr) continue;
+    if (structured_needs_calibration(prune->config)) {
+      return CalibrationUse::kNeeded;
+    }
+    reduced = true;  // measures what it did if there is calibration
+  }
+  return use == CalibrationUse::kNone && reduced ? CalibrationUse::kReport
+                                                 : use;
 }
 
 VariantReport compress_variant(const RunInputs& inputs, const VariantJob& job,

@@ -37,5 +37,8 @@ StatsNeeds needs_of_plan(const StagePlan& plan, const Architecture& arch);
 // there is some (outliers of LLM.int8()); or it cannot do without.
 enum class CalibrationUse { kNone, kReport, kNeeded };
 CalibrationUse calibration_use(const StagePlan& plan, const Architecture& arch);
+// The same without the stages that ran before, on the whole model.
+CalibrationUse calibration_use_of_blocks(const StagePlan& plan,
+                                         const Architecture& arch);
 
 }  // namespace llmpress

@@ -1,0 +1,155 @@
+#include "compress/pipeline/structured_hidden.h"
+
+#include <cmath>
+
+#include "compress/core/error.h"
+#include "compress/kernels/norms.h"
+#include "compress/model/model_check.h"
+#include "pruning/unit_selection.h"
+
+namespace llmpress {
+namespace {
+
+// Sums over tokens of |norm(x)| and x^2, per channel.
+struct StreamMoments {
+  std::vector<double> normed{}, energy{};
+
+  void add(const MatrixF& normed_rows, const MatrixF& hidden) {
+    normed.resize(hidden.cols());
+    energy.resize(hidden.cols());
+    for (std::size_t t = 0; t < hidden.rows(); ++t) {
+      for (std::size_t c = 0; c < hidden.cols(); ++c) {
+        const auto x = static_cast<double>(hidden(t, c));
+        normed[c] += std::abs(static_cast<double>(normed_rows(t, c)));
+        energy[c] += x * x;
+      }
+    }
+  }
+
+  double gain_scale(std::span<const std::size_t> kept) const {
+    double all = 0, left = 0;
+    for (const double e : energy) all += e;
+    for (const std::size_t c : kept) left += energy[c];
+    if (all == 0) return 1;
+    return std::sqrt(left / static_cast<double>(kept.size()) /
+                     (all / static_cast<double>(energy.size())));
+  }
+};
+
+class HiddenChooser {
+ public:
+  HiddenChooser(const StructuredJob& job, std::size_t kept,
+                CalibrationStates* states)
+      : job_(job), arch_(*job.arch), kept_(kept), states_(states) {}
+
+  HiddenChoice choose() {
+    if (states_ != nullptr) measure();
+    const bool by_weights =
+        job_.stage->config.importance != Importance::kActivations;
+    choice_.kept = keep_most_important(
+        by_weights ? weight_ranks() : activation_ranks(), kept_);
+    set_gains();
+    return std::move(choice_);
+  }
+
+ private:
+  void measure() {
+    const std::size_t in = stage_index(arch_.block, StageKind::kAttentionInput);
+    const std::size_t mlp = stage_index(arch_.block, StageKind::kMlpInput);
+    for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
+      report(job_.progress, {.phase = "measure channels",
+                             .done = layer,
+                             .total = arch_.layers,
+                             .detail = arch_.block_name(layer)});
+      const Block block(arch_, layer,
+                        read_block(*job_.checkpoint, arch_, layer), job_.isa);
+      StreamMoments attention_moments, mlp_moments;
+      for (CalibrationBatch& batch : states_->batches()) {
+        block.begin(batch.state, *job_.pool);
+        for (std::size_t s = 0; s < arch_.block.stages.size(); ++s) {
+          if (s == in || s == mlp) {
+            (s == in ? attention_moments : mlp_moments)
+                .add(batch.state.stage_input, batch.state.hidden);
+          }
+          block.run_stage(s, batch.segments, batch.state, *job_.pool);
+        }
+      }
+      moments_.push_back(std::move(attention_moments));
+      moments_.push_back(std::move(mlp_moments));
+    }
+    measure_end();
+  }
+
+  void measure_end() {
+    const auto gain = read_vector(job_.checkpoint->tensors(),
+                                  arch_.final_norm + ".weight", arch_.hidden);
+    StreamMoments moments;
+    for (const CalibrationBatch& batch : states_->batches()) {
+      const MatrixF& hidden = batch.state.hidden;
+      MatrixF normed(hidden.rows(), hidden.cols());
+      rms_norm(hidden.view(), gain, static_cast<float>(arch_.norm_eps),
+               normed.view(), *job_.pool);
+      moments.add(normed, hidden);
+    }
+    moments_.push_back(std::move(moments));
+  }
+
+  std::vector<double> activation_ranks() const {
+    std::vector<std::vector<double>> parts;
+    for (const StreamMoments& m : moments_) parts.push_back(m.normed);
+    return combined_importance(parts);
+  }
+
+  std::vector<double> weight_ranks() const {
+    std::vector<double> squares(arch_.hidden);
+    const auto add = [&](std::span<const UnitSlice> slices) {
+      const auto norms = weight_importance(slices, arch_.hidden);
+      for (std::size_t c = 0; c < squares.size(); ++c) {
+        squares[c] += norms[c] * norms[c];
+      }
+    };
+    for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
+      const DenseBlock block = load_dense_block(*job_.checkpoint, arch_, layer);
+      add(hidden_slices(arch_, block));
+    }
+    for (const std::string& module : {arch_.embedding, arch_.head}) {
+      if (!job_.checkpoint->has_linear(module)) continue;
+      const MatrixF W = dequantize(job_.checkpoint->read_linear(module).weight);
+      const UnitSlice slice{.W = W.view(), .axis = UnitAxis::kColumns};
+      add({&slice, 1});
+    }
+    for (double& s : squares) s = std::sqrt(s);
+    return squares;
+  }
+
+  void set_gains() {
+    const double silent = std::sqrt(static_cast<double>(arch_.hidden) /
+                                    static_cast<double>(kept_));
+    const auto scale = [&](std::size_t place) {
+      return moments_.empty() ? silent
+                              : moments_[place].gain_scale(choice_.kept);
+    };
+    for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
+      choice_.gains.push_back(
+          {.attention = scale(2 * layer), .mlp = scale(2 * layer + 1)});
+    }
+    choice_.final_gain = scale(2 * arch_.layers);
+  }
+
+  const StructuredJob& job_;
+  const Architecture& arch_;
+  std::size_t kept_;
+  CalibrationStates* states_;
+  // Of the attention and MLP norm of each block, then of the final norm.
+  std::vector<StreamMoments> moments_;
+  HiddenChoice choice_;
+};
+
+}  // namespace
+
+HiddenChoice choose_hidden(const StructuredJob& job, std::size_t kept,
+                           CalibrationStates* states) {
+  return HiddenChooser(job, kept, states).choose();
+}
+
+}  // namespace llmpress

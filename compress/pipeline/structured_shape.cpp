@@ -1,0 +1,166 @@
+#include "compress/pipeline/structured_shape.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <stdexcept>
+#include <vector>
+
+#include "compress/core/error.h"
+#include "pruning/unit_selection.h"
+
+namespace llmpress {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::size_t merged_heads(const Architecture& arch, std::size_t kv_heads) {
+  if (kv_heads >= 1 && arch.kv_heads % kv_heads == 0) return kv_heads;
+  throw Error(ErrorCode::kInvalidArgument,
+              "kv_heads: found " + std::to_string(kv_heads) +
+                  ", wanted a divisor of the model's " +
+                  std::to_string(arch.kv_heads) + " key/value heads");
+}
+
+// Which layers see a window only is written in two ways.
+void keep_layers(Json& json, const Architecture& arch,
+                 std::span<const std::size_t> kept) {
+  if (json.contains("layer_types") && json["layer_types"].is_array()) {
+    Json types = Json::array();
+    for (const std::size_t layer : kept) {
+      types.push_back(json["layer_types"].at(layer));
+    }
+    json["layer_types"] = types;
+  }
+  const auto& windows = arch.layer_uses_window;
+  if (!windows.empty()) {
+    const auto first = static_cast<std::size_t>(
+        std::ranges::find(windows, true) - windows.begin());
+    json["max_window_layers"] =
+        std::ranges::count_if(kept, [&](std::size_t l) { return l < first; });
+  }
+}
+
+}  // namespace
+
+UnitCount unit_count(const Architecture& arch, const PruneConfig& config) {
+  const auto counted = [&](std::size_t units, std::size_t multiple_of) {
+    return UnitCount{kept_count(units, config.sparsity, multiple_of), units};
+  };
+  switch (config.method) {
+    case PruneMethod::kFfn:
+      return counted(arch.ffn, config.multiple_of);
+    case PruneMethod::kHeads:
+      return counted(arch.kv_heads, 1);
+    case PruneMethod::kHidden:
+      return counted(arch.hidden, config.multiple_of);
+    case PruneMethod::kDepth:
+      return counted(arch.layers, 1);
+    case PruneMethod::kKvHeads:
+      return {merged_heads(arch, config.kv_heads), arch.kv_heads};
+    case PruneMethod::kMagnitude:
+    case PruneMethod::kWanda:
+    case PruneMethod::kSparseGpt:
+      break;
+  }
+  throw std::logic_error("unit_count: a method that removes no units");
+}
+
+std::string_view unit_name(PruneMethod method) {
+  switch (method) {
+    case PruneMethod::kFfn:
+      return "FFN channels";
+    case PruneMethod::kHeads:
+    case PruneMethod::kKvHeads:
+      return "key/value heads";
+    case PruneMethod::kHidden:
+      return "residual channels";
+    case PruneMethod::kDepth:
+      return "blocks";
+    case PruneMethod::kMagnitude:
+    case PruneMethod::kWanda:
+    case PruneMethod::kSparseGpt:
+      break;
+  }
+  return "weights";
+}
+
+void check_structured(const Architecture& arch, const PruneStage& stage) {
+  const PruneConfig& config = stage.config;
+  const auto refuse = [&](ErrorCode code, const std::string& why) {
+    throw Error(code, stage.position.to_string() + ": " + why);
+  };
+  if (config.importance == Importance::kGradients) {
+    refuse(ErrorCode::kUnsupported,
+           "importance 'gradients' needs a backward pass, which this version "
+           "does not have; activations and weights need none");
+  }
+  if (config.method == PruneMethod::kKvHeads &&
+      config.kv_grouping == KvGrouping::kCalibrated &&
+      !arch.block.key_norm.empty()) {
+    refuse(ErrorCode::kUnsupported,
+           "kv_grouping 'calibrated' turns keys and queries against each "
+           "other, which this model's norms of both undo; 'mean' works");
+  }
+  try {
+    (void)unit_count(arch, config);
+  } catch (const Error& e) {
+    refuse(e.code(), e.what());
+  }
+}
+
+std::string pruned_config(const std::string& config_json,
+                          const Architecture& arch, const PruneConfig& config,
+                          std::span<const std::size_t> kept_layers) {
+  Json json = Json::parse(config_json);
+  json.erase("quantization_config");
+  const std::size_t kept = unit_count(arch, config).kept;
+  std::vector<std::size_t> layers(kept_layers.begin(), kept_layers.end());
+  switch (config.method) {
+    case PruneMethod::kFfn:
+      json["intermediate_size"] = kept;
+      break;
+    case PruneMethod::kHeads:
+      json["num_attention_heads"] = kept * (arch.heads / arch.kv_heads);
+      json["num_key_value_heads"] = kept;
+      json["head_dim"] = arch.head_dim;
+      break;
+    case PruneMethod::kHidden:
+      json["hidden_size"] = kept;
+      json["head_dim"] = arch.head_dim;
+      break;
+    case PruneMethod::kDepth:
+      if (layers.empty()) {
+        layers.resize(kept);
+        std::iota(layers.begin(), layers.end(), std::size_t{0});
+      }
+      json["num_hidden_layers"] = kept;
+      keep_layers(json, arch, layers);
+      break;
+    case PruneMethod::kKvHeads:
+      json["num_key_value_heads"] = kept;
+      break;
+    case PruneMethod::kMagnitude:
+    case PruneMethod::kWanda:
+    case PruneMethod::kSparseGpt:
+      break;
+  }
+  return json.dump(2);
+}
+
+Architecture planned_architecture(const StagePlan& plan,
+                                  const std::string& config_json,
+                                  const std::string& origin) {
+  std::string config = config_json;
+  Architecture arch = parse_architecture(config, origin);
+  for (const Stage* stage : plan.transforms()) {
+    const auto* prune = std::get_if<PruneStage>(stage);
+    if (prune == nullptr) continue;
+    check_structured(arch, *prune);
+    config = pruned_config(config, arch, prune->config);
+    arch = parse_architecture(config, origin);
+  }
+  return arch;
+}
+
+}  // namespace llmpress
