@@ -32,6 +32,8 @@ int run_command_line(int argc, char** argv) {
   add_eval_command(app);
   add_compare_command(app);
   add_merge_command(app);
+  add_unmerge_command(app);
+  add_extract_command(app);
   add_inspect_command(app);
   add_verify_command(app);
   add_generate_command(app);

@@ -13,6 +13,8 @@ void add_plan_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
 void add_compare_command(CLI::App& app);
 void add_merge_command(CLI::App& app);
+void add_unmerge_command(CLI::App& app);
+void add_extract_command(CLI::App& app);
 void add_inspect_command(CLI::App& app);
 void add_verify_command(CLI::App& app);
 void add_generate_command(CLI::App& app);

@@ -3,9 +3,11 @@
 #include <map>
 #include <memory>
 
+#include "compress/pipeline/adapter_beside.h"
 #include "compress/pipeline/evaluation.h"
 #include "compress/pipeline/model_source.h"
 #include "compress/pipeline/run_report.h"
+#include "compress/tool/adapter_arguments.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/session.h"
 
@@ -17,6 +19,7 @@ struct EvalArguments {
   std::filesystem::path model{};
   std::vector<std::filesystem::path> candidates{};
   EvaluateConfig config{};
+  AdapterArguments adapters{};
   std::filesystem::path json{}, report{};
 };
 
@@ -56,20 +59,32 @@ void add_evaluation_options(CLI::App& command, EvalArguments& arguments) {
 // A model with everything that its evaluation needs.
 struct LoadedModel {
   ModelSource source{};
+  AdaptersBeside adapters{};
   std::unique_ptr<Decoder> decoder{};
   ModelUnderTest under_test{};
 };
 
 LoadedModel load(const std::filesystem::path& path,
-                 const EvaluateConfig& config, Session& session) {
+                 const EvaluateConfig& config, Session& session,
+                 const AdapterArguments& adapters = {}) {
   LoadedModel model{.source = open_model(path)};
+  std::string name = path.string();
+  for (const auto& adapter : adapters.paths) name += " + " + adapter.string();
+  if (!adapters.paths.empty()) {
+    model.adapters =
+        keep_beside(*model.source.checkpoint, *model.source.arch,
+                    weighted(adapters), session.isa(), session.pool());
+    for (const std::string& note : model.adapters.notes) session.log(note);
+  }
   model.decoder = std::make_unique<Decoder>(
-      *model.source.checkpoint,
+      model.adapters.checkpoint ? *model.adapters.checkpoint
+                                : *model.source.checkpoint,
       Decoder::Options{.isa = session.isa(),
                        .kv = kv_format(config.kv_cache),
-                       .progress = session.progress()});
+                       .progress = session.progress(),
+                       .companion = model.adapters.companion});
   model.under_test = {
-      .name = path.string(),
+      .name = name,
       .decoder = model.decoder.get(),
       .size = measure_model(*model.source.checkpoint, *model.source.arch)};
   return model;
@@ -77,11 +92,13 @@ LoadedModel load(const std::filesystem::path& path,
 
 void eval(const EvalArguments& arguments) {
   Session session(arguments.session);
+  (void)weighted(arguments.adapters);
   const ModelSource source = open_model(arguments.model);
   const EvaluationText text =
       load_evaluation_text(arguments.config.text, *source.tokenizer);
   (void)plan_windows(text, arguments.config);  // before the weights are read
-  const LoadedModel model = load(arguments.model, arguments.config, session);
+  const LoadedModel model =
+      load(arguments.model, arguments.config, session, arguments.adapters);
   const EvaluationResult result =
       evaluate(model.under_test, text, arguments.config, session.pool(),
                session.progress());
@@ -163,9 +180,11 @@ void add_eval_command(CLI::App& app) {
   command->add_option("model", arguments->model, "model or artifact")
       ->required();
   add_evaluation_options(*command, *arguments);
+  add_beside_options(*command, arguments->adapters);
   command->footer(
       "Example:\n  llmpress eval ./my-model --text wiki.txt --context 2048 "
-      "--max-windows 50");
+      "--max-windows 50\n  llmpress eval ./my-model-w4 --adapter ./my-adapter "
+      "--text wiki.txt");
   command->callback([arguments] { eval(*arguments); });
 }
 

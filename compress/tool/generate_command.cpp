@@ -3,7 +3,9 @@
 #include <memory>
 
 #include "compress/model/generation.h"
+#include "compress/pipeline/adapter_beside.h"
 #include "compress/pipeline/model_source.h"
+#include "compress/tool/adapter_arguments.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/session.h"
 
@@ -15,6 +17,7 @@ struct GenerateArguments {
   std::filesystem::path model{};
   std::string prompt{};
   GenerationConfig config{};
+  AdapterArguments adapters{};
   bool ignore_eos = false;
 };
 
@@ -50,9 +53,14 @@ void generate_text(GenerateArguments& arguments) {
   Session session(arguments.session);
   const ModelSource source = open_model(arguments.model);
   const Tokenizer& tokenizer = *source.tokenizer;
-  const Decoder decoder(
-      *source.checkpoint,
-      Decoder::Options{.isa = session.isa(), .progress = session.progress()});
+  const AdaptersBeside adapters =
+      keep_beside(*source.checkpoint, *source.arch,
+                  weighted(arguments.adapters), session.isa(), session.pool());
+  for (const std::string& note : adapters.notes) session.log(note);
+  const Decoder decoder(*adapters.checkpoint,
+                        Decoder::Options{.isa = session.isa(),
+                                         .progress = session.progress(),
+                                         .companion = adapters.companion});
   const auto prompt = tokenizer.encode_document(arguments.prompt);
   if (!arguments.ignore_eos && tokenizer.eos_id) {
     arguments.config.stop.push_back(*tokenizer.eos_id);
@@ -102,10 +110,12 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--seed", config.seed)->capture_default_str();
   command->add_flag("--ignore-eos", arguments->ignore_eos,
                     "go on after the end-of-text token");
+  add_beside_options(*command, arguments->adapters);
   add_session_options(*command, arguments->session);
   command->footer(
       "Example:\n  llmpress generate ./my-model-w4 --prompt \"Once upon a "
-      "time\" -n 100 --temperature 0.8 --seed 1");
+      "time\" -n 100 --temperature 0.8 --seed 1\n  llmpress generate "
+      "./my-model-w4 --adapter ./my-adapter --prompt \"Once upon a time\"");
   command->callback([arguments] { generate_text(*arguments); });
 }
 

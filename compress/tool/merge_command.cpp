@@ -2,11 +2,14 @@
 #include <cstdio>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "compress/core/error.h"
 #include "compress/pipeline/adapter_merge.h"
+#include "compress/pipeline/adapter_requantize.h"
 #include "compress/pipeline/model_copy.h"
 #include "compress/pipeline/model_source.h"
+#include "compress/tool/adapter_arguments.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/session.h"
 
@@ -15,29 +18,85 @@ namespace {
 
 struct MergeArguments {
   SessionOptions session{};
-  std::filesystem::path base{}, output{};
-  std::vector<std::filesystem::path> adapters{};
-  std::vector<double> scales{};
+  std::filesystem::path base{}, output{}, json{};
+  AdapterArguments adapters{};
   std::optional<DType> dtype{};
   CombineConfig combine{};
+  // Quantized bases only:
+  std::string format{};
+  CalibrationConfig calibration{};
+  EvaluateConfig evaluate{};
 };
 
-std::vector<WeightedAdapter> weighted(const MergeArguments& arguments) {
-  const std::size_t n = arguments.adapters.size();
-  if (arguments.scales.size() > 1 && arguments.scales.size() != n) {
+void merge_dense(const MergeArguments& arguments, const Checkpoint& base,
+                 const Architecture& arch, Session& session) {
+  if (!arguments.calibration.text.empty() || !arguments.evaluate.text.empty() ||
+      !arguments.json.empty() || !arguments.format.empty()) {
     throw Error(ErrorCode::kInvalidArgument,
-                "--scale is given " + std::to_string(arguments.scales.size()) +
-                    " times for " + std::to_string(n) +
-                    " adapters; give one for all or one each");
+                arguments.base.string() +
+                    ": is not quantized; --calibration, --text, --json and "
+                    "--format are for merging into a quantized base. To merge "
+                    "and then quantize, write a recipe with both stages");
   }
-  std::vector<WeightedAdapter> adapters;
-  for (std::size_t i = 0; i < n; ++i) {
-    const double weight = arguments.scales.empty()       ? 1.0
-                          : arguments.scales.size() == 1 ? arguments.scales[0]
-                                                         : arguments.scales[i];
-    adapters.push_back({arguments.adapters[i], weight});
+  AdapterMerge merged = merge_adapters(base, arch, weighted(arguments.adapters),
+                                       arguments.combine, session.pool());
+  const std::size_t modules = merged.merged.size();
+  for (const std::string& note : merged.notes) session.log(note);
+  merged.edits.dtype = arguments.dtype;  // one rounding, not two
+  const auto checkpoint = overlay(base, std::move(merged.edits));
+  copy_model(*checkpoint, {.output = arguments.output,
+                           .dtype = arguments.dtype,
+                           .progress = session.progress()});
+  std::printf("merged %zu modules into %s\n", modules,
+              arguments.output.c_str());
+}
+
+void print_report(const RequantizeReport& report) {
+  const auto row = [](const MergedLayer& l) {
+    std::printf("%-44s %-22s %10.4g %7.3f %7.3f %9.3f\n", l.name.c_str(),
+                l.format.c_str(), l.change_norm, l.kept, l.cosine, l.rounding);
+  };
+  std::printf("%-44s %-22s %10s %7s %7s %9s\n", "Linear", "stored as",
+              "|change|", "kept", "cosine", "rounding");
+  for (const MergedLayer& layer : report.layers) row(layer);
+  row(report.all);
+  if (report.result) {
+    std::printf(
+        "perplexity: base %.4f, with its change in float32 %.4f, as "
+        "written %.4f\n",
+        report.base_result->perplexity, report.exact_result->perplexity,
+        report.result->perplexity);
+    std::printf("KL of what was written from the exact change: %.6f\n",
+                report.divergence->kl_mean);
   }
-  return adapters;
+  std::printf("merged %zu modules into %s (%s, %s)\n", report.modules,
+              report.output.c_str(), report.format.c_str(),
+              report.method.c_str());
+}
+
+void merge_packed(const MergeArguments& arguments, Session& session) {
+  if (arguments.dtype) {
+    throw Error(ErrorCode::kInvalidArgument,
+                arguments.base.string() +
+                    ": is quantized, and the result is stored as it is; "
+                    "--dtype is for dense bases");
+  }
+  RequantizeOptions options{
+      .output = arguments.output,
+      .format = arguments.format,
+      .adapters = weighted(arguments.adapters),
+      .combine = arguments.combine,
+      .isa = session.isa(),
+      .progress = session.progress(),
+      .log = [&session](const std::string& line) { session.log(line); }};
+  if (!arguments.calibration.text.empty()) {
+    options.calibration = arguments.calibration;
+  }
+  if (!arguments.evaluate.text.empty()) options.evaluate = arguments.evaluate;
+  const RequantizeReport report =
+      merge_into_packed(open_model(arguments.base), options, session.pool());
+  if (arguments.json != "-") print_report(report);
+  if (!arguments.json.empty()) write_json(to_json(report), arguments.json);
 }
 
 void merge(const MergeArguments& arguments) {
@@ -46,15 +105,36 @@ void merge(const MergeArguments& arguments) {
   const Architecture arch =
       parse_architecture(base->config_json(), arguments.base.string());
   check_model(*base, arch);
-  AdapterMerge merged = merge_adapters(*base, arch, weighted(arguments),
-                                       arguments.combine, session.pool());
-  const std::size_t modules = merged.merged.size();
-  const auto checkpoint = overlay(*base, std::move(merged.edits));
-  copy_model(*checkpoint, {.output = arguments.output,
-                           .dtype = arguments.dtype,
-                           .progress = session.progress()});
-  std::printf("merged %zu modules into %s\n", modules,
-              arguments.output.c_str());
+  if (is_packed(*base, arch)) {
+    merge_packed(arguments, session);
+  } else {
+    merge_dense(arguments, *base, arch, session);
+  }
+}
+
+void add_packed_options(CLI::App& command, MergeArguments& arguments) {
+  const char* const group = "For a quantized base";
+  const auto add = [&](const char* name, auto& value, const char* help) {
+    return command.add_option(name, value, help)->group(group);
+  };
+  add("--calibration", arguments.calibration.text,
+      "text to calibrate on: integers in groups are rounded by GPTQ (default: "
+      "round to nearest)");
+  add("--samples", arguments.calibration.samples, "of calibration")
+      ->capture_default_str();
+  add("--sequence-length", arguments.calibration.sequence_length,
+      "tokens of a calibration sample")
+      ->capture_default_str();
+  add("--text", arguments.evaluate.text,
+      "text to measure perplexities on: of the base, of its exact change, of "
+      "the result");
+  add("--context", arguments.evaluate.context, "tokens of a window of it")
+      ->capture_default_str();
+  add("--max-windows", arguments.evaluate.max_windows,
+      "the first K windows only (0: all)");
+  add("--format", arguments.format, "of the result (default: the base's)");
+  add("--json", arguments.json,
+      "write what survived as JSON to this file (-: stdout)");
 }
 
 }  // namespace
@@ -71,17 +151,9 @@ void add_merge_command(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("merge", "merge LoRA adapters into a base model");
   command->add_option("base", arguments->base, "the base model")->required();
-  command->add_option("adapters", arguments->adapters, "PEFT adapter folders")
-      ->required();
+  add_adapter_arguments(*command, arguments->adapters);
   command->add_option("--output", arguments->output, "where to write")
       ->required();
-  command
-      ->add_option(
-          "--scale", arguments->scales,
-          "weight of the adapters: one for all or one each; -1 takes a "
-          "merged adapter out again")
-      ->take_all()
-      ->allow_extra_args(false);
   command
       ->add_option("--dtype", arguments->dtype,
                    "type of the result: f32, bf16, f16 (default: the base's)")
@@ -97,10 +169,16 @@ void add_merge_command(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--seed", arguments->combine.seed, "of dare")
       ->capture_default_str();
+  add_packed_options(*command, *arguments);
   add_session_options(*command, arguments->session);
   command->footer(
-      "Example:\n  llmpress merge ./my-model ./my-adapter --output ./merged "
-      "--dtype bf16");
+      "Examples:\n  llmpress merge ./my-model ./my-adapter --output ./merged "
+      "--dtype bf16\n  llmpress merge ./my-model ./a ./b --scale 1 --scale 0.5 "
+      "--combine ties --density 0.2 --output ./merged\n  llmpress merge "
+      "./my-model-w4 ./my-adapter --output ./merged-w4 --calibration "
+      "train.txt --text held-out.txt\nMerging first and quantizing after, in "
+      "one recipe, keeps more of an adapter\nthan merging into a quantized "
+      "base.");
   command->callback([arguments] { merge(*arguments); });
 }
 

@@ -1,0 +1,66 @@
+#include "compress/tool/adapter_arguments.h"
+
+#include <CLI/CLI.hpp>
+#include <cmath>
+
+#include "compress/core/error.h"
+
+namespace llmpress {
+
+void add_adapter_arguments(CLI::App& command, AdapterArguments& arguments) {
+  command.add_option("adapters", arguments.paths, "PEFT adapter folders")
+      ->required();
+  command
+      .add_option("--scale", arguments.scales,
+                  "weight of the adapters: one for all or one each (default: "
+                  "1)")
+      ->take_all()
+      ->allow_extra_args(false);
+}
+
+void add_beside_options(CLI::App& command, AdapterArguments& arguments) {
+  arguments.scale_option = "--adapter-scale";
+  command
+      .add_option("--adapter", arguments.paths,
+                  "PEFT adapter to run beside the model, unmerged; may stand "
+                  "several times")
+      ->take_all()
+      ->allow_extra_args(false);
+  command
+      .add_option("--adapter-scale", arguments.scales,
+                  "weight of the adapters: one for all or one each (default: "
+                  "1)")
+      ->take_all()
+      ->allow_extra_args(false);
+}
+
+std::vector<WeightedAdapter> weighted(const AdapterArguments& arguments) {
+  const std::size_t n = arguments.paths.size();
+  const std::vector<double>& scales = arguments.scales;
+  if (scales.size() > 1 && scales.size() != n) {
+    throw Error(ErrorCode::kInvalidArgument,
+                arguments.scale_option + " is given " +
+                    std::to_string(scales.size()) + " times for " +
+                    std::to_string(n) +
+                    " adapters; give one for all or one each");
+  }
+  if (n == 0 && !scales.empty()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                arguments.scale_option + " is given without an adapter");
+  }
+  for (const double scale : scales) {
+    if (std::isfinite(scale)) continue;
+    throw Error(ErrorCode::kInvalidArgument,
+                arguments.scale_option + ": wanted a finite number");
+  }
+  std::vector<WeightedAdapter> adapters;
+  for (std::size_t i = 0; i < n; ++i) {
+    const double weight = scales.empty()       ? 1.0
+                          : scales.size() == 1 ? scales[0]
+                                               : scales[i];
+    adapters.push_back({arguments.paths[i], weight});
+  }
+  return adapters;
+}
+
+}  // namespace llmpress

@@ -1,0 +1,75 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <map>
+#include <memory>
+
+#include "compress/core/error.h"
+#include "compress/model/model_check.h"
+#include "compress/pipeline/adapter_merge.h"
+#include "compress/pipeline/adapter_requantize.h"
+#include "compress/pipeline/model_copy.h"
+#include "compress/tool/adapter_arguments.h"
+#include "compress/tool/commands.h"
+#include "compress/tool/session.h"
+
+namespace llmpress {
+namespace {
+
+struct UnmergeArguments {
+  SessionOptions session{};
+  std::filesystem::path merged{}, output{};
+  AdapterArguments adapters{};
+  std::optional<DType> dtype{};
+};
+
+void unmerge(const UnmergeArguments& arguments) {
+  Session session(arguments.session);
+  const auto merged = open_checkpoint(arguments.merged);
+  const Architecture arch =
+      parse_architecture(merged->config_json(), arguments.merged.string());
+  check_model(*merged, arch);
+  if (is_packed(*merged, arch)) {
+    throw Error(ErrorCode::kUnsupported,
+                arguments.merged.string() +
+                    ": is quantized; rounding took part of the adapter away, "
+                    "so that it cannot be taken out again");
+  }
+  AdapterMerge edits = unmerge_adapters(
+      *merged, arch, weighted(arguments.adapters), session.pool());
+  for (const std::string& note : edits.notes) session.log(note);
+  const std::size_t modules = edits.merged.size();
+  edits.edits.dtype = arguments.dtype;
+  const auto checkpoint = overlay(*merged, std::move(edits.edits));
+  copy_model(*checkpoint, {.output = arguments.output,
+                           .dtype = arguments.dtype,
+                           .progress = session.progress()});
+  std::printf("took the adapters out of %zu modules, wrote %s\n", modules,
+              arguments.output.c_str());
+}
+
+}  // namespace
+
+void add_unmerge_command(CLI::App& app) {
+  static const std::map<std::string, DType> kDTypes{
+      {"f32", DType::kF32}, {"bf16", DType::kBF16}, {"f16", DType::kF16}};
+  auto arguments = std::make_shared<UnmergeArguments>();
+  CLI::App* command = app.add_subcommand(
+      "unmerge", "take merged LoRA adapters out of a model again");
+  command->add_option("merged", arguments->merged, "the merged model")
+      ->required();
+  add_adapter_arguments(*command, arguments->adapters);
+  command->add_option("--output", arguments->output, "where to write")
+      ->required();
+  command
+      ->add_option("--dtype", arguments->dtype,
+                   "type of the result: f32, bf16, f16 (default: the model's)")
+      ->transform(CLI::CheckedTransformer(kDTypes));
+  add_session_options(*command, arguments->session);
+  command->footer(
+      "Example:\n  llmpress unmerge ./merged ./my-adapter --output ./my-model\n"
+      "DoRA adapters and modules_to_save cannot be taken out: what they "
+      "replaced is lost.");
+  command->callback([arguments] { unmerge(*arguments); });
+}
+
+}  // namespace llmpress
