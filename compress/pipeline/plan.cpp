@@ -63,7 +63,9 @@ std::string method_of(const LinearTreatment& treatment) {
 
 // Calibration activations, the block in its forms (as stored, float32, laid out
 // for the kernels), and the second moment with its factor and a copy.
-std::size_t peak_bytes(const Architecture& arch, std::size_t tokens) {
+// `streams`: how many models the calibration tokens run through side by side.
+std::size_t peak_bytes(const Architecture& arch, std::size_t tokens,
+                       std::size_t streams) {
   constexpr std::size_t kFloat = sizeof(float), kBatch = 4096;
   std::size_t block = 0, widest = 0, wide_sum = 0;
   for (const LinearSpec& linear : arch.block.linears) {
@@ -73,8 +75,11 @@ std::size_t peak_bytes(const Architecture& arch, std::size_t tokens) {
   }
   const std::size_t ends = arch.vocabulary * arch.hidden * kFloat * 2;
   if (tokens == 0) return 3 * block + ends;
-  return 2 * tokens * arch.hidden * kFloat + kBatch * wide_sum * kFloat * 2 +
-         3 * block + 3 * widest * widest * kFloat + ends;
+  // Stream and stage input of each; what the dense half started from.
+  const std::size_t states = 2 * streams + (streams - 1);
+  return states * tokens * arch.hidden * kFloat +
+         kBatch * wide_sum * kFloat * 2 + 3 * streams * block +
+         3 * widest * widest * kFloat + ends;
 }
 
 double estimated_seconds(const Architecture& arch, std::size_t tokens,
@@ -142,7 +147,7 @@ PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
   planned.disk_bytes = linear_bytes + 2 * planned.output_bytes;
   const std::size_t used =
       calibration_use(job.plan, arch) == CalibrationUse::kNone ? 0 : tokens;
-  planned.peak_memory_bytes = peak_bytes(arch, used);
+  planned.peak_memory_bytes = predicted_peak_bytes(job.plan, *model.arch, used);
   planned.seconds = estimated_seconds(arch, used, pool.size());
   return planned;
 }
@@ -166,9 +171,15 @@ RunPlan plan_recipe(const Recipe& recipe, const RunOptions& options) {
   return plan;
 }
 
-std::size_t predicted_peak_bytes(const Architecture& arch,
+std::size_t predicted_peak_bytes(const StagePlan& plan,
+                                 const Architecture& arch,
                                  std::size_t calibration_tokens) {
-  return peak_bytes(arch, calibration_tokens);
+  const bool reduced =
+      std::ranges::any_of(plan.transforms(), [](const Stage* stage) {
+        return std::holds_alternative<PruneStage>(*stage);
+      });
+  const bool pair = reduced || needs_of_plan(plan, arch).reference_moment;
+  return peak_bytes(arch, calibration_tokens, pair ? 2 : 1);
 }
 
 }  // namespace llmpress

@@ -93,7 +93,7 @@ class Run {
           calibration_ &&
           calibration_use(job.plan, *model_.arch) != CalibrationUse::kNone;
       const std::size_t bytes = predicted_peak_bytes(
-          *model_.arch, calibrated ? calibration_->tokens() : 0);
+          job.plan, *model_.arch, calibrated ? calibration_->tokens() : 0);
       if (bytes <= options_.memory_limit) continue;
       throw Error(ErrorCode::kResource,
                   "'" + job.name + "' needs about " +

@@ -21,8 +21,10 @@ ModelSource open_recipe_model(const Recipe& recipe);
 std::string result_name(const Recipe& recipe);
 
 // Bytes that compressing with so many calibration tokens (0: none) takes at its
-// peak: one block in its forms, the activations, one second moment.
-std::size_t predicted_peak_bytes(const Architecture& arch,
+// peak: one block in its forms, the activations, one second moment; of two
+// models where one is compared with the other.
+std::size_t predicted_peak_bytes(const StagePlan& plan,
+                                 const Architecture& arch,
                                  std::size_t calibration_tokens);
 
 }  // namespace llmpress

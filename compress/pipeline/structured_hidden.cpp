@@ -14,16 +14,22 @@ namespace {
 struct StreamMoments {
   std::vector<double> normed{}, energy{};
 
-  void add(const MatrixF& normed_rows, const MatrixF& hidden) {
+  // Each range of channels runs over all tokens in order.
+  void add(const MatrixF& normed_rows, const MatrixF& hidden,
+           ThreadPool& pool) {
+    constexpr std::size_t kChannels = 64;
     normed.resize(hidden.cols());
     energy.resize(hidden.cols());
-    for (std::size_t t = 0; t < hidden.rows(); ++t) {
-      for (std::size_t c = 0; c < hidden.cols(); ++c) {
-        const auto x = static_cast<double>(hidden(t, c));
-        normed[c] += std::abs(static_cast<double>(normed_rows(t, c)));
-        energy[c] += x * x;
-      }
-    }
+    pool.for_ranges(
+        hidden.cols(), kChannels, [&](std::size_t begin, std::size_t end) {
+          for (std::size_t t = 0; t < hidden.rows(); ++t) {
+            for (std::size_t c = begin; c < end; ++c) {
+              const auto x = static_cast<double>(hidden(t, c));
+              normed[c] += std::abs(static_cast<double>(normed_rows(t, c)));
+              energy[c] += x * x;
+            }
+          }
+        });
   }
 
   double gain_scale(std::span<const std::size_t> kept) const {
@@ -69,7 +75,7 @@ class HiddenChooser {
         for (std::size_t s = 0; s < arch_.block.stages.size(); ++s) {
           if (s == in || s == mlp) {
             (s == in ? attention_moments : mlp_moments)
-                .add(batch.state.stage_input, batch.state.hidden);
+                .add(batch.state.stage_input, batch.state.hidden, *job_.pool);
           }
           block.run_stage(s, batch.segments, batch.state, *job_.pool);
         }
@@ -89,7 +95,7 @@ class HiddenChooser {
       MatrixF normed(hidden.rows(), hidden.cols());
       rms_norm(hidden.view(), gain, static_cast<float>(arch_.norm_eps),
                normed.view(), *job_.pool);
-      moments.add(normed, hidden);
+      moments.add(normed, hidden, *job_.pool);
     }
     moments_.push_back(std::move(moments));
   }

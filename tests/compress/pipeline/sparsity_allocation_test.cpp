@@ -11,10 +11,12 @@
 namespace llmpress {
 namespace {
 
+// Random weights have no scores of 12 times the mean.
 PruneStage owl_stage(double sparsity) {
   return {.config = {.method = PruneMethod::kWanda,
                      .sparsity = sparsity,
-                     .allocation = SparsityAllocation::kOwl}};
+                     .allocation = SparsityAllocation::kOwl,
+                     .owl_threshold = 12}};
 }
 
 // A model whose last block has weights that are 40 times the others.
