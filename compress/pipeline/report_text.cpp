@@ -79,8 +79,11 @@ std::vector<std::vector<std::string>> layer_rows(
       notes += (notes.empty() ? "" : "; ") + note;
     }
     rows.push_back(
-        {l.name, std::to_string(l.out) + " × " + std::to_string(l.in), l.method,
-         l.format, fixed(l.bits_per_weight, 3), scientific(l.relative_error),
+        {l.name,
+         l.out == 0 ? "" : std::to_string(l.out) + " × " + std::to_string(l.in),
+         l.method, l.format,
+         l.bits_per_weight == 0 ? "" : fixed(l.bits_per_weight, 3),
+         scientific(l.relative_error),
          l.damping_fraction == 0 ? "" : fixed(l.damping_fraction, 3),
          l.sparsity < 0.005 ? "" : fixed(100 * l.sparsity, 1) + " %",
          l.outlier_columns == 0 ? "" : std::to_string(l.outlier_columns),
