@@ -95,7 +95,6 @@ class VariantCompressor {
                 .progress = options.progress}) {}
 
   VariantReport run() {
-    const auto start = std::chrono::steady_clock::now();
     report_ = {.name = job_.name,
                .output = job_.output.path.string(),
                .format = job_.output.format,
@@ -108,7 +107,7 @@ class VariantCompressor {
     write_artifact();
     store_.remove();
     report_.seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start_)
             .count();
     return std::move(report_);
   }
@@ -300,6 +299,8 @@ class VariantCompressor {
     for (const std::string& note : layer.notes) log(layer.name + ": " + note);
   }
 
+  const std::chrono::steady_clock::time_point start_ =
+      std::chrono::steady_clock::now();
   const RunInputs& inputs_;
   const VariantJob& job_;
   const RunOptions& options_;
