@@ -8,6 +8,7 @@
 
 #include "compress/core/error.h"
 #include "compress/model/model_check.h"
+#include "compress/pipeline/adapter_report.h"
 #include "compress/pipeline/auto_precision.h"
 #include "compress/pipeline/block_compressor.h"
 #include "compress/pipeline/checkpoint_overlay.h"
@@ -197,11 +198,34 @@ class VariantCompressor {
     BlockJob job = job_of(layer);
     job.on_layer = [this](const LayerReport& l) { log_layer(l); };
     job.on_note = [this](const std::string& note) { log(note); };
-    const CompressedBlock block =
-        compress_block(job, dense_block(layer), streams());
+    CompressedBlock block = compress_block(job, dense_block(layer), streams());
+    note_adapters(layer, block);
     store_.save(block, layer, model_.architecture(),
                 model_.checkpoint().config_json());
     keep_reports(block);
+  }
+
+  // What rounding left of merged adapters, where nothing else changed the
+  // weights in between.
+  void note_adapters(std::size_t layer, CompressedBlock& block) const {
+    const auto transforms = plan_.transforms();
+    const bool merges_alone =
+        !transforms.empty() && plan_.smoothing().empty() &&
+        std::ranges::all_of(transforms, [](const Stage* stage) {
+          return std::holds_alternative<MergeLoraStage>(*stage);
+        });
+    if (!merges_alone || plan_.quantizing().empty()) return;
+    for (std::size_t l = 0; l < block.layers.size(); ++l) {
+      const std::string name = model_.architecture().linear_name(layer, l);
+      const auto decoded = [&](const Checkpoint& checkpoint) {
+        return dequantize(checkpoint.read_linear(name).weight);
+      };
+      const auto note =
+          describe_survival(decoded(*inputs_.checkpoint).view(),
+                            decoded(model_.checkpoint()).view(),
+                            dequantize(block.weights.linears[l].weight).view());
+      if (note) block.layers[l].notes.push_back(*note);
+    }
   }
 
   BlockJob job_of(std::size_t layer) const {
