@@ -153,6 +153,7 @@ constexpr RecipeKey kKeys[] = {
     {"evaluate", "kv_cache"},
 
     {"kv_cache", "type"},
+    {"kv_cache", "rotate_keys"},
 };
 
 // Levenshtein's distance with adjacent transpositions counted once.

@@ -133,6 +133,7 @@ struct EvaluateConfig {
   std::size_t stride = 512;     // kStrided only
   std::size_t max_windows = 0;  // 0: all
   KvCacheType kv_cache = KvCacheType::kF32;
+  bool rotate_keys = false;  // Hadamard transform of keys before the cache
 
   bool operator==(const EvaluateConfig&) const = default;
 };

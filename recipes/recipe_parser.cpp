@@ -65,9 +65,10 @@ EvaluateConfig read_evaluate(const YamlNode& node, const Path& folder) {
   config.max_windows =
       section.count("max_windows", config.max_windows, 0, kMaxTokens);
   if (const YamlNode* kv_cache = section.find("kv_cache")) {
+    const Section cache(*kv_cache, "kv_cache");
     config.kv_cache =
-        Section(*kv_cache, "kv_cache")
-            .choice<KvCacheType>("type", config.kv_cache, kKvCacheWords);
+        cache.choice<KvCacheType>("type", config.kv_cache, kKvCacheWords);
+    config.rotate_keys = cache.boolean("rotate_keys", config.rotate_keys);
   }
   return config;
 }

@@ -367,6 +367,7 @@ void write_evaluate(Writer& out, const EvaluateConfig& config) {
   out.count("max_windows", config.max_windows);
   out.open("kv_cache");
   out.word("type", name_of<KvCacheType>(kKvCacheWords, config.kv_cache));
+  out.boolean("rotate_keys", config.rotate_keys);
   out.close();
   out.close();
 }

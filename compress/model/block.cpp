@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "compress/core/error.h"
+#include "compress/core/hadamard.h"
 #include "compress/kernels/activations.h"
 #include "compress/kernels/attention.h"
 #include "compress/kernels/norms.h"
@@ -101,6 +102,11 @@ Block::Block(const Architecture& arch, std::size_t layer,
       kv_(kv),
       positions_(std::move(positions)) {
   if (!positions_) positions_ = std::make_shared<RopePositions>(arch);
+  if (kv_.rotate_keys && !hadamard_size_supported(arch.head_dim)) {
+    throw Error(ErrorCode::kUnsupported,
+                "rotated keys: there is no Hadamard transform of head_dim " +
+                    std::to_string(arch.head_dim));
+  }
   linears_.resize(arch.block.linears.size());
   if (weights.linears.size() != linears_.size()) {
     throw Error(ErrorCode::kInvalidInput,
@@ -217,6 +223,10 @@ MatrixF Block::attend(const StageSpec& stage, std::span<const Segment> segments,
   norm_heads(arch_->block.query_norm, Q, pool);
   norm_heads(arch_->block.key_norm, K, pool);
   rotate(segments, Q, K, pool);
+  if (kv_.rotate_keys) {
+    hadamard_rows_in_place(Q.view(), arch_->head_dim, pool);
+    hadamard_rows_in_place(K.view(), arch_->head_dim, pool);
+  }
 
   std::vector<AttentionSegment> attended(segments.size());
   std::size_t row = 0;

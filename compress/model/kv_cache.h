@@ -20,6 +20,10 @@ namespace llmpress {
 // most scale / 2 for integers and |x| / 16 (or scale / 1024) for fp8.
 struct KvFormat {
   KvType type = KvType::kF32;
+  // Queries and keys go through the same Hadamard transform of a head before
+  // the keys are stored (QuaRot, arXiv:2404.00456, section 4.3): their products
+  // stay as they are, outlying channels of keys are spread.
+  bool rotate_keys = false;
 };
 
 // Bytes of one stored vector.

@@ -197,7 +197,8 @@ EvaluationResult summarize(const ModelUnderTest& model, const Scores& scores,
       .text_sha256 = text.text_sha256,
       .tokenizer_sha256 = text.tokenizer_sha256,
       .protocol = std::string(protocol_name(config.protocol)),
-      .kv_cache = std::string(kv_name(config.kv_cache)),
+      .kv_cache = std::string(kv_name(config.kv_cache)) +
+                  (config.rotate_keys ? ", keys rotated" : ""),
       .tokens = text.tokens.size(),
       .scored_tokens = scores.nll.size(),
       .windows = windows.size(),
@@ -270,18 +271,23 @@ std::vector<EvaluationWindow> strided_windows(std::size_t tokens,
 
 }  // namespace
 
-KvFormat kv_format(KvCacheType type) {
-  switch (type) {
+KvFormat kv_format(const EvaluateConfig& config) {
+  KvFormat format{.rotate_keys = config.rotate_keys};
+  switch (config.kv_cache) {
     case KvCacheType::kF32:
-      return {KvType::kF32};
+      format.type = KvType::kF32;
+      break;
     case KvCacheType::kInt8:
-      return {KvType::kInt8};
+      format.type = KvType::kInt8;
+      break;
     case KvCacheType::kFp8:
-      return {KvType::kFp8};
+      format.type = KvType::kFp8;
+      break;
     case KvCacheType::kInt4:
-      return {KvType::kInt4};
+      format.type = KvType::kInt4;
+      break;
   }
-  return {};
+  return format;
 }
 
 EvaluationText load_evaluation_text(const std::filesystem::path& path,

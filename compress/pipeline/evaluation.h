@@ -22,7 +22,7 @@
 namespace llmpress {
 
 // The storage of keys and values that a recipe names.
-KvFormat kv_format(KvCacheType type);
+KvFormat kv_format(const EvaluateConfig& config);
 
 // A text as token ids, with what a report must say about it.
 struct EvaluationText {

@@ -130,7 +130,7 @@ class Run {
 
   Decoder load_decoder(const Checkpoint& checkpoint) const {
     return Decoder(checkpoint, {.isa = options_.isa,
-                                .kv = kv_format(recipe_.evaluate->kv_cache),
+                                .kv = kv_format(*recipe_.evaluate),
                                 .progress = options_.progress});
   }
 

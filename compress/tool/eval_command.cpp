@@ -51,6 +51,8 @@ void add_evaluation_options(CLI::App& command, EvalArguments& arguments) {
                   "storage of keys and values: f32, int8, fp8, int4")
       ->transform(CLI::CheckedTransformer(kKvCaches))
       ->default_str("f32");
+  command.add_flag("--rotate-keys", config.rotate_keys,
+                   "Hadamard transform of keys before they are stored");
   command.add_option("--json", arguments.json,
                      "write the result as JSON to this file (-: stdout)");
   add_session_options(command, arguments.session);
@@ -80,7 +82,7 @@ LoadedModel load(const std::filesystem::path& path,
       model.adapters.checkpoint ? *model.adapters.checkpoint
                                 : *model.source.checkpoint,
       Decoder::Options{.isa = session.isa(),
-                       .kv = kv_format(config.kv_cache),
+                       .kv = kv_format(config),
                        .progress = session.progress(),
                        .companion = model.adapters.companion});
   model.under_test = {

@@ -37,7 +37,7 @@ TEST(ResolvedYaml, ParsesBackToTheSameRecipe) {
   expect_round_trip(
       "calibration: {text: c, sampling: sequential, seed: 9}\n"
       "evaluate: {text: e, protocol: strided, context: 100, stride: 7, "
-      "kv_cache: {type: int4}}\n"
+      "kv_cache: {type: int4, rotate_keys: true}}\n"
       "output: {path: o, format: gguf, max_shard_size: 3GiB}\nreport: r\n");
   expect_round_trip("evaluate: {text: e, context: 100, protocol: llama.cpp}\n");
 }

@@ -81,6 +81,50 @@ TEST(Block, UsesAReplacedLinearFromTheNextRunOn) {
       std::ranges::equal(after.hidden.data(), bench.state().hidden.data()));
 }
 
+TEST(Block, RotatedKeysLeaveTheFunctionAloneAndSpreadOutlyingChannels) {
+  Bench bench{.shape = {.head_dim = 8}};
+  BlockWeights weights = read_block(bench.checkpoint, bench.arch, 1);
+  const std::size_t head_dim = bench.arch.head_dim;
+  // Channels that RoPE turns into one another: products stay the same.
+  const auto scale_channels = [&](std::size_t linear, float factor) {
+    MatrixF W = dequantize(weights.linears[linear].weight);
+    for (std::size_t o = 0; o < W.rows(); ++o) {
+      if (o % (head_dim / 2) != 0) continue;
+      for (float& w : W.row(o)) w *= factor;
+    }
+    weights.linears[linear].weight = make_dense(W.view(), DType::kF32);
+  };
+  scale_channels(0, 1.0f / 32);
+  scale_channels(1, 32.0f);
+  const auto output = [&](KvFormat kv) {
+    const Block block(bench.arch, 1, weights, Isa::kScalar, kv);
+    BlockState state = bench.state();
+    block.run(bench.segments, state, bench.pool);
+    return std::move(state.hidden);
+  };
+  const auto distance = [](const MatrixF& a, const MatrixF& b) {
+    double sum = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      const double d = a.data()[i] - b.data()[i];
+      sum += d * d;
+    }
+    return std::sqrt(sum / static_cast<double>(a.size()));
+  };
+  const MatrixF exact = output({});
+  EXPECT_LT(distance(output({.rotate_keys = true}), exact), 1e-5);
+  const double plain = distance(output({.type = KvType::kInt4}), exact);
+  const double rotated =
+      distance(output({.type = KvType::kInt4, .rotate_keys = true}), exact);
+  EXPECT_LT(rotated, plain);
+}
+
+TEST(Block, RefusesToRotateKeysOfAHeadThatHasNoHadamardTransform) {
+  Bench bench;  // head_dim 6
+  EXPECT_THROW(Block(bench.arch, 1, read_block(bench.checkpoint, bench.arch, 1),
+                     Isa::kScalar, {.rotate_keys = true}),
+               Error);
+}
+
 TEST(Block, KeepsItsFunctionWhenScalesMoveFromANormIntoItsConsumers) {
   Bench bench;
   BlockWeights weights = read_block(bench.checkpoint, bench.arch, 1);
