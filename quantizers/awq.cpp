@@ -11,6 +11,7 @@
 #include "compress/core/checked.h"
 #include "compress/core/error.h"
 #include "compress/core/linalg.h"
+#include "quantizers/gptq.h"
 #include "quantizers/int_grid.h"
 #include "quantizers/quantize_result.h"
 #include "quantizers/rtn.h"
@@ -215,6 +216,41 @@ AwqScales search_awq_scales(const Consumers& consumers,
       consumers, resolved_group_size(config.weights, x_mean.size()));
   for (std::size_t k = 0; k < config.awq.ratios; ++k) {
     consider(ratio_at(k), w_mean);
+  }
+  return best;
+}
+
+std::vector<float> fit_scales_to_gptq(const Consumers& consumers,
+                                      const InputStats& stats,
+                                      const QuantizeConfig& config,
+                                      std::span<const float> s,
+                                      ThreadPool& pool) {
+  QuantizeConfig trial = config;
+  trial.method = "gptq";
+  trial.gptq.asymmetric_calibration = false;
+  std::vector<float> best(s.size(), 1.0f);
+  double least = std::numeric_limits<double>::infinity();
+  for (const float power : {0.0f, 0.5f, 1.0f}) {
+    std::vector<float> scales(s.size());
+    std::ranges::transform(s, scales.begin(),
+                           [&](float x) { return std::pow(x, power); });
+    InputStats scaled;
+    scaled.tokens = stats.tokens;
+    scaled.second_moment = unscale_columns(stats.second_moment.view(), scales);
+    unscale_rows_in_place(scaled.second_moment.view(), scales);
+    double error = 0;
+    for (const ConstMatrixView W : consumers) {
+      const MatrixF scaled_W = scale_columns(W, scales);
+      const QuantizeResult solved = quantize_gptq({.W = scaled_W.view(),
+                                                   .stats = &scaled,
+                                                   .config = &trial,
+                                                   .pool = &pool,
+                                                   .name = "awq"});
+      error += solved.output_error * static_cast<double>(W.rows());
+    }
+    if (!(error < least)) continue;
+    least = error;
+    best = std::move(scales);
   }
   return best;
 }

@@ -45,6 +45,18 @@ AwqScales search_awq_scales(const Consumers& consumers,
                             const QuantizeConfig& config,
                             const OutputObjective& evaluate, ThreadPool& pool);
 
+// The search rounds to nearest; where GPTQ rounds, part of what scales gain is
+// gained twice. Of s^p, p = 0, 1/2, 1, the one that leaves the least error
+// after GPTQ has solved the scaled consumers, summed over them, so that scaling
+// never makes GPTQ worse by its own objective. Needs stats.second_moment; the
+// uncompressed model's inputs (GPTAQ) are left out of the trial. Costs three
+// solves of each consumer.
+std::vector<float> fit_scales_to_gptq(const Consumers& consumers,
+                                      const InputStats& stats,
+                                      const QuantizeConfig& config,
+                                      std::span<const float> s,
+                                      ThreadPool& pool);
+
 struct AwqClip {
   MatrixF W{};  // [out, in] clipped
   std::size_t clipped_groups = 0, groups = 0;

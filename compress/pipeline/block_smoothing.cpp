@@ -10,17 +10,23 @@
 namespace llmpress {
 namespace {
 
+bool is_scaling_method(const std::string& method) {
+  return method == "awq" || method == "smoothquant";
+}
+
 enum class Scaling { kAwq, kSmoothQuant };
 
 // How a group is to be scaled, and for which grid.
 struct GroupTask {
   Scaling scaling = Scaling::kSmoothQuant;
   QuantizeConfig config{};
-};
 
-bool is_scaling_method(const std::string& method) {
-  return method == "awq" || method == "smoothquant";
-}
+  bool solves_with_gptq() const {
+    return scaling == Scaling::kAwq &&
+           (config.method == "gptq" ||
+            (is_scaling_method(config.method) && config.solver == "gptq"));
+  }
+};
 
 // SmoothQuant moves scales into norms only.
 bool applies(Scaling scaling, const ScaleGroup& group) {
@@ -92,6 +98,15 @@ class BlockSmoother {
     return job_.arch->block.linears[group.consumers.front()].stage;
   }
 
+  bool solves_with_gptq(const StageSpec& stage) const {
+    return std::ranges::any_of(
+        job_.arch->block.scale_groups, [&](const ScaleGroup& group) {
+          const auto task = task_of(*job_.plan, *job_.arch, job_.layer, group);
+          return &job_.arch->block.stages[stage_of(group)] == &stage && task &&
+                 task->solves_with_gptq();
+        });
+  }
+
   // Statistics of every stage's input in the block as it is, in one pass over
   // the batches; and the inputs of the first batch, to try scales on.
   void collect() {
@@ -99,9 +114,12 @@ class BlockSmoother {
     const Block runner(*job_.arch, job_.layer, block_.runnable(), job_.isa);
     std::vector<InputStatsCollector> collectors;
     for (const StageSpec& stage : stages) {
-      collectors.push_back(InputStatsCollector(
-          stage.in, {.channel_moments = true, .sample_rows = true},
-          states_.tokens()));
+      collectors.push_back(
+          InputStatsCollector(stage.in,
+                              {.second_moment = solves_with_gptq(stage),
+                               .channel_moments = true,
+                               .sample_rows = true},
+                              states_.tokens()));
     }
     const auto batches = states_.batches();
     for (std::size_t b = 0; b < batches.size(); ++b) {
@@ -133,6 +151,10 @@ class BlockSmoother {
       s = found.s;
       before = found.identity_error;
       after = found.error;
+      if (task.solves_with_gptq()) {
+        s = fit_scales_to_gptq(consumers, stats_[stage], task.config, s,
+                               *job_.pool);
+      }
     } else {
       const SmoothScales found =
           find_smooth_scales(consumers, stats_[stage], task.config, *job_.pool);
@@ -203,6 +225,10 @@ class BlockSmoother {
       if (!values->empty()) unscale_in_place(*values, s);
     }
     stats.sample_rows = unscale_columns(stats.sample_rows.view(), s);
+    if (!stats.second_moment.empty()) {
+      stats.second_moment = unscale_columns(stats.second_moment.view(), s);
+      unscale_rows_in_place(stats.second_moment.view(), s);
+    }
     entries_[stage].stage_input =
         unscale_columns(entries_[stage].stage_input.view(), s);
   }

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "compress/core/error.h"
+#include "compress/core/rng.h"
 #include "tests/quantizers/layer.h"
 
 namespace llmpress {
@@ -158,6 +159,36 @@ TEST(Awq, TheSolverAfterItCanBeGptq) {
   EXPECT_LT(gptq, rtn);
   config.solver = "hqq";
   EXPECT_THROW(run_method(layer, config, pool), Error);
+}
+
+// Scales that GPTQ gains nothing from are weakened or left out.
+TEST(Awq, ScalesNeverMakeGptqWorseByItsOwnError) {
+  ThreadPool pool(2);
+  const auto gptq_error = [&](const Layer& layer, std::span<const float> s) {
+    Layer scaled = layer;
+    scaled.W = scale_columns(layer.W.view(), s);
+    scaled.stats = stats_of(unscale_columns(layer.X.view(), s));
+    QuantizeConfig config = awq_config(3, 32);
+    config.method = "gptq";
+    return run_method(scaled, config, pool).output_error;
+  };
+  QuantizeConfig config = awq_config(3, 32);
+  config.solver = "gptq";
+  for (const std::uint64_t seed : {11u, 12u, 13u}) {
+    const Layer layer = salient_layer(seed);
+    const Consumers consumers = {layer.W.view()};
+    Rng rng(seed);
+    std::vector<float> wild(64);
+    for (float& x : wild) x = std::exp(3 * static_cast<float>(rng.normal()));
+    for (const std::vector<float>& s : {wild, std::vector<float>(64, 1.0f)}) {
+      const std::vector<float> fitted =
+          fit_scales_to_gptq(consumers, layer.stats, config, s, pool);
+      const double identity = gptq_error(layer, std::vector<float>(64, 1.0f));
+      // The second moment is rounded to float32 once more on the way.
+      EXPECT_LE(gptq_error(layer, fitted), identity * (1 + 1e-3));
+      EXPECT_LE(gptq_error(layer, fitted), gptq_error(layer, s) * (1 + 1e-3));
+    }
+  }
 }
 
 TEST(ScaledConsumers, FoldingKeepsTheFunction) {
