@@ -184,7 +184,7 @@ void matmul_tail(ConstMatrixView A, ConstMatrixView B, std::size_t c0,
                  MatrixView<float> C, ThreadPool& pool, float alpha) {
   assert(A.cols() == B.rows() && C.rows() == A.rows() && C.cols() == B.cols());
   assert(c0 <= B.cols());
-  if (c0 == B.cols() || A.rows() == 0) return;
+  if (c0 == B.cols() || A.rows() == 0 || A.cols() == 0) return;
   const Operand tail{B.data().data() + c0, B.cols(), CblasNoTrans};
   product(plain(A), tail, C.data().data() + c0, C.cols(), A.rows(),
           B.cols() - c0, A.cols(), alpha, 1.0f, pool);

@@ -264,11 +264,10 @@ class PackedMerge {
   void evaluate_all(const EvaluationText& text) {
     const auto written = open_checkpoint(options_.output);
     const auto load = [&](const Checkpoint& checkpoint) {
-      return Decoder(
-          checkpoint,
-          Decoder::Options{.isa = options_.isa,
-                           .kv = kv_format(options_.evaluate->kv_cache),
-                           .progress = options_.progress});
+      return Decoder(checkpoint,
+                     Decoder::Options{.isa = options_.isa,
+                                      .kv = kv_format(*options_.evaluate),
+                                      .progress = options_.progress});
     };
     const Decoder exact = load(*exact_), base = load(base_),
                   now = load(*written);

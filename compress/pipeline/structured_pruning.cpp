@@ -137,9 +137,9 @@ class StructuredPruner {
     DenseBlock reduced = dense;
     const std::vector<std::string> notes = reduce(layer, dense, reduced);
     if (states_) heal(p, dense, reduced, notes);
-    CompressedBlock written{.weights = {.linears = {}, .norms = reduced.norms},
-                            .norm_dtypes = reduced.norm_dtypes,
-                            .layers = {}};
+    CompressedBlock written;
+    written.weights.norms = reduced.norms;
+    written.norm_dtypes = reduced.norm_dtypes;
     for (const DenseLinear& linear : reduced.linears) {
       written.weights.linears.push_back(kept_form(linear));
     }

@@ -98,7 +98,7 @@ TEST(ByteLevelTokenizer, FindsAddedTokensFirst) {
 TEST(ByteLevelTokenizer, AddedTokensAreWrittenAsTheyRead) {
   // "\u00E9" spells the byte E9 in the byte alphabet.
   json tree = byte_level_tokenizer({});
-  tree["added_tokens"] = {special_token("<\u00E9>", 256)};
+  tree["added_tokens"] = json::array({special_token("<\u00E9>", 256)});
   EXPECT_EQ(make(tree)->decode(Ids{256}), "<\u00E9>");
 }
 
