@@ -60,7 +60,7 @@ double mean_kl(const MatrixF& base, const MatrixF& other, ThreadPool& pool) {
 
 class PrecisionChooser {
  public:
-  explicit PrecisionChooser(const AutoPrecisionJob& job)
+  explicit PrecisionChooser(const ModelPass& job)
       : job_(job), ends_(*job.checkpoint, *job.arch, job.isa) {}
 
   AutoPrecision choose() {
@@ -181,7 +181,7 @@ class PrecisionChooser {
     result_.notes.push_back(line);
   }
 
-  const AutoPrecisionJob& job_;
+  const ModelPass& job_;
   ModelEnds ends_;
   std::vector<Block> blocks_;
   std::vector<MatrixF> inputs_;  // of each block
@@ -198,7 +198,7 @@ bool wants_auto_precision(const StagePlan& plan) {
   });
 }
 
-AutoPrecision choose_precision(const AutoPrecisionJob& job) {
+AutoPrecision choose_precision(const ModelPass& job) {
   return PrecisionChooser(job).choose();
 }
 

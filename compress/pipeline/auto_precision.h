@@ -13,13 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "compress/core/parallel.h"
-#include "compress/core/progress.h"
-#include "compress/kernels/cpu.h"
-#include "compress/model/architecture.h"
-#include "compress/pipeline/calibration_text.h"
-#include "compress/pipeline/stage_plan.h"
-#include "formats/checkpoint.h"
+#include "compress/pipeline/model_pass.h"
 
 namespace llmpress {
 
@@ -31,20 +25,12 @@ struct AutoPrecision {
   std::vector<std::string> notes{};
 };
 
-struct AutoPrecisionJob {
-  const Checkpoint* checkpoint = nullptr;
-  const Architecture* arch = nullptr;
-  const StagePlan* plan = nullptr;
-  const CalibrationSet* calibration = nullptr;
-  Isa isa = best_isa();
-  ThreadPool* pool = nullptr;
-  Progress progress{};
-};
+;
 
 bool wants_auto_precision(const StagePlan& plan);
 
 // Throws Error(kInvalidArgument) with the stage's place if not even the
 // narrowest widths fit the budget.
-AutoPrecision choose_precision(const AutoPrecisionJob& job);
+AutoPrecision choose_precision(const ModelPass& job);
 
 }  // namespace llmpress

@@ -23,7 +23,7 @@ std::vector<const PruneStage*> owl_stages(const StagePlan& plan) {
 
 class SparsityAllocator {
  public:
-  explicit SparsityAllocator(const SparsityJob& job)
+  explicit SparsityAllocator(const ModelPass& job)
       : job_(job),
         stages_(owl_stages(*job.plan)),
         states_(*job.calibration,
@@ -111,7 +111,7 @@ class SparsityAllocator {
     }
   }
 
-  const SparsityJob& job_;
+  const ModelPass& job_;
   std::vector<const PruneStage*> stages_;
   CalibrationStates states_;
   std::vector<std::vector<std::optional<double>>> ratios_;  // [stages][layers]
@@ -133,7 +133,7 @@ bool wants_sparsity_allocation(const StagePlan& plan) {
   return !owl_stages(plan).empty();
 }
 
-SparsityAllocations allocate_sparsities(const SparsityJob& job) {
+SparsityAllocations allocate_sparsities(const ModelPass& job) {
   return SparsityAllocator(job).allocate();
 }
 

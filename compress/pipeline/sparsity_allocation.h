@@ -9,25 +9,11 @@
 #include <string>
 #include <vector>
 
-#include "compress/core/parallel.h"
-#include "compress/core/progress.h"
-#include "compress/kernels/cpu.h"
-#include "compress/model/architecture.h"
-#include "compress/pipeline/calibration_text.h"
-#include "compress/pipeline/stage_plan.h"
-#include "formats/checkpoint.h"
+#include "compress/pipeline/model_pass.h"
 
 namespace llmpress {
 
-struct SparsityJob {
-  const Checkpoint* checkpoint = nullptr;
-  const Architecture* arch = nullptr;
-  const StagePlan* plan = nullptr;
-  const CalibrationSet* calibration = nullptr;
-  Isa isa = best_isa();
-  ThreadPool* pool = nullptr;
-  Progress progress{};
-};
+;
 
 // [layers] for each stage that asked for an allocation. Blocks in which a stage
 // selects no Linear keep the stage's own sparsity and are left out of the mean.
@@ -41,6 +27,6 @@ struct SparsityAllocations {
 
 bool wants_sparsity_allocation(const StagePlan& plan);
 
-SparsityAllocations allocate_sparsities(const SparsityJob& job);
+SparsityAllocations allocate_sparsities(const ModelPass& job);
 
 }  // namespace llmpress

@@ -156,32 +156,31 @@ class VariantCompressor {
                           ends_.layers.end());
   }
 
-  void choose_sparsities() {
-    sparsities_ = allocate_sparsities({.checkpoint = &model_.checkpoint(),
-                                       .arch = &model_.architecture(),
-                                       .plan = &plan_,
-                                       .calibration = inputs_.calibration,
-                                       .isa = options_.isa,
-                                       .pool = &pool_,
-                                       .progress = options_.progress});
-    for (const std::string& note : sparsities_.notes) {
+  ModelPass model_pass() {
+    return {.checkpoint = &model_.checkpoint(),
+            .arch = &model_.architecture(),
+            .plan = &plan_,
+            .calibration = inputs_.calibration,
+            .isa = options_.isa,
+            .pool = &pool_,
+            .progress = options_.progress};
+  }
+
+  void keep_notes(const std::vector<std::string>& notes) {
+    for (const std::string& note : notes) {
       log(note);
       report_.notes.push_back(note);
     }
   }
 
+  void choose_sparsities() {
+    sparsities_ = allocate_sparsities(model_pass());
+    keep_notes(sparsities_.notes);
+  }
+
   void choose_widths() {
-    AutoPrecision chosen = choose_precision({.checkpoint = &model_.checkpoint(),
-                                             .arch = &model_.architecture(),
-                                             .plan = &plan_,
-                                             .calibration = inputs_.calibration,
-                                             .isa = options_.isa,
-                                             .pool = &pool_,
-                                             .progress = options_.progress});
-    for (const std::string& note : chosen.notes) {
-      log(note);
-      report_.notes.push_back(note);
-    }
+    AutoPrecision chosen = choose_precision(model_pass());
+    keep_notes(chosen.notes);
     plan_.assign(std::move(chosen.stages));
   }
 
