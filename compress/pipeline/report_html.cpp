@@ -87,7 +87,11 @@ std::string divergence_chart(const RunReport& report) {
                             .y = v.divergence->kl_mean,
                             .label = v.name});
   }
-  return chart.points.size() < 2 ? "" : to_svg(chart);
+  // One width only says nothing that the table does not.
+  const bool varies = std::ranges::any_of(
+      chart.points,
+      [&](const ChartPoint& p) { return p.x != chart.points.front().x; });
+  return varies ? to_svg(chart) : "";
 }
 
 // "model.layers.3.mlp.down_proj" -> "3.down".

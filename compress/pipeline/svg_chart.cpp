@@ -57,7 +57,7 @@ struct Axis {
     }
     for (double t = std::ceil(low / step) * step; t <= high + step * 1e-9;
          t += step) {
-      ticks.push_back(t);
+      ticks.push_back(t + 0.0);  // not -0
     }
     return ticks;
   }
@@ -108,7 +108,8 @@ std::string y_axis(const Axis& axis, const std::string& title) {
 
 // Points that no other point beats in both size and quality, by x.
 std::vector<ChartPoint> front_of(std::vector<ChartPoint> points) {
-  std::ranges::sort(points, {}, &ChartPoint::x);
+  std::ranges::sort(points, {},
+                    [](const ChartPoint& p) { return std::pair(p.x, p.y); });
   std::vector<ChartPoint> front;
   double best = std::numeric_limits<double>::infinity();
   for (const ChartPoint& p : points) {
