@@ -1,57 +1,85 @@
 #include "formats/module_pattern.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
+#include <algorithm>
+#include <utility>
 
-#include <memory>
-#include <string>
-
-#include "compress/core/error.h"
+#include "compress/core/python_regex.h"
 
 namespace llmpress {
 namespace {
 
-// A pattern that needs more steps than this was made to hang its reader.
-constexpr std::uint32_t kMaxSteps = 1'000'000;
-
-[[noreturn]] void fail(std::string_view pattern, const char* why) {
-  throw Error(ErrorCode::kInvalidInput,
-              "pattern 're:" + std::string(pattern) + "' " + why);
+// '.' is any character but a line's end, and a byte is a character.
+bool is_plain_text(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) { return c >= ' ' && c <= '~'; });
 }
 
-template <auto Free>
-struct Freed {
-  template <class T>
-  void operator()(T* p) const {
-    Free(p);
-  }
-};
-using Code = std::unique_ptr<pcre2_code, Freed<pcre2_code_free>>;
-using Data = std::unique_ptr<pcre2_match_data, Freed<pcre2_match_data_free>>;
-using Context =
-    std::unique_ptr<pcre2_match_context, Freed<pcre2_match_context_free>>;
-
-PCRE2_SPTR text_of(std::string_view s) {
-  return reinterpret_cast<PCRE2_SPTR>(s.data());
+bool is_word(char c) {
+  return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
+         (c >= 'a' && c <= 'z') || c == '_';
 }
 
 }  // namespace
 
-bool matches_from_start(std::string_view pattern, std::string_view text) {
-  int error = 0;
-  PCRE2_SIZE at = 0;
-  const Code code(pcre2_compile(text_of(pattern), pattern.size(),
-                                PCRE2_ANCHORED, &error, &at, nullptr));
-  if (!code) fail(pattern, "is not a regular expression");
-  const Data data(pcre2_match_data_create(1, nullptr));
-  const Context context(pcre2_match_context_create(nullptr));
-  pcre2_set_match_limit(context.get(), kMaxSteps);
-  pcre2_set_heap_limit(context.get(), 64 * 1024);  // KiB
-  const int found = pcre2_match(code.get(), text_of(text), text.size(), 0, 0,
-                                data.get(), context.get());
-  if (found < 0 && found != PCRE2_ERROR_NOMATCH)
-    fail(pattern, "cannot be matched");
-  return found >= 0;
+std::optional<ModulePatterns::Plain> ModulePatterns::plain_of(
+    std::string_view key) {
+  Plain plain;
+  if (key.starts_with('^')) {
+    plain.whole_path = true;
+    key.remove_prefix(1);
+  }
+  for (std::size_t i = 0; i < key.size(); ++i) {
+    bool escaped = false;
+    if (key[i] == '\\' && i + 1 < key.size()) {
+      escaped = true;
+      ++i;
+      if (is_word(key[i]) || !is_plain_text(key.substr(i, 1))) return {};
+    }
+    if (!escaped && !is_word(key[i]) && key[i] != '-' && key[i] != '.') {
+      return {};
+    }
+    plain.characters += key[i];
+    plain.any.push_back(key[i] == '.' && !escaped);
+  }
+  return plain;
+}
+
+bool ModulePatterns::matches(const Plain& key, std::string_view path) {
+  const std::size_t size = key.characters.size();
+  if (path.size() < size) return false;
+  const std::size_t begin = path.size() - size;
+  if (begin > 0 && (key.whole_path || path[begin - 1] != '.')) return false;
+  for (std::size_t i = size; i-- > 0;) {  // paths differ at their ends
+    if (path[begin + i] != key.characters[i] && !key.any[i]) return false;
+  }
+  return true;
+}
+
+ModulePatterns::ModulePatterns(const std::vector<std::string>& keys,
+                               const std::string& place) {
+  keys_.reserve(keys.size());
+  for (const std::string& key : keys) {
+    if (auto plain = plain_of(key)) {
+      keys_.emplace_back(std::move(*plain));
+      continue;
+    }
+    keys_.emplace_back(
+        python_regex("(.*\\.)?(" + key + ")$",
+                     {.place = place,
+                      .shown = key,
+                      .max_steps = steps_per_pattern(keys.size())}));
+  }
+}
+
+std::optional<std::size_t> ModulePatterns::first_match(
+    std::string_view path) const {
+  for (std::size_t i = 0; i < keys_.size(); ++i) {
+    const auto* plain = std::get_if<Plain>(&keys_[i]);
+    const bool found = plain != nullptr
+                           ? matches(*plain, path)
+                           : std::get<Regex>(keys_[i]).matches_start(path);
+    if (found) return i;
+  }
+  return std::nullopt;
 }
 
 }  // namespace llmpress

@@ -24,6 +24,7 @@
 
 #include "compress/core/dtype.h"
 #include "compress/core/matrix.h"
+#include "formats/module_pattern.h"
 #include "formats/tensor_io.h"
 
 namespace llmpress {
@@ -41,8 +42,8 @@ struct PeftConfig {
   std::string bias = "none";                  // "none", "all" or "lora_only"
   std::vector<std::string> target_modules{};  // one item if a regex
   std::vector<std::string> modules_to_save{};
-  std::vector<std::pair<std::string, std::size_t>> rank_pattern{};
-  std::vector<std::pair<std::string, double>> alpha_pattern{};
+  PatternValues<std::size_t> rank_pattern{};
+  PatternValues<double> alpha_pattern{};
 
   // Of the module at `path`.
   std::size_t rank_of(const std::string& path) const;

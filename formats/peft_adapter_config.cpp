@@ -2,11 +2,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "compress/core/error.h"
 #include "formats/json_reader.h"
-#include "formats/module_pattern.h"
 #include "formats/peft_adapter.h"
 
 namespace llmpress {
@@ -128,39 +128,49 @@ double alpha_in(const JsonView& view) {
   return alpha;
 }
 
-// rank_pattern and alpha_pattern in the order of the file, which decides where
-// two keys match; JsonView has them sorted.
-template <class Value>
-std::vector<std::pair<std::string, Value>> pattern_of(
-    const JsonView& root, const nlohmann::ordered_json& ordered,
-    const char* key, Value (*value_in)(const JsonView&)) {
-  std::vector<std::pair<std::string, Value>> pattern;
-  const auto view = root.find(key);
-  if (!view) return pattern;
-  if (!view->is_object()) view->members();  // throws
-  for (const auto& item : ordered.at(key).items()) {
-    pattern.emplace_back(item.key(), value_in(view->at(item.key())));
-  }
-  return pattern;
+// The keys of the objects in a file's members, in the order of the file, which
+// decides where two keys match; JsonView has them sorted. (An ordered_json
+// would take time by the square of their number.)
+using KeyOrder = std::map<std::string, std::vector<std::string>>;
+
+KeyOrder key_order(std::string_view text) {
+  using Json = nlohmann::json;
+  KeyOrder keys;
+  std::string member;
+  [[maybe_unused]] const Json whole = Json::parse(
+      text, [&](int depth, Json::parse_event_t event, Json& parsed) {
+        if (event != Json::parse_event_t::key) return true;
+        if (depth == 1) member = parsed.get<std::string>();
+        if (depth == 2) keys[member].push_back(parsed.get<std::string>());
+        return true;
+      });
+  return keys;
 }
 
+// rank_pattern or alpha_pattern.
 template <class Value>
-Value first_match(const std::vector<std::pair<std::string, Value>>& pattern,
-                  const std::string& path, Value otherwise) {
-  for (const auto& [key, value] : pattern) {
-    if (matches_from_start("(.*\\.)?(" + key + ")$", path)) return value;
+PatternValues<Value> pattern_of(const JsonView& root, const KeyOrder& order,
+                                const char* member,
+                                Value (*value_in)(const JsonView&)) {
+  PatternValues<Value> pattern;
+  const auto view = root.find(member);
+  if (!view || view->members().empty()) return pattern;
+  const std::vector<std::string>& keys = order.at(member);
+  for (const std::string& key : keys) {
+    pattern.values.push_back(value_in(view->at(key)));
   }
-  return otherwise;
+  pattern.keys = ModulePatterns(keys, view->place());
+  return pattern;
 }
 
 }  // namespace
 
 std::size_t PeftConfig::rank_of(const std::string& path) const {
-  return first_match(rank_pattern, path, rank);
+  return rank_pattern.of(path, rank);
 }
 
 double PeftConfig::alpha_of(const std::string& path) const {
-  return first_match(alpha_pattern, path, alpha);
+  return alpha_pattern.of(path, alpha);
 }
 
 double PeftConfig::scaling_of(const std::string& path) const {
@@ -173,7 +183,7 @@ PeftConfig parse_peft_config(std::string_view text, const std::string& where) {
   const JsonView root = document.root();
   check_keys(root);
   check_initialization(root);
-  const auto ordered = nlohmann::ordered_json::parse(text);
+  const KeyOrder order = key_order(text);
   PeftConfig config;
   config.base_model = root.text_or("base_model_name_or_path", "");
   if (const auto r = root.find("r")) config.rank = rank_in(*r);
@@ -193,8 +203,8 @@ PeftConfig parse_peft_config(std::string_view text, const std::string& where) {
   }
   config.target_modules = names_of(root, "target_modules");
   config.modules_to_save = names_of(root, "modules_to_save");
-  config.rank_pattern = pattern_of(root, ordered, "rank_pattern", rank_in);
-  config.alpha_pattern = pattern_of(root, ordered, "alpha_pattern", alpha_in);
+  config.rank_pattern = pattern_of(root, order, "rank_pattern", rank_in);
+  config.alpha_pattern = pattern_of(root, order, "alpha_pattern", alpha_in);
   return config;
 }
 

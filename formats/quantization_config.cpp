@@ -4,8 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include "compress/core/error.h"
+#include "compress/core/python_regex.h"
 #include "formats/json_check.h"
-#include "formats/module_pattern.h"
 
 namespace llmpress {
 namespace {
@@ -245,17 +245,39 @@ bool is_embedding_name(std::string_view module) {
          module.ends_with("wte") || module.ends_with("wpe");
 }
 
-bool names_linear(std::string_view target, std::string_view linear) {
-  if (target.starts_with("re:"))
-    return matches_from_start(target.substr(3), linear);
-  return target == linear || (target == "Linear" && !is_embedding_name(linear));
-}
-
-void QuantizationConfig::index() {
+void QuantizationConfig::index(const std::string& where) {
+  const auto is_pattern = [](const std::string& target) {
+    return target.starts_with("re:");
+  };
+  std::size_t patterns = 0;
+  for (const Group& group : groups) {
+    patterns += static_cast<std::size_t>(
+        std::ranges::count_if(group.targets, is_pattern));
+  }
+  const auto regex_of = [&](const std::string& target, std::size_t count) {
+    return python_regex(std::string_view(target).substr(3),
+                        {.place = where + ": quantization_config",
+                         .shown = target,
+                         .max_steps = steps_per_pattern(count)});
+  };
   group_of_linear.clear();
+  group_of_pattern.clear();
   for (std::size_t g = 0; g < groups.size(); ++g) {
     for (const std::string& target : groups[g].targets) {
-      if (!target.starts_with("re:")) group_of_linear.emplace(target, g);
+      if (is_pattern(target)) {
+        group_of_pattern.emplace_back(regex_of(target, patterns), g);
+      } else {
+        group_of_linear.emplace(target, g);
+      }
+    }
+  }
+  ignored_names.clear();
+  ignored_patterns.clear();
+  for (const std::string& entry : ignore) {
+    if (is_pattern(entry)) {
+      ignored_patterns.push_back(regex_of(entry, ignore.size()));
+    } else {
+      ignored_names.insert(entry);
     }
   }
 }
@@ -263,19 +285,20 @@ void QuantizationConfig::index() {
 const LinearScheme& QuantizationConfig::scheme_of(
     std::string_view linear) const {
   static const LinearScheme none;
-  for (const std::string& pattern : ignore) {
-    if (names_linear(pattern, linear)) return none;
+  const bool embedding = is_embedding_name(linear);
+  if (ignored_names.contains(linear) ||
+      (!embedding && ignored_names.contains("Linear")) ||
+      std::ranges::any_of(ignored_patterns, [&](const Regex& pattern) {
+        return pattern.matches_start(linear);
+      })) {
+    return none;
   }
   const auto exact = group_of_linear.find(linear);
   if (exact != group_of_linear.end()) return groups[exact->second].scheme;
-  for (const Group& group : groups) {
-    for (const std::string& target : group.targets) {
-      if (target.starts_with("re:") && names_linear(target, linear)) {
-        return group.scheme;
-      }
-    }
+  for (const auto& [pattern, group] : group_of_pattern) {
+    if (pattern.matches_start(linear)) return groups[group].scheme;
   }
-  if (is_embedding_name(linear)) return none;
+  if (embedding) return none;
   const auto by_class = group_of_linear.find("Linear");
   return by_class == group_of_linear.end() ? none
                                            : groups[by_class->second].scheme;
@@ -306,7 +329,7 @@ QuantizationConfig parse_quantization_config(const std::string& config_json,
   } else if (config.method == "bitsandbytes") {
     read_bitsandbytes(*object, config, where);
   }
-  config.index();
+  config.index(where);
   return config;
 }
 

@@ -14,11 +14,14 @@
 #include <cstddef>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "compress/core/packed_weight.h"
+#include "compress/core/regex.h"
 
 namespace llmpress {
 
@@ -73,12 +76,17 @@ struct QuantizationConfig {
   std::map<std::string, LinearExtension, std::less<>> extensions{};
   float int8_threshold = 0;  // bitsandbytes: llm_int8_threshold
 
-  // Where each group that names its Linears exactly has them; filled by
-  // index().
+  // `ignore` and the groups' targets by what they are: module names, and "re:"
+  // expressions in order; filled by index(), which throws
+  // Error(kInvalidInput, "<where>: ...") for an expression that is none.
   std::map<std::string, std::size_t, std::less<>> group_of_linear{};
-  void index();
+  std::vector<std::pair<Regex, std::size_t>> group_of_pattern{};
+  std::set<std::string, std::less<>> ignored_names{};
+  std::vector<Regex> ignored_patterns{};
+  void index(const std::string& where);
 
-  // The empty scheme if no group says otherwise.
+  // The empty scheme if no group says otherwise. Throws Error(kInvalidInput) if
+  // an expression takes too many steps.
   const LinearScheme& scheme_of(std::string_view linear) const;
   const LinearExtension& extension_of(std::string_view linear) const;
 };
@@ -86,10 +94,6 @@ struct QuantizationConfig {
 // Whether a module of this path is an embedding by its name ("embed_tokens",
 // "wte"): its class is not Linear, so that only a target of its own names it.
 bool is_embedding_name(std::string_view module);
-
-// Whether `target` names the Linear at module path `linear`: as the class, the
-// exact path, or "re:" and an expression that matches from its start.
-bool names_linear(std::string_view target, std::string_view linear);
 
 // `config_json` is the whole of config.json. Throws Error(kInvalidInput) with
 // `where` in front if the object is malformed.

@@ -1,28 +1,11 @@
 #include "formats/text_regex.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
-
-#include <array>
+#include <utility>
 
 #include "compress/core/error.h"
 
 namespace llmpress {
 namespace {
-
-struct Free {
-  void operator()(pcre2_code* p) const { pcre2_code_free(p); }
-  void operator()(pcre2_match_data* p) const { pcre2_match_data_free(p); }
-  void operator()(pcre2_compile_context* p) const {
-    pcre2_compile_context_free(p);
-  }
-};
-
-std::string message_of(int code) {
-  std::array<unsigned char, 256> buffer{};
-  pcre2_get_error_message(code, buffer.data(), buffer.size());
-  return reinterpret_cast<const char*>(buffer.data());
-}
 
 [[noreturn]] void refuse(const std::string& place, const std::string& what) {
   throw Error(ErrorCode::kUnsupported, place + ": regular expression: " + what);
@@ -109,32 +92,14 @@ class Translation {
 
 }  // namespace
 
-struct TextRegex::Program {
-  std::unique_ptr<pcre2_code, Free> code{};
-};
-
 TextRegex::TextRegex(std::string_view pattern, const std::string& place)
-    : place_(place), program_(std::make_unique<Program>()) {
-  // The compiler of PCRE2 is recursive and quadratic in places.
-  constexpr std::size_t kLongestPattern = 1 << 16;
-  if (pattern.size() > kLongestPattern) refuse(place, "longer than 64 KiB");
-  const std::string translated = Translation(pattern, place).run();
-  const std::unique_ptr<pcre2_compile_context, Free> context(
-      pcre2_compile_context_create(nullptr));
-  pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
-  int error = 0;
-  PCRE2_SIZE offset = 0;
-  // Ruby's ^ and $ match at every line.
-  program_->code.reset(pcre2_compile(
-      reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE, &error, &offset, context.get()));
-  if (!program_->code) {
-    refuse(place, message_of(error) + " at offset " + std::to_string(offset) +
-                      " of '" + translated + "'");
-  }
-  // Where the system allows no JIT, matching falls back to the interpreter.
-  pcre2_jit_compile(program_->code.get(), PCRE2_JIT_COMPLETE);
-}
+    // Ruby's ^ and $ match at every line.
+    : regex_(Translation(pattern, place).run(),
+             {.place = place,
+              .code = ErrorCode::kUnsupported,
+              .shown = std::string(pattern),
+              .every_line = true,
+              .for_texts = true}) {}
 
 TextRegex TextRegex::of_literal(std::string_view literal,
                                 const std::string& place) {
@@ -147,46 +112,6 @@ TextRegex TextRegex::of_literal(std::string_view literal,
     pattern += c;
   }
   return {pattern, place};
-}
-
-TextRegex::~TextRegex() = default;
-TextRegex::TextRegex(TextRegex&&) noexcept = default;
-TextRegex& TextRegex::operator=(TextRegex&&) noexcept = default;
-
-std::vector<TextRegex::Match> TextRegex::find_all(std::string_view text) const {
-  const pcre2_code* const code = program_->code.get();
-  const std::unique_ptr<pcre2_match_data, Free> data(
-      pcre2_match_data_create_from_pattern(code, nullptr));
-  const auto* const subject = reinterpret_cast<PCRE2_SPTR>(text.data());
-  std::vector<Match> matches;
-  std::size_t from = 0;
-  while (from <= text.size()) {
-    int rc = pcre2_match(code, subject, text.size(), from, PCRE2_NO_UTF_CHECK,
-                         data.get(), nullptr);
-    if (rc == PCRE2_ERROR_JIT_STACKLIMIT) {  // the interpreter uses the heap
-      rc = pcre2_match(code, subject, text.size(), from,
-                       PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, data.get(), nullptr);
-    }
-    if (rc == PCRE2_ERROR_NOMATCH) break;
-    if (rc < 0) {
-      throw Error(ErrorCode::kInvalidInput,
-                  place_ + ": regular expression at byte " +
-                      std::to_string(from) + " of the text: " + message_of(rc));
-    }
-    const PCRE2_SIZE* const range = pcre2_get_ovector_pointer(data.get());
-    // Only \K, which is refused, could break this.
-    if (range[0] > range[1] || range[0] < from) break;
-    matches.push_back({range[0], range[1]});
-    from = range[1];
-    if (range[0] == range[1]) {  // an empty match: one character on
-      if (from == text.size()) break;
-      do {
-        ++from;
-      } while (from < text.size() &&
-               (static_cast<unsigned char>(text[from]) & 0xC0) == 0x80);
-    }
-  }
-  return matches;
 }
 
 }  // namespace llmpress

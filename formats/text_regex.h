@@ -6,11 +6,11 @@
 // intersections (&&) and sets inside sets, \h, {,n}, \g.
 #pragma once
 
-#include <cstddef>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "compress/core/regex.h"
 
 namespace llmpress {
 
@@ -21,21 +21,16 @@ class TextRegex {
   // Matches `literal` itself.
   static TextRegex of_literal(std::string_view literal,
                               const std::string& place);
-  ~TextRegex();
-  TextRegex(TextRegex&&) noexcept;
-  TextRegex& operator=(TextRegex&&) noexcept;
 
-  struct Match {
-    std::size_t begin = 0, end = 0;
-  };
+  using Match = Regex::Match;
   // All matches, left to right, none overlapping. `text` must be well-formed.
   // Throws Error(kInvalidInput) if matching needs more steps than allowed.
-  std::vector<Match> find_all(std::string_view text) const;
+  std::vector<Match> find_all(std::string_view text) const {
+    return regex_.find_all(text);
+  }
 
  private:
-  struct Program;
-  std::string place_;
-  std::unique_ptr<Program> program_;
+  Regex regex_;
 };
 
 }  // namespace llmpress

@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <regex>
 
-#include "compress/core/error.h"
+#include "compress/core/python_regex.h"
 
 namespace llmpress {
 namespace {
@@ -12,63 +11,54 @@ namespace {
 constexpr std::string_view kRegexPrefix = "re:";
 constexpr std::string_view kLinearClass = "Linear";
 
-// std::regex recurses over its pattern: a longer one could exhaust the stack.
-constexpr std::size_t kMaxPatternLength = 512;
-
-std::regex compile(const std::string& pattern) {
-  if (pattern.size() > kMaxPatternLength) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "a regular expression of " + std::to_string(pattern.size()) +
-                    " characters; at most 512 are taken");
-  }
-  try {
-    return std::regex(pattern, std::regex::ECMAScript | std::regex::optimize);
-  } catch (const std::regex_error& error) {
-    throw Error(
-        ErrorCode::kInvalidArgument,
-        "'" + pattern + "' is not a regular expression: " + error.what());
-  }
-}
-
-bool matches_start(const std::string& pattern, std::string_view name) {
-  return std::regex_search(name.begin(), name.end(), compile(pattern),
-                           std::regex_constants::match_continuous);
-}
-
 bool is_last_name(std::string_view entry, std::string_view full_name) {
   return full_name.size() > entry.size() && full_name.ends_with(entry) &&
          full_name[full_name.size() - entry.size() - 1] == '.';
 }
 
-bool matches(const std::string& entry, std::string_view full_name,
-             bool by_class_or_pattern) {
-  if (entry.starts_with(kRegexPrefix)) {
-    return by_class_or_pattern &&
-           matches_start(entry.substr(kRegexPrefix.size()), full_name);
-  }
-  if (entry == kLinearClass) return by_class_or_pattern;
-  return full_name == entry || is_last_name(entry, full_name);
-}
-
 }  // namespace
 
-bool selects(const LayerSelection& selection, std::string_view full_name,
-             ModuleRole role) {
-  const bool in_block = role == ModuleRole::kBlockLinear;
-  const bool targeted =
-      selection.targets.empty()
-          ? in_block
-          : std::any_of(selection.targets.begin(), selection.targets.end(),
-                        [&](const std::string& entry) {
-                          return matches(entry, full_name, in_block);
-                        });
-  return targeted &&
-         std::none_of(selection.ignore.begin(), selection.ignore.end(),
-                      [&](const std::string& entry) {
-                        return matches(entry, full_name, true);
-                      });
+std::vector<LayerSelector::Entry> LayerSelector::compiled(
+    const std::vector<std::string>& entries, const std::string& place) {
+  std::vector<Entry> ready;
+  for (const std::string& entry : entries) {
+    if (!entry.starts_with(kRegexPrefix)) {
+      ready.emplace_back(entry);
+      continue;
+    }
+    ready.emplace_back(
+        python_regex(std::string_view(entry).substr(kRegexPrefix.size()),
+                     {.place = place,
+                      .code = ErrorCode::kInvalidArgument,
+                      .shown = entry,
+                      .max_steps = steps_per_pattern(entries.size())}));
+  }
+  return ready;
 }
 
-void check_pattern(const std::string& pattern) { compile(pattern); }
+bool LayerSelector::any_matches(const std::vector<Entry>& entries,
+                                std::string_view full_name,
+                                bool by_class_or_pattern) {
+  return std::ranges::any_of(entries, [&](const Entry& entry) {
+    if (const auto* pattern = std::get_if<Regex>(&entry)) {
+      return by_class_or_pattern && pattern->matches_start(full_name);
+    }
+    const auto& name = std::get<std::string>(entry);
+    if (name == kLinearClass) return by_class_or_pattern;
+    return full_name == name || is_last_name(name, full_name);
+  });
+}
+
+LayerSelector::LayerSelector(const LayerSelection& selection,
+                             const std::string& place)
+    : targets_(compiled(selection.targets, place)),
+      ignore_(compiled(selection.ignore, place)) {}
+
+bool LayerSelector::selects(std::string_view full_name, ModuleRole role) const {
+  const bool in_block = role == ModuleRole::kBlockLinear;
+  const bool targeted =
+      targets_.empty() ? in_block : any_matches(targets_, full_name, in_block);
+  return targeted && !any_matches(ignore_, full_name, true);
+}
 
 }  // namespace llmpress

@@ -1,7 +1,5 @@
 #include "recipes/selection_section.h"
 
-#include "compress/core/error.h"
-
 namespace llmpress {
 namespace {
 
@@ -10,13 +8,9 @@ std::vector<std::string> read_entries(const Section& section,
   std::vector<std::string> entries = section.texts(key);
   const YamlNode* node = section.find(key);
   for (std::size_t i = 0; i < entries.size(); ++i) {
-    if (!entries[i].starts_with("re:")) continue;
     const bool list = node->kind == YamlNode::Kind::kList;
-    try {
-      check_pattern(entries[i].substr(3));
-    } catch (const Error& error) {
-      fail_at(list ? node->items[i].position : node->position, error.what());
-    }
+    const SourcePosition& at = list ? node->items[i].position : node->position;
+    LayerSelector({.targets = {entries[i]}}, at.to_string());  // checks it
   }
   return entries;
 }

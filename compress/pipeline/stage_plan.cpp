@@ -27,11 +27,14 @@ StagePlan::StagePlan(std::span<const Stage> shared,
       } else if (const auto* prune = std::get_if<PruneStage>(&stage)) {
         if (removes_single_weights(prune->config.method)) {
           pruning_.push_back(prune);
+          pruned_.emplace_back(prune->layers, prune->position.to_string());
         } else {
           transforms_.push_back(&stage);  // a model of another shape
         }
       } else if (const auto* quantize = std::get_if<QuantizeStage>(&stage)) {
         quantizing_.push_back(quantize);
+        quantized_.emplace_back(quantize->layers,
+                                quantize->position.to_string());
       } else if (std::holds_alternative<DistillStage>(stage)) {
         throw Error(ErrorCode::kUnsupported,
                     position_of(stage).to_string() +
@@ -46,18 +49,14 @@ StagePlan::StagePlan(std::span<const Stage> shared,
 LinearTreatment StagePlan::treatment(std::string_view linear_name,
                                      ModuleRole role) const {
   LinearTreatment treatment;
-  for (const PruneStage* stage : pruning_) {
-    if (treatment.prune == nullptr &&
-        selects(stage->layers, linear_name, role)) {
-      treatment.prune = stage;
-    }
-  }
-  for (const QuantizeStage* stage : quantizing_) {
-    if (treatment.quantize == nullptr &&
-        selects(stage->layers, linear_name, role)) {
-      treatment.quantize = stage;
-    }
-  }
+  const auto first_of = [&](const auto& stages,
+                            const std::vector<LayerSelector>& layers) {
+    std::size_t i = 0;
+    while (i < stages.size() && !layers[i].selects(linear_name, role)) ++i;
+    return i < stages.size() ? stages[i] : nullptr;
+  };
+  treatment.prune = first_of(pruning_, pruned_);
+  treatment.quantize = first_of(quantizing_, quantized_);
   if (assigned_ != nullptr && treatment.quantize != nullptr) {
     const auto assigned = assigned_->find(std::string(linear_name));
     if (assigned != assigned_->end()) treatment.quantize = &assigned->second;

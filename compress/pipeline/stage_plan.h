@@ -53,6 +53,7 @@ class StagePlan {
   std::vector<const SmoothStage*> smoothing_;
   std::vector<const PruneStage*> pruning_;
   std::vector<const QuantizeStage*> quantizing_;
+  std::vector<LayerSelector> pruned_, quantized_;  // of each such stage
   // Shared, so that copies of the plan point to the same stages.
   std::shared_ptr<const std::map<std::string, QuantizeStage>> assigned_;
 };

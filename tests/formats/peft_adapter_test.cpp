@@ -92,6 +92,40 @@ TEST(PeftConfig, TakesTheFirstPatternThatMatchesInTheOrderOfTheFile) {
   EXPECT_EQ(config.scaling_of("a.v_proj"), 4);
 }
 
+TEST(PeftConfig, AHundredThousandPatternsAreBoundedWork) {
+  for (const std::string end : {"q_proj", "(q|k)_proj"}) {  // names, patterns
+    std::string text = R"({"peft_type": "LORA", "rank_pattern": {)";
+    for (int i = 0; i < 100'000; ++i) {
+      text += "\"layers\\\\." + std::to_string(i) + "." + end +
+              "\": " + std::to_string(i % 99 + 1) + ", ";
+    }
+    text += "\"last\": 1000}}";
+    const PeftConfig config = parse_peft_config(text, "adapter_config.json");
+    for (int i = 0; i < 15; ++i) {
+      const std::string layer = "m.layers." + std::to_string(i);
+      EXPECT_EQ(config.rank_of(layer + ".q_proj"),
+                static_cast<std::size_t>(i + 1));
+      EXPECT_EQ(config.rank_of(layer + ".v_proj"), 8u);
+    }
+  }
+}
+
+TEST(PeftConfig, APatternThatBacktracksWithoutEndIsAnErrorThatNamesIt) {
+  const PeftConfig config = parse_peft_config(
+      R"({"peft_type": "LORA", "rank_pattern": {"(.+)+(.+)+[QZ]": 2}})",
+      "a/adapter_config.json");
+  try {
+    (void)config.rank_of("model.layers.11.self_attn.q_proj.and.then.some.more");
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidInput);
+    EXPECT_TRUE(std::string(error.what())
+                    .starts_with("a/adapter_config.json: /rank_pattern: "
+                                 "regular expression '(.+)+(.+)+[QZ]' takes"))
+        << error.what();
+  }
+}
+
 TEST(PeftConfig, RefusesWhatChangesTheMeaningByItsKey) {
   const std::vector<std::pair<std::string, json>> changes{
       {"use_qalora", true},

@@ -18,6 +18,15 @@ QuantizationConfig parse(const std::string& object) {
                                    "config.json");
 }
 
+// Whether a group with this target alone has a scheme for `linear`.
+bool targets(const char* target, const std::string& linear) {
+  const json object = {
+      {"quant_method", "compressed-tensors"},
+      {"config_groups",
+       {{"g", {{"targets", {target}}, {"weights", {{"num_bits", 4}}}}}}}};
+  return parse(object.dump()).scheme_of(linear).weights.has_value();
+}
+
 // As llm-compressor writes it.
 const std::string kReal = R"({"config_groups":{
   "group_0":{"targets":["Linear"],"weights":{"num_bits":4,"type":"int","symmetric":false,
@@ -61,21 +70,38 @@ TEST(QuantizationConfig, TheClassLinearDoesNotNameAnEmbedding) {
   EXPECT_FALSE(config.scheme_of("model.embed_tokens").weights);
   EXPECT_FALSE(config.scheme_of("transformer.wte").weights);
   EXPECT_TRUE(config.scheme_of("model.layers.1.mlp.up_proj").weights);
-  EXPECT_FALSE(names_linear("Linear", "model.embed_tokens"));
-  EXPECT_TRUE(names_linear("model.embed_tokens", "model.embed_tokens"));
+  EXPECT_TRUE(targets("model.embed_tokens", "model.embed_tokens"));
 }
 
 TEST(QuantizationConfig, PatternsMatchFromTheStartLikePythons) {
-  EXPECT_TRUE(names_linear("re:model", "model.layers.0"));
-  EXPECT_FALSE(names_linear("re:layers", "model.layers.0"));
-  EXPECT_TRUE(names_linear("re:.*(q|k)_proj", "a.k_proj.x"));
-  EXPECT_TRUE(names_linear("re:(?!.*lm_head).*", "model.a"));
-  EXPECT_FALSE(names_linear("re:(?!.*lm_head).*", "lm_head"));
-  EXPECT_TRUE(names_linear("Linear", "anything"));
-  EXPECT_FALSE(names_linear("q_proj", "a.q_proj"));
-  EXPECT_THROW(names_linear("re:(", "x"), Error);
-  // A pattern with exponential backtracking is an error, not a hang.
-  EXPECT_THROW(names_linear("re:(a|aa)+$", std::string(60, 'a') + "b"), Error);
+  EXPECT_TRUE(targets("re:model", "model.layers.0"));
+  EXPECT_FALSE(targets("re:layers", "model.layers.0"));
+  EXPECT_TRUE(targets("re:.*(q|k)_proj", "a.k_proj.x"));
+  EXPECT_TRUE(targets("re:(?!.*lm_head).*", "model.a"));
+  EXPECT_FALSE(targets("re:(?!.*lm_head).*", "lm_head"));
+  EXPECT_TRUE(targets("Linear", "anything"));
+  EXPECT_FALSE(targets("q_proj", "a.q_proj"));
+  EXPECT_THROW(targets("re:(", "x"), Error);
+}
+
+TEST(QuantizationConfig, APatternThatBacktracksWithoutEndIsAnErrorThatNamesIt) {
+  for (const char* key : {"ignore", "targets"}) {
+    json object = {{"quant_method", "compressed-tensors"},
+                   {"config_groups", {{"g", {{"targets", {"Linear"}}}}}}};
+    (key == std::string("ignore")
+         ? object["ignore"]
+         : object["config_groups"]["g"]["targets"]) = {"re:(a|aa)+$"};
+    try {
+      (void)parse(object.dump()).scheme_of(std::string(60, 'a') + "b");
+      ADD_FAILURE() << key;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kInvalidInput);
+      EXPECT_TRUE(std::string(error.what())
+                      .starts_with("config.json: quantization_config: regular "
+                                   "expression 're:(a|aa)+$' takes more than "))
+          << error.what();
+    }
+  }
 }
 
 TEST(QuantizationConfig, ReadsHuggingFacesOwnMethods) {
