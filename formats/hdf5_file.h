@@ -9,7 +9,8 @@
 //   /files       carried files (tokenizer.json), each a dataset of octets
 //
 // A file without /tensors is read too: every dataset of a numeric type, named
-// by its path with dots for slashes. Calls into HDF5 are serialized.
+// by its path with dots for slashes. Calls into HDF5 are serialized, and those
+// that read are made in a child process (child_process.h).
 #pragma once
 
 #include <filesystem>

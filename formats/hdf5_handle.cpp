@@ -1,6 +1,7 @@
 #include "formats/hdf5_handle.h"
 
 #include <hdf5.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <cstring>
@@ -17,9 +18,19 @@ static_assert(sizeof(hid_t) == sizeof(std::int64_t));
 // Deflate expands at most 1032 times.
 constexpr std::size_t kMaxExpansion = 1100;
 
+std::recursive_mutex* library_mutex_now = nullptr;
+
+// A child process gets the library at rest, and a lock that no thread holds
+// which it has not.
 std::recursive_mutex& library_mutex() {
-  static std::recursive_mutex mutex;
-  return mutex;
+  static const int ready = [] {
+    library_mutex_now = new std::recursive_mutex;
+    return ::pthread_atfork(
+        [] { library_mutex_now->lock(); }, [] { library_mutex_now->unlock(); },
+        [] { library_mutex_now = new std::recursive_mutex; });
+  }();
+  (void)ready;
+  return *library_mutex_now;
 }
 
 // The innermost entry of the library's error stack is the cause.
@@ -157,6 +168,42 @@ void write_string_attribute(const Hdf5Handle& object, const std::string& name,
   hdf5_check(H5Awrite(attribute.get(), type.get(), text), where);
 }
 
+std::int64_t hdf5_type_of(DType dtype, const std::string& where) {
+  switch (dtype) {
+    case DType::kBool:
+    case DType::kU8:
+    case DType::kF8E5M2:
+    case DType::kF8E4M3:
+    case DType::kF8E8M0:
+      return H5T_STD_U8LE;
+    case DType::kI8:
+      return H5T_STD_I8LE;
+    case DType::kU16:
+    case DType::kF16:
+    case DType::kBF16:
+      return H5T_STD_U16LE;
+    case DType::kI16:
+      return H5T_STD_I16LE;
+    case DType::kI32:
+      return H5T_STD_I32LE;
+    case DType::kU32:
+      return H5T_STD_U32LE;
+    case DType::kF32:
+      return H5T_IEEE_F32LE;
+    case DType::kF64:
+      return H5T_IEEE_F64LE;
+    case DType::kI64:
+      return H5T_STD_I64LE;
+    case DType::kU64:
+      return H5T_STD_U64LE;
+    case DType::kF4:
+      break;
+  }
+  throw Error(
+      ErrorCode::kUnsupported,
+      where + ": F4 elements are half an octet, which HDF5 cannot hold");
+}
+
 std::vector<std::size_t> hdf5_shape(const Hdf5Handle& dataset,
                                     const std::string& where) {
   const Hdf5Session session;
@@ -191,17 +238,14 @@ void check_hdf5_storage(const Hdf5Handle& dataset, std::size_t bytes,
   }
 }
 
-std::vector<std::byte> read_hdf5(const Hdf5Handle& dataset,
-                                 std::int64_t memory_type, std::size_t bytes,
-                                 const std::string& where) {
+void read_hdf5(const Hdf5Handle& dataset, std::int64_t memory_type,
+               std::span<std::byte> into, const std::string& where) {
   const Hdf5Session session;
-  check_hdf5_storage(dataset, bytes, where);
-  std::vector<std::byte> data(bytes);
-  if (bytes == 0) return data;
+  check_hdf5_storage(dataset, into.size(), where);
+  if (into.empty()) return;
   hdf5_check(H5Dread(dataset.get(), memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT,
-                     data.data()),
+                     into.data()),
              where);
-  return data;
 }
 
 Hdf5Handle write_hdf5(const Hdf5Handle& group, const std::string& name,
@@ -250,12 +294,12 @@ Hdf5Members hdf5_members(const Hdf5Handle& group, const std::string& where) {
   return members;
 }
 
-Hdf5Handle open_hdf5(const std::string& path) {
+Hdf5Handle open_hdf5(const std::string& path, const std::string& where) {
   const Hdf5Session session;
-  const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), path);
+  const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), where);
   // Some network file systems have no locks, and a reader needs none.
-  hdf5_check(H5Pset_file_locking(access.get(), false, true), path);
-  return {H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()), path};
+  hdf5_check(H5Pset_file_locking(access.get(), false, true), where);
+  return {H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()), where};
 }
 
 Hdf5Handle create_hdf5(const std::string& path) {

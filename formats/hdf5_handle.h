@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "compress/core/dtype.h"
+
 namespace llmpress {
 
 // Held while HDF5 is called: the process-wide lock, and silence.
@@ -60,6 +62,10 @@ std::map<std::string, std::string> read_string_attributes(
 void write_string_attribute(const Hdf5Handle& object, const std::string& name,
                             const std::string& value, const std::string& where);
 
+// The HDF5 type that stands for `dtype`, in a file and, as every machine that
+// this runs on is little-endian, in memory. Throws Error(kUnsupported) for F4.
+std::int64_t hdf5_type_of(DType dtype, const std::string& where);
+
 // The shape of a dataset. Throws if it has none.
 std::vector<std::size_t> hdf5_shape(const Hdf5Handle& dataset,
                                     const std::string& where);
@@ -71,9 +77,8 @@ void check_hdf5_storage(const Hdf5Handle& dataset, std::size_t bytes,
                         const std::string& where);
 
 // A whole dataset as elements of `memory_type` (an hid_t).
-std::vector<std::byte> read_hdf5(const Hdf5Handle& dataset,
-                                 std::int64_t memory_type, std::size_t bytes,
-                                 const std::string& where);
+void read_hdf5(const Hdf5Handle& dataset, std::int64_t memory_type,
+               std::span<std::byte> into, const std::string& where);
 
 // A new contiguous dataset without time stamps.
 Hdf5Handle write_hdf5(const Hdf5Handle& group, const std::string& name,
@@ -88,7 +93,7 @@ struct Hdf5Members {
 };
 Hdf5Members hdf5_members(const Hdf5Handle& group, const std::string& where);
 
-Hdf5Handle open_hdf5(const std::string& path);
+Hdf5Handle open_hdf5(const std::string& path, const std::string& where);
 // For writing; root attributes may be of any size.
 Hdf5Handle create_hdf5(const std::string& path);
 void hdf5_flush(const Hdf5Handle& file, const std::string& where);

@@ -2,11 +2,13 @@
 
 #include <gtest/gtest.h>
 #include <hdf5.h>
+#include <sys/stat.h>
 
 #include <cmath>
 #include <fstream>
 
 #include "compress/core/error.h"
+#include "compress/core/rng.h"
 #include "formats/artifact_writer.h"
 #include "formats/checkpoint.h"
 #include "formats/hdf5_tables.h"
@@ -151,6 +153,59 @@ TEST(Hdf5File, RefusesEveryTruncation) {
     std::ofstream(cut, std::ios::binary) << octets.substr(0, n);
     EXPECT_THROW(open_checkpoint(cut), Error) << n;
   }
+}
+
+// The library crashes, loops or leaks on some of these; here each is read or
+// refused.
+TEST(Hdf5File, SurvivesDamageAnywhere) {
+  const TemporaryDirectory tmp;
+  const fs::path ours = tmp.path() / "m.h5", plain = tmp.path() / "plain.h5";
+  write_model(ours, "{}");
+  write_plain(plain);
+  const fs::path damaged = tmp.path() / "damaged.h5";
+  Rng rng(7);
+  for (const fs::path& whole : {ours, plain}) {
+    const std::string octets = read_file(whole);
+    for (int round = 0; round < 150; ++round) {
+      std::string changed = octets;
+      for (int k = 0; k < 1 + round % 4; ++k) {
+        changed[rng.below(changed.size())] = static_cast<char>(rng.below(256));
+      }
+      std::ofstream(damaged, std::ios::binary) << changed;
+      try {
+        const auto reader = open_hdf5_tensors(damaged);
+        for (const TensorInfo& info : reader->tensors()) {
+          EXPECT_EQ(reader->read(info).bytes.size(), info.bytes);
+        }
+        (void)read_hdf5_files(damaged);
+      } catch (const Error& e) {
+        EXPECT_NE(std::string(e.what()).find("damaged.h5"), std::string::npos)
+            << e.what();
+      }
+    }
+  }
+}
+
+TEST(Hdf5File, RefusesGroupsThatHoldThemselves) {
+  const TemporaryDirectory tmp;
+  const fs::path path = tmp.path() / "m.h5";
+  const hid_t file =
+      H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+  for (const char* name : {"a", "b", "c"}) {
+    H5Lcreate_hard(file, "/", file, name, H5P_DEFAULT, H5P_DEFAULT);
+  }
+  H5Idec_ref(file);
+  EXPECT_THROW(open_hdf5_tensors(path), Error);
+}
+
+TEST(Hdf5File, DoesNotWaitForAPipe) {
+  const TemporaryDirectory tmp;
+  const fs::path path = tmp.path() / "pipe.h5";
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  EXPECT_FALSE(is_hdf5_file(path));
+  EXPECT_THROW(open_hdf5_tensors(path), Error);
+  EXPECT_THROW(open_tensors(path), Error);
+  EXPECT_THROW(open_checkpoint(path), Error);
 }
 
 TEST(Hdf5File, PrintsNothingAndNamesTheFile) {

@@ -1,5 +1,5 @@
-// Octets as an HDF5 file. Malformed files may fail inside libhdf5 itself, which
-// this target then shows too; run it against the version to be shipped.
+// Octets as an HDF5 file. libhdf5 itself fails on some, in the child process
+// that reads for us: here everything ends in a reader or an Error.
 #include <unistd.h>
 
 #include <filesystem>
