@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "compress/core/cancel.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -60,6 +62,7 @@ struct Job {
         body(&body_in) {}
 
   void run_chunk(std::size_t chunk) const {
+    stop_if_cancelled();
     const std::size_t begin = chunk * grain;
     (*body)(begin, begin + std::min(grain, count - begin));
   }

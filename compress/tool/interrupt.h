@@ -1,10 +1,23 @@
-// Ctrl-C: the first one asks the work to stop at the next safe point, the
-// second one ends the process. Artifacts are whole or absent either way.
+// Ctrl-C and SIGTERM: the first asks the work to stop at its next safe point
+// (compress/core/cancel.h) and ends the process where none comes soon; the
+// second ends it at once. Artifacts are whole or absent either way.
 #pragma once
+
+#include <memory>
 
 namespace llmpress {
 
-void install_interrupt_handler();
-bool interrupted();
+// Takes the signals for as long as it lives. One at a time.
+class InterruptWatch {
+ public:
+  InterruptWatch();
+  ~InterruptWatch();
+  InterruptWatch(const InterruptWatch&) = delete;
+  InterruptWatch& operator=(const InterruptWatch&) = delete;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 }  // namespace llmpress

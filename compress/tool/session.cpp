@@ -5,10 +5,15 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
+#include <thread>
 
+#include "compress/core/cancel.h"
 #include "compress/core/linalg.h"
-#include "compress/tool/interrupt.h"
+#include "compress/core/printable.h"
+#include "compress/tool/console.h"
+#include "compress/tool/option_checks.h"
 #include "compress/tool/progress_bar.h"
 #include "formats/artifact_writer.h"
 
@@ -26,11 +31,18 @@ Isa parse_isa(const std::string& name) {
               "--isa " + name + ": this machine has " + known);
 }
 
+// Threads beyond the processors only wait; a few times as many do no harm.
+std::size_t most_threads() {
+  return std::max(64u, 4 * std::thread::hardware_concurrency());
+}
+
 }  // namespace
 
 void add_session_options(CLI::App& command, SessionOptions& options) {
-  command.add_option("--threads", options.threads,
-                     "threads to use (default: all processors)");
+  command
+      .add_option("--threads", options.threads,
+                  "threads to use (default: all processors)")
+      ->check(whole_number());
   command.add_option("--isa", options.isa,
                      "instruction set of the kernels: scalar, avx2, "
                      "avx512-vnni (default: the best there is)");
@@ -43,14 +55,19 @@ void add_session_options(CLI::App& command, SessionOptions& options) {
 Session::Session(const SessionOptions& options)
     : options_(options),
       isa_(parse_isa(options.isa)),
-      pool_(std::make_unique<ThreadPool>(options.threads)) {
+      pool_(std::make_unique<ThreadPool>(
+          std::min(options.threads, most_threads()))) {
   auto logger = spdlog::stderr_color_mt("llmpress");
   logger->set_pattern("%^%v%$");
   logger->set_level(options.verbose ? spdlog::level::debug
                     : options.quiet ? spdlog::level::err
                                     : spdlog::level::info);
   spdlog::set_default_logger(logger);
-  install_interrupt_handler();
+  if (options.threads > pool_->size()) {
+    log("--threads " + std::to_string(options.threads) +
+        ": more than this machine can use, taking " +
+        std::to_string(pool_->size()));
+  }
   debug("kernels " + std::string(isa_name(isa_)) +
         ", float32 products OpenBLAS " + blas_core_name() + ", " +
         std::to_string(pool_->size()) + " threads");
@@ -64,16 +81,17 @@ Progress Session::progress() {
     bar = std::make_shared<ProgressBar>(isatty(STDERR_FILENO) == 1);
   }
   return [bar](const ProgressEvent& event) {
-    if (interrupted()) {
-      throw Error(ErrorCode::kCancelled,
-                  "interrupted; run the same command again to go on");
-    }
+    stop_if_cancelled();
     if (bar) bar->update(event);
   };
 }
 
-void Session::log(const std::string& line) { spdlog::info("{}", line); }
-void Session::debug(const std::string& line) { spdlog::debug("{}", line); }
+void Session::log(const std::string& line) {
+  spdlog::info("{}", printable(line));
+}
+void Session::debug(const std::string& line) {
+  spdlog::debug("{}", printable(line));
+}
 
 int exit_code(ErrorCode code) {
   switch (code) {
@@ -109,9 +127,9 @@ std::string human_bytes(std::size_t bytes) {
 
 void write_json(const std::string& json, const std::filesystem::path& file) {
   if (file == "-") {
-    std::printf("%s\n", json.c_str());
+    print("%s\n", json.c_str());
   } else {
-    write_file_atomically(file, json + "\n");
+    write_file_atomically(file, printable(json, "\n") + "\n");
   }
 }
 

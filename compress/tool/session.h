@@ -10,6 +10,7 @@
 #include "compress/core/parallel.h"
 #include "compress/core/progress.h"
 #include "compress/kernels/cpu.h"
+#include "compress/tool/interrupt.h"
 
 namespace CLI {
 class App;
@@ -44,6 +45,7 @@ class Session {
  private:
   SessionOptions options_;
   Isa isa_;
+  InterruptWatch interrupts_{};
   std::unique_ptr<ThreadPool> pool_;
 };
 

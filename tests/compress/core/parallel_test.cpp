@@ -14,6 +14,9 @@
 #include <thread>
 #include <vector>
 
+#include "compress/core/cancel.h"
+#include "compress/core/error.h"
+
 namespace llmpress {
 namespace {
 
@@ -169,6 +172,27 @@ TEST(ThreadPool, LeavesNothingRunningBehindACall) {
 
 TEST(ThreadPool, IsMadeAndDestroyedWithoutWork) {
   for (int i = 0; i < 50; ++i) ThreadPool pool(4);
+}
+
+TEST(ThreadPool, StopsBetweenChunksOnceCancelled) {
+  for (const std::size_t threads : {1u, 3u}) {
+    ThreadPool pool(threads);
+    std::atomic<int> started{0};
+    try {
+      pool.for_each(100'000, [&](std::size_t) {
+        ++started;
+        request_cancel();
+      });
+      ADD_FAILURE();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), ErrorCode::kCancelled);
+    }
+    EXPECT_LE(started, static_cast<int>(threads));
+    EXPECT_THROW(pool.for_each(1, [](std::size_t) {}), Error);
+    request_cancel(false);
+    pool.for_each(1, [&](std::size_t) { started = -1; });
+    EXPECT_EQ(started, -1);
+  }
 }
 
 }  // namespace

@@ -22,14 +22,14 @@ class Interruption : public testing::TestWithParam<int> {
  protected:
   fs::path path(const std::string& name) { return directory_.path() / name; }
 
-  pid_t start(const fs::path& output) {
+  pid_t start(const fs::path& output, const std::string& method = "gptq") {
     const std::string models = std::string(LLMPRESS_SOURCE_DIR) + "/models";
     write_file_atomically(
         path("recipe.yaml"),
         "model: " + models + "/tinystories-3.7m\ncalibration: {text: " +
             models + "/text/calibration.txt, samples: 12, sequence_length: " +
-            "256}\nstages: [{quantize: {method: gptq, weights: {bits: 4, " +
-            "group_size: 32}}}]\n");
+            "256}\nstages: [{quantize: {method: " + method +
+            ", weights: {bits: 4, group_size: 32}}}]\n");
     const std::string recipe = path("recipe.yaml").string();
     const std::string target = output.string();
     const pid_t child = fork();
@@ -78,10 +78,33 @@ TEST_P(Interruption, LeavesNoOutputAndIsTakenUpToTheSameBytes) {
   EXPECT_EQ(files(path("out")), files(path("whole")));
 }
 
+class SwiftEnd : public Interruption {};
+
+// AWQ tries 20 scales and as many clips for each group between two blocks.
+TEST_P(SwiftEnd, ComesWithinASecondInsideABlock) {
+  for (const int milliseconds : {50, 400, 900}) {
+    const pid_t child = start(path("out"), "awq");
+    std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+    ASSERT_EQ(kill(child, GetParam()), 0);
+    const auto before = std::chrono::steady_clock::now();
+    const int status = wait_for(child);
+    // One second, and one more for a busy machine.
+    EXPECT_LT(std::chrono::steady_clock::now() - before,
+              std::chrono::seconds(2));
+    EXPECT_FALSE(WIFEXITED(status) && WEXITSTATUS(status) != 130);
+    EXPECT_FALSE(fs::exists(path("out")));
+  }
+}
+
 std::string signal_name(const testing::TestParamInfo<int>& signal) {
   return signal.param == SIGINT ? "Interrupt" : "Kill";
 }
 
+INSTANTIATE_TEST_SUITE_P(Signals, SwiftEnd, testing::Values(SIGINT, SIGTERM),
+                         [](const auto& signal) {
+                           return std::string(
+                               signal.param == SIGINT ? "Interrupt" : "End");
+                         });
 INSTANTIATE_TEST_SUITE_P(Signals, Interruption,
                          testing::Values(SIGINT, SIGKILL), signal_name);
 
