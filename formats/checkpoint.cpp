@@ -6,6 +6,7 @@
 #include "formats/artifact_writer.h"
 #include "formats/hdf5_file.h"
 #include "formats/linear_form.h"
+#include "formats/mapped_file.h"
 #include "formats/quantization_config.h"
 
 namespace llmpress {
@@ -55,12 +56,12 @@ class ModelCheckpoint : public Checkpoint {
 
 std::unique_ptr<Checkpoint> open_checkpoint(const fs::path& path) {
   std::error_code ignored;
-  if (!fs::exists(path, ignored)) {
+  if (!path_exists(path)) {
     throw Error(ErrorCode::kIo, path.string() + ": no such file or directory");
   }
   if (fs::is_directory(path, ignored)) {
     const fs::path config = path / "config.json";
-    if (!fs::exists(config, ignored)) {
+    if (!path_exists(config)) {
       throw Error(ErrorCode::kInvalidInput,
                   path.string() + ": not a model: it has no config.json");
     }

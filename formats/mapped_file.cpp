@@ -27,6 +27,14 @@ std::size_t size_of(int fd, const std::filesystem::path& path) {
 
 }  // namespace
 
+bool path_exists(const std::filesystem::path& path) {
+  std::error_code error;
+  const auto kind = std::filesystem::status(path, error).type();
+  const bool absent = kind == std::filesystem::file_type::not_found;
+  if (error && !absent) fail(path, error.message().c_str());
+  return !absent;
+}
+
 FileDescriptor::~FileDescriptor() {
   if (fd_ >= 0) ::close(fd_);
 }

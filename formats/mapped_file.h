@@ -8,6 +8,10 @@
 
 namespace llmpress {
 
+// Whether anything is there. Throws Error(kIo) with the path where that cannot
+// be told, as in a folder that may not be searched.
+bool path_exists(const std::filesystem::path& path);
+
 // An open file, closed at the end.
 class FileDescriptor {
  public:

@@ -5,6 +5,7 @@
 
 #include "compress/core/error.h"
 #include "formats/artifact_writer.h"
+#include "formats/mapped_file.h"
 #include "formats/safetensors.h"
 #include "formats/sharded.h"
 #include "formats/typed_tensors.h"
@@ -198,10 +199,9 @@ PeftAdapter read_peft_adapter(const fs::path& directory) {
   PeftConfig parsed = parse_peft_config(read_file(config), config.string());
   const fs::path single = directory / "adapter_model.safetensors";
   const fs::path index = directory / "adapter_model.safetensors.index.json";
-  std::error_code ignored;
-  const bool sharded = !fs::exists(single, ignored);
-  if (sharded && !fs::exists(index, ignored)) {
-    if (fs::exists(directory / "adapter_model.bin", ignored)) {
+  const bool sharded = !path_exists(single);
+  if (sharded && !path_exists(index)) {
+    if (path_exists(directory / "adapter_model.bin")) {
       throw Error(ErrorCode::kUnsupported,
                   directory.string() +
                       ": adapter_model.bin is a Python pickle; save the "

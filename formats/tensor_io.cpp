@@ -6,6 +6,7 @@
 #include "compress/core/checked.h"
 #include "compress/core/error.h"
 #include "formats/hdf5_file.h"
+#include "formats/mapped_file.h"
 #include "formats/safetensors.h"
 #include "formats/sharded.h"
 #include "formats/typed_tensors.h"
@@ -87,7 +88,7 @@ std::vector<float> read_vector(const TensorReader& reader,
 std::unique_ptr<TensorReader> open_tensors(const fs::path& path) {
   std::error_code ignored;
   if (!fs::is_directory(path, ignored)) {
-    if (!fs::exists(path, ignored)) {
+    if (!path_exists(path)) {
       throw Error(ErrorCode::kIo,
                   path.string() + ": no such file or directory");
     }
@@ -95,8 +96,8 @@ std::unique_ptr<TensorReader> open_tensors(const fs::path& path) {
                               : open_safetensors(path);
   }
   const fs::path single = path / kSingleFileName, index = path / kIndexFileName;
-  if (fs::exists(single, ignored)) return open_safetensors(single);
-  if (fs::exists(index, ignored)) return open_sharded(index);
+  if (path_exists(single)) return open_safetensors(single);
+  if (path_exists(index)) return open_sharded(index);
   throw Error(ErrorCode::kIo, path.string() + ": has neither " +
                                   std::string(kSingleFileName) + " nor " +
                                   std::string(kIndexFileName));

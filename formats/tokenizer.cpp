@@ -3,6 +3,7 @@
 #include "compress/core/error.h"
 #include "formats/artifact_writer.h"
 #include "formats/bpe_tokenizer.h"
+#include "formats/mapped_file.h"
 #include "formats/sentencepiece_tokenizer.h"
 #include "formats/tokenizer_config.h"
 
@@ -22,8 +23,7 @@ TokenizerConfig config_from(std::string_view json, const std::string& origin) {
 }
 
 std::string read_if_there(const std::filesystem::path& path) {
-  std::error_code error;
-  return std::filesystem::exists(path, error) ? read_file(path) : "";
+  return path_exists(path) ? read_file(path) : "";
 }
 
 }  // namespace
@@ -66,9 +66,8 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path) {
                ? tokenizer_from_json(content, config, origin)
                : tokenizer_from_sentencepiece(content, config, origin);
   }
-  const bool has_model =
-      std::filesystem::exists(folder / kSentencePieceName, error);
-  if (std::filesystem::exists(folder / kJsonName, error)) {
+  const bool has_model = path_exists(folder / kSentencePieceName);
+  if (path_exists(folder / kJsonName)) {
     try {
       return tokenizer_from_json(read_file(folder / kJsonName), config, origin);
     } catch (const Error& unsupported) {

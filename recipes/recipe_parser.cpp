@@ -237,10 +237,23 @@ Recipe parse_recipe(const std::string& text, const Path& origin,
 }
 
 Recipe load_recipe(const Path& path, const RecipeOverrides& overrides) {
-  std::ifstream file(path, std::ios::binary);
+  std::error_code error;
+  const auto kind = std::filesystem::status(path, error).type();
+  const bool regular = kind == std::filesystem::file_type::regular;
+  if (error && kind != std::filesystem::file_type::not_found) {
+    throw Error(ErrorCode::kIo, path.string() + ": " + error.message());
+  }
+  // A pipe would be waited for.
+  std::ifstream file;
+  if (regular) file.open(path, std::ios::binary);
   std::ostringstream text;
-  if (std::filesystem::is_directory(path) || !(text << file.rdbuf())) {
-    throw Error(ErrorCode::kIo, path.string() + ": the recipe cannot be read");
+  if (!regular || !(text << file.rdbuf())) {
+    throw Error(
+        ErrorCode::kIo,
+        path.string() + ": the recipe cannot be read: " +
+            (kind == std::filesystem::file_type::not_found ? "no such file"
+             : regular ? "it is empty, or may not be read"
+                       : "it is not a regular file"));
   }
   return parse_recipe(text.str(), path, overrides);
 }

@@ -183,7 +183,7 @@ std::string to_json(const ExtractReport& report) {
                                  {"saved", report.saved},
                                  {"left_out", report.left_out},
                                  {"layers", std::move(layers)}})
-      .dump(2);
+      .dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 }  // namespace llmpress

@@ -334,7 +334,8 @@ std::string to_json(const RequantizeReport& report) {
         {"kl_p99", report.divergence->kl_p99},
         {"top1_agreement", report.divergence->top1_agreement}};
   }
-  return json.dump(2);
+  return json.dump(2, ' ', false,
+                   nlohmann::ordered_json::error_handler_t::replace);
 }
 
 }  // namespace llmpress

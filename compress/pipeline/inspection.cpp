@@ -102,7 +102,7 @@ std::string to_json(const Inspection& inspection) {
               {"linear_weights", size.linear_weights},
               {"linear_bits_per_weight", size.linear_bits_per_weight()},
               {"tensors", std::move(tensors)}})
-      .dump(2);
+      .dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 Verification verify(const Checkpoint& checkpoint, const Architecture& arch,

@@ -13,7 +13,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LayerReport, name, method, format, out, in,
                                    notes)
 
 std::string layers_to_json(const std::vector<LayerReport>& layers) {
-  return nlohmann::json(layers).dump(1);
+  return nlohmann::json(layers).dump(1, ' ', false,
+                                     nlohmann::json::error_handler_t::replace);
 }
 
 std::vector<LayerReport> layers_from_json(const std::string& text,

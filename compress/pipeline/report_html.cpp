@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "compress/core/error.h"
+#include "compress/core/printable.h"
 #include "compress/pipeline/report_text.h"
 #include "compress/pipeline/sparsity_curve.h"
 #include "compress/pipeline/svg_chart.h"
@@ -227,7 +228,8 @@ void write_report(const RunReport& report,
   if (error) {
     throw Error(ErrorCode::kIo, directory.string() + ": " + error.message());
   }
-  write_file_atomically(directory / "report.json", to_json(report) + "\n");
+  write_file_atomically(directory / "report.json",
+                        printable(to_json(report), "\n") + "\n");
   write_file_atomically(directory / "report.md", to_markdown(report));
   write_file_atomically(directory / "report.html", to_html(report));
 }

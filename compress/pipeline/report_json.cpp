@@ -8,6 +8,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+// Names of files and tensors need not be UTF-8.
+std::string text_of(const Json& json) {
+  return json.dump(2, ' ', false, Json::error_handler_t::replace);
+}
+
 Json json_of(const EvaluationResult& e) {
   Json json{{"model", e.model},
             {"text", e.text},
@@ -96,7 +101,7 @@ Json json_of(const VariantReport& v, const ModelSize& base) {
 }  // namespace
 
 std::string to_json(const EvaluationResult& result) {
-  return json_of(result).dump(2);
+  return text_of(json_of(result));
 }
 
 std::string to_json(const Comparison& comparison) {
@@ -106,7 +111,7 @@ std::string to_json(const Comparison& comparison) {
     add_divergence(row, model.divergence);
     json["models"].push_back(std::move(row));
   }
-  return json.dump(2);
+  return text_of(json);
 }
 
 std::string to_json(const RunReport& report) {
@@ -129,7 +134,7 @@ std::string to_json(const RunReport& report) {
   for (const VariantReport& v : report.variants) {
     json["variants"].push_back(json_of(v, report.base_size));
   }
-  return json.dump(2);
+  return text_of(json);
 }
 
 }  // namespace llmpress

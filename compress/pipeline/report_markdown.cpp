@@ -1,11 +1,49 @@
+#include <algorithm>
+#include <string_view>
+
+#include "compress/core/printable.h"
 #include "compress/pipeline/report_text.h"
 #include "compress/pipeline/sparsity_curve.h"
 
 namespace llmpress {
 namespace {
 
+// Names and notes quote files: nothing in them is markup.
+std::string escape(const std::string& raw) {
+  std::string out;
+  for (const char c : printable(raw)) {
+    if (c == '<') {
+      out += "&lt;";
+      continue;
+    }
+    if (std::string_view("\\`*[]|").find(c) != std::string_view::npos) {
+      out += '\\';
+    }
+    out += c;
+  }
+  return out;
+}
+
+// Longer than any run of backticks in `text`.
+std::string fence_for(const std::string& text, std::size_t least) {
+  std::size_t longest = 0, run = 0;
+  for (const char c : text) {
+    run = c == '`' ? run + 1 : 0;
+    longest = std::max(longest, run);
+  }
+  return std::string(std::max(least, longest + 1), '`');
+}
+
+std::string code(const std::string& raw) {
+  const std::string text = printable(raw);
+  const std::string fence = fence_for(text, 1);
+  // A blank on both sides goes with the fence.
+  return fence.size() == 1 ? fence + text + fence
+                           : fence + " " + text + " " + fence;
+}
+
 void add_row(std::string& out, const std::vector<std::string>& cells) {
-  for (const std::string& cell : cells) out += "| " + cell + " ";
+  for (const std::string& cell : cells) out += "| " + escape(cell) + " ";
   out += "|\n";
 }
 
@@ -20,14 +58,15 @@ void add_table(std::string& out, const std::vector<std::string>& columns,
 }  // namespace
 
 std::string to_markdown(const RunReport& report) {
-  std::string out = "# " + report.title + "\n\n";
+  std::string out = "# " + escape(report.title) + "\n\n";
   add_table(out, model_columns(), model_rows(report));
   out +=
       "Perplexity is exp of the mean negative log-likelihood, ± its standard "
       "error over the scored tokens; KL is\nKL(base ‖ model) in nats, the "
       "mean over the same positions. Every model was evaluated from its\n"
       "written files.\n\n";
-  for (const std::string& note : report.notes) out += "- " + note + "\n";
+  for (const std::string& note : report.notes)
+    out += "- " + escape(note) + "\n";
   const auto sparsities = sparsity_rows(report);
   if (!sparsities.empty()) {
     out += "\n## Perplexity against sparsity\n\n";
@@ -38,13 +77,13 @@ std::string to_markdown(const RunReport& report) {
   }
   out += "\n## How it was made\n\n";
   for (const auto& [key, value] : provenance_rows(report)) {
-    out += "- " + key + ": " + value + "\n";
+    out += "- " + key + ": " + escape(value) + "\n";
   }
   for (const VariantReport& v : report.variants) {
     if (v.layers.empty()) continue;
-    out += "\n## " + v.name + "\n\n`" + v.output + "` (" + v.format + "), " +
-           fixed(v.seconds, 1) + " s\n\n";
-    for (const std::string& note : v.notes) out += "- " + note + "\n";
+    out += "\n## " + escape(v.name) + "\n\n" + code(v.output) + " (" +
+           v.format + "), " + fixed(v.seconds, 1) + " s\n\n";
+    for (const std::string& note : v.notes) out += "- " + escape(note) + "\n";
     if (!v.structured.empty()) {
       out +=
           "\nStructured pruning; errors are of the residual stream, over "
@@ -54,7 +93,9 @@ std::string to_markdown(const RunReport& report) {
     add_table(out, layer_columns(), layer_rows(v.layers));
   }
   if (!report.recipe_yaml.empty()) {
-    out += "\n## Recipe\n\n```yaml\n" + report.recipe_yaml + "```\n";
+    const std::string recipe = printable(report.recipe_yaml, "\n");
+    const std::string fence = fence_for(recipe, 3);
+    out += "\n## Recipe\n\n" + fence + "yaml\n" + recipe + fence + "\n";
   }
   return out;
 }

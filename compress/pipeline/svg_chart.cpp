@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <limits>
 
+#include "compress/core/printable.h"
+
 namespace llmpress {
 namespace {
 
@@ -216,7 +218,7 @@ std::string series_lines(const std::vector<ChartPoint>& points,
 
 std::string escape_html(const std::string& raw) {
   std::string out;
-  for (const char c : raw) {
+  for (const char c : printable(raw, "\n\t")) {
     switch (c) {
       case '&':
         out += "&amp;";

@@ -3,18 +3,36 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
+#include <iostream>
 #include <new>
+#include <system_error>
 
 #include "compress/core/error.h"
+#include "compress/core/printable.h"
 #include "compress/tool/commands.h"
+#include "compress/tool/console.h"
+#include "compress/tool/option_checks.h"
 #include "compress/tool/session.h"
 
 namespace llmpress {
 namespace {
 
 int fail(int code, const char* what) {
-  std::fprintf(stderr, "llmpress: error: %s\n", what);
+  std::fprintf(stderr, "llmpress: error: %s\n", printable(what, "\n").c_str());
   return code;
+}
+
+// An empty path or name is a mistake in a script; an empty prompt may be meant.
+void refuse_empty_values(CLI::App& app) {
+  for (CLI::App* command : app.get_subcommands({})) {
+    for (CLI::Option* option : command->get_options()) {
+      const bool takes_text = option->get_items_expected_max() > 0;
+      if (takes_text && !option->check_lname("prompt")) {
+        option->check(not_empty());
+      }
+    }
+  }
 }
 
 }  // namespace
@@ -37,21 +55,31 @@ int run_command_line(int argc, char** argv) {
   add_inspect_command(app);
   add_verify_command(app);
   add_generate_command(app);
+  refuse_empty_values(app);
   try {
+    open_standard_streams();
     app.parse(argc, argv);
+    flush_results();
     return 0;
   } catch (const CLI::ParseError& e) {
     // --help and --version come this way too, with code 0.
-    return app.exit(e) == 0 ? 0 : 2;
+    if (app.exit(e) != 0) return 2;
+    return std::cout.flush() ? 0 : fail(3, "cannot write to standard output");
   } catch (const Error& e) {
     return fail(exit_code(e.code()), e.what());
   } catch (const std::bad_alloc&) {
     return fail(exit_code(ErrorCode::kResource), "out of memory");
+  } catch (const std::filesystem::filesystem_error& e) {
+    return fail(exit_code(ErrorCode::kIo),
+                (e.path1().string() + ": " + e.code().message()).c_str());
+  } catch (const std::system_error& e) {  // threads, for one
+    return fail(exit_code(ErrorCode::kResource),
+                (std::string("the system refused: ") + e.what()).c_str());
   } catch (const std::exception& e) {
     std::fprintf(stderr,
                  "llmpress: internal error: %s\nThis is a bug of llmpress; "
                  "please report it with the command line.\n",
-                 e.what());
+                 printable(e.what(), "\n").c_str());
     return 1;
   }
 }

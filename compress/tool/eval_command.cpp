@@ -1,5 +1,4 @@
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <map>
 #include <memory>
 
@@ -9,6 +8,8 @@
 #include "compress/pipeline/run_report.h"
 #include "compress/tool/adapter_arguments.h"
 #include "compress/tool/commands.h"
+#include "compress/tool/console.h"
+#include "compress/tool/option_checks.h"
 #include "compress/tool/session.h"
 
 namespace llmpress {
@@ -36,6 +37,7 @@ void add_evaluation_options(CLI::App& command, EvalArguments& arguments) {
   EvaluateConfig& config = arguments.config;
   command.add_option("--text", config.text, "text to evaluate on")->required();
   command.add_option("--context", config.context, "tokens of a window")
+      ->check(whole_number(2))
       ->capture_default_str();
   command
       .add_option("--protocol", config.protocol,
@@ -43,9 +45,12 @@ void add_evaluation_options(CLI::App& command, EvalArguments& arguments) {
       ->transform(CLI::CheckedTransformer(kProtocols))
       ->default_str("windows");
   command.add_option("--stride", config.stride, "of protocol strided")
+      ->check(whole_number(1))
       ->capture_default_str();
-  command.add_option("--max-windows", config.max_windows,
-                     "evaluate the first K windows only (0: all)");
+  command
+      .add_option("--max-windows", config.max_windows,
+                  "evaluate the first K windows only (0: all)")
+      ->check(whole_number());
   command
       .add_option("--kv-cache", config.kv_cache,
                   "storage of keys and values: f32, int8, fp8, int4")
@@ -105,40 +110,37 @@ void eval(const EvalArguments& arguments) {
       evaluate(model.under_test, text, arguments.config, session.pool(),
                session.progress());
   if (arguments.json != "-") {
-    std::printf("perplexity %.4f +- %.4f\n", result.perplexity,
-                result.perplexity_stderr);
-    std::printf("nll        %.6f\n", result.nll);
-    std::printf(
+    print("perplexity %.4f +- %.4f\n", result.perplexity,
+          result.perplexity_stderr);
+    print("nll        %.6f\n", result.nll);
+    print(
         "scored     %zu tokens in %zu windows of %zu (%s), text of %zu "
         "tokens\n",
         result.scored_tokens, result.windows, result.context,
         result.protocol.c_str(), result.tokens);
-    std::printf("weights    %s, %.3f bits per weight (%.3f in the Linears)\n",
-                human_bytes(result.size.weight_bytes).c_str(),
-                result.size.bits_per_weight(),
-                result.size.linear_bits_per_weight());
-    std::printf("speed      %.0f tokens/s\n", result.tokens_per_second);
+    print("weights    %s, %.3f bits per weight (%.3f in the Linears)\n",
+          human_bytes(result.size.weight_bytes).c_str(),
+          result.size.bits_per_weight(), result.size.linear_bits_per_weight());
+    print("speed      %.0f tokens/s\n", result.tokens_per_second);
   }
   if (!arguments.json.empty()) write_json(to_json(result), arguments.json);
 }
 
 void print_comparison(const Comparison& comparison) {
-  std::printf("%-32s %8s %10s %20s %8s %9s %9s %9s %8s\n", "model", "bits/w",
-              "size", "perplexity", "ratio", "KL mean", "KL p50", "KL p99",
-              "top-1");
+  print("%-32s %8s %10s %20s %8s %9s %9s %9s %8s\n", "model", "bits/w", "size",
+        "perplexity", "ratio", "KL mean", "KL p50", "KL p99", "top-1");
   const auto row = [](const EvaluationResult& e) {
-    std::printf("%-32s %8.3f %10s %10.4f +- %6.4f", e.model.c_str(),
-                e.size.bits_per_weight(),
-                human_bytes(e.size.weight_bytes).c_str(), e.perplexity,
-                e.perplexity_stderr);
+    print("%-32s %8.3f %10s %10.4f +- %6.4f", e.model.c_str(),
+          e.size.bits_per_weight(), human_bytes(e.size.weight_bytes).c_str(),
+          e.perplexity, e.perplexity_stderr);
   };
   row(comparison.base);
-  std::printf("\n");
+  print("\n");
   for (const ComparedModel& model : comparison.models) {
     const Divergence& d = model.divergence;
     row(model.evaluation);
-    std::printf(" %8.4f %9.6f %9.6f %9.6f %7.2f%%\n", d.perplexity_ratio,
-                d.kl_mean, d.kl_p50, d.kl_p99, 100 * d.top1_agreement);
+    print(" %8.4f %9.6f %9.6f %9.6f %7.2f%%\n", d.perplexity_ratio, d.kl_mean,
+          d.kl_p50, d.kl_p99, 100 * d.top1_agreement);
   }
 }
 
@@ -169,7 +171,7 @@ void compare_models(const EvalArguments& arguments) {
   if (!arguments.json.empty()) write_json(to_json(comparison), arguments.json);
   if (!arguments.report.empty()) {
     write_report(report_of(comparison), arguments.report);
-    std::printf("report %s\n", (arguments.report / "report.html").c_str());
+    print("report %s\n", (arguments.report / "report.html").c_str());
   }
 }
 

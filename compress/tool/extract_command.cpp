@@ -1,5 +1,4 @@
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <map>
 #include <memory>
 
@@ -7,6 +6,8 @@
 #include "compress/model/model_check.h"
 #include "compress/pipeline/adapter_extract.h"
 #include "compress/tool/commands.h"
+#include "compress/tool/console.h"
+#include "compress/tool/option_checks.h"
 #include "compress/tool/session.h"
 
 namespace llmpress {
@@ -34,20 +35,19 @@ ExtractConfig config_of(const ExtractArguments& arguments) {
 }
 
 void print_report(const ExtractReport& report) {
-  std::printf("%-48s %14s %5s %12s %9s\n", "Linear", "out x in", "rank",
-              "|dW| / |W|", "captured");
+  print("%-48s %14s %5s %12s %9s\n", "Linear", "out x in", "rank", "|dW| / |W|",
+        "captured");
   for (const ExtractedLayer& l : report.layers) {
-    std::printf("%-48s %6zu x %-6zu %4zu %12.3e %8.2f%%\n", l.name.c_str(),
-                l.out, l.in, l.rank, l.relative_change,
-                100 * l.captured_energy);
+    print("%-48s %6zu x %-6zu %4zu %12.3e %8.2f%%\n", l.name.c_str(), l.out,
+          l.in, l.rank, l.relative_change, 100 * l.captured_energy);
   }
-  std::printf("captured of all changes of Linears: %.2f%%\n",
-              100 * report.captured_energy);
+  print("captured of all changes of Linears: %.2f%%\n",
+        100 * report.captured_energy);
   for (const std::string& name : report.saved) {
-    std::printf("saved whole: %s\n", name.c_str());
+    print("saved whole: %s\n", name.c_str());
   }
   for (const std::string& name : report.left_out) {
-    std::printf("changed, but not in the adapter: %s\n", name.c_str());
+    print("changed, but not in the adapter: %s\n", name.c_str());
   }
 }
 
@@ -66,7 +66,7 @@ void extract(const ExtractArguments& arguments) {
       extract_adapter(*base, *tuned, arch, options, session.pool());
   if (arguments.json != "-") {
     print_report(report);
-    std::printf("wrote %s\n", options.output.c_str());
+    print("wrote %s\n", options.output.c_str());
   }
   if (!arguments.json.empty()) write_json(to_json(report), arguments.json);
 }
@@ -86,12 +86,12 @@ void add_extract_command(CLI::App& app) {
                    "adapter folder to write")
       ->required();
   command->add_option("--rank", arguments->rank, "rank of a Linear, at most")
-      ->check(CLI::PositiveNumber);
+      ->check(whole_number(1));
   command
       ->add_option("--energy", arguments->energy,
                    "smallest rank that keeps this part of a change's squared "
                    "norm, above 0, at most 1")
-      ->check(CLI::Range(1e-9, 1.0));
+      ->check(real_number(1e-9, 1));
   command
       ->add_option("--dtype", arguments->options.dtype,
                    "type of the adapter: f32, bf16, f16")
@@ -102,6 +102,7 @@ void add_extract_command(CLI::App& app) {
   command
       ->add_option("--seed", arguments->options.config.seed,
                    "of the randomized decomposition of large Linears")
+      ->check(any_seed())
       ->capture_default_str();
   command->add_option("--json", arguments->json,
                       "write the report as JSON to this file (-: stdout)");

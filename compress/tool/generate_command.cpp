@@ -7,6 +7,8 @@
 #include "compress/pipeline/model_source.h"
 #include "compress/tool/adapter_arguments.h"
 #include "compress/tool/commands.h"
+#include "compress/tool/console.h"
+#include "compress/tool/option_checks.h"
 #include "compress/tool/session.h"
 
 namespace llmpress {
@@ -29,7 +31,7 @@ class StreamPrinter {
       : tokenizer_(tokenizer), ids_(std::move(prompt)) {
     if (tokenizer.adds_bos) ids_.erase(ids_.begin());  // no text of the user's
     printed_ = tokenizer_.decode(ids_);
-    std::fputs(printed_.c_str(), stdout);
+    print_generated(printed_);
   }
 
   void add(TokenId id) {
@@ -38,7 +40,7 @@ class StreamPrinter {
     const bool whole =
         !text.ends_with("\xEF\xBF\xBD");  // U+FFFD: cut character
     if (!whole || text.size() < printed_.size()) return;
-    std::fputs(text.c_str() + printed_.size(), stdout);
+    print_generated(std::string_view(text).substr(printed_.size()));
     std::fflush(stdout);
     printed_ = std::move(text);
   }
@@ -72,7 +74,7 @@ void generate_text(GenerateArguments& arguments) {
   if (arguments.config.beams > 1) {
     for (const TokenId id : result.tokens) printer.add(id);
   }
-  std::printf("\n");
+  print("\n");
   const auto per_second = [](std::size_t tokens, double seconds) {
     return seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0;
   };
@@ -98,16 +100,26 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--prompt,-p", arguments->prompt, "text to continue")
       ->required();
   command->add_option("-n,--max-new-tokens", config.max_new_tokens)
+      ->check(whole_number())
       ->capture_default_str();
   command->add_option("--temperature", config.temperature, "0: greedy")
+      ->check(real_number(0, 1e6))
       ->capture_default_str();
-  command->add_option("--top-k", config.top_k, "0: off")->capture_default_str();
-  command->add_option("--top-p", config.top_p)->capture_default_str();
+  command->add_option("--top-k", config.top_k, "0: off")
+      ->check(whole_number())
+      ->capture_default_str();
+  command->add_option("--top-p", config.top_p)
+      ->check(real_number(1e-9, 1))
+      ->capture_default_str();
   command->add_option("--repetition-penalty", config.repetition_penalty)
+      ->check(real_number(1e-6, 1e6))
       ->capture_default_str();
   command->add_option("--beams", config.beams, "beam search if above 1")
+      ->check(whole_number(1))
       ->capture_default_str();
-  command->add_option("--seed", config.seed)->capture_default_str();
+  command->add_option("--seed", config.seed)
+      ->check(any_seed())
+      ->capture_default_str();
   command->add_flag("--ignore-eos", arguments->ignore_eos,
                     "go on after the end-of-text token");
   add_beside_options(*command, arguments->adapters);

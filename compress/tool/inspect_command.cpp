@@ -1,9 +1,9 @@
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <memory>
 
 #include "compress/pipeline/inspection.h"
 #include "compress/tool/commands.h"
+#include "compress/tool/console.h"
 #include "compress/tool/session.h"
 
 namespace llmpress {
@@ -32,28 +32,28 @@ void inspect_path(const InspectArguments& arguments) {
   const OpenedCheckpoint opened = open(arguments.path);
   const Inspection inspection = inspect(*opened.checkpoint, opened.arch);
   if (arguments.json) {
-    std::printf("%s\n", to_json(inspection).c_str());
+    print("%s\n", to_json(inspection).c_str());
     return;
   }
-  std::printf("%s: %s, %s\n", inspection.path.c_str(),
-              inspection.model_type.c_str(), inspection.format.c_str());
+  print("%s: %s, %s\n", inspection.path.c_str(), inspection.model_type.c_str(),
+        inspection.format.c_str());
   for (const InspectedTensor& t : inspection.tensors) {
     std::string shape;
     for (const std::size_t d : t.shape) {
       shape += (shape.empty() ? "" : " x ") + std::to_string(d);
     }
-    std::printf("  %-48s %-18s %-20s %10s  %7.3f bits\n", t.name.c_str(),
-                shape.c_str(), t.type.c_str(), human_bytes(t.bytes).c_str(),
-                t.bits_per_weight);
+    print("  %-48s %-18s %-20s %10s  %7.3f bits\n", t.name.c_str(),
+          shape.c_str(), t.type.c_str(), human_bytes(t.bytes).c_str(),
+          t.bits_per_weight);
   }
-  std::printf("Linears of the blocks: %zu weights, %s, %.3f bits per weight\n",
-              inspection.size.linear_weights,
-              human_bytes(inspection.size.linear_bytes).c_str(),
-              inspection.size.linear_bits_per_weight());
-  std::printf("whole model: %zu weights, %s, %.3f bits per weight\n",
-              inspection.size.weights,
-              human_bytes(inspection.size.weight_bytes).c_str(),
-              inspection.size.bits_per_weight());
+  print("Linears of the blocks: %zu weights, %s, %.3f bits per weight\n",
+        inspection.size.linear_weights,
+        human_bytes(inspection.size.linear_bytes).c_str(),
+        inspection.size.linear_bits_per_weight());
+  print("whole model: %zu weights, %s, %.3f bits per weight\n",
+        inspection.size.weights,
+        human_bytes(inspection.size.weight_bytes).c_str(),
+        inspection.size.bits_per_weight());
 }
 
 void verify_path(const InspectArguments& arguments) {
@@ -65,8 +65,8 @@ void verify_path(const InspectArguments& arguments) {
       verify(*opened.checkpoint, opened.arch, base.get(), session.progress());
   for (const VerifiedLinear& linear : result.linears) {
     if (linear.relative_error) {
-      std::printf("%-48s %-20s relative error %.3e\n", linear.name.c_str(),
-                  linear.type.c_str(), *linear.relative_error);
+      print("%-48s %-20s relative error %.3e\n", linear.name.c_str(),
+            linear.type.c_str(), *linear.relative_error);
     }
   }
   if (!result.problems.empty()) {
@@ -74,8 +74,8 @@ void verify_path(const InspectArguments& arguments) {
     for (const std::string& problem : result.problems) list += "\n  " + problem;
     throw Error(ErrorCode::kInvalidInput, result.path + ":" + list);
   }
-  std::printf("%s: ok, %zu tensors, %zu Linears\n", result.path.c_str(),
-              result.tensors, result.linears.size());
+  print("%s: ok, %zu tensors, %zu Linears\n", result.path.c_str(),
+        result.tensors, result.linears.size());
 }
 
 }  // namespace

@@ -1,5 +1,4 @@
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <map>
 #include <memory>
 #include <optional>
@@ -11,6 +10,8 @@
 #include "compress/pipeline/model_source.h"
 #include "compress/tool/adapter_arguments.h"
 #include "compress/tool/commands.h"
+#include "compress/tool/console.h"
+#include "compress/tool/option_checks.h"
 #include "compress/tool/session.h"
 
 namespace llmpress {
@@ -47,31 +48,29 @@ void merge_dense(const MergeArguments& arguments, const Checkpoint& base,
   copy_model(*checkpoint, {.output = arguments.output,
                            .dtype = arguments.dtype,
                            .progress = session.progress()});
-  std::printf("merged %zu modules into %s\n", modules,
-              arguments.output.c_str());
+  print("merged %zu modules into %s\n", modules, arguments.output.c_str());
 }
 
 void print_report(const RequantizeReport& report) {
   const auto row = [](const MergedLayer& l) {
-    std::printf("%-44s %-22s %10.4g %7.3f %7.3f %9.3f\n", l.name.c_str(),
-                l.format.c_str(), l.change_norm, l.kept, l.cosine, l.rounding);
+    print("%-44s %-22s %10.4g %7.3f %7.3f %9.3f\n", l.name.c_str(),
+          l.format.c_str(), l.change_norm, l.kept, l.cosine, l.rounding);
   };
-  std::printf("%-44s %-22s %10s %7s %7s %9s\n", "Linear", "stored as",
-              "|change|", "kept", "cosine", "rounding");
+  print("%-44s %-22s %10s %7s %7s %9s\n", "Linear", "stored as", "|change|",
+        "kept", "cosine", "rounding");
   for (const MergedLayer& layer : report.layers) row(layer);
   row(report.all);
   if (report.result) {
-    std::printf(
+    print(
         "perplexity: base %.4f, with its change in float32 %.4f, as "
         "written %.4f\n",
         report.base_result->perplexity, report.exact_result->perplexity,
         report.result->perplexity);
-    std::printf("KL of what was written from the exact change: %.6f\n",
-                report.divergence->kl_mean);
+    print("KL of what was written from the exact change: %.6f\n",
+          report.divergence->kl_mean);
   }
-  std::printf("merged %zu modules into %s (%s, %s)\n", report.modules,
-              report.output.c_str(), report.format.c_str(),
-              report.method.c_str());
+  print("merged %zu modules into %s (%s, %s)\n", report.modules,
+        report.output.c_str(), report.format.c_str(), report.method.c_str());
 }
 
 void merge_packed(const MergeArguments& arguments, Session& session) {
@@ -121,17 +120,21 @@ void add_packed_options(CLI::App& command, MergeArguments& arguments) {
       "text to calibrate on: integers in groups are rounded by GPTQ (default: "
       "round to nearest)");
   add("--samples", arguments.calibration.samples, "of calibration")
+      ->check(whole_number(1))
       ->capture_default_str();
   add("--sequence-length", arguments.calibration.sequence_length,
       "tokens of a calibration sample")
+      ->check(whole_number(1))
       ->capture_default_str();
   add("--text", arguments.evaluate.text,
       "text to measure perplexities on: of the base, of its exact change, of "
       "the result");
   add("--context", arguments.evaluate.context, "tokens of a window of it")
+      ->check(whole_number(2))
       ->capture_default_str();
   add("--max-windows", arguments.evaluate.max_windows,
-      "the first K windows only (0: all)");
+      "the first K windows only (0: all)")
+      ->check(whole_number());
   add("--format", arguments.format, "of the result (default: the base's)");
   add("--json", arguments.json,
       "write what survived as JSON to this file (-: stdout)");
@@ -166,8 +169,10 @@ void add_merge_command(CLI::App& app) {
   command
       ->add_option("--density", arguments->combine.density,
                    "kept by ties and dare")
+      ->check(real_number(1e-9, 1))
       ->capture_default_str();
   command->add_option("--seed", arguments->combine.seed, "of dare")
+      ->check(any_seed())
       ->capture_default_str();
   add_packed_options(*command, *arguments);
   add_session_options(*command, arguments->session);

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "compress/core/printable.h"
+
 namespace llmpress {
 namespace {
 
@@ -67,13 +69,13 @@ void ProgressBar::draw(const ProgressEvent& event, Clock::time_point now) {
     std::fprintf(stderr, "\r\033[K%s [%s] %zu/%zu  ETA %s  %s",
                  event.phase.c_str(), bar(event.done, event.total).c_str(),
                  event.done, event.total, format_eta(left).c_str(),
-                 event.detail.c_str());
+                 printable(event.detail).c_str());
     std::fflush(stderr);
     drawn_ = true;
   } else {
     std::fprintf(stderr, "%s %zu/%zu  ETA %s  %s\n", event.phase.c_str(),
                  event.done, event.total, format_eta(left).c_str(),
-                 event.detail.c_str());
+                 printable(event.detail).c_str());
   }
 }
 

@@ -1,9 +1,12 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 
 #include "compress/pipeline/run.h"
 #include "compress/tool/commands.h"
+#include "compress/tool/console.h"
+#include "compress/tool/option_checks.h"
 #include "compress/tool/session.h"
 #include "recipes/recipe_parser.h"
 
@@ -18,6 +21,14 @@ struct RunArguments {
   bool no_resume = false;
   std::filesystem::path json{};
 };
+
+// Stands before CLI11's own conversion, which takes a negative number.
+std::string positive_size(const std::string& text) {
+  const bool number = !text.empty() && text[0] >= '0' && text[0] <= '9';
+  return number && std::strtod(text.c_str(), nullptr) > 0
+             ? ""
+             : "found '" + text + "', wanted a size above 0, such as 8GiB";
+}
 
 void add_recipe_options(CLI::App& command, RunArguments& arguments) {
   command.add_option("recipe", arguments.recipe, "the recipe, a YAML file")
@@ -35,33 +46,34 @@ void add_recipe_options(CLI::App& command, RunArguments& arguments) {
   command
       .add_option("--memory-limit", arguments.memory_limit,
                   "most memory to use, e.g. 8GiB; refuses what cannot fit")
-      ->transform(CLI::AsSizeValue(false));
+      ->transform(CLI::AsSizeValue(false))
+      ->transform(CLI::Validator(positive_size, "SIZE"));
   add_session_options(command, arguments.session);
 }
 
 void print_results(const RunReport& report) {
-  std::printf("%-20s %8s %10s %22s %10s %8s %9s\n", "model", "bits/w", "size",
-              "perplexity", "KL", "top-1", "tokens/s");
+  print("%-20s %8s %10s %22s %10s %8s %9s\n", "model", "bits/w", "size",
+        "perplexity", "KL", "top-1", "tokens/s");
   const auto row = [](const std::string& name, const ModelSize& size,
                       const std::optional<EvaluationResult>& e,
                       const std::optional<Divergence>& d) {
-    std::printf("%-20s %8.3f %10s", name.c_str(), size.linear_bits_per_weight(),
-                human_bytes(size.weight_bytes).c_str());
-    if (e) std::printf(" %12.4f +- %6.4f", e->perplexity, e->perplexity_stderr);
+    print("%-20s %8.3f %10s", name.c_str(), size.linear_bits_per_weight(),
+          human_bytes(size.weight_bytes).c_str());
+    if (e) print(" %12.4f +- %6.4f", e->perplexity, e->perplexity_stderr);
     if (d) {
-      std::printf(" %10.6f %7.2f%%", d->kl_mean, 100 * d->top1_agreement);
+      print(" %10.6f %7.2f%%", d->kl_mean, 100 * d->top1_agreement);
     } else if (e) {
-      std::printf(" %10s %8s", "", "");
+      print(" %10s %8s", "", "");
     }
-    if (e) std::printf(" %9.0f", e->tokens_per_second);
-    std::printf("\n");
+    if (e) print(" %9.0f", e->tokens_per_second);
+    print("\n");
   };
   row("base", report.base_size, report.base, std::nullopt);
   for (const VariantReport& v : report.variants) {
     row(v.name, v.size, v.evaluation, v.divergence);
   }
   for (const VariantReport& v : report.variants) {
-    std::printf("wrote %s\n", v.output.c_str());
+    print("wrote %s\n", v.output.c_str());
   }
 }
 
@@ -79,24 +91,24 @@ void run(const RunArguments& arguments) {
   print_results(report);
   if (!arguments.json.empty()) write_json(to_json(report), arguments.json);
   if (recipe.report) {
-    std::printf("report %s\n", (*recipe.report / "report.html").c_str());
+    print("report %s\n", (*recipe.report / "report.html").c_str());
   }
 }
 
 void print_plan(const RunPlan& plan) {
-  std::printf("model %s\ncalibration tokens %zu\n", plan.model.c_str(),
-              plan.calibration_tokens);
+  print("model %s\ncalibration tokens %zu\n", plan.model.c_str(),
+        plan.calibration_tokens);
   for (const PlannedVariant& variant : plan.variants) {
-    std::printf("\n%s -> %s (%s)\n", variant.name.c_str(),
-                variant.output.c_str(), variant.format.c_str());
+    print("\n%s -> %s (%s)\n", variant.name.c_str(), variant.output.c_str(),
+          variant.format.c_str());
     for (const PlannedLayer& layer : variant.layers) {
-      std::printf("  %-44s %6zu x %-6zu %-8s -> %-22s %-10s %10s -> %s\n",
-                  layer.name.c_str(), layer.out, layer.in,
-                  layer.stored_as.c_str(), layer.becomes.c_str(),
-                  layer.method.c_str(), human_bytes(layer.bytes_before).c_str(),
-                  human_bytes(layer.bytes_after).c_str());
+      print("  %-44s %6zu x %-6zu %-8s -> %-22s %-10s %10s -> %s\n",
+            layer.name.c_str(), layer.out, layer.in, layer.stored_as.c_str(),
+            layer.becomes.c_str(), layer.method.c_str(),
+            human_bytes(layer.bytes_before).c_str(),
+            human_bytes(layer.bytes_after).c_str());
     }
-    std::printf(
+    print(
         "  output %s, peak memory about %s, disk at the peak %s, time "
         "about %.0f s\n",
         human_bytes(variant.output_bytes).c_str(),

@@ -1,5 +1,4 @@
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <map>
 #include <memory>
 
@@ -10,6 +9,7 @@
 #include "compress/pipeline/model_copy.h"
 #include "compress/tool/adapter_arguments.h"
 #include "compress/tool/commands.h"
+#include "compress/tool/console.h"
 #include "compress/tool/session.h"
 
 namespace llmpress {
@@ -43,8 +43,8 @@ void unmerge(const UnmergeArguments& arguments) {
   copy_model(*checkpoint, {.output = arguments.output,
                            .dtype = arguments.dtype,
                            .progress = session.progress()});
-  std::printf("took the adapters out of %zu modules, wrote %s\n", modules,
-              arguments.output.c_str());
+  print("took the adapters out of %zu modules, wrote %s\n", modules,
+        arguments.output.c_str());
 }
 
 }  // namespace

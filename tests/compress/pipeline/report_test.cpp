@@ -68,6 +68,36 @@ TEST(Report, MarkdownShowsEveryModelWithItsError) {
   EXPECT_NE(markdown.find("5.40 %"), std::string::npos);
 }
 
+// Names, notes and recipes quote files from outside.
+TEST(Report, NothingFromAFileIsMarkupOrSteersATerminal) {
+  const std::string hostile =
+      "x\x1b]0;t\x07|<img src=x>[a](http://b)`*c*\n# d\u202e\xff";
+  RunReport report = example();
+  report.title = hostile;
+  report.notes = {hostile};
+  report.recipe_yaml = "x: |\n  ```\n" + hostile + "\n";
+  report.variants[0].name = report.variants[0].output = hostile;
+  report.variants[0].notes = report.variants[0].layers[0].notes = {hostile};
+  report.variants[0].layers[0].name = hostile;
+  const std::string markdown = to_markdown(report), html = to_html(report);
+  for (const std::string& text : {markdown, html}) {
+    EXPECT_EQ(text.find('\x1b'), std::string::npos);
+    EXPECT_EQ(text.find("\u202e"), std::string::npos);
+    EXPECT_EQ(text.find('\xff'), std::string::npos);
+  }
+  EXPECT_EQ(html.find("<img"), std::string::npos);
+  const std::string body = markdown.substr(0, markdown.find("## Recipe"));
+  EXPECT_EQ(body.find("\n# d"), std::string::npos);
+  // The path stands in a code span, where nothing is markup.
+  EXPECT_NE(body.find("``"), std::string::npos);
+  EXPECT_NE(markdown.find("| x\\\\u001b\\]0;t\\\\u0007\\|&lt;img src=x>"
+                          "\\[a\\](http://b)\\`\\*c\\*"),
+            std::string::npos)
+      << markdown;
+  EXPECT_NE(markdown.find("````yaml"), std::string::npos);
+  EXPECT_TRUE(nlohmann::json::accept(to_json(report)));
+}
+
 TEST(SvgChart, DrawsEveryFinitePointAndEscapesLabels) {
   const std::string svg = to_svg(
       ScatterChart{.title = "t",

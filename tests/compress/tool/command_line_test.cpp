@@ -1,6 +1,8 @@
 // The program as a user runs it: exit codes, streams and messages.
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -146,6 +148,102 @@ TEST_F(CommandLine, AMemoryLimitThatCannotBeMetIsExitCodeFour) {
           path("o").string() + " --memory-limit 1MiB");
   EXPECT_EQ(outcome.code, 4);
   EXPECT_FALSE(fs::exists(path("o")));
+}
+
+TEST_F(CommandLine, NumbersOutOfRangeAndEmptyValuesAreExitCodeTwo) {
+  const std::string eval = "eval " + model_ + " --text " + text_;
+  const std::string generate = "generate " + model_ + " --prompt x";
+  for (const char* option :
+       {"--threads -1", "--threads 1e3", "--context -1", "--context 1",
+        "--max-windows=-5", "--max-windows 1.5", "--stride 0", "--json ''",
+        "--isa ''", "--context 99999999999999999999"}) {
+    EXPECT_EQ(run(eval + " " + option).code, 2) << option;
+  }
+  for (const char* option :
+       {"-n -1", "--temperature nan", "--temperature -1", "--top-k=-1",
+        "--top-p 0", "--beams 0", "--seed -1", "--repetition-penalty 0",
+        "--adapter ''"}) {
+    const Outcome outcome = run(generate + " " + option);
+    EXPECT_EQ(outcome.code, 2) << option;
+    EXPECT_EQ(outcome.out, "") << option;
+  }
+  EXPECT_EQ(run("eval " + model_ + " --text ''").code, 2);
+  EXPECT_EQ(run("merge " + model_ + " a --output ''").code, 2);
+  EXPECT_EQ(run("inspect ''").code, 2);
+  const fs::path recipe = write("r.yaml", "stages: []\n");
+  for (const char* size : {"-1", "0", "nan", "''", "1e30GiB"}) {
+    EXPECT_EQ(run("plan " + recipe.string() + " --memory-limit=" + size).code,
+              2)
+        << size;
+  }
+}
+
+TEST_F(CommandLine, MoreThreadsThanTheMachineCanUseAreFewerAndSaidSo) {
+  const Outcome outcome = run("inspect " + model_ + " --threads 100000");
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_NE(outcome.err.find("--threads 100000: more than"), std::string::npos)
+      << outcome.err;
+}
+
+TEST_F(CommandLine, ResultsThatCannotBeWrittenAreAnError) {
+  const std::string inspect =
+      std::string(LLMPRESS_BINARY) + " inspect " + model_ + " 2>/dev/null";
+  const auto code = [](const std::string& command) {
+    return WEXITSTATUS(std::system(command.c_str()));
+  };
+  EXPECT_EQ(code(inspect + " >/dev/full"), 3);
+  EXPECT_EQ(code(inspect + " >&-"), 3);
+  EXPECT_EQ(code(inspect + " >/dev/null <&-"), 0);
+  EXPECT_EQ(code(std::string(LLMPRESS_BINARY) + " --help >/dev/full"), 3);
+}
+
+TEST_F(CommandLine, PipesAndFoldersWhereFilesAreWantedAreExitCodeThree) {
+  const std::string pipe = path("pipe").string(), folder = path("folder");
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  fs::create_directory(folder);
+  for (const std::string& odd : {pipe, folder, std::string("/dev/zero")}) {
+    for (const std::string& command :
+         {"eval " + model_ + " --text " + odd, "inspect " + odd,
+          "run " + odd + " --model " + model_ + " --output o",
+          "merge " + model_ + " " + odd + " --output o"}) {
+      const Outcome outcome = run(command);
+      EXPECT_EQ(outcome.code, 3) << command << outcome.err;
+      EXPECT_NE(outcome.err.find(odd), std::string::npos) << outcome.err;
+    }
+  }
+}
+
+TEST_F(CommandLine, WhatMayNotBeReadIsExitCodeThreeWithItsPath) {
+  if (::geteuid() == 0) GTEST_SKIP() << "root may read everything";
+  fs::copy(model_, path("model"));
+  for (const char* name :
+       {"config.json", "model.safetensors", "tokenizer.json", "."}) {
+    const fs::path denied = *name == '.' ? path("model") : path("model") / name;
+    const fs::perms before = fs::status(denied).permissions();
+    fs::permissions(denied, fs::perms::none);
+    const Outcome outcome =
+        run("eval " + path("model").string() + " --text " + text_);
+    fs::permissions(denied, before);
+    EXPECT_EQ(outcome.code, 3) << name;
+    EXPECT_NE(outcome.err.find("Permission denied"), std::string::npos)
+        << outcome.err;
+    EXPECT_NE(outcome.err.find(path("model").string()), std::string::npos)
+        << outcome.err;
+  }
+}
+
+TEST_F(CommandLine, ControlCharactersOfAFileReachNoTerminal) {
+  const fs::path recipe =
+      write("r.yaml", "stages: [{quantize: {method: \"\\e]0;x\\a\"}}]\n");
+  Outcome outcome = run("plan " + recipe.string() + " --model " + model_);
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_EQ(outcome.err.find_first_of("\x1b\x07"), std::string::npos);
+  EXPECT_NE(outcome.err.find("\\u001b]0;x\\u0007"), std::string::npos)
+      << outcome.err;
+  fs::copy(model_, path("m\x1b[31m"));
+  outcome = run("inspect '" + path("m\x1b[31m").string() + "'");
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_NE(outcome.out.find("m\\u001b[31m"), std::string::npos);
 }
 
 }  // namespace
