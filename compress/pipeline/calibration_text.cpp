@@ -1,50 +1,12 @@
 #include "compress/pipeline/calibration_text.h"
 
-#include <nlohmann/json.hpp>
-#include <sstream>
-
 #include "compress/core/error.h"
 #include "compress/core/rng.h"
+#include "compress/pipeline/token_stream.h"
 #include "formats/artifact_writer.h"
-#include "formats/hdf5_tables.h"
 
 namespace llmpress {
 namespace {
-
-// The documents of a JSONL file: field `text` of the object on each line.
-std::vector<std::string> read_jsonl(const std::filesystem::path& path) {
-  std::vector<std::string> documents;
-  std::istringstream lines(read_file(path));
-  std::size_t number = 0;
-  for (std::string line; std::getline(lines, line);) {
-    ++number;
-    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    const auto json = nlohmann::json::parse(line, nullptr, false);
-    if (!json.is_object() || !json.contains("text") ||
-        !json["text"].is_string()) {
-      throw Error(ErrorCode::kInvalidInput,
-                  path.string() + ":" + std::to_string(number) +
-                      ": expected a JSON object with a string field 'text'");
-    }
-    documents.push_back(json["text"].get<std::string>());
-  }
-  return documents;
-}
-
-// The whole text as one stream of ids.
-std::vector<TokenId> read_stream(const std::filesystem::path& path,
-                                 const Tokenizer& tokenizer) {
-  const std::string extension = path.extension().string();
-  if (extension == ".h5" || extension == ".hdf5")
-    return read_token_table(path).ids;
-  if (extension != ".jsonl") return tokenizer.encode_document(read_file(path));
-  std::vector<TokenId> stream;
-  for (const std::string& document : read_jsonl(path)) {
-    const auto ids = tokenizer.encode_document(document);
-    stream.insert(stream.end(), ids.begin(), ids.end());
-  }
-  return stream;
-}
 
 std::vector<std::size_t> window_offsets(const CalibrationConfig& config,
                                         std::size_t available) {
@@ -62,19 +24,6 @@ std::vector<std::size_t> window_offsets(const CalibrationConfig& config,
   return offsets;
 }
 
-void check_ids(std::span<const TokenId> ids, const Tokenizer& tokenizer,
-               const std::string& origin) {
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    if (ids[i] >= tokenizer.vocabulary_size()) {
-      throw Error(ErrorCode::kInvalidInput,
-                  origin + ": token id " + std::to_string(ids[i]) +
-                      " at position " + std::to_string(i) +
-                      " is not in the tokenizer's vocabulary of " +
-                      std::to_string(tokenizer.vocabulary_size()));
-    }
-  }
-}
-
 }  // namespace
 
 std::size_t CalibrationSet::tokens() const {
@@ -84,8 +33,8 @@ std::size_t CalibrationSet::tokens() const {
 CalibrationSet load_calibration(const CalibrationConfig& config,
                                 const Tokenizer& tokenizer) {
   const std::string origin = config.text.string();
-  const std::vector<TokenId> stream = read_stream(config.text, tokenizer);
-  check_ids(stream, tokenizer, origin);
+  const std::vector<TokenId> stream =
+      read_token_stream(config.text, tokenizer).ids;
   const std::size_t length = config.sequence_length;
   if (stream.size() < length) {
     throw Error(ErrorCode::kInvalidInput,

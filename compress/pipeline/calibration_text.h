@@ -1,4 +1,4 @@
-// Calibration sequences: windows of token ids from plain text, JSONL or HDF5.
+// Calibration sequences: windows of a text's token ids.
 #pragma once
 
 #include <cstddef>
@@ -23,12 +23,10 @@ struct CalibrationSet {
   std::size_t tokens() const;
 };
 
-// Plain text is tokenized whole, BOS in front if the tokenizer adds one; a
-// JSONL file is its documents (field `text`) one after another, each with its
-// BOS; an .h5 file holds ids already (dataset `input_ids`). Sampling
-// `sequential` takes the first windows, `random` takes windows at uniformly
-// drawn offsets. Throws Error(kInvalidInput) if the text is shorter than one
-// sequence. Fewer windows than asked for are a note.
+// Of the text as token_stream.h reads it. Sampling `sequential` takes the first
+// windows, `random` takes windows at uniformly drawn offsets. Throws
+// Error(kInvalidInput) if the text is shorter than one sequence. Fewer windows
+// than asked for are a note.
 CalibrationSet load_calibration(const CalibrationConfig& config,
                                 const Tokenizer& tokenizer);
 

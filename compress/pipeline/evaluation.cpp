@@ -7,7 +7,7 @@
 
 #include "compress/core/error.h"
 #include "compress/kernels/softmax.h"
-#include "formats/artifact_writer.h"
+#include "compress/pipeline/token_stream.h"
 
 namespace llmpress {
 namespace {
@@ -292,10 +292,10 @@ KvFormat kv_format(const EvaluateConfig& config) {
 
 EvaluationText load_evaluation_text(const std::filesystem::path& path,
                                     const Tokenizer& tokenizer) {
-  const std::string text = read_file(path);
-  return {.tokens = tokenizer.encode_document(text),
+  TokenStream text = read_token_stream(path, tokenizer);
+  return {.tokens = std::move(text.ids),
           .path = path.string(),
-          .text_sha256 = sha256_hex(text),
+          .text_sha256 = std::move(text.sha256),
           .tokenizer_sha256 = tokenizer.sha256,
           .bos = tokenizer.bos_id};
 }

@@ -31,6 +31,7 @@ struct EvaluationText {
   std::string text_sha256{}, tokenizer_sha256{};
   std::optional<TokenId> bos{};
 };
+// As token_stream.h reads it.
 EvaluationText load_evaluation_text(const std::filesystem::path& path,
                                     const Tokenizer& tokenizer);
 
