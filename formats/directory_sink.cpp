@@ -44,9 +44,12 @@ class DirectorySink : public ArtifactSink {
     if (!spooled_.empty() || shards_ == 0) write_shard();
     name_shards();
     for (const auto& [name, content] : files) {
-      OutputFile file(partial_.path() / name);
+      const fs::path path = partial_.path() / name;
+      fs::create_directories(path.parent_path());
+      OutputFile file(path);
       file.write(content);
       file.close();
+      sync_directory(path.parent_path());
     }
     sync_directory(partial_.path());
     ledger_.compare(*open_tensors(partial_.path()));

@@ -2,6 +2,7 @@
 #include "compress/core/error.h"
 #include "formats/artifact_sink.h"
 #include "formats/atomic_file.h"
+#include "formats/carried_files.h"
 #include "formats/hdf5_file.h"
 
 namespace llmpress {
@@ -37,7 +38,10 @@ class Hdf5Sink : public ArtifactSink {
   }
 
   void finish(const std::map<std::string, std::string>& files) override {
-    auto carried = files;
+    std::map<std::string, std::string> carried;
+    for (const auto& [name, content] : files) {
+      carried[carried_name_in_hdf5(name)] = content;
+    }
     const std::string config = carried.extract("config.json").mapped();
     writing([&] { complete(config, carried); });
     sync_file(path_);

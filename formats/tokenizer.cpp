@@ -12,18 +12,22 @@ namespace {
 
 constexpr const char* kJsonName = "tokenizer.json";
 constexpr const char* kSentencePieceName = "tokenizer.model";
-constexpr const char* kConfigName = "tokenizer_config.json";
 
 std::string in_folder(const std::string& folder, const char* name) {
   return folder.empty() ? name : folder + "/" + name;
 }
 
-TokenizerConfig config_from(std::string_view json, const std::string& origin) {
-  return read_tokenizer_config(json, in_folder(origin, kConfigName));
+TokenizerSideFiles files_beside(const FileContents& content_of) {
+  return {.config = content_of("tokenizer_config.json"),
+          .special_tokens = content_of("special_tokens_map.json"),
+          .added_tokens = content_of("added_tokens.json")};
 }
 
-std::string read_if_there(const std::filesystem::path& path) {
-  return path_exists(path) ? read_file(path) : "";
+FileContents contents_of_folder(const std::filesystem::path& folder) {
+  return [folder](const std::string& name) {
+    const auto path = folder / name;
+    return path_exists(path) ? read_file(path) : "";
+  };
 }
 
 }  // namespace
@@ -35,51 +39,54 @@ std::vector<TokenId> Tokenizer::encode_document(std::string_view text) const {
 }
 
 std::unique_ptr<Tokenizer> tokenizer_from_json(std::string_view json,
-                                               std::string_view config_json,
+                                               const TokenizerSideFiles& beside,
                                                const std::string& origin) {
   const JsonDocument document(json, in_folder(origin, kJsonName));
   auto tokenizer = std::make_unique<BpeTokenizer>(
-      document.root(), config_from(config_json, origin));
+      document.root(), read_tokenizer_config(beside, origin));
   tokenizer->sha256 = sha256_hex(json);
   return tokenizer;
 }
 
 std::unique_ptr<Tokenizer> tokenizer_from_sentencepiece(
-    std::string_view model, std::string_view config_json,
+    std::string_view model, const TokenizerSideFiles& beside,
     const std::string& origin) {
   auto tokenizer = std::make_unique<SentencePieceTokenizer>(
-      model, config_from(config_json, origin),
+      model, read_tokenizer_config(beside, origin),
       in_folder(origin, kSentencePieceName));
   tokenizer->sha256 = sha256_hex(model);
   return tokenizer;
 }
 
+std::unique_ptr<Tokenizer> tokenizer_from_files(const FileContents& content_of,
+                                                const std::string& origin) {
+  const TokenizerSideFiles beside = files_beside(content_of);
+  const std::string json = content_of(kJsonName);
+  const std::string model = content_of(kSentencePieceName);
+  if (json.empty() && model.empty()) {
+    throw Error(
+        ErrorCode::kInvalidInput,
+        origin + ": no tokenizer, wanted tokenizer.json or tokenizer.model");
+  }
+  try {
+    if (!json.empty()) return tokenizer_from_json(json, beside, origin);
+  } catch (const Error& unsupported) {
+    if (unsupported.code() != ErrorCode::kUnsupported || model.empty()) throw;
+  }
+  return tokenizer_from_sentencepiece(model, beside, origin);
+}
+
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path) {
   std::error_code error;
-  const bool is_folder = std::filesystem::is_directory(path, error);
-  const auto folder = is_folder ? path : path.parent_path();
-  const std::string config = read_if_there(folder / kConfigName);
-  const std::string origin = folder.string();
-  if (!is_folder) {
-    const std::string content = read_file(path);
-    return path.extension() == ".json"
-               ? tokenizer_from_json(content, config, origin)
-               : tokenizer_from_sentencepiece(content, config, origin);
+  if (std::filesystem::is_directory(path, error)) {
+    return tokenizer_from_files(contents_of_folder(path), path.string());
   }
-  const bool has_model = path_exists(folder / kSentencePieceName);
-  if (path_exists(folder / kJsonName)) {
-    try {
-      return tokenizer_from_json(read_file(folder / kJsonName), config, origin);
-    } catch (const Error& unsupported) {
-      if (unsupported.code() != ErrorCode::kUnsupported || !has_model) throw;
-    }
-  } else if (!has_model) {
-    throw Error(ErrorCode::kInvalidInput,
-                path.string() +
-                    ": no tokenizer, wanted tokenizer.json or tokenizer.model");
-  }
-  return tokenizer_from_sentencepiece(read_file(folder / kSentencePieceName),
-                                      config, origin);
+  const auto folder = path.parent_path();
+  const TokenizerSideFiles beside = files_beside(contents_of_folder(folder));
+  return path.extension() == ".json"
+             ? tokenizer_from_json(read_file(path), beside, folder.string())
+             : tokenizer_from_sentencepiece(read_file(path), beside,
+                                            folder.string());
 }
 
 }  // namespace llmpress

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -39,6 +40,15 @@ class Tokenizer {
   std::vector<TokenId> encode_document(std::string_view text) const;
 };
 
+// Contents of the files beside tokenizer.json or tokenizer.model; empty: not
+// there. special_tokens_map.json and added_tokens.json count where
+// tokenizer_config.json has no added_tokens_decoder, as in transformers.
+struct TokenizerSideFiles {
+  std::string config{};          // tokenizer_config.json
+  std::string special_tokens{};  // special_tokens_map.json
+  std::string added_tokens{};    // added_tokens.json
+};
+
 // From a directory: tokenizer.json if there, otherwise (also if tokenizer.json
 // is of a kind this version does not know) tokenizer.model. Or from one such
 // file. Whether BOS is added is said by tokenizer_config.json (add_bos_token)
@@ -48,14 +58,18 @@ class Tokenizer {
 // version does not know, kCorruptFile with the place otherwise.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);
 
-// From the contents of tokenizer.json, or of tokenizer.model, and of
-// tokenizer_config.json (empty if there is none). `origin` is the name of the
-// folder in messages.
+// The same from wherever files lie: `content_of` a name, empty where there is
+// no such file. `origin` is the name of the folder in messages.
+using FileContents = std::function<std::string(const std::string& name)>;
+std::unique_ptr<Tokenizer> tokenizer_from_files(const FileContents& content_of,
+                                                const std::string& origin);
+
+// From the contents of tokenizer.json, or of tokenizer.model.
 std::unique_ptr<Tokenizer> tokenizer_from_json(std::string_view json,
-                                               std::string_view config_json,
+                                               const TokenizerSideFiles& beside,
                                                const std::string& origin);
 std::unique_ptr<Tokenizer> tokenizer_from_sentencepiece(
-    std::string_view model, std::string_view config_json,
+    std::string_view model, const TokenizerSideFiles& beside,
     const std::string& origin);
 
 }  // namespace llmpress

@@ -1,7 +1,6 @@
 #include "formats/tokenizer_config.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 
 namespace llmpress {
@@ -28,34 +27,86 @@ TokenId id_of_key(const std::string& key, const JsonView& entry) {
   return id;
 }
 
+std::string text_of(const JsonView& token) {
+  return token.is_object() ? token.at("content").text() : token.text();
+}
+
+// Which tokens are named, by either file; a later one counts.
+void read_named_tokens(const JsonView& root, TokenizerConfig& config) {
+  if (root.find("bos_token")) config.bos = token_text(root, "bos_token");
+  if (root.find("eos_token")) config.eos = token_text(root, "eos_token");
+  for (const auto& [key, value] : root.members()) {
+    // "pad_token", and of models with pictures "image_token" and the like.
+    if (!key.ends_with("_token") || key == "bos_token" || key == "eos_token") {
+      continue;
+    }
+    if (!value.is_string() && !value.is_object()) continue;
+    if (const auto text = token_text(root, key)) {
+      config.special.push_back(*text);
+    }
+  }
+  for (const char* list :
+       {"additional_special_tokens", "extra_special_tokens"}) {
+    const auto more = root.find(list);
+    if (!more) continue;
+    if (more->is_object()) {
+      for (const auto& [key, token] : more->members()) {
+        config.special.push_back(text_of(token));
+      }
+    } else {
+      for (const JsonView& token : more->items()) {
+        config.special.push_back(text_of(token));
+      }
+    }
+  }
+}
+
+// {"<|im_start|>": 32000, ...}
+void read_added_tokens(const JsonView& root, TokenizerConfig& config) {
+  for (const auto& [content, id] : root.members()) {
+    if (content.empty()) id.corrupt("an added token is empty");
+    const bool special =
+        content == config.bos || content == config.eos ||
+        std::ranges::find(config.special, content) != config.special.end();
+    config.added.push_back(
+        {.id = static_cast<TokenId>(id.natural(kLargestTokenId)),
+         .content = content,
+         .normalized = !special,
+         .special = special});
+  }
+}
+
 }  // namespace
 
-TokenizerConfig read_tokenizer_config(std::string_view json,
-                                      const std::string& origin) {
-  TokenizerConfig config{.origin = origin};
-  if (json.empty()) return config;
-  const JsonDocument document(json, origin);
-  const JsonView root = document.root();
-  if (const auto add = root.find("add_bos_token"))
-    config.add_bos = add->boolean();
-  config.bos = token_text(root, "bos_token");
-  config.eos = token_text(root, "eos_token");
-  config.legacy = root.bool_or("legacy", true);
-  constexpr std::array<std::string_view, 5> kOthers{
-      "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"};
-  for (const std::string_view name : kOthers) {
-    if (auto text = token_text(root, name)) config.special.push_back(*text);
-  }
-  if (const auto more = root.find("additional_special_tokens")) {
-    for (const JsonView& token : more->items()) {
-      config.special.push_back(token.is_object() ? token.at("content").text()
-                                                 : token.text());
+TokenizerConfig read_tokenizer_config(const TokenizerSideFiles& files,
+                                      const std::string& folder) {
+  const auto named = [&](const char* name) {
+    return folder.empty() ? name : folder + "/" + name;
+  };
+  TokenizerConfig config{.origin = named("tokenizer_config.json")};
+  if (!files.config.empty()) {
+    const JsonDocument document(files.config, config.origin);
+    const JsonView root = document.root();
+    if (const auto add = root.find("add_bos_token")) {
+      config.add_bos = add->boolean();
+    }
+    config.legacy = root.bool_or("legacy", true);
+    read_named_tokens(root, config);
+    if (const auto added = root.find("added_tokens_decoder")) {
+      for (const auto& [key, entry] : added->members()) {
+        config.added.push_back(read_added_token(entry, id_of_key(key, entry)));
+      }
+      return config;
     }
   }
-  if (const auto added = root.find("added_tokens_decoder")) {
-    for (const auto& [key, entry] : added->members()) {
-      config.added.push_back(read_added_token(entry, id_of_key(key, entry)));
-    }
+  if (!files.special_tokens.empty()) {
+    const JsonDocument document(files.special_tokens,
+                                named("special_tokens_map.json"));
+    read_named_tokens(document.root(), config);
+  }
+  if (!files.added_tokens.empty()) {
+    const JsonDocument document(files.added_tokens, named("added_tokens.json"));
+    read_added_tokens(document.root(), config);
   }
   return config;
 }

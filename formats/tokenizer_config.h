@@ -1,5 +1,6 @@
-// tokenizer_config.json: what a tokenizer puts around a text, and which tokens
-// are special.
+// tokenizer_config.json and the older special_tokens_map.json and
+// added_tokens.json: what a tokenizer puts around a text, and which tokens are
+// special or added.
 #pragma once
 
 #include <optional>
@@ -19,14 +20,14 @@ struct TokenizerConfig {
   std::optional<std::string> bos{}, eos{};  // as text
   // Of SentencePiece: a text after a special token gets a space in front, too.
   bool legacy = true;
-  std::vector<AddedToken> added{};     // added_tokens_decoder
+  std::vector<AddedToken> added{};     // added_tokens_decoder or .json
   std::vector<std::string> special{};  // every other token that it names
   std::string origin{};
 };
 
-// `json` may be empty: nothing is said.
-TokenizerConfig read_tokenizer_config(std::string_view json,
-                                      const std::string& origin);
+// `folder` names the files in messages. An empty one says nothing.
+TokenizerConfig read_tokenizer_config(const TokenizerSideFiles& files,
+                                      const std::string& folder);
 
 // Puts what `config` says about its added tokens over `tokens`, which are the
 // tokenizer's own: flags by content, tokens it does not have behind them.

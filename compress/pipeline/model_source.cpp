@@ -14,24 +14,12 @@ namespace fs = std::filesystem;
 std::unique_ptr<Tokenizer> load_model_tokenizer(const fs::path& path) {
   if (!is_hdf5_file(path)) return load_tokenizer(path);
   const auto files = read_hdf5_files(path);
-  const auto content = [&](const char* name) {
-    const auto found = files.find(name);
-    return found == files.end() ? std::string() : found->second;
-  };
-  const std::string config = content("tokenizer_config.json");
-  const std::string json = content("tokenizer.json");
-  const std::string model = content("tokenizer.model");
-  if (json.empty() && model.empty()) {
-    throw Error(
-        ErrorCode::kInvalidInput,
-        path.string() + ": carries no tokenizer.json and no tokenizer.model");
-  }
-  try {
-    if (!json.empty()) return tokenizer_from_json(json, config, path.string());
-  } catch (const Error& e) {
-    if (e.code() != ErrorCode::kUnsupported || model.empty()) throw;
-  }
-  return tokenizer_from_sentencepiece(model, config, path.string());
+  return tokenizer_from_files(
+      [&](const std::string& name) {
+        const auto found = files.find(name);
+        return found == files.end() ? std::string() : found->second;
+      },
+      path.string());
 }
 
 ModelSource open_model(const fs::path& path) {

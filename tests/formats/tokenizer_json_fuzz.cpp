@@ -14,7 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
       zero == std::string_view::npos ? "" : input.substr(zero + 1);
   try {
     const auto tokenizer =
-        llmpress::tokenizer_from_json(input.substr(0, zero), "", "fuzz");
+        llmpress::tokenizer_from_json(input.substr(0, zero), {}, "fuzz");
     tokenizer->decode(tokenizer->encode_document(text));
   } catch (const llmpress::Error&) {
     // what broken files and texts are for

@@ -23,8 +23,8 @@ const std::filesystem::path kShipped =
     LLMPRESS_SOURCE_DIR "/models/tinystories-3.7m";
 
 std::unique_ptr<Tokenizer> make(const json& tree, const json& config = {}) {
-  return tokenizer_from_json(tree.dump(), config.is_null() ? "" : config.dump(),
-                             "toy");
+  return tokenizer_from_json(
+      tree.dump(), {.config = config.is_null() ? "" : config.dump()}, "toy");
 }
 
 // The error that `call` throws; "none" if it does not.
@@ -355,7 +355,7 @@ TEST(Tokenizer, EveryTruncationIsRefused) {
   for (std::size_t size = 0; size < text.size(); size += 7) {
     EXPECT_NE(message_of(ErrorCode::kCorruptFile,
                          [&] {
-                           tokenizer_from_json(text.substr(0, size), "", "toy");
+                           tokenizer_from_json(text.substr(0, size), {}, "toy");
                          }),
               "none")
         << size;
@@ -370,7 +370,9 @@ TEST(Tokenizer, ABrokenConfigIsRefused) {
         R"({"added_tokens_decoder": {"99999999": {"content": "<a>"}}})",
         R"({"added_tokens_decoder": {"7": {"content": "<a>"}}})"}) {
     EXPECT_NE(message_of(ErrorCode::kCorruptFile,
-                         [&] { tokenizer_from_json(text, config, "toy"); }),
+                         [&] {
+                           tokenizer_from_json(text, {.config = config}, "toy");
+                         }),
               "none")
         << config;
   }
@@ -418,9 +420,9 @@ TEST(Tokenizer, BothFilesOfTheShippedModelGiveTheSameIds) {
 
 TEST(SentencePieceTokenizer, WithoutLegacyOnlyTheFirstTextGetsASpace) {
   const std::string model = read_file(kShipped / "tokenizer.model");
-  const auto legacy = tokenizer_from_sentencepiece(model, "", "toy");
-  const auto modern =
-      tokenizer_from_sentencepiece(model, R"({"legacy": false})", "toy");
+  const auto legacy = tokenizer_from_sentencepiece(model, {}, "toy");
+  const auto modern = tokenizer_from_sentencepiece(
+      model, {.config = R"({"legacy": false})"}, "toy");
   EXPECT_EQ(legacy->encode("the</s>the"),
             (Ids{legacy->encode("the")[0], 2, legacy->encode("the")[0]}));
   const Ids ids = modern->encode("the</s>the");
@@ -432,7 +434,7 @@ TEST(SentencePieceTokenizer, WithoutLegacyOnlyTheFirstTextGetsASpace) {
 TEST(SentencePieceTokenizer, TheConfigMayAddTokensBehindTheFile) {
   const std::string model = read_file(kShipped / "tokenizer.model");
   const auto with = [&](const char* config) {
-    return tokenizer_from_sentencepiece(model, config, "toy");
+    return tokenizer_from_sentencepiece(model, {.config = config}, "toy");
   };
   const auto toy =
       with(R"({"added_tokens_decoder": {"2050": {"content": "<pad>"}}})");
@@ -449,6 +451,36 @@ TEST(SentencePieceTokenizer, TheConfigMayAddTokensBehindTheFile) {
       "none");
 }
 
+TEST(SentencePieceTokenizer, OlderFilesAddTokensWhereTheConfigSaysNothing) {
+  const std::string model = read_file(kShipped / "tokenizer.model");
+  TokenizerSideFiles beside{
+      .config = R"({"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>"})",
+      .special_tokens = R"({"eos_token": {"content": "<|im_end|>"},
+                            "additional_special_tokens": ["<|im_start|>"]})",
+      .added_tokens = R"({"<|im_start|>": 2048, "<|im_end|>": 2049})"};
+  const auto toy = tokenizer_from_sentencepiece(model, beside, "toy");
+  EXPECT_EQ(toy->vocabulary_size(), 2050u);
+  EXPECT_EQ(toy->eos_id, 2049u);
+  const Ids the = toy->encode("the");
+  EXPECT_EQ(toy->encode("<|im_start|>the<|im_end|>"),
+            (Ids{2048, the[0], 2049}));
+  beside.config = R"({"added_tokens_decoder": {"2048": {"content": "<x>"}}})";
+  const auto newer = tokenizer_from_sentencepiece(model, beside, "toy");
+  EXPECT_EQ(newer->vocabulary_size(), 2049u);
+  EXPECT_EQ(newer->encode("<x>"), Ids{2048});
+  for (const char* broken :
+       {R"({"<a>": -1})", R"({"<a>": "1"})", R"({"": 2048})", R"([])",
+        R"({"<a>": 4194304})", R"({"<a>": 7})"}) {
+    EXPECT_NE(message_of(ErrorCode::kCorruptFile,
+                         [&] {
+                           tokenizer_from_sentencepiece(
+                               model, {.added_tokens = broken}, "toy");
+                         }),
+              "none")
+        << broken;
+  }
+}
+
 TEST(SentencePieceTokenizer, BrokenFilesAreRefused) {
   const std::string model = read_file(kShipped / "tokenizer.model");
   for (const std::string& bytes :
@@ -456,7 +488,7 @@ TEST(SentencePieceTokenizer, BrokenFilesAreRefused) {
         model.substr(0, model.size() / 2), model.substr(3)}) {
     EXPECT_NE(
         message_of(ErrorCode::kCorruptFile,
-                   [&] { tokenizer_from_sentencepiece(bytes, "", "toy"); }),
+                   [&] { tokenizer_from_sentencepiece(bytes, {}, "toy"); }),
         "none")
         << bytes.size();
   }
