@@ -1,0 +1,124 @@
+// A small real input for every reader of the program, made by its own writers:
+// what mutation_test.cpp damages, and seeds for the fuzzers.
+#pragma once
+
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <stdexcept>
+#include <string>
+
+#include "compress/pipeline/layer_report_json.h"
+#include "formats/artifact_writer.h"
+#include "formats/hdf5_tables.h"
+#include "formats/peft_adapter.h"
+#include "tests/compress/model/tiny_model.h"
+#include "tests/formats/tiny_tokenizer.h"
+
+namespace llmpress {
+
+class SmallInputs {
+ public:
+  explicit SmallInputs(std::filesystem::path folder)
+      : folder_(std::move(folder)) {
+    write_texts();
+    write_models();
+    write_adapter();
+    write_recipes();
+    for (const char* name : {"w4", "nf4", "w4.h5"}) {
+      command("run " + path(std::string(name) + ".yaml") + " --output " +
+              path(name));
+    }
+  }
+
+  std::string path(const std::string& name) const {
+    return (folder_ / name).string();
+  }
+  std::string content(const std::string& name) const {
+    return read_file(folder_ / name);
+  }
+
+ private:
+  void write(const std::string& name, const std::string& text) const {
+    write_file_atomically(folder_ / name, text);
+  }
+
+  void command(const std::string& arguments) const {
+    const std::string line =
+        std::string(LLMPRESS_BINARY) + " " + arguments + " --quiet >/dev/null";
+    if (std::system(line.c_str()) != 0) throw std::runtime_error(line);
+  }
+
+  void write_texts() const {
+    std::string text, lines;
+    for (int i = 0; i < 40; ++i) {
+      const std::string sentence = "The cat sat, and then it ran. ";
+      text += sentence;
+      lines += "{\"text\": \"" + sentence + "\"}\n";
+    }
+    write("text.txt", text);
+    write("text.jsonl", lines);
+    TokenTable table{.samples = 4, .length = 32};
+    for (std::uint32_t i = 0; i < 128; ++i) table.ids.push_back(i);
+    write_token_table(folder_ / "ids.h5", table);
+  }
+
+  void write_models() const {
+    const TinyShape shape{.hidden = 32,
+                          .ffn = 64,
+                          .layers = 1,
+                          .heads = 2,
+                          .kv_heads = 2,
+                          .head_dim = 16,
+                          .vocabulary = 258};
+    const std::string tokenizer =
+        testing::byte_level_tokenizer({{"t", "h"}, {"th", "e"}}).dump();
+    const auto tensors = named_tensors(tiny_tensors(shape, 3));
+    const auto put = [&](ArtifactOptions options) {
+      options.output = folder_ / options.output;
+      const auto writer = make_artifact_writer(options);
+      for (const NamedTensor& tensor : tensors) writer->add_tensor(tensor);
+      writer->add_file("tokenizer.json", tokenizer);
+      writer->add_file("tokenizer_config.json", "{\"add_bos_token\": false}");
+      writer->finish(config_json(shape));
+    };
+    put({.output = "model", .format = "safetensors"});
+    put({.output = "sharded",
+         .format = "safetensors",
+         .max_shard_bytes = 40'000});
+    put({.output = "model.h5", .format = "hdf5"});
+    put({.output = "pieces", .format = "safetensors"});
+    std::filesystem::remove(folder_ / "pieces/tokenizer.json");
+    std::filesystem::copy_file(std::string(LLMPRESS_SOURCE_DIR) +
+                                   "/models/tinystories-3.7m/tokenizer.model",
+                               folder_ / "pieces/tokenizer.model");
+  }
+
+  void write_adapter() const {
+    PeftModule module;
+    module.A = MatrixF(std::vector<float>(4 * 32, 0.1f), 4, 32);
+    module.B = MatrixF(std::vector<float>(32 * 4, 0.2f), 32, 4);
+    module.scaling = 2;
+    write_peft_adapter(folder_ / "adapter",
+                       {{"model.layers.0.self_attn.q_proj", module}}, {});
+  }
+
+  void write_recipes() const {
+    const auto recipe = [&](const std::string& name, const std::string& stages,
+                            const std::string& format) {
+      write(name + ".yaml", "model: " + path("model") +
+                                "\ncalibration: {text: " + path("ids.h5") +
+                                ", samples: 4, sequence_length: 16}\n" +
+                                "stages:\n  - quantize: " + stages +
+                                "\noutput: {format: " + format + "}\n");
+    };
+    const std::string w4 = "{method: rtn, weights: {bits: 4, group_size: 32}}";
+    recipe("w4", w4, "compressed-tensors");
+    recipe("w4.h5", w4, "hdf5");
+    recipe("nf4", "{method: nf4}", "bitsandbytes");
+  }
+
+  std::filesystem::path folder_;
+};
+
+}  // namespace llmpress
