@@ -9,8 +9,8 @@
 namespace llmpress {
 
 struct ChildLimits {
-  std::size_t cpu_seconds = 3;
-  std::size_t wall_seconds = 60;           // what waits uses no processor
+  std::size_t cpu_seconds = 1;
+  std::size_t wall_seconds = 8;            // what waits uses no processor
   std::size_t memory_bytes = 1ull << 30;   // above what the parent has mapped
   std::size_t message_bytes = 1ull << 30;  // longest result
 };

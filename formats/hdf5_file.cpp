@@ -35,10 +35,12 @@ class OpenFile {
   }
 
   // A list of names costs some 300 octets an object, of which the library
-  // opens 10,000 a second at least.
+  // opens 10,000 a second at least; a slow disk gives a megabyte a second. What
+  // damage makes of a small file ends within ten seconds.
   ChildLimits limits() const {
     const std::size_t size = octets_.bytes.size();
-    return {.cpu_seconds = 3 + std::min<std::size_t>(size >> 22, 57)};
+    return {.cpu_seconds = 1 + std::min<std::size_t>(size >> 22, 59),
+            .wall_seconds = 8 + std::min<std::size_t>(size >> 20, 592)};
   }
 
  private:

@@ -59,7 +59,7 @@ TEST(ChildProcess, EndsALoopAndASleep) {
                   }
                   return "";
                 },
-                {.cpu_seconds = 1}),
+                {.cpu_seconds = 1, .wall_seconds = 60}),
             "a.h5: reading it took over 1 s; the file is damaged");
   EXPECT_EQ(failure_of(
                 []() -> std::string {
