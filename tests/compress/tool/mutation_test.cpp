@@ -152,7 +152,8 @@ TEST_F(Mutation, ItsFilesAreSeedsOfTheFuzzers) {
     const std::string in = model;
     const std::string config = inputs_.content(in + "/config.json");
     const std::string tensors = inputs_.content(in + "/model.safetensors");
-    keep("model_config_fuzz", model, config);
+    keep("architecture_fuzz", model, config);
+    keep("config_files_fuzz", model, config);
     keep("safetensors_fuzz", model, tensors);
     keep("compressed_tensors_fuzz", model,
          nlohmann::json::parse(config).dump() + "\n" + tensors);

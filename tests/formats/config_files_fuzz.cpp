@@ -1,6 +1,6 @@
-// Octets as config.json: the architecture, and what is quantized how.
+// Octets as config.json, for what is quantized how, and as
+// tokenizer_config.json.
 #include "compress/core/error.h"
-#include "compress/model/architecture.h"
 #include "formats/quantization_config.h"
 #include "formats/tokenizer_config.h"
 
@@ -14,7 +14,6 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data,
     } catch (const Error&) {
     }
   };
-  attempt(parse_architecture);
   attempt(parse_quantization_config);
   attempt(read_tokenizer_config);
   return 0;
