@@ -8,13 +8,14 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data,
                                       std::size_t size) {
   using namespace llmpress;
   const std::string text(reinterpret_cast<const char*>(data), size);
-  const auto attempt = [&](auto&& parse) {
+  const auto attempt = [](auto&& parse) {
     try {
-      (void)parse(text, "fuzz");
+      parse();
     } catch (const Error&) {
     }
   };
-  attempt(parse_quantization_config);
-  attempt(read_tokenizer_config);
+  attempt([&] { (void)parse_quantization_config(text, "fuzz"); });
+  attempt([&] { (void)read_tokenizer_config({.config = text}, "fuzz"); });
+  attempt([&] { (void)read_tokenizer_config({.added_tokens = text}, "fuzz"); });
   return 0;
 }

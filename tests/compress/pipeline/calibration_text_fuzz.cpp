@@ -12,7 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data,
                                       std::size_t size) {
   using namespace llmpress;
   static const auto tokenizer = tokenizer_from_json(
-      testing::byte_level_tokenizer({{"a", "b"}}).dump(), "", "fuzz");
+      testing::byte_level_tokenizer({{"a", "b"}}).dump(), {}, "fuzz");
   static const std::string stem =
       (std::filesystem::temp_directory_path() /
        ("llmpress-fuzz-" + std::to_string(::getpid())))
