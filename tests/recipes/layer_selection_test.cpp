@@ -80,8 +80,8 @@ TEST(LayerSelection, APatternThatIsNoExpressionIsRefused) {
 
 TEST(LayerSelection, APatternThatBacktracksWithoutEndIsRefusedByName) {
   for (const std::string pattern :
-       {"re:(.*)+[XY]$", "re:(.+)+(.+)+(.+)+(.+)+[QZ]",
-        "re:((\\w+\\.?)+)+[ !]", "re:(a|b|.|.*)+[#!]"}) {
+       {"re:(.*)+[XY]$", "re:(.+)+(.+)+(.+)+(.+)+[QZ]", "re:((\\w+\\.?)+)+[ !]",
+        "re:(a|b|.|.*)+[#!]"}) {
     const std::string message = refusal(pattern);
     EXPECT_NE(
         message.find("r.yaml:3:5: regular expression '" + pattern +
