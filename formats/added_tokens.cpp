@@ -45,9 +45,18 @@ std::size_t after_white_space(std::string_view text, std::size_t begin) {
 
 }  // namespace
 
+void check_added_token(const std::string& content, const JsonView& place) {
+  constexpr std::size_t kLongest = 4096;
+  if (content.empty()) place.corrupt("an added token is empty");
+  if (content.size() > kLongest) {
+    place.corrupt("an added token of " + std::to_string(content.size()) +
+                  " bytes, wanted at most 4096");
+  }
+}
+
 AddedToken read_added_token(const JsonView& json, TokenId id) {
   const JsonView content = json.at("content");
-  if (content.text().empty()) content.corrupt("an added token is empty");
+  check_added_token(content.text(), content);
   const bool special = json.bool_or("special", false);
   return {.id = id,
           .content = content.text(),
@@ -63,8 +72,7 @@ AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens)
   std::erase_if(tokens_, [](const auto& t) { return t.content.empty(); });
   std::stable_sort(tokens_.begin(), tokens_.end(),
                    [](const AddedToken& a, const AddedToken& b) {
-                     return std::pair(first_byte(a), b.content.size()) <
-                            std::pair(first_byte(b), a.content.size());
+                     return a.content < b.content;  // bytes as unsigned
                    });
   for (const AddedToken& token : tokens_) {
     ++first_of_byte_[first_byte(token) + 1];
@@ -76,12 +84,29 @@ AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens)
 
 const AddedToken* AddedTokenFinder::longest_at(std::string_view text,
                                                std::size_t at) const {
-  const auto byte = static_cast<unsigned char>(text[at]);
-  for (std::size_t i = first_of_byte_[byte]; i < first_of_byte_[byte + 1u];
-       ++i) {
-    if (text.substr(at).starts_with(tokens_[i].content)) return &tokens_[i];
+  const auto byte_of = [](std::string_view token, std::size_t i) {
+    return static_cast<unsigned char>(token[i]);
+  };
+  const auto byte = byte_of(text, at);
+  auto low =
+      tokens_.begin() + static_cast<std::ptrdiff_t>(first_of_byte_[byte]);
+  auto high =
+      tokens_.begin() + static_cast<std::ptrdiff_t>(first_of_byte_[byte + 1u]);
+  const AddedToken* longest = nullptr;
+  // [low, high) begin with the first `length` bytes of the text here.
+  for (std::size_t length = 1; low != high; ++length) {
+    if (low->content.size() == length) longest = &*low;
+    while (low != high && low->content.size() == length) ++low;
+    if (at + length == text.size()) break;
+    const auto here = [&](const AddedToken& token) {
+      return byte_of(token.content, length);
+    };
+    const auto range = std::ranges::equal_range(
+        low, high, byte_of(text, at + length), {}, here);
+    low = range.begin();
+    high = range.end();
   }
-  return nullptr;
+  return longest;
 }
 
 std::vector<AddedTokenFinder::Part> AddedTokenFinder::split(

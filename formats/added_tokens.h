@@ -27,6 +27,10 @@ struct AddedToken {
 // added_tokens_decoder, where the id is the key.
 AddedToken read_added_token(const JsonView& json, TokenId id);
 
+// Throws Error(kCorruptFile) at `place` for a token that is empty or longer
+// than any real one, so that looking for it is bounded work.
+void check_added_token(const std::string& content, const JsonView& place);
+
 class AddedTokenFinder {
  public:
   AddedTokenFinder() = default;
@@ -42,7 +46,7 @@ class AddedTokenFinder {
  private:
   const AddedToken* longest_at(std::string_view text, std::size_t at) const;
 
-  std::vector<AddedToken> tokens_{};  // by first byte, then the longer first
+  std::vector<AddedToken> tokens_{};              // in the order of their bytes
   std::array<std::size_t, 257> first_of_byte_{};  // into tokens_
 };
 

@@ -2,11 +2,12 @@
 
 #include <sentencepiece_processor.h>
 
-#include <algorithm>
 #include <limits>
+#include <unordered_set>
 #include <utility>
 
 #include "compress/core/error.h"
+#include "formats/sentencepiece_check.h"
 #include "formats/unicode_text.h"
 
 namespace llmpress {
@@ -48,7 +49,9 @@ SentencePieceTokenizer::~SentencePieceTokenizer() = default;
 SentencePieceTokenizer::SentencePieceTokenizer(std::string_view model,
                                                const TokenizerConfig& config,
                                                const std::string& origin)
-    : origin_(origin), processor_(std::make_unique<Processor>(model, origin)) {
+    : origin_(origin) {
+  check_sentencepiece_model(model, origin);
+  processor_ = std::make_unique<Processor>(model, origin);
   kind = "sentencepiece";
   if (!config.legacy) {
     // A message field that appears twice is merged (protobuf's wire format), so
@@ -91,9 +94,8 @@ void SentencePieceTokenizer::read_pieces() {
 
 std::optional<TokenId> SentencePieceTokenizer::id_of(
     const std::string& token) const {
-  for (const AddedToken& added : added_) {
-    if (added.content == token) return added.id;
-  }
+  const auto added = added_.find(token);
+  if (added != added_.end()) return added->second;
   const auto& library = processor_->library;
   const int id = library.PieceToId(token);
   if (id < 0 || id >= library.GetPieceSize() ||
@@ -107,11 +109,10 @@ void SentencePieceTokenizer::read_special_tokens(
     const TokenizerConfig& config) {
   const auto& library = processor_->library;
   std::vector<AddedToken> tokens;
+  std::unordered_set<std::string> known;
   const auto add = [&](const std::string& content) {
-    const bool known =
-        std::any_of(tokens.begin(), tokens.end(),
-                    [&](const auto& t) { return t.content == content; });
-    const auto id = known ? std::nullopt : id_of(content);
+    const auto id =
+        known.insert(content).second ? id_of(content) : std::nullopt;
     if (id) tokens.push_back({.id = *id, .content = content, .special = true});
   };
   for (const int id : {library.unk_id(), library.bos_id(), library.eos_id()}) {
@@ -135,7 +136,7 @@ void SentencePieceTokenizer::read_special_tokens(
       spellings_.resize(std::size_t{token.id} + 1);
     }
     spellings_[token.id] = Spelling{.text = token.content, .literal = true};
-    added_.push_back(token);
+    added_[token.content] = token.id;
   }
   special_ = AddedTokenFinder(std::move(tokens));
 }

@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "formats/added_tokens.h"
@@ -46,7 +47,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::unique_ptr<Processor> continuing_;
   AddedTokenFinder special_{};
   std::vector<std::optional<Spelling>> spellings_{};  // by id
-  std::vector<AddedToken> added_{};                   // not in the file
+  std::unordered_map<std::string, TokenId> added_{};  // not in the file
   std::optional<TokenDecoder> decoder_{};
 };
 

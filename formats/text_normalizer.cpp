@@ -1,6 +1,10 @@
 #include "formats/text_normalizer.h"
 
+#include <optional>
+#include <span>
 #include <utility>
+
+#include "compress/core/error.h"
 
 namespace llmpress {
 
@@ -20,7 +24,14 @@ std::string replace_all(std::string_view text, std::string_view from,
   return out;
 }
 
-TextNormalizer::TextNormalizer(const JsonView& json) { add(json); }
+TextNormalizer::TextNormalizer(const JsonView& json) : place_(json.place()) {
+  add(json);
+  constexpr std::size_t kMostSteps = 100;
+  if (steps_.size() > kMostSteps) {
+    json.unsupported(std::to_string(steps_.size()) +
+                     " steps, wanted at most 100");
+  }
+}
 
 void TextNormalizer::add(const JsonView& json) {
   const JsonView type = json.at("type");
@@ -54,32 +65,69 @@ void TextNormalizer::add(const JsonView& json) {
   }
 }
 
-std::string TextNormalizer::apply_step(const Step& step,
-                                       const std::string& text) {
-  if (const auto* prepend = std::get_if<Prepend>(&step)) {
-    return text.empty() ? text : prepend->text + text;
-  }
-  if (const auto* replace = std::get_if<Replace>(&step)) {
-    return replace_all(text, replace->from, replace->to);
-  }
-  if (const auto* form = std::get_if<UnicodeForm>(&step)) {
-    return normalize_unicode(text, *form);
-  }
-  const auto& matches = std::get<ReplaceMatches>(step);
+namespace {
+
+// `text` with each of `matches` replaced; empty if that has more than
+// `most_bytes`.
+std::optional<std::string> replaced(std::string_view text,
+                                    std::span<const TextRegex::Match> matches,
+                                    std::string_view to,
+                                    std::size_t most_bytes) {
   std::string out;
   std::size_t at = 0;
-  for (const auto [begin, end] : matches.pattern.find_all(text)) {
-    out.append(text, at, begin - at);
-    out += matches.to;
+  for (const auto [begin, end] : matches) {
+    out += text.substr(at, begin - at);
+    out += to;
     at = end;
+    if (out.size() > most_bytes) return std::nullopt;
   }
-  out.append(text, at);
+  out += text.substr(at);
   return out;
 }
 
+std::vector<TextRegex::Match> find_all(std::string_view text,
+                                       std::string_view literal) {
+  std::vector<TextRegex::Match> matches;
+  for (std::size_t at = text.find(literal); at != std::string_view::npos;
+       at = text.find(literal, at + literal.size())) {
+    matches.push_back({at, at + literal.size()});
+  }
+  return matches;
+}
+
+}  // namespace
+
+std::string TextNormalizer::apply_step(const Step& step,
+                                       const std::string& text,
+                                       std::size_t most_bytes) const {
+  std::optional<std::string> out;
+  if (const auto* prepend = std::get_if<Prepend>(&step)) {
+    out = text.empty() ? text : prepend->text + text;
+  } else if (const auto* replace = std::get_if<Replace>(&step)) {
+    out =
+        replaced(text, find_all(text, replace->from), replace->to, most_bytes);
+  } else if (const auto* form = std::get_if<UnicodeForm>(&step)) {
+    out = normalize_unicode(text, *form);
+  } else {
+    const auto& matches = std::get<ReplaceMatches>(step);
+    out =
+        replaced(text, matches.pattern.find_all(text), matches.to, most_bytes);
+  }
+  if (!out || out->size() > most_bytes) {
+    throw Error(ErrorCode::kInvalidInput,
+                place_ + ": a text grows to more than " +
+                    std::to_string(most_bytes) + " bytes");
+  }
+  return std::move(*out);
+}
+
 std::string TextNormalizer::apply(std::string_view text) const {
+  // NFKD makes 11 bytes of one at most.
+  const std::size_t most_bytes = 64 * text.size() + 4096;
   std::string normalized(text);
-  for (const Step& step : steps_) normalized = apply_step(step, normalized);
+  for (const Step& step : steps_) {
+    normalized = apply_step(step, normalized, most_bytes);
+  }
   return normalized;
 }
 

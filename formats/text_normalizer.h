@@ -19,6 +19,8 @@ class TextNormalizer {
   // Throws Error(kUnsupported) naming the place of an unknown type.
   explicit TextNormalizer(const JsonView& json);
 
+  // Throws Error(kInvalidInput) naming the place if the text grows beyond what
+  // any real normalizer makes of one.
   std::string apply(std::string_view text) const;
   // What the first step puts in front of every text; empty if nothing.
   std::string_view prefix() const;
@@ -36,8 +38,10 @@ class TextNormalizer {
   };
   using Step = std::variant<Prepend, Replace, ReplaceMatches, UnicodeForm>;
   void add(const JsonView& json);
-  static std::string apply_step(const Step& step, const std::string& text);
+  std::string apply_step(const Step& step, const std::string& text,
+                         std::size_t most_bytes) const;
 
+  std::string place_{};
   std::vector<Step> steps_{};
 };
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <unordered_map>
+#include <unordered_set>
 
 namespace llmpress {
 namespace {
@@ -63,11 +65,12 @@ void read_named_tokens(const JsonView& root, TokenizerConfig& config) {
 
 // {"<|im_start|>": 32000, ...}
 void read_added_tokens(const JsonView& root, TokenizerConfig& config) {
+  const std::unordered_set<std::string> named(config.special.begin(),
+                                              config.special.end());
   for (const auto& [content, id] : root.members()) {
-    if (content.empty()) id.corrupt("an added token is empty");
-    const bool special =
-        content == config.bos || content == config.eos ||
-        std::ranges::find(config.special, content) != config.special.end();
+    check_added_token(content, id);
+    const bool special = content == config.bos || content == config.eos ||
+                         named.contains(content);
     config.added.push_back(
         {.id = static_cast<TokenId>(id.natural(kLargestTokenId)),
          .content = content,
@@ -113,17 +116,21 @@ TokenizerConfig read_tokenizer_config(const TokenizerSideFiles& files,
 
 void merge_added_tokens(std::vector<AddedToken>& tokens,
                         const TokenizerConfig& config) {
+  std::unordered_map<std::string, std::size_t> index;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    index.emplace(tokens[i].content, i);
+  }
   for (const AddedToken& token : config.added) {
-    const auto same = std::find_if(
-        tokens.begin(), tokens.end(),
-        [&](const AddedToken& own) { return own.content == token.content; });
-    if (same == tokens.end()) {
+    const auto same = index.find(token.content);
+    if (same == index.end()) {
+      index.emplace(token.content, tokens.size());
       tokens.push_back(token);
       continue;
     }
-    const TokenId id = same->id;  // the tokenizer's own id counts
-    *same = token;
-    same->id = id;
+    AddedToken& own = tokens[same->second];
+    const TokenId id = own.id;  // the tokenizer's own id counts
+    own = token;
+    own.id = id;
   }
 }
 

@@ -396,6 +396,48 @@ std::vector<std::string> sample_texts() {
   return texts;
 }
 
+TEST(Tokenizer, NormalizersThatDoubleATextAreRefusedByTheirPlace) {
+  json tree = byte_level_tokenizer({});
+  auto steps = json::array();
+  for (int i = 0; i < 20; ++i) {
+    steps.push_back({{"type", "Replace"},
+                     {"pattern", {{"String", "a"}}},
+                     {"content", "aa"}});
+  }
+  tree["normalizer"] = {{"type", "Sequence"}, {"normalizers", steps}};
+  EXPECT_EQ(message_of(ErrorCode::kInvalidInput,
+                       [&] { make(tree)->encode(std::string(1000, 'a')); }),
+            "toy/tokenizer.json: /normalizer: a text grows to more than 68096 "
+            "bytes");
+  while (steps.size() > 6) steps.erase(steps.size() - 1);
+  tree["normalizer"] = {{"type", "Sequence"}, {"normalizers", steps}};
+  EXPECT_EQ(make(tree)->encode("a").size(), 64u);
+  for (int i = 0; i < 101; ++i) steps.push_back({{"type", "NFC"}});
+  tree["normalizer"] = {{"type", "Sequence"}, {"normalizers", steps}};
+  EXPECT_NE(message_of(ErrorCode::kUnsupported, [&] { make(tree); })
+                .find("/normalizer"),
+            std::string::npos);
+}
+
+TEST(Tokenizer, AHundredThousandAddedTokensAreBoundedWork) {
+  json tree = byte_level_tokenizer({});
+  json decoder;
+  for (int i = 0; i < 100'000; ++i) {
+    const std::string content = "<|token_" + std::to_string(i);
+    tree["added_tokens"].push_back(special_token(content, 300 + i));
+    decoder[std::to_string(300 + i)] = {{"content", content},
+                                        {"special", true}};
+  }
+  const auto toy = make(tree, {{"added_tokens_decoder", decoder}});
+  std::string text;
+  for (int i = 0; i < 20'000; ++i) text += "<|token_<|token_12x";
+  const Ids ids = toy->encode(text);
+  EXPECT_EQ(ids.size(), 20'000u * 10);
+  EXPECT_EQ(ids[8], 312u);
+  tree["added_tokens"] = {special_token(std::string(4097, 'x'), 300)};
+  EXPECT_NE(message_of(ErrorCode::kCorruptFile, [&] { make(tree); }), "none");
+}
+
 TEST(Tokenizer, BothFilesOfTheShippedModelGiveTheSameIds) {
   const auto from_json = load_tokenizer(kShipped / "tokenizer.json");
   const auto from_model = load_tokenizer(kShipped / "tokenizer.model");
