@@ -10,6 +10,11 @@ namespace {
 
 constexpr std::size_t kElementsPerTask = 4096;
 
+float softplus(float x) {
+  // For large x the sum rounds to x.
+  return x > 20.0f ? x : std::log1p(std::exp(x));
+}
+
 float activate(Activation activation, float x) {
   switch (activation) {
     case Activation::kSilu:
@@ -23,8 +28,25 @@ float activate(Activation activation, float x) {
       return 0.5f * x * (1.0f + std::erf(x * 0.7071067812f));
     case Activation::kRelu:
       return x < 0.0f ? 0.0f : x;  // keeps NaN
+    case Activation::kRelu2:
+      return x < 0.0f ? 0.0f : x * x;
+    case Activation::kSigmoid:
+      return 1.0f / (1.0f + std::exp(-x));
+    case Activation::kSoftplus:
+      return softplus(x);
+    case Activation::kTanh:
+      return std::tanh(x);
   }
   return x;
+}
+
+// Of these there is no vector version.
+bool is_plain_only(Activation activation) {
+  return activation == Activation::kSoftplus;
+}
+
+const RowKernels* kernels_for(Activation activation, Isa isa) {
+  return is_plain_only(activation) ? nullptr : row_kernels(isa);
 }
 
 }  // namespace
@@ -32,7 +54,7 @@ float activate(Activation activation, float x) {
 void activate_in_place(Activation activation, MatrixView<float> X,
                        ThreadPool& pool, Isa isa) {
   const auto x = X.data();
-  const RowKernels* const kernels = row_kernels(isa);
+  const RowKernels* const kernels = kernels_for(activation, isa);
   pool.for_ranges(x.size(), kElementsPerTask,
                   [&](std::size_t begin, std::size_t end) {
                     if (kernels != nullptr) {
@@ -50,7 +72,7 @@ void gated_activation(Activation activation, ConstMatrixView gate,
                       ConstMatrixView up, MatrixView<float> out,
                       ThreadPool& pool, Isa isa) {
   assert(gate.size() == up.size() && gate.size() == out.size());
-  const RowKernels* const kernels = row_kernels(isa);
+  const RowKernels* const kernels = kernels_for(activation, isa);
   const float* const g = gate.data().data();
   const float* const u = up.data().data();
   float* const y = out.data().data();

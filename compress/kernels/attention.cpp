@@ -28,25 +28,29 @@ struct OnlineSoftmax {
 };
 
 void attend_one(const AttentionSegment& s, std::size_t kv_head,
-                const AttentionConfig& config, std::size_t query,
-                std::span<const float> q, std::span<float> o) {
-  const std::size_t kv_offset = kv_head * config.head_dim;
+                std::size_t head, const AttentionConfig& config,
+                std::size_t query, std::span<const float> q,
+                std::span<float> o) {
   const std::size_t end = s.past + query + 1;
-  const std::size_t begin =
-      config.window != 0 && end > config.window ? end - config.window : 0;
+  const std::size_t begin = first_key(config, end - 1);
   OnlineSoftmax state;
+  if (!config.sinks.empty()) state = {.max = config.sinks[head], .sum = 1};
   std::fill(o.begin(), o.end(), 0.0f);
   float scores[kKeysPerTile];
   for (std::size_t j0 = begin; j0 < end; j0 += kKeysPerTile) {
     const std::size_t count = std::min(kKeysPerTile, end - j0);
     float tile_max = state.max;
     for (std::size_t j = 0; j < count; ++j) {
-      const float* const k = f32_row(s.keys, j0 + j, kv_offset);
+      const float* const k = f32_row(s.keys, j0 + j, kv_head * config.head_dim);
       float dot = 0;
       for (std::size_t d = 0; d < q.size(); ++d) dot += q[d] * k[d];
       dot *= config.scale;
       if (config.softcap != 0) {
         dot = config.softcap * std::tanh(dot / config.softcap);
+      }
+      if (!config.slopes.empty()) {
+        // Negative: a key is never behind its query.
+        dot -= config.slopes[head] * static_cast<float>(end - 1 - j0 - j);
       }
       scores[j] = dot;
       tile_max = std::max(tile_max, dot);
@@ -57,7 +61,8 @@ void attend_one(const AttentionSegment& s, std::size_t kv_head,
     for (std::size_t j = 0; j < count; ++j) {
       const float p = std::exp(scores[j] - tile_max);
       state.sum += p;
-      const float* const v = f32_row(s.values, j0 + j, kv_offset);
+      const float* const v =
+          f32_row(s.values, j0 + j, kv_head * config.value_dim);
       for (std::size_t d = 0; d < o.size(); ++d) o[d] += p * v[d];
     }
     state.max = tile_max;
@@ -71,10 +76,10 @@ void attend_plain(ConstMatrixView Q, const AttentionConfig& config,
     const std::size_t query = task.first_query + r;
     const std::size_t row = task.segment->first_query + query;
     for (std::size_t h = 0; h < task.heads; ++h) {
-      const std::size_t offset = (task.first_head + h) * config.head_dim;
-      attend_one(*task.segment, task.kv_head, config, query,
-                 Q.row(row).subspan(offset, config.head_dim),
-                 O.row(row).subspan(offset, config.head_dim));
+      const std::size_t head = task.first_head + h;
+      attend_one(*task.segment, task.kv_head, head, config, query,
+                 Q.row(row).subspan(head * config.head_dim, config.head_dim),
+                 O.row(row).subspan(head * config.value_dim, config.value_dim));
     }
   }
 }
@@ -97,6 +102,17 @@ void add_tasks(const AttentionSegment& segment, const AttentionConfig& config,
 
 }  // namespace
 
+std::size_t first_key(const AttentionConfig& config, std::size_t position) {
+  std::size_t first = 0;
+  if (config.window != 0 && position >= config.window) {
+    first = position - config.window + 1;
+  }
+  if (config.chunk != 0) {
+    first = std::max(first, position / config.chunk * config.chunk);
+  }
+  return first;
+}
+
 AttendFunction attend_function(Isa isa) {
 #if LLMPRESS_X86
   if (isa == Isa::kAvx2) return &attend_avx2;
@@ -107,10 +123,13 @@ AttendFunction attend_function(Isa isa) {
 }
 
 void attention(ConstMatrixView Q, std::span<const AttentionSegment> segments,
-               const AttentionConfig& config, MatrixView<float> O,
+               const AttentionConfig& wanted, MatrixView<float> O,
                ThreadPool& pool, Isa isa) {
-  assert(Q.cols() == config.heads * config.head_dim && O.cols() == Q.cols() &&
-         O.rows() == Q.rows() && config.heads % config.kv_heads == 0);
+  AttentionConfig config = wanted;
+  if (config.value_dim == 0) config.value_dim = config.head_dim;
+  assert(Q.cols() == config.heads * config.head_dim &&
+         O.cols() == config.heads * config.value_dim && O.rows() == Q.rows() &&
+         config.heads % config.kv_heads == 0);
   std::vector<AttentionTask> tasks;
   for (const AttentionSegment& s : segments) {
     assert(s.first_query + s.queries <= Q.rows());

@@ -20,14 +20,13 @@ namespace llmpress {
 // others are stores of the key/value cache, decoded before they come here.
 enum class KvType { kF32, kInt8, kFp8, kInt4 };
 
-// Rows of one sequence's keys or values, one a token, each [kv_heads,
-// head_dim].
+// Rows of one sequence's keys or values, one a token, each [kv_heads, dim].
 struct KvView {
   KvType type = KvType::kF32;
   const std::byte* data = nullptr;
   std::size_t row_bytes = 0;  // from one token's row to the next
 };
-// Rows [begin, ...) of a matrix [tokens, kv_heads * head_dim].
+// Rows [begin, ...) of a matrix [tokens, kv_heads * dim].
 inline KvView kv_view(ConstMatrixView rows) {
   return {KvType::kF32, reinterpret_cast<const std::byte*>(rows.data().data()),
           rows.cols() * sizeof(float)};
@@ -45,14 +44,23 @@ struct AttentionSegment {
 
 struct AttentionConfig {
   std::size_t heads = 1, kv_heads = 1;  // heads % kv_heads == 0
-  std::size_t head_dim = 1;
-  float scale = 1;         // usually 1 / sqrt(head_dim)
-  std::size_t window = 0;  // 0: all the past
-  float softcap = 0;       // c tanh(z / c) on the scores (Gemma 2); 0: off
+  std::size_t head_dim = 1;             // of queries and keys
+  std::size_t value_dim = 0;            // of values and outputs; 0: head_dim
+  float scale = 1;                      // usually 1 / sqrt(head_dim)
+  std::size_t window = 0;               // 0: all the past
+  std::size_t chunk = 0;  // keys from the last multiple of it on; 0: all
+  float softcap = 0;      // c tanh(z / c) on the scores (Gemma 2); 0: off
+  // [heads] or empty: one more score a head that takes its part of the softmax
+  // and gives nothing (GPT-OSS's attention sinks).
+  std::span<const float> sinks{};
+  // [heads] or empty: slope * (key - query) is added to the scores (ALiBi,
+  // arXiv:2108.12409).
+  std::span<const float> slopes{};
 };
 
-// Q, O [tokens, heads * head_dim]. Rows of O that no segment names stay as they
-// are. The bits of a row depend neither on the threads nor on other segments.
+// Q [tokens, heads * head_dim], O [tokens, heads * value_dim]. Rows of O that
+// no segment names stay as they are. The bits of a row depend neither on the
+// threads nor on other segments.
 void attention(ConstMatrixView Q, std::span<const AttentionSegment> segments,
                const AttentionConfig& config, MatrixView<float> O,
                ThreadPool& pool, Isa isa = best_isa());

@@ -18,6 +18,9 @@ struct AttentionTask {
 // queries * heads of a task at most.
 inline constexpr std::size_t kAttentionRows = 64;
 
+// The first key that the query at `position` sees.
+std::size_t first_key(const AttentionConfig& config, std::size_t position);
+
 using AttendFunction = void (*)(ConstMatrixView Q, const AttentionConfig&,
                                 const AttentionTask&, MatrixView<float> O);
 

@@ -21,26 +21,31 @@ struct AttentionScratch {
   AlignedBuffer buffer{};
   float* q = nullptr;             // [head_dim, rows], scaled
   float* scores = nullptr;        // [kKeysPerTile, rows]
-  float* o = nullptr;             // [head_dim, rows]
-  float* tile = nullptr;          // [kKeysPerTile, head_dim] keys or values
+  float* o = nullptr;             // [value_dim, rows]
+  float* tile = nullptr;          // [kKeysPerTile, dim] keys or values
   float* max = nullptr;           // [rows]
   float* sum = nullptr;           // [rows]
+  float* slope = nullptr;         // [rows] of ALiBi
+  float* position = nullptr;      // [rows] of the query, exact below 2^24
   std::int32_t* first = nullptr;  // [rows] the first key in sight
   std::int32_t* last = nullptr;   // [rows]
 
-  void resize(std::size_t head_dim) {
+  void resize(std::size_t head_dim, std::size_t value_dim) {
     constexpr std::size_t kRows = kAttentionRows;
     const std::size_t floats =
-        (2 * head_dim + kKeysPerTile + 4) * kRows + kKeysPerTile * head_dim;
+        (head_dim + value_dim + kKeysPerTile + 6) * kRows +
+        kKeysPerTile * std::max(head_dim, value_dim);
     if (buffer.size() < floats * sizeof(float)) {
       buffer = AlignedBuffer(floats * sizeof(float));
     }
     q = reinterpret_cast<float*>(buffer.data());
     o = q + head_dim * kRows;
-    scores = o + head_dim * kRows;
+    scores = o + value_dim * kRows;
     max = scores + kKeysPerTile * kRows;
     sum = max + kRows;
-    first = reinterpret_cast<std::int32_t*>(sum + kRows);
+    slope = sum + kRows;
+    position = slope + kRows;
+    first = reinterpret_cast<std::int32_t*>(position + kRows);
     last = first + kRows;
     tile = reinterpret_cast<float*>(last + kRows);
   }
@@ -56,6 +61,7 @@ void soften(const AttentionConfig& config, std::size_t key, std::size_t count,
     const auto first = S::load_lanes(s.first + r);
     const auto last = S::load_lanes(s.last + r);
     const F before = S::load(s.max + r);
+    const F slope = S::load(s.slope + r), position = S::load(s.position + r);
     F max = before;
     for (std::size_t j = 0; j < count; ++j) {
       float* const p = s.scores + j * rows + r;
@@ -63,6 +69,11 @@ void soften(const AttentionConfig& config, std::size_t key, std::size_t count,
       if (config.softcap != 0) {
         const F cap = S::broadcast(config.softcap);
         z = S::mul(cap, hyperbolic_tangent<S>(S::div(z, cap)));
+      }
+      if (!config.slopes.empty()) {
+        const F distance =
+            S::sub(S::broadcast(static_cast<float>(key + j)), position);
+        z = S::add(z, S::mul(slope, distance));
       }
       if (masked) {
         const auto index =
@@ -82,7 +93,7 @@ void soften(const AttentionConfig& config, std::size_t key, std::size_t count,
     }
     S::store(s.max + r, max);
     S::store(s.sum + r, sum);
-    for (std::size_t d = 0; d < config.head_dim; ++d) {
+    for (std::size_t d = 0; d < config.value_dim; ++d) {
       float* const p = s.o + d * rows + r;
       S::store(p, S::mul(S::load(p), shrink));
     }
@@ -119,13 +130,13 @@ template <class S>
 void attend(ConstMatrixView Q, const AttentionConfig& config,
             const AttentionTask& task, MatrixView<float> O) {
   static thread_local AttentionScratch s;
-  const std::size_t d = config.head_dim;
+  const std::size_t d = config.head_dim, v = config.value_dim;
   const std::size_t used = task.queries * task.heads;
   const std::size_t rows = (used + kLanes - 1) / kLanes * kLanes;
   const AttentionSegment& segment = *task.segment;
-  s.resize(d);
+  s.resize(d, v);
   std::fill_n(s.q, d * rows, 0.0f);
-  std::fill_n(s.o, d * rows, 0.0f);
+  std::fill_n(s.o, v * rows, 0.0f);
   std::fill_n(s.max, rows, kMasked);
   std::fill_n(s.sum, rows, 0.0f);
   for (std::size_t r = 0; r < rows; ++r) {
@@ -133,9 +144,16 @@ void attend(ConstMatrixView Q, const AttentionConfig& config,
     const std::size_t query =
         task.first_query + std::min(r, used - 1) / task.heads;
     const std::size_t last = segment.past + query;
-    const bool cut = config.window != 0 && last >= config.window;
+    const std::size_t head =
+        task.first_head + std::min(r, used - 1) % task.heads;
     s.last[r] = static_cast<std::int32_t>(last);
-    s.first[r] = static_cast<std::int32_t>(cut ? last - config.window + 1 : 0);
+    s.first[r] = static_cast<std::int32_t>(first_key(config, last));
+    s.slope[r] = config.slopes.empty() ? 0.0f : config.slopes[head];
+    s.position[r] = static_cast<float>(last);
+    if (!config.sinks.empty()) {
+      s.max[r] = config.sinks[head];
+      s.sum[r] = 1;
+    }
     if (r >= used) continue;
     const auto q = Q.row(segment.first_query + query)
                        .subspan((task.first_head + r % task.heads) * d, d);
@@ -160,21 +178,21 @@ void attend(ConstMatrixView Q, const AttentionConfig& config,
                      count);
     const bool masked = key < highest_first || key + count - 1 > lowest_last;
     soften<S>(config, key, count, masked, rows, s);
-    load_rows<S>(segment.values, key, count, task.kv_head, d, s.tile);
+    load_rows<S>(segment.values, key, count, task.kv_head, v, s.tile);
     outer_product<S>({.a = s.tile,
                       .row = 1,
-                      .step = d,
+                      .step = v,
                       .depth = count,
                       .b = s.scores,
                       .c = s.o,
                       .rows = rows,
                       .accumulate = true},
-                     d);
+                     v);
   }
   for (std::size_t r = 0; r < used; ++r) {
     const auto o =
         O.row(segment.first_query + task.first_query + r / task.heads)
-            .subspan((task.first_head + r % task.heads) * d, d);
-    for (std::size_t i = 0; i < d; ++i) o[i] = s.o[i * rows + r] / s.sum[r];
+            .subspan((task.first_head + r % task.heads) * v, v);
+    for (std::size_t i = 0; i < v; ++i) o[i] = s.o[i * rows + r] / s.sum[r];
   }
 }

@@ -131,6 +131,16 @@ LLMPRESS_INLINE typename S::F apply(Activation f, typename S::F x) {
       return gelu_erf<S>(x);
     case Activation::kRelu:
       return S::max(S::zero(), x);  // the second operand: keeps NaN
+    case Activation::kRelu2: {
+      const auto positive = S::max(S::zero(), x);
+      return S::mul(positive, positive);
+    }
+    case Activation::kSigmoid:
+      return sigmoid<S>(x);
+    case Activation::kTanh:
+      return hyperbolic_tangent<S>(x);
+    case Activation::kSoftplus:
+      break;  // in activations.cpp
   }
   return x;
 }

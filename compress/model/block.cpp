@@ -2,41 +2,14 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cmath>
-#include <cstdint>
 #include <utility>
+#include <variant>
 
 #include "compress/core/error.h"
 #include "compress/core/hadamard.h"
-#include "compress/kernels/activations.h"
-#include "compress/kernels/attention.h"
-#include "compress/kernels/norms.h"
 
 namespace llmpress {
 namespace {
-
-constexpr std::size_t kElementsPerTask = 16384;
-
-void add_in_place(MatrixF& to, const MatrixF& from, ThreadPool& pool) {
-  assert(to.size() == from.size());
-  float* const t = to.data().data();
-  const float* const f = from.data().data();
-  pool.for_ranges(to.size(), kElementsPerTask,
-                  [&](std::size_t begin, std::size_t end) {
-                    for (std::size_t i = begin; i < end; ++i) t[i] += f[i];
-                  });
-}
-
-// The position of every row in its sequence.
-std::vector<std::uint32_t> row_positions(std::span<const Segment> segments) {
-  std::vector<std::uint32_t> positions;
-  for (const Segment& segment : segments) {
-    for (std::size_t r = 0; r < segment.rows; ++r) {
-      positions.push_back(static_cast<std::uint32_t>(segment.past + r));
-    }
-  }
-  return positions;
-}
 
 void check_segments(std::span<const Segment> segments, std::size_t rows) {
   std::size_t total = 0;
@@ -56,58 +29,36 @@ void check_segments(std::span<const Segment> segments, std::size_t rows) {
   }
 }
 
-struct KeyValues {
-  MatrixF keys, values;
-};
-struct KvPlace {
-  std::size_t layer = 0, head_dim = 0;
-  KvFormat format{};  // for segments without a cache
-};
-
-// Stores new rows K, V of a segment and points `to` at all its keys and values
-// as they read back; returns what had to be decoded for it.
-KeyValues expose_key_values(const Segment& segment, const KvPlace& place,
-                            MatrixView<float> K, MatrixView<float> V,
-                            AttentionSegment& to) {
-  if (segment.cache == nullptr) {
-    round_kv_in_place(place.format, place.head_dim, K);
-    round_kv_in_place(place.format, place.head_dim, V);
-    to.keys = kv_view(K);
-    to.values = kv_view(V);
-    return {};
+void check_key_rotation(const Architecture& arch, const BlockSpec& spec) {
+  for (const Operation& op : spec.operations) {
+    const auto* const attention = std::get_if<AttentionOp>(&op.kind);
+    if (attention == nullptr || hadamard_size_supported(attention->head_dim)) {
+      continue;
+    }
+    throw Error(ErrorCode::kUnsupported,
+                arch.model_type +
+                    ": rotated keys: there is no Hadamard transform of "
+                    "head_dim " +
+                    std::to_string(attention->head_dim));
   }
-  segment.cache->append(place.layer, K, V);
-  if (segment.cache->format().type == KvType::kF32) {
-    to.keys = segment.cache->keys(place.layer);
-    to.values = segment.cache->values(place.layer);
-    return {};
-  }
-  const std::size_t rows = segment.past + segment.rows;
-  KeyValues decoded{MatrixF(rows, K.cols()), MatrixF(rows, V.cols())};
-  segment.cache->read(place.layer, 0, decoded.keys.view(),
-                      decoded.values.view());
-  to.keys = kv_view(decoded.keys.view());
-  to.values = kv_view(decoded.values.view());
-  return decoded;  // moving a Matrix keeps its buffer
 }
 
 }  // namespace
 
-Block::Block(const Architecture& arch, std::size_t layer,
-             const BlockWeights& weights, Isa isa, KvFormat kv,
-             std::shared_ptr<RopePositions> positions)
-    : arch_(&arch),
-      layer_(layer),
-      isa_(isa),
-      kv_(kv),
-      positions_(std::move(positions)) {
-  if (!positions_) positions_ = std::make_shared<RopePositions>(arch);
-  if (kv_.rotate_keys && !hadamard_size_supported(arch.head_dim)) {
-    throw Error(ErrorCode::kUnsupported,
-                "rotated keys: there is no Hadamard transform of head_dim " +
-                    std::to_string(arch.head_dim));
+RopeTablesOfModel make_ropes(const Architecture& arch) {
+  RopeTablesOfModel ropes;
+  for (const RopeConfig& rope : arch.ropes) {
+    ropes.push_back(std::make_shared<RopePositions>(rope));
   }
-  linears_.resize(arch.block.linears.size());
+  return ropes;
+}
+
+Block::Block(const Architecture& arch, std::size_t layer,
+             const BlockWeights& weights, BlockOptions options)
+    : arch_(&arch), layer_(layer), options_(std::move(options)) {
+  if (options_.ropes.empty()) options_.ropes = make_ropes(arch);
+  if (options_.kv.rotate_keys) check_key_rotation(arch, spec());
+  linears_.resize(spec().linears.size());
   if (weights.linears.size() != linears_.size()) {
     throw Error(ErrorCode::kInvalidInput,
                 arch.block_name(layer) + ": has " +
@@ -117,25 +68,34 @@ Block::Block(const Architecture& arch, std::size_t layer,
   for (std::size_t i = 0; i < linears_.size(); ++i) {
     replace_linear(i, weights.linears[i]);
   }
-  for (const std::string& name : arch.block.norms) {
-    const auto norm = weights.norms.find(name);
-    replace_norm(name,
-                 norm == weights.norms.end() ? NormWeights{} : norm->second);
+  norms_.resize(spec().norms.size());
+  for (const NormSpec& norm : spec().norms) {
+    const auto found = weights.norms.find(norm.name);
+    replace_norm(norm.name,
+                 found == weights.norms.end() ? NormWeights{} : found->second);
+  }
+  parameters_ = weights.parameters;
+  if (parameters_.size() != spec().parameters.size()) {
+    throw Error(ErrorCode::kInvalidInput,
+                arch.block_name(layer) + ": has " +
+                    std::to_string(parameters_.size()) +
+                    " other tensors, wanted " +
+                    std::to_string(spec().parameters.size()));
   }
 }
 
 void Block::replace_linear(std::size_t index, const LinearWeights& weights) {
-  const LinearSpec& spec = arch_->block.linears.at(index);
-  if (rows_of(weights.weight) != spec.out ||
-      cols_of(weights.weight) != spec.in) {
+  const LinearSpec& linear = spec().linears.at(index);
+  if (rows_of(weights.weight) != linear.out ||
+      cols_of(weights.weight) != linear.in) {
     throw Error(ErrorCode::kInvalidInput,
                 arch_->linear_name(layer_, index) + ": weight is [" +
                     std::to_string(rows_of(weights.weight)) + ", " +
                     std::to_string(cols_of(weights.weight)) + "], wanted [" +
-                    std::to_string(spec.out) + ", " + std::to_string(spec.in) +
-                    "]");
+                    std::to_string(linear.out) + ", " +
+                    std::to_string(linear.in) + "]");
   }
-  linears_[index] = make_linear_kernel(weights, isa_);
+  linears_[index] = make_linear_kernel(weights, options_.isa);
 }
 
 void Block::wrap_linear(std::size_t index,
@@ -145,158 +105,132 @@ void Block::wrap_linear(std::size_t index,
 }
 
 void Block::replace_norm(const std::string& name, const NormWeights& weights) {
-  const std::size_t width = norm_width(*arch_, name);
-  if (weights.gain.size() != width ||
-      (!weights.bias.empty() && weights.bias.size() != width)) {
+  const auto norm = std::ranges::find(spec().norms, name, &NormSpec::name);
+  assert(norm != spec().norms.end());
+  if (weights.gain.size() != norm->width ||
+      (!weights.bias.empty() && weights.bias.size() != norm->width)) {
     throw Error(ErrorCode::kInvalidInput,
                 arch_->block_name(layer_) + "." + name + ": gain has " +
                     std::to_string(weights.gain.size()) + " values, wanted " +
-                    std::to_string(width));
+                    std::to_string(norm->width));
   }
-  norms_[name] = weights;
+  NormWeights& prepared =
+      norms_[static_cast<std::size_t>(norm - spec().norms.begin())];
+  prepared = weights;
+  if (weights.offset == 0) return;
+  for (float& gain : prepared.gain) gain += weights.offset;
 }
 
 std::size_t Block::bytes() const {
-  std::size_t total = 0;
-  for (const auto& linear : linears_) total += linear->bytes();
-  for (const auto& [name, norm] : norms_) {
-    total += (norm.gain.size() + norm.bias.size()) * sizeof(float);
+  std::size_t floats = 0;
+  for (const NormWeights& norm : norms_) {
+    floats += norm.gain.size() + norm.bias.size();
   }
+  for (const auto& parameter : parameters_) floats += parameter.size();
+  std::size_t total = floats * sizeof(float);
+  for (const auto& linear : linears_) total += linear->bytes();
   return total;
 }
 
-MatrixF Block::apply(std::size_t index, ConstMatrixView X,
-                     ThreadPool& pool) const {
-  MatrixF Y(X.rows(), linears_[index]->out());
-  linears_[index]->run(X, Y.view(), pool);
-  return Y;
+OpContext Block::context(std::span<const Segment> segments,
+                         ThreadPool& pool) const {
+  return {.layer = layer_,
+          .segments = segments,
+          .linears = linears_,
+          .norms = norms_,
+          .parameters = parameters_,
+          .ropes = options_.ropes,
+          .kv = options_.kv,
+          .all_experts = all_experts_,
+          .isa = options_.isa,
+          .pool = &pool};
 }
 
-MatrixF Block::normed(const std::string& norm, const MatrixF& X,
-                      ThreadPool& pool) const {
-  MatrixF Y(X.rows(), X.cols());
-  const NormWeights& weights = norms_.at(norm);
-  const auto epsilon = static_cast<float>(arch_->norm_eps);
-  switch (arch_->norm) {
-    case NormKind::kRms:
-      rms_norm(X.view(), weights.gain, epsilon, Y.view(), pool);
-      break;
-    case NormKind::kLayer:
-      layer_norm(X.view(), weights.gain, weights.bias, epsilon, Y.view(), pool);
-      break;
-  }
-  return Y;
-}
-
-void Block::norm_heads(const std::string& norm, MatrixF& X,
-                       ThreadPool& pool) const {
-  if (norm.empty()) return;
-  const MatrixView<float> heads(X.data(), X.size() / arch_->head_dim,
-                                arch_->head_dim);
-  rms_norm(heads, norms_.at(norm).gain, static_cast<float>(arch_->norm_eps),
-           heads, pool);
-}
-
-void Block::begin(BlockState& state, ThreadPool& pool) const {
-  state.stage_input = normed(arch_->block.attention_norm, state.hidden, pool);
-}
-
-void Block::rotate(std::span<const Segment> segments, MatrixF& Q, MatrixF& K,
-                   ThreadPool& pool) const {
-  const auto positions = row_positions(segments);
-  if (positions.empty()) return;
-  const std::uint32_t last =
-      *std::max_element(positions.begin(), positions.end());
-  const auto tables = positions_->at_least(std::size_t{last} + 1);
-  for (MatrixF* const X : {&Q, &K}) {
-    apply_rope_in_place(X->view(), arch_->head_dim, positions, *tables,
-                        RopeStyle::kHalves, pool);
+void Block::run_operations(std::size_t begin, std::size_t end,
+                           std::vector<Activations>& values,
+                           const OpContext& context) const {
+  const BlockSpec& block = spec();
+  for (std::size_t i = begin; i < end; ++i) {
+    const Operation& op = block.operations[i];
+    OpArguments arguments;
+    for (const ValueId v : op.in) {
+      arguments.in.push_back(&values[v]);
+      arguments.last_use.push_back(block.last_use[v] == i &&
+                                   std::ranges::count(op.in, v) == 1);
+    }
+    for (const ValueId v : op.out) arguments.out.push_back(&values[v]);
+    std::visit(
+        [&](const auto& kind) { llmpress::run(kind, context, arguments); },
+        op.kind);
+    for (const ValueId v : op.in) {
+      if (block.last_use[v] == i) values[v] = {};
+    }
   }
 }
 
-// Heads mixed by attention: [tokens, heads * head_dim].
-MatrixF Block::attend(const StageSpec& stage, std::span<const Segment> segments,
-                      ConstMatrixView X, ThreadPool& pool) const {
-  MatrixF Q = apply(stage.linears[0], X, pool);
-  MatrixF K = apply(stage.linears[1], X, pool);
-  MatrixF V = apply(stage.linears[2], X, pool);
-  norm_heads(arch_->block.query_norm, Q, pool);
-  norm_heads(arch_->block.key_norm, K, pool);
-  rotate(segments, Q, K, pool);
-  if (kv_.rotate_keys) {
-    hadamard_rows_in_place(Q.view(), arch_->head_dim, pool);
-    hadamard_rows_in_place(K.view(), arch_->head_dim, pool);
+// Takes the values apart into what the state shows.
+void Block::expose(std::size_t stage, std::vector<Activations> values,
+                   BlockState& state) const {
+  const BlockSpec& block = spec();
+  if (stage == block.stages.size()) {
+    state.hidden = std::move(values[block.result].rows);
+    state.stage_input = {};
+    state.routing = nullptr;
+    state.others.clear();
+    return;
   }
-
-  std::vector<AttentionSegment> attended(segments.size());
-  std::size_t row = 0;
-  for (std::size_t s = 0; s < segments.size(); row += segments[s++].rows) {
-    attended[s].first_query = row;
-    attended[s].queries = segments[s].rows;
-    attended[s].past = segments[s].past;
+  const StageSpec& next = block.stages[stage];
+  state.routing = values[next.input].routing;
+  if (next.input == next.stream) {
+    state.stage_input = values[next.input].rows;
+  } else {
+    state.stage_input = std::move(values[next.input].rows);
   }
-  std::vector<KeyValues> decoded(segments.size());
-  pool.for_each(segments.size(), [&](std::size_t s) {
-    decoded[s] = expose_key_values(
-        segments[s], {layer_, arch_->head_dim, kv_},
-        K.view().rows_slice(attended[s].first_query, segments[s].rows),
-        V.view().rows_slice(attended[s].first_query, segments[s].rows),
-        attended[s]);
-  });
+  // Empty where no later operation reads the stream.
+  state.hidden = std::move(values[next.stream].rows);
+  values[next.input] = {};
+  values[next.stream] = {};
+  state.others = std::move(values);
+}
 
-  MatrixF mixed(Q.rows(), Q.cols());
-  const double scale = 1.0 / std::sqrt(static_cast<double>(arch_->head_dim));
-  const AttentionConfig config{.heads = arch_->heads,
-                               .kv_heads = arch_->kv_heads,
-                               .head_dim = arch_->head_dim,
-                               .scale = static_cast<float>(scale),
-                               .window = arch_->uses_window(layer_)
-                                             ? arch_->sliding_window.value_or(0)
-                                             : 0};
-  attention(Q.view(), attended, config, mixed.view(), pool, isa_);
-  return mixed;
+void Block::begin(BlockState& state, std::span<const Segment> segments,
+                  ThreadPool& pool) const {
+  const BlockSpec& block = spec();
+  check_segments(segments, state.hidden.rows());
+  std::vector<Activations> values(block.values.size());
+  values[0].rows = std::move(state.hidden);
+  const std::size_t end =
+      block.stages.empty() ? block.operations.size() : block.stages[0].first_op;
+  run_operations(0, end, values, context(segments, pool));
+  expose(0, std::move(values), state);
 }
 
 void Block::run_stage(std::size_t stage, std::span<const Segment> segments,
                       BlockState& state, ThreadPool& pool) const {
-  const StageSpec& spec = arch_->block.stages.at(stage);
-  check_segments(segments, state.hidden.rows());
-  assert(state.stage_input.rows() == state.hidden.rows() &&
-         state.stage_input.cols() == spec.in);
-  const ConstMatrixView X = state.stage_input.view();
-  switch (spec.kind) {
-    case StageKind::kAttentionInput:
-      state.stage_input = attend(spec, segments, X, pool);
-      break;
-    case StageKind::kAttentionOutput:
-      add_in_place(state.hidden, apply(spec.linears[0], X, pool), pool);
-      state.stage_input = normed(arch_->block.mlp_norm, state.hidden, pool);
-      break;
-    case StageKind::kMlpInput: {
-      MatrixF gate = apply(spec.linears[0], X, pool);
-      if (arch_->gated_mlp) {
-        const MatrixF up = apply(spec.linears[1], X, pool);
-        gated_activation(arch_->activation, gate.view(), up.view(), gate.view(),
-                         pool, isa_);
-      } else {
-        activate_in_place(arch_->activation, gate.view(), pool, isa_);
-      }
-      state.stage_input = std::move(gate);
-      break;
-    }
-    case StageKind::kMlpOutput:
-      add_in_place(state.hidden, apply(spec.linears[0], X, pool), pool);
-      state.stage_input = MatrixF();
-      break;
-  }
+  const BlockSpec& block = spec();
+  const StageSpec& now = block.stages.at(stage);
+  assert(state.stage_input.cols() == now.in);
+  std::vector<Activations> values = std::move(state.others);
+  values.resize(block.values.size());
+  values[now.stream].rows = std::move(state.hidden);
+  values[now.input].rows = std::move(state.stage_input);
+  values[now.input].routing = std::move(state.routing);
+  const std::size_t end = stage + 1 == block.stages.size()
+                              ? block.operations.size()
+                              : block.stages[stage + 1].first_op;
+  run_operations(now.first_op, end, values, context(segments, pool));
+  expose(stage + 1, std::move(values), state);
 }
 
 void Block::run(std::span<const Segment> segments, BlockState& state,
                 ThreadPool& pool) const {
-  begin(state, pool);
-  for (std::size_t stage = 0; stage < arch_->block.stages.size(); ++stage) {
-    run_stage(stage, segments, state, pool);
-  }
+  const BlockSpec& block = spec();
+  check_segments(segments, state.hidden.rows());
+  std::vector<Activations> values(block.values.size());
+  values[0].rows = std::move(state.hidden);
+  run_operations(0, block.operations.size(), values, context(segments, pool));
+  state.hidden = std::move(values[block.result].rows);
+  state.stage_input = {};
 }
 
 }  // namespace llmpress

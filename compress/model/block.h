@@ -1,12 +1,9 @@
 // One decoder block, run stage by stage so that calibration can look at (and
 // replace) the Linears of a stage before the next one runs:
 //   begin; for each stage: [state.stage_input is X]; run_stage.
-//
-//   x += o(attention(rope(norm(q)), rope(norm(k)), v));  q, k, v of norm(x)
-//   x += down(act(gate) * up);                           gate, up of norm(x)
-//
-// All arithmetic between the Linears is in float32, and a row's result does not
-// depend on the number of threads.
+// What happens in between is the block's program (program.h). All arithmetic
+// between the Linears is in float32, and a row's result does not depend on the
+// number of threads.
 #pragma once
 
 #include <cstddef>
@@ -23,57 +20,48 @@
 #include "compress/kernels/cpu.h"
 #include "compress/kernels/linear_kernel.h"
 #include "compress/model/architecture.h"
-#include "compress/model/kv_cache.h"
-#include "compress/model/rope_positions.h"
-#include "formats/checkpoint.h"
+#include "compress/model/block_weights.h"
 
 namespace llmpress {
 
-struct NormWeights {
-  std::vector<float> gain{}, bias{};  // bias empty for RMS norms
-};
-
-// The weights of one block as they are stored.
-struct BlockWeights {
-  std::vector<LinearWeights> linears{};  // [BlockSpec::linears.size()]
-  std::map<std::string, NormWeights> norms{};
-};
-
-// Throws Error(kInvalidInput) naming the first missing, misshapen or non-finite
-// tensor, or a bias that config.json does not speak of (unless it is zero).
-BlockWeights read_block(const Checkpoint& checkpoint, const Architecture& arch,
-                        std::size_t layer);
-// The width of a norm of the block: hidden, or head_dim for per-head norms.
-std::size_t norm_width(const Architecture& arch, const std::string& norm);
-NormWeights read_norm(const Checkpoint& checkpoint, const Architecture& arch,
-                      const std::string& name, std::size_t width);
-
-// Consecutive rows of a batch that belong to one sequence.
-struct Segment {
-  std::size_t rows = 0;
-  std::size_t past = 0;      // tokens of the sequence already in `cache`
-  KvCache* cache = nullptr;  // null: the segment stands alone (past = 0)
-};
+// The rotary embeddings of a model, shared by its blocks.
+using RopeTablesOfModel = std::vector<std::shared_ptr<RopePositions>>;
+RopeTablesOfModel make_ropes(const Architecture& arch);
 
 // Rows of all segments one after another.
 struct BlockState {
-  MatrixF hidden;       // [tokens, hidden], the residual stream
-  MatrixF stage_input;  // [tokens, stage.in], input of the stage that runs next
+  MatrixF hidden{};  // [tokens, hidden], the residual stream
+  // Input of the stage that runs next: [rows, stage.in]. The rows are tokens,
+  // or grouped by expert as `routing` says.
+  MatrixF stage_input{};
+  std::shared_ptr<const Routing> routing{};
+  // What else later operations read, by ValueId; empty outside of a block.
+  std::vector<Activations> others{};
+};
+
+// How a block runs.
+struct BlockOptions {
+  Isa isa = best_isa();
+  // How the KV cache or, without one, the keys and values of this pass are
+  // rounded.
+  KvFormat kv{};
+  // Blocks of one model may share them; null: made here.
+  RopeTablesOfModel ropes{};
 };
 
 // A block with its weights laid out for the kernels.
 class Block {
  public:
-  // Keeps norms; prepares a kernel for every Linear. How the KV cache or,
-  // without one, the keys and values of this pass are rounded follows `kv`.
-  // `arch` must outlive the block. Blocks of one model may share their
-  // `positions`. Throws Error(kInvalidInput) if the weights are not of the
-  // shapes of `arch`.
+  // Prepares a kernel for every Linear. `arch` must outlive the block. Throws
+  // Error(kInvalidInput) if the weights are not of the shapes of `arch`.
   Block(const Architecture& arch, std::size_t layer,
-        const BlockWeights& weights, Isa isa, KvFormat kv = {},
-        std::shared_ptr<RopePositions> positions = nullptr);
+        const BlockWeights& weights, BlockOptions options);
+  Block(const Architecture& arch, std::size_t layer,
+        const BlockWeights& weights, Isa isa, KvFormat kv = {})
+      : Block(arch, layer, weights, {.isa = isa, .kv = kv, .ropes = {}}) {}
 
   std::size_t layer() const { return layer_; }
+  const BlockSpec& spec() const { return arch_->block(layer_); }
   const LinearKernel& linear(std::size_t index) const {
     return *linears_[index];
   }
@@ -84,14 +72,18 @@ class Block {
                        std::unique_ptr<LinearKernel>)>& wrap);
   // After scales moved into or out of a norm.
   void replace_norm(const std::string& name, const NormWeights& weights);
+  // From now on every expert sees every token, those that it was not chosen for
+  // with weight zero.
+  void route_to_all_experts() { all_experts_ = true; }
   std::size_t bytes() const;  // of the prepared weights
 
   // Sets state.stage_input for stage 0 from state.hidden.
-  void begin(BlockState& state, ThreadPool& pool) const;
-  // Runs the Linears of `stage` and the glue after them: sets stage_input of
-  // the next stage; after stages that add to the residual, `hidden` too. After
-  // the last stage stage_input is empty. Segments with a cache are appended to
-  // it, which needs segment.past == cache->tokens() (Error(kInvalidArgument)).
+  void begin(BlockState& state, std::span<const Segment> segments,
+             ThreadPool& pool) const;
+  // Runs the Linears of `stage` and what follows them up to the next stage:
+  // sets its stage_input, and `hidden` to the stream as it then is. After the
+  // last stage stage_input is empty. Segments with a cache are appended to it,
+  // which needs segment.past == cache->tokens() (Error(kInvalidArgument)).
   void run_stage(std::size_t stage, std::span<const Segment> segments,
                  BlockState& state, ThreadPool& pool) const;
   // begin() and all stages.
@@ -99,22 +91,20 @@ class Block {
            ThreadPool& pool) const;
 
  private:
-  MatrixF apply(std::size_t index, ConstMatrixView X, ThreadPool& pool) const;
-  MatrixF normed(const std::string& norm, const MatrixF& X,
-                 ThreadPool& pool) const;
-  void norm_heads(const std::string& norm, MatrixF& X, ThreadPool& pool) const;
-  void rotate(std::span<const Segment> segments, MatrixF& Q, MatrixF& K,
-              ThreadPool& pool) const;
-  MatrixF attend(const StageSpec& stage, std::span<const Segment> segments,
-                 ConstMatrixView X, ThreadPool& pool) const;
+  void run_operations(std::size_t begin, std::size_t end,
+                      std::vector<Activations>& values,
+                      const OpContext& context) const;
+  void expose(std::size_t stage, std::vector<Activations> values,
+              BlockState& state) const;
+  OpContext context(std::span<const Segment> segments, ThreadPool& pool) const;
 
   const Architecture* arch_;
   std::size_t layer_;
-  Isa isa_;
-  KvFormat kv_;
-  std::shared_ptr<RopePositions> positions_;
+  BlockOptions options_;
+  bool all_experts_ = false;
   std::vector<std::unique_ptr<LinearKernel>> linears_;
-  std::map<std::string, NormWeights> norms_;
+  std::vector<NormWeights> norms_;  // as they multiply
+  std::vector<std::vector<float>> parameters_;
 };
 
 }  // namespace llmpress

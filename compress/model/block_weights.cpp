@@ -1,9 +1,11 @@
-// Reading the weights of one block.
+#include "compress/model/block_weights.h"
+
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
+#include "compress/core/checked.h"
 #include "compress/core/error.h"
-#include "compress/model/block.h"
 
 namespace llmpress {
 namespace {
@@ -12,6 +14,10 @@ namespace {
                           const std::string& what) {
   throw Error(ErrorCode::kInvalidInput,
               checkpoint.path().string() + ": " + what);
+}
+
+std::string shape_text(std::size_t rows, std::size_t cols) {
+  return "[" + std::to_string(rows) + ", " + std::to_string(cols) + "]";
 }
 
 // Some quantizers write a bias of zeros for every Linear: that is no bias.
@@ -34,46 +40,160 @@ void check_bias(const Checkpoint& checkpoint, const std::string& name,
   bias.clear();
 }
 
-}  // namespace
+// A part of a tensor that holds several Linears, or one the other way round.
+class StoredElsewhere {
+ public:
+  StoredElsewhere(const Checkpoint& checkpoint, std::string block,
+                  const LinearSpec& spec)
+      : checkpoint_(checkpoint), block_(std::move(block)), spec_(spec) {}
 
-std::size_t norm_width(const Architecture& arch, const std::string& norm) {
-  const bool per_head =
-      norm == arch.block.query_norm || norm == arch.block.key_norm;
-  return per_head ? arch.head_dim : arch.hidden;
+  LinearWeights read() const {
+    const LinearStorage& storage = *spec_.storage;
+    const std::string name = block_ + "." + storage.tensor;
+    const TensorInfo& info = checkpoint_.tensors().require(name);
+    const std::size_t rows = storage.rows == 0 ? spec_.out : storage.rows;
+    std::vector<std::size_t> wanted{rows, spec_.in};
+    if (storage.transposed) std::swap(wanted[0], wanted[1]);
+    std::vector<std::size_t> found = info.shape;
+    if (storage.index && !found.empty()) {
+      if (*storage.index >= found[0]) {
+        invalid(checkpoint_,
+                "'" + name + "' has " + std::to_string(found[0]) + " experts");
+      }
+      found.erase(found.begin());
+    }
+    if (found != wanted) {
+      invalid(checkpoint_, "'" + name + "' does not hold matrices " +
+                               shape_text(wanted[0], wanted[1]));
+    }
+    LinearWeights linear{.weight = DenseWeight{}};
+    linear.weight = cut(info, rows);
+    if (spec_.bias) linear.bias = read_bias();
+    return linear;
+  }
+
+ private:
+  PackedWeight cut(const TensorInfo& info, std::size_t rows) const {
+    const LinearStorage& storage = *spec_.storage;
+    const TensorBytes data = checkpoint_.tensors().read(info);
+    const std::size_t matrix = bytes_of(info.dtype, rows * spec_.in);
+    const std::size_t element = bytes_of(info.dtype, 1);
+    const auto from =
+        data.bytes.subspan(storage.index.value_or(0) * matrix, matrix);
+    std::vector<std::byte> bytes(spec_.out * spec_.in * element);
+    if (!storage.transposed) {
+      std::ranges::copy(
+          from.subspan(storage.first_row * spec_.in * element, bytes.size()),
+          bytes.begin());
+    } else {
+      for (std::size_t i = 0; i < spec_.in; ++i) {
+        for (std::size_t o = 0; o < spec_.out; ++o) {
+          std::copy_n(
+              from.data() + (i * rows + storage.first_row + o) * element,
+              element, bytes.data() + (o * spec_.in + i) * element);
+        }
+      }
+    }
+    return DenseWeight{.out = spec_.out,
+                       .in = spec_.in,
+                       .dtype = info.dtype,
+                       .data = std::move(bytes)};
+  }
+
+  std::vector<float> read_bias() const {
+    const LinearStorage& storage = *spec_.storage;
+    const std::string name =
+        block_ + "." +
+        (storage.bias_tensor.empty() ? spec_.name + ".bias"
+                                     : storage.bias_tensor);
+    const TensorInfo& info = checkpoint_.tensors().require(name);
+    std::size_t count = 1;
+    for (const std::size_t d : info.shape) count *= d;
+    std::vector<float> all(count);
+    decode_floats(info.dtype, checkpoint_.tensors().read(info).bytes, all);
+    const std::size_t rows = storage.rows == 0 ? spec_.out : storage.rows;
+    const std::size_t first =
+        storage.index.value_or(0) * rows + storage.first_row;
+    if (storage.bias_tensor.empty() || !storage.index) return all;
+    if (first + spec_.out > count) {
+      invalid(checkpoint_, "'" + name + "' is too small");
+    }
+    return {all.begin() + static_cast<std::ptrdiff_t>(first),
+            all.begin() + static_cast<std::ptrdiff_t>(first + spec_.out)};
+  }
+
+  const Checkpoint& checkpoint_;
+  std::string block_;
+  const LinearSpec& spec_;
+};
+
+std::vector<float> read_parameter(const Checkpoint& checkpoint,
+                                  const std::string& name,
+                                  const ParameterSpec& spec) {
+  const TensorInfo* const info = checkpoint.tensors().find(name);
+  if (info == nullptr) invalid(checkpoint, "'" + name + "' is missing");
+  if (info->shape != spec.shape) {
+    invalid(checkpoint, "'" + name +
+                            "' has another shape than config.json "
+                            "asks for");
+  }
+  std::size_t count = 1;
+  for (const std::size_t d : spec.shape) count *= d;
+  std::vector<float> values(count);
+  decode_floats(info->dtype, checkpoint.tensors().read(*info).bytes, values);
+  if (!std::ranges::all_of(values, [](float x) { return std::isfinite(x); })) {
+    invalid(checkpoint, "'" + name + "' holds a value that is not finite");
+  }
+  return values;
 }
 
-NormWeights read_norm(const Checkpoint& checkpoint, const Architecture& arch,
-                      const std::string& name, std::size_t width) {
+}  // namespace
+
+NormWeights read_norm(const Checkpoint& checkpoint, const std::string& name,
+                      std::size_t width, bool bias, float offset) {
   NormWeights norm;
   norm.gain = read_vector(checkpoint.tensors(), name + ".weight", width);
-  if (arch.norm == NormKind::kLayer &&
-      checkpoint.tensors().find(name + ".bias") != nullptr) {
+  if (bias)
     norm.bias = read_vector(checkpoint.tensors(), name + ".bias", width);
-  }
+  norm.offset = offset;
   return norm;
+}
+
+LinearWeights read_block_linear(const Checkpoint& checkpoint,
+                                const Architecture& arch, std::size_t layer,
+                                std::size_t index) {
+  const LinearSpec& spec = arch.block(layer).linears.at(index);
+  const std::string name = arch.linear_name(layer, index);
+  const std::string block = arch.block_name(layer);
+  LinearWeights linear =
+      spec.storage && checkpoint.tensors().find(block + "." +
+                                                spec.storage->tensor) != nullptr
+          ? StoredElsewhere(checkpoint, block, spec).read()
+          : checkpoint.read_linear(name);
+  const std::size_t out = rows_of(linear.weight), in = cols_of(linear.weight);
+  if (out != spec.out || in != spec.in) {
+    invalid(checkpoint, "'" + name + "' is " + shape_text(out, in) +
+                            ", wanted " + shape_text(spec.out, spec.in));
+  }
+  check_bias(checkpoint, name, spec, linear.bias);
+  return linear;
 }
 
 BlockWeights read_block(const Checkpoint& checkpoint, const Architecture& arch,
                         std::size_t layer) {
   BlockWeights block;
-  for (std::size_t i = 0; i < arch.block.linears.size(); ++i) {
-    const LinearSpec& spec = arch.block.linears[i];
-    const std::string name = arch.linear_name(layer, i);
-    LinearWeights linear = checkpoint.read_linear(name);
-    const std::size_t out = rows_of(linear.weight), in = cols_of(linear.weight);
-    if (out != spec.out || in != spec.in) {
-      invalid(checkpoint, "'" + name + "' is [" + std::to_string(out) + ", " +
-                              std::to_string(in) + "], wanted [" +
-                              std::to_string(spec.out) + ", " +
-                              std::to_string(spec.in) + "]");
-    }
-    check_bias(checkpoint, name, spec, linear.bias);
-    block.linears.push_back(std::move(linear));
+  const BlockSpec& spec = arch.block(layer);
+  const std::string prefix = arch.block_name(layer) + ".";
+  for (std::size_t i = 0; i < spec.linears.size(); ++i) {
+    block.linears.push_back(read_block_linear(checkpoint, arch, layer, i));
   }
-  for (const std::string& norm : arch.block.norms) {
-    block.norms[norm] =
-        read_norm(checkpoint, arch, arch.block_name(layer) + "." + norm,
-                  norm_width(arch, norm));
+  for (const NormSpec& norm : spec.norms) {
+    block.norms[norm.name] = read_norm(checkpoint, prefix + norm.name,
+                                       norm.width, norm.bias, norm.offset);
+  }
+  for (const ParameterSpec& parameter : spec.parameters) {
+    block.parameters.push_back(
+        read_parameter(checkpoint, prefix + parameter.name, parameter));
   }
   return block;
 }

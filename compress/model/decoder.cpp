@@ -17,12 +17,51 @@ std::string place(const Checkpoint& checkpoint) {
 void check_matrix_shape(const Checkpoint& checkpoint, const std::string& name,
                         std::size_t rows, std::size_t cols,
                         const Architecture& arch) {
-  if (rows == arch.vocabulary && cols == arch.hidden) return;
+  if (rows == arch.vocabulary && cols == arch.input_width()) return;
   throw Error(ErrorCode::kInvalidInput,
               place(checkpoint) + ": '" + name + "' is [" +
                   std::to_string(rows) + ", " + std::to_string(cols) +
                   "], wanted [vocab_size " + std::to_string(arch.vocabulary) +
-                  ", hidden_size " + std::to_string(arch.hidden) + "]");
+                  ", hidden_size " + std::to_string(arch.input_width()) + "]");
+}
+
+// As it multiplies; empty without a name.
+NormWeights read_end_norm(const Checkpoint& checkpoint,
+                          const Architecture& arch, const std::string& name,
+                          const NormOptions& options) {
+  if (name.empty()) return {};
+  NormWeights norm = read_norm(checkpoint, name, arch.hidden, options.bias);
+  for (float& gain : norm.gain) gain += options.offset;
+  return norm;
+}
+
+MatrixF apply_norm(ConstMatrixView X, const NormWeights& norm,
+                   const NormOptions& options, ThreadPool& pool) {
+  MatrixF Y(X.rows(), X.cols());
+  switch (options.kind) {
+    case NormKind::kRms:
+      rms_norm(X, norm.gain, options.epsilon, Y.view(), pool);
+      break;
+    case NormKind::kLayer:
+      layer_norm(X, norm.gain, norm.bias, options.epsilon, Y.view(), pool);
+      break;
+  }
+  return Y;
+}
+
+// A Linear between widths that differ (OPT-350m); null without a name.
+std::unique_ptr<LinearKernel> read_projection(const Checkpoint& checkpoint,
+                                              const std::string& name,
+                                              Isa isa) {
+  if (name.empty()) return nullptr;
+  return make_linear_kernel(checkpoint.read_linear(name), isa);
+}
+
+MatrixF project(const LinearKernel& kernel, ConstMatrixView X,
+                ThreadPool& pool) {
+  MatrixF Y(X.rows(), kernel.out());
+  kernel.run(X, Y.view(), pool);
+  return Y;
 }
 
 }  // namespace
@@ -30,7 +69,12 @@ void check_matrix_shape(const Checkpoint& checkpoint, const std::string& name,
 ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
                      Isa isa, std::shared_ptr<const WeightCompanion> companion)
     : arch_(&arch),
-      final_norm_(read_norm(checkpoint, arch, arch.final_norm, arch.hidden)),
+      projection_(read_projection(checkpoint, arch.embedding_projection, isa)),
+      head_projection_(read_projection(checkpoint, arch.head_projection, isa)),
+      embedding_norm_(read_end_norm(checkpoint, arch, arch.embedding_norm,
+                                    arch.embedding_norm_options)),
+      final_norm_(read_end_norm(checkpoint, arch, arch.final_norm,
+                                arch.final_norm_options)),
       companion_(std::move(companion)) {
   if (const TensorInfo* dense = dense_matrix(checkpoint, arch.embedding)) {
     check_matrix_shape(checkpoint, arch.embedding, dense->shape[0],
@@ -42,6 +86,10 @@ ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
     check_matrix_shape(checkpoint, arch.embedding, rows_of(*embedding_packed_),
                        cols_of(*embedding_packed_), arch);
   }
+  if (!arch.position_embedding.empty()) {
+    positions_ =
+        read_matrix(checkpoint.tensors(), arch.position_embedding + ".weight");
+  }
   const std::string& head = arch.tied_head ? arch.embedding : arch.head;
   if (!checkpoint.has_linear(head)) {
     throw Error(ErrorCode::kInvalidInput,
@@ -49,9 +97,13 @@ ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
                     "and config.json says that the head is not tied to the "
                     "embedding (tie_word_embeddings)");
   }
-  const LinearWeights weights = checkpoint.read_linear(head);
+  LinearWeights weights = checkpoint.read_linear(head);
   check_matrix_shape(checkpoint, head, rows_of(weights.weight),
                      cols_of(weights.weight), arch);
+  if (arch.head_bias) {
+    weights.bias =
+        read_vector(checkpoint.tensors(), arch.head + ".bias", arch.vocabulary);
+  }
   head_ = make_linear_kernel(weights, isa);
   // A tied head has the embedding's weights, but a module of its own.
   if (companion_) {
@@ -59,9 +111,10 @@ ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
   }
 }
 
-MatrixF ModelEnds::embed(std::span<const TokenId> tokens) const {
-  MatrixF X(tokens.size(), arch_->hidden);
-  const std::size_t row_bytes = bytes_of(embedding_dtype_, arch_->hidden);
+MatrixF ModelEnds::lookup(std::span<const TokenId> tokens) const {
+  const std::size_t width = arch_->input_width();
+  MatrixF X(tokens.size(), width);
+  const std::size_t row_bytes = bytes_of(embedding_dtype_, width);
   for (std::size_t t = 0; t < tokens.size(); ++t) {
     const std::size_t id = tokens[t];
     if (id >= arch_->vocabulary) {
@@ -72,7 +125,7 @@ MatrixF ModelEnds::embed(std::span<const TokenId> tokens) const {
     }
     const std::span<float> row = X.row(t);
     if (embedding_packed_) {
-      dequantize_rows(*embedding_packed_, id, {row, 1, arch_->hidden});
+      dequantize_rows(*embedding_packed_, id, {row, 1, width});
     } else {
       decode_floats(embedding_dtype_,
                     embedding_bytes_.bytes.subspan(id * row_bytes, row_bytes),
@@ -89,32 +142,66 @@ MatrixF ModelEnds::embed(std::span<const TokenId> tokens) const {
   return X;
 }
 
-MatrixF ModelEnds::head_input(ConstMatrixView hidden, ThreadPool& pool) const {
-  MatrixF normed(hidden.rows(), hidden.cols());
-  const auto epsilon = static_cast<float>(arch_->norm_eps);
-  switch (arch_->norm) {
-    case NormKind::kRms:
-      rms_norm(hidden, final_norm_.gain, epsilon, normed.view(), pool);
-      break;
-    case NormKind::kLayer:
-      layer_norm(hidden, final_norm_.gain, final_norm_.bias, epsilon,
-                 normed.view(), pool);
-      break;
+void ModelEnds::add_positions(std::span<const Segment> segments,
+                              MatrixF& X) const {
+  const std::vector<std::uint32_t> positions = row_positions(segments);
+  for (std::size_t t = 0; t < positions.size(); ++t) {
+    const std::size_t p = positions[t] + arch_->position_offset;
+    if (p >= positions_.rows()) {
+      throw Error(
+          ErrorCode::kInvalidInput,
+          "position " + std::to_string(positions[t]) +
+              ": the model has embeddings of " +
+              std::to_string(positions_.rows() - arch_->position_offset) +
+              " positions");
+    }
+    const auto row = positions_.row(p);
+    for (std::size_t c = 0; c < row.size(); ++c) X(t, c) += row[c];
   }
-  return normed;
+}
+
+MatrixF ModelEnds::embed(std::span<const TokenId> tokens,
+                         std::span<const Segment> segments,
+                         ThreadPool& pool) const {
+  MatrixF X = lookup(tokens);
+  if (arch_->embedding_scale != 1) {
+    for (float& x : X.data()) x *= arch_->embedding_scale;
+  }
+  if (projection_) X = project(*projection_, X.view(), pool);
+  if (!positions_.empty()) add_positions(segments, X);
+  if (!arch_->embedding_norm.empty()) {
+    X = apply_norm(X.view(), embedding_norm_, arch_->embedding_norm_options,
+                   pool);
+  }
+  return X;
+}
+
+MatrixF ModelEnds::head_input(ConstMatrixView hidden, ThreadPool& pool) const {
+  MatrixF X =
+      arch_->final_norm.empty()
+          ? MatrixF(hidden)
+          : apply_norm(hidden, final_norm_, arch_->final_norm_options, pool);
+  if (head_projection_) X = project(*head_projection_, X.view(), pool);
+  return X;
 }
 
 MatrixF ModelEnds::logits(ConstMatrixView hidden, ThreadPool& pool) const {
-  const MatrixF normed = head_input(hidden, pool);
+  const MatrixF X = head_input(hidden, pool);
   MatrixF logits(hidden.rows(), arch_->vocabulary);
-  head_->run(normed.view(), logits.view(), pool);
+  head_->run(X.view(), logits.view(), pool);
+  const float scale = arch_->logit_scale, cap = arch_->logit_softcap;
+  if (scale == 1 && cap == 0) return logits;
+  for (float& z : logits.data()) {
+    z *= scale;
+    if (cap != 0) z = cap * std::tanh(z / cap);
+  }
   return logits;
 }
 
 std::size_t ModelEnds::bytes() const {
   return head_->bytes() +
          (embedding_packed_ ? stored_bytes(*embedding_packed_) : 0) +
-         final_norm_.gain.size() * sizeof(float);
+         (final_norm_.gain.size() + positions_.size()) * sizeof(float);
 }
 
 Decoder::Decoder(const Checkpoint& checkpoint)
@@ -127,14 +214,15 @@ Decoder::Decoder(const Checkpoint& checkpoint, const Options& options)
   check_model(checkpoint, *arch_);
   ends_ = std::make_unique<ModelEnds>(checkpoint, *arch_, options.isa,
                                       options.companion);
-  const auto positions = std::make_shared<RopePositions>(*arch_);
+  const RopeTablesOfModel ropes = make_ropes(*arch_);
   blocks_.reserve(arch_->layers);
   for (std::size_t layer = 0; layer < arch_->layers; ++layer) {
     report(options.progress,
            {"load", layer, arch_->layers, arch_->block_name(layer)});
     const BlockWeights weights = read_block(checkpoint, *arch_, layer);
-    Block& block = blocks_.emplace_back(*arch_, layer, weights, options.isa,
-                                        kv_, positions);
+    Block& block = blocks_.emplace_back(
+        *arch_, layer, weights,
+        BlockOptions{.isa = options.isa, .kv = kv_, .ropes = ropes});
     for (std::size_t l = 0; options.companion && l < weights.linears.size();
          ++l) {
       block.wrap_linear(l, [&](std::unique_ptr<LinearKernel> kernel) {
@@ -155,7 +243,7 @@ std::size_t Decoder::bytes() const {
 MatrixF Decoder::forward(std::span<const TokenId> tokens,
                          std::span<const Segment> segments,
                          ThreadPool& pool) const {
-  BlockState state{ends_->embed(tokens), {}};
+  BlockState state{.hidden = ends_->embed(tokens, segments, pool)};
   for (const Block& block : blocks_) block.run(segments, state, pool);
   for (const Segment& segment : segments) {
     if (segment.cache != nullptr) segment.cache->advance(segment.rows);
@@ -164,7 +252,7 @@ MatrixF Decoder::forward(std::span<const TokenId> tokens,
 }
 
 KvCache Decoder::make_cache(std::size_t capacity) const {
-  return {arch_->layers, arch_->kv_heads, arch_->head_dim, capacity, kv_};
+  return {arch_->cache_slots(), capacity, kv_};
 }
 
 }  // namespace llmpress

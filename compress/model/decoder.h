@@ -27,24 +27,31 @@ class ModelEnds {
   ModelEnds(const Checkpoint& checkpoint, const Architecture& arch, Isa isa,
             std::shared_ptr<const WeightCompanion> companion = nullptr);
 
-  // Rows of the embedding for `tokens`: [tokens, hidden]. Throws
-  // Error(kInvalidInput) for an id that is not in the vocabulary or a row that
-  // is not finite.
-  MatrixF embed(std::span<const TokenId> tokens) const;
-  // The final norm's output: hidden [rows, hidden] -> [rows, hidden].
+  // The residual stream before the first block for `tokens`, the rows of
+  // `segments`: [tokens, hidden]. Throws Error(kInvalidInput) for an id that is
+  // not in the vocabulary, a position that the model has no embedding of, or a
+  // row that is not finite.
+  MatrixF embed(std::span<const TokenId> tokens,
+                std::span<const Segment> segments, ThreadPool& pool) const;
+  // What the head reads: hidden [rows, hidden] -> [rows, head width].
   MatrixF head_input(ConstMatrixView hidden, ThreadPool& pool) const;
-  // final norm, then head: hidden [rows, hidden] -> logits [rows, vocabulary].
+  // hidden [rows, hidden] -> logits [rows, vocabulary].
   MatrixF logits(ConstMatrixView hidden, ThreadPool& pool) const;
   const LinearKernel& head() const { return *head_; }
   std::size_t bytes() const;  // held in memory: head, packed embedding, norm
 
  private:
   const Architecture* arch_;
-  // The embedding [vocabulary, hidden]: as it lies in the file, or packed.
+  MatrixF lookup(std::span<const TokenId> tokens) const;
+  void add_positions(std::span<const Segment> segments, MatrixF& X) const;
+
+  // The embedding [vocabulary, width]: as it lies in the file, or packed.
   DType embedding_dtype_ = DType::kF32;
   TensorBytes embedding_bytes_{};
   std::optional<PackedWeight> embedding_packed_{};
-  NormWeights final_norm_;
+  MatrixF positions_{};  // [positions, hidden]
+  std::unique_ptr<LinearKernel> projection_{}, head_projection_{};
+  NormWeights embedding_norm_{}, final_norm_{};  // as they multiply
   std::unique_ptr<LinearKernel> head_;
   std::shared_ptr<const WeightCompanion> companion_;
 };

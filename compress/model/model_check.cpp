@@ -28,12 +28,17 @@ class Inspection {
       : checkpoint_(checkpoint), arch_(arch) {}
 
   void check_vector(const std::string& name, std::size_t size) {
+    check_tensor(name, {size});
+  }
+
+  void check_tensor(const std::string& name,
+                    const std::vector<std::size_t>& shape) {
     const TensorInfo* const tensor = checkpoint_.tensors().find(name);
     if (tensor == nullptr) {
       problems_.push_back("'" + name + "' is missing");
-    } else if (tensor->shape != std::vector<std::size_t>{size}) {
+    } else if (tensor->shape != shape) {
       problems_.push_back("'" + name + "' is " + shape_text(tensor->shape) +
-                          ", wanted [" + std::to_string(size) + "]");
+                          ", wanted " + shape_text(shape));
     }
   }
 
@@ -56,15 +61,24 @@ class Inspection {
   }
 
   void check_block(std::size_t layer) {
-    for (std::size_t i = 0; i < arch_.block.linears.size(); ++i) {
-      const LinearSpec& spec = arch_.block.linears[i];
+    const BlockSpec& block = arch_.block(layer);
+    const std::string prefix = arch_.block_name(layer) + ".";
+    for (std::size_t i = 0; i < block.linears.size(); ++i) {
+      const LinearSpec& spec = block.linears[i];
       const std::string name = arch_.linear_name(layer, i);
+      if (spec.storage && checkpoint_.tensors().find(
+                              prefix + spec.storage->tensor) != nullptr) {
+        continue;  // its shape is checked where it is cut out
+      }
       check_linear(name, spec.out, spec.in);
       if (spec.bias) check_vector(name + ".bias", spec.out);
     }
-    for (const std::string& norm : arch_.block.norms) {
-      check_vector(arch_.block_name(layer) + "." + norm + ".weight",
-                   norm_width(arch_, norm));
+    for (const NormSpec& norm : block.norms) {
+      check_vector(prefix + norm.name + ".weight", norm.width);
+      if (norm.bias) check_vector(prefix + norm.name + ".bias", norm.width);
+    }
+    for (const ParameterSpec& parameter : block.parameters) {
+      check_tensor(prefix + parameter.name, parameter.shape);
     }
   }
 
@@ -77,7 +91,7 @@ class Inspection {
                           "(tie_word_embeddings)");
       return;
     }
-    check_linear(arch_.head, arch_.vocabulary, arch_.hidden);
+    check_linear(arch_.head, arch_.vocabulary, arch_.input_width());
   }
 
   void finish() const {
@@ -149,20 +163,26 @@ ModelSize measure_model(const Checkpoint& checkpoint,
     if (!tied && !is_metadata(tensor.name)) size.weight_bytes += tensor.bytes;
   }
   size.weights =
-      arch.vocabulary * arch.hidden * (arch.tied_head ? 1 : 2) + arch.hidden;
+      arch.vocabulary * arch.input_width() * (arch.tied_head ? 1 : 2) +
+      arch.hidden;
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-    for (std::size_t i = 0; i < arch.block.linears.size(); ++i) {
-      const LinearSpec& spec = arch.block.linears[i];
-      const std::string name = arch.linear_name(layer, i);
-      const TensorInfo* const dense = dense_matrix(checkpoint, name);
+    const BlockSpec& block = arch.block(layer);
+    for (std::size_t i = 0; i < block.linears.size(); ++i) {
+      const LinearSpec& spec = block.linears[i];
+      const TensorInfo* const dense =
+          dense_matrix(checkpoint, arch.linear_name(layer, i));
       size.linear_bytes +=
           dense ? dense->bytes
-                : stored_bytes(checkpoint.read_linear(name).weight);
+                : stored_bytes(
+                      read_block_linear(checkpoint, arch, layer, i).weight);
       size.linear_weights += spec.out * spec.in;
       size.weights += spec.out * spec.in + (spec.bias ? spec.out : 0);
     }
-    for (const std::string& norm : arch.block.norms) {
-      size.weights += norm_width(arch, norm);
+    for (const NormSpec& norm : block.norms) size.weights += norm.width;
+    for (const ParameterSpec& parameter : block.parameters) {
+      std::size_t count = 1;
+      for (const std::size_t d : parameter.shape) count *= d;
+      size.weights += count;
     }
   }
   return size;
@@ -170,8 +190,10 @@ ModelSize measure_model(const Checkpoint& checkpoint,
 
 void check_model(const Checkpoint& checkpoint, const Architecture& arch) {
   Inspection inspection(checkpoint, arch);
-  inspection.check_linear(arch.embedding, arch.vocabulary, arch.hidden);
-  inspection.check_vector(arch.final_norm + ".weight", arch.hidden);
+  inspection.check_linear(arch.embedding, arch.vocabulary, arch.input_width());
+  if (!arch.final_norm.empty()) {
+    inspection.check_vector(arch.final_norm + ".weight", arch.hidden);
+  }
   inspection.check_head();
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
     inspection.check_block(layer);

@@ -27,9 +27,8 @@ double yarn_pair(const RopeConfig& rope, double turns, double dim) {
          (2 * std::log(rope.theta));
 }
 
-void apply_yarn(const RopeConfig& rope, std::size_t head_dim,
-                std::vector<double>& frequencies) {
-  const auto dim = static_cast<double>(head_dim);
+void apply_yarn(const RopeConfig& rope, std::vector<double>& frequencies) {
+  const auto dim = static_cast<double>(rope.dim);
   double low = yarn_pair(rope, rope.beta_fast, dim);
   double high = yarn_pair(rope, rope.beta_slow, dim);
   if (rope.truncate) {
@@ -50,11 +49,11 @@ void apply_yarn(const RopeConfig& rope, std::size_t head_dim,
 }  // namespace
 
 std::vector<double> rope_frequencies(const RopeConfig& rope,
-                                     std::size_t head_dim) {
-  std::vector<double> frequencies(head_dim / 2);
+                                     bool beyond_original) {
+  std::vector<double> frequencies(rope.dim / 2);
   for (std::size_t j = 0; j < frequencies.size(); ++j) {
     frequencies[j] = std::pow(rope.theta, -2.0 * static_cast<double>(j) /
-                                              static_cast<double>(head_dim));
+                                              static_cast<double>(rope.dim));
   }
   switch (rope.scaling) {
     case RopeScaling::kNone:
@@ -66,26 +65,44 @@ std::vector<double> rope_frequencies(const RopeConfig& rope,
       for (double& f : frequencies) f = llama3_frequency(rope, f);
       break;
     case RopeScaling::kYarn:
-      apply_yarn(rope, head_dim, frequencies);
+      apply_yarn(rope, frequencies);
+      break;
+    case RopeScaling::kLongRope: {
+      const auto& factors =
+          beyond_original ? rope.long_factor : rope.short_factor;
+      for (std::size_t j = 0; j < frequencies.size(); ++j) {
+        frequencies[j] /= factors.at(j);
+      }
+      break;
+    }
+    case RopeScaling::kProportional:
+      for (std::size_t j = 0; j < frequencies.size(); ++j) {
+        frequencies[j] =
+            j < rope.turning_pairs ? frequencies[j] / rope.factor : 0;
+      }
       break;
   }
   return frequencies;
 }
 
-RopePositions::RopePositions(const Architecture& arch)
-    : frequencies_(rope_frequencies(arch.rope, arch.head_dim)),
-      attention_factor_(arch.rope.attention_factor) {}
+RopePositions::RopePositions(const RopeConfig& rope) : rope_(rope) {
+  within_.frequencies = rope_frequencies(rope, false);
+  beyond_.frequencies = rope_frequencies(rope, true);
+}
 
-std::shared_ptr<const RopeTables> RopePositions::at_least(
-    std::size_t positions) {
+std::shared_ptr<const RopeTables> RopePositions::at_least(std::size_t positions,
+                                                          std::size_t context) {
   const std::lock_guard lock(mutex_);
-  const std::size_t have = tables_ ? tables_->cos.rows() : 0;
-  if (have < positions || !tables_) {
+  const bool beyond = rope_.scaling == RopeScaling::kLongRope &&
+                      context > rope_.original_max_positions;
+  Growing& growing = beyond ? beyond_ : within_;
+  const std::size_t have = growing.tables ? growing.tables->cos.rows() : 0;
+  if (have < positions || !growing.tables) {
     const std::size_t grown = std::max({positions, 2 * have, kFirstPositions});
-    tables_ = std::make_shared<const RopeTables>(
-        make_rope_tables(grown, frequencies_, attention_factor_));
+    growing.tables = std::make_shared<const RopeTables>(
+        make_rope_tables(grown, growing.frequencies, rope_.attention_factor));
   }
-  return tables_;
+  return growing.tables;
 }
 
 }  // namespace llmpress

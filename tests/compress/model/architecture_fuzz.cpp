@@ -12,7 +12,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
     const auto arch = llmpress::parse_architecture(
         std::string(reinterpret_cast<const char*>(data), size), "fuzz");
     // Angles of the size of an ordinary head, whatever the scaling.
-    if (arch.head_dim <= 512) rope_frequencies(arch.rope, arch.head_dim);
+    for (const llmpress::RopeConfig& rope : arch.ropes) {
+      if (rope.dim <= 512) rope_frequencies(rope);
+    }
   } catch (const llmpress::Error&) {
     // what broken files are for
   }

@@ -21,7 +21,7 @@ struct Bench {
   std::vector<Segment> segments = {{5, 0, nullptr}, {3, 0, nullptr}};
 
   BlockState state() const {
-    BlockState state{MatrixF(8, arch.hidden), {}};
+    BlockState state{.hidden = MatrixF(8, arch.hidden)};
     Rng rng(2);
     for (float& x : state.hidden.data()) x = static_cast<float>(rng.normal());
     return state;
@@ -36,10 +36,10 @@ TEST(Block, RunsStageByStageAsInOneGo) {
   const Block block = bench.block();
   BlockState whole = bench.state(), staged = bench.state();
   block.run(bench.segments, whole, bench.pool);
-  block.begin(staged, bench.pool);
-  for (std::size_t s = 0; s < bench.arch.block.stages.size(); ++s) {
+  block.begin(staged, bench.segments, bench.pool);
+  for (std::size_t s = 0; s < bench.arch.block(1).stages.size(); ++s) {
     EXPECT_EQ(staged.stage_input.rows(), 8u);
-    EXPECT_EQ(staged.stage_input.cols(), bench.arch.block.stages[s].in);
+    EXPECT_EQ(staged.stage_input.cols(), bench.arch.block(1).stages[s].in);
     block.run_stage(s, bench.segments, staged, bench.pool);
   }
   EXPECT_TRUE(staged.stage_input.empty());
@@ -51,7 +51,7 @@ TEST(Block, ShowsEveryStageTheInputOfItsLinears) {
   const Block block = bench.block();
   BlockState state = bench.state();
   const MatrixF before = state.hidden;
-  block.begin(state, bench.pool);
+  block.begin(state, bench.segments, bench.pool);
   block.run_stage(0, bench.segments, state, bench.pool);
   const MatrixF mixed = state.stage_input;
   block.run_stage(1, bench.segments, state, bench.pool);
@@ -70,7 +70,7 @@ TEST(Block, UsesAReplacedLinearFromTheNextRunOn) {
   block.run(bench.segments, before, bench.pool);
   // Without o and down a block adds nothing.
   for (const std::size_t index : {3u, 6u}) {
-    const LinearSpec& spec = bench.arch.block.linears[index];
+    const LinearSpec& spec = bench.arch.block(1).linears[index];
     const MatrixF zeros(spec.out, spec.in);
     block.replace_linear(index,
                          {.weight = make_dense(zeros.view(), DType::kF32)});
@@ -129,11 +129,11 @@ TEST(Block, KeepsItsFunctionWhenScalesMoveFromANormIntoItsConsumers) {
   Bench bench;
   BlockWeights weights = read_block(bench.checkpoint, bench.arch, 1);
   const Block plain(bench.arch, 1, weights, Isa::kScalar);
-  for (const ScaleGroup& group : bench.arch.block.scale_groups) {
+  for (const ScaleGroup& group : bench.arch.block(1).scale_groups) {
     // Powers of two move exactly.
     std::vector<float> scales;
-    for (std::size_t i = 0; i < bench.arch.block.linears[group.consumers[0]].in;
-         ++i) {
+    for (std::size_t i = 0;
+         i < bench.arch.block(1).linears[group.consumers[0]].in; ++i) {
       scales.push_back(i % 3 == 0 ? 4.0f : 0.5f);
     }
     const auto edit = [&](std::size_t index, bool rows, bool divide) {

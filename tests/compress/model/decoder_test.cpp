@@ -330,9 +330,12 @@ TEST(Decoder, EmbedsFromDenseRowsAndFromPackedOnes) {
   round_through(DType::kBF16, rounded.data());
   const MemoryCheckpoint dense(tensors, config_json(shape));
   const Architecture arch = parse_architecture(config_json(shape), "tiny");
-  const MatrixF from_dense = ModelEnds(dense, arch, Isa::kScalar).embed(tokens);
+  ThreadPool pool(1);
+  const Segment all{tokens.size(), 0, nullptr};
+  const MatrixF from_dense =
+      ModelEnds(dense, arch, Isa::kScalar).embed(tokens, {&all, 1}, pool);
   const MatrixF from_packed =
-      ModelEnds(packed, arch, Isa::kScalar).embed(tokens);
+      ModelEnds(packed, arch, Isa::kScalar).embed(tokens, {&all, 1}, pool);
   for (std::size_t t = 0; t < tokens.size(); ++t) {
     EXPECT_TRUE(std::ranges::equal(from_dense.row(t), E.row(tokens[t])));
     EXPECT_TRUE(std::ranges::equal(from_packed.row(t), rounded.row(tokens[t])));

@@ -8,9 +8,9 @@
 namespace llmpress {
 namespace {
 
-void expect_frequencies(const RopeConfig& rope,
-                        const std::vector<double>& expected) {
-  const auto found = rope_frequencies(rope, 2 * expected.size());
+void expect_frequencies(RopeConfig rope, const std::vector<double>& expected) {
+  rope.dim = 2 * expected.size();
+  const auto found = rope_frequencies(rope);
   ASSERT_EQ(found.size(), expected.size());
   for (std::size_t j = 0; j < expected.size(); ++j) {
     // Written with nine digits.
@@ -52,17 +52,27 @@ TEST(RopePositions, RampBetweenBothEndsAsYarnDoes) {
 }
 
 TEST(RopePositions, GrowTheirTablesAndKeepOldRows) {
-  Architecture arch;
-  arch.head_dim = 4;
-  arch.rope.attention_factor = 2;
-  RopePositions positions(arch);
-  const auto few = positions.at_least(3);
-  const auto many = positions.at_least(1000);
+  RopePositions positions({.dim = 4, .attention_factor = 2});
+  const auto few = positions.at_least(3, 3);
+  const auto many = positions.at_least(1000, 1000);
   ASSERT_GE(few->cos.rows(), 3u);
   ASSERT_GE(many->cos.rows(), 1000u);
   EXPECT_EQ(few->cos(2, 1), many->cos(2, 1));
   EXPECT_NEAR(many->sin(999, 1), 2 * std::sin(9.99), 1e-6);
-  EXPECT_EQ(positions.at_least(5), many);
+  EXPECT_EQ(positions.at_least(5, 5), many);
+}
+
+TEST(RopePositions, DivideByTheLongFactorsBeyondTheOriginalContext) {
+  const RopeConfig rope{.dim = 4,
+                        .scaling = RopeScaling::kLongRope,
+                        .original_max_positions = 32,
+                        .short_factor = {1, 2},
+                        .long_factor = {4, 8}};
+  EXPECT_DOUBLE_EQ(rope_frequencies(rope, false)[1], 0.01 / 2);
+  EXPECT_DOUBLE_EQ(rope_frequencies(rope, true)[1], 0.01 / 8);
+  RopePositions positions(rope);
+  EXPECT_FLOAT_EQ(positions.at_least(5, 32)->cos(4, 0), std::cos(4.0f));
+  EXPECT_FLOAT_EQ(positions.at_least(5, 33)->cos(4, 0), std::cos(1.0f));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Keys and values of one sequence for every layer.
+// What the layers keep of one sequence: keys and values, recurrent states.
 #pragma once
 
 #include <cstddef>
@@ -37,41 +37,65 @@ void decode_kv(KvFormat format, std::span<const std::byte> stored,
 void round_kv_in_place(KvFormat format, std::size_t head_dim,
                        MatrixView<float> X);
 
+// What one operation of a block keeps of a sequence.
+struct CacheSlot {
+  // Keys and values of every token, or
+  std::size_t kv_heads = 0, key_dim = 0, value_dim = 0;
+  // so many numbers that stand for all tokens so far (a recurrent state).
+  std::size_t state = 0;
+};
+
+struct CachePlace {
+  std::size_t layer = 0, slot = 0;
+};
+
 class KvCache {
  public:
-  KvCache(std::size_t layers, std::size_t kv_heads, std::size_t head_dim,
+  // slots[layer] holds what that layer's operations keep.
+  KvCache(const std::vector<std::vector<CacheSlot>>& slots,
           std::size_t capacity, KvFormat format = {});
 
   KvFormat format() const { return format_; }
-  std::size_t layers() const { return keys_.size(); }
-  std::size_t width() const { return kv_heads_ * head_dim_; }
+  std::size_t layers() const { return layers_.size(); }
   std::size_t tokens() const { return tokens_; }
   std::size_t capacity() const { return capacity_; }
   std::size_t bytes() const;  // allocated
 
-  // Appends rows K, V [n, width] of `layer` at position tokens(); they become
-  // visible to the other layers when advance(n) is called after the last layer.
-  // Throws Error(kInvalidArgument) beyond capacity.
-  void append(std::size_t layer, ConstMatrixView K, ConstMatrixView V);
+  // Appends rows K [n, kv_heads * key_dim], V [n, kv_heads * value_dim] at
+  // position tokens(); they become visible to the other layers when advance(n)
+  // is called after the last layer. Throws Error(kInvalidArgument) beyond
+  // capacity.
+  void append(CachePlace place, ConstMatrixView K, ConstMatrixView V);
   void advance(std::size_t n);
-  // Forgets what comes after the first `tokens`.
+  // Forgets what comes after the first `tokens`. Recurrent states cannot go
+  // back: throws Error(kInvalidArgument) if there are some.
   void truncate(std::size_t tokens);
 
-  // Positions [begin, begin + K.rows()) of `layer`, all heads, decoded to
-  // float.
-  void read(std::size_t layer, std::size_t begin, MatrixView<float> K,
+  // Positions [begin, begin + K.rows()), all heads, decoded to float.
+  void read(CachePlace place, std::size_t begin, MatrixView<float> K,
             MatrixView<float> V) const;
   // The stored rows, from position 0 on, for attention() without a copy; only
   // for kF32.
-  KvView keys(std::size_t layer) const;
-  KvView values(std::size_t layer) const;
+  KvView keys(CachePlace place) const;
+  KvView values(CachePlace place) const;
+
+  // A recurrent state; zeros before the first token.
+  std::span<float> state(CachePlace place);
 
  private:
-  std::size_t row_bytes() const;
+  struct Store {
+    CacheSlot slot{};
+    std::vector<std::byte> keys{}, values{};
+    std::vector<float> state{};
+  };
+  Store& at(CachePlace place) { return layers_.at(place.layer).at(place.slot); }
+  const Store& at(CachePlace place) const {
+    return layers_.at(place.layer).at(place.slot);
+  }
 
-  std::size_t kv_heads_, head_dim_, capacity_, tokens_ = 0;
+  std::size_t capacity_, tokens_ = 0;
   KvFormat format_;
-  std::vector<std::vector<std::byte>> keys_, values_;  // one per layer
+  std::vector<std::vector<Store>> layers_;
 };
 
 }  // namespace llmpress

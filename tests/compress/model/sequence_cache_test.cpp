@@ -1,4 +1,4 @@
-#include "compress/model/kv_cache.h"
+#include "compress/model/sequence_cache.h"
 
 #include <gtest/gtest.h>
 
@@ -98,20 +98,21 @@ TEST(KvStore, RoundsEveryHeadByItself) {
 
 TEST(KvCache, ReadsBackWhatTheStoreKeeps) {
   for (const KvType type : kAll) {
-    KvCache cache(2, 3, 5, 7, {type});
+    KvCache cache({{{3, 5, 5}}, {{3, 5, 5}}}, 7, {type});
     EXPECT_EQ(cache.bytes(), 2 * 2 * 7 * 3 * kv_bytes({type}, 5));
     MatrixF K = random_rows(6, 15, 2), V = random_rows(6, 15, 3);
     for (const std::size_t layer : {0u, 1u}) {
-      cache.append(layer, K.view().rows_slice(0, 4), V.view().rows_slice(0, 4));
+      cache.append({layer, 0}, K.view().rows_slice(0, 4),
+                   V.view().rows_slice(0, 4));
     }
     EXPECT_EQ(cache.tokens(), 0u);
     cache.advance(4);
-    cache.append(1, K.view().rows_slice(4, 2), V.view().rows_slice(4, 2));
+    cache.append({1, 0}, K.view().rows_slice(4, 2), V.view().rows_slice(4, 2));
     cache.advance(2);
     EXPECT_EQ(cache.tokens(), 6u);
 
     MatrixF keys(5, 15), values(5, 15);
-    cache.read(1, 1, keys.view(), values.view());
+    cache.read({1, 0}, 1, keys.view(), values.view());
     round_kv_in_place({type}, 5, K.view());
     round_kv_in_place({type}, 5, V.view());
     for (std::size_t r = 0; r < 5; ++r) {
@@ -122,16 +123,16 @@ TEST(KvCache, ReadsBackWhatTheStoreKeeps) {
 }
 
 TEST(KvCache, ForgetsWhatIsTruncatedAndRefusesMoreThanItsCapacity) {
-  KvCache cache(1, 1, 2, 3);
+  KvCache cache({{{1, 2, 2}}}, 3);
   const MatrixF two = random_rows(2, 2, 4);
-  cache.append(0, two.view(), two.view());
+  cache.append({0, 0}, two.view(), two.view());
   cache.advance(2);
-  EXPECT_THROW(cache.append(0, two.view(), two.view()), Error);
+  EXPECT_THROW(cache.append({0, 0}, two.view(), two.view()), Error);
   cache.truncate(1);
   EXPECT_EQ(cache.tokens(), 1u);
-  cache.append(0, two.view(), two.view());
+  cache.append({0, 0}, two.view(), two.view());
   MatrixF keys(3, 2), values(3, 2);
-  cache.read(0, 0, keys.view(), values.view());
+  cache.read({0, 0}, 0, keys.view(), values.view());
   EXPECT_EQ(keys(1, 0), two(0, 0));
 }
 

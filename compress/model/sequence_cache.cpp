@@ -1,4 +1,4 @@
-#include "compress/model/kv_cache.h"
+#include "compress/model/sequence_cache.h"
 
 #include <algorithm>
 #include <cassert>
@@ -156,27 +156,42 @@ void round_kv_in_place(KvFormat format, std::size_t head_dim,
   }
 }
 
-KvCache::KvCache(std::size_t layers, std::size_t kv_heads, std::size_t head_dim,
+KvCache::KvCache(const std::vector<std::vector<CacheSlot>>& slots,
                  std::size_t capacity, KvFormat format)
-    : kv_heads_(kv_heads),
-      head_dim_(head_dim),
-      capacity_(capacity),
-      format_(format) {
-  const std::size_t bytes = checked_mul(capacity, row_bytes(), "KV cache");
-  keys_.assign(layers, std::vector<std::byte>(bytes));
-  values_.assign(layers, std::vector<std::byte>(bytes));
-}
-
-std::size_t KvCache::row_bytes() const {
-  return kv_heads_ * kv_bytes(format_, head_dim_);
+    : capacity_(capacity), format_(format) {
+  for (const std::vector<CacheSlot>& layer : slots) {
+    std::vector<Store>& stores = layers_.emplace_back();
+    for (const CacheSlot& slot : layer) {
+      const auto bytes = [&](std::size_t dim) {
+        return checked_mul(capacity, slot.kv_heads * kv_bytes(format, dim),
+                           "KV cache");
+      };
+      Store& store = stores.emplace_back();
+      store.slot = slot;
+      if (slot.kv_heads != 0) {
+        store.keys.resize(bytes(slot.key_dim));
+        store.values.resize(bytes(slot.value_dim));
+      }
+      store.state.resize(slot.state);
+    }
+  }
 }
 
 std::size_t KvCache::bytes() const {
-  return 2 * layers() * capacity_ * row_bytes();
+  std::size_t total = 0;
+  for (const auto& layer : layers_) {
+    for (const Store& store : layer) {
+      total += store.keys.size() + store.values.size() +
+               store.state.size() * sizeof(float);
+    }
+  }
+  return total;
 }
 
-void KvCache::append(std::size_t layer, ConstMatrixView K, ConstMatrixView V) {
-  assert(layer < layers() && K.cols() == width() && V.cols() == width() &&
+void KvCache::append(CachePlace place, ConstMatrixView K, ConstMatrixView V) {
+  Store& store = at(place);
+  assert(K.cols() == store.slot.kv_heads * store.slot.key_dim &&
+         V.cols() == store.slot.kv_heads * store.slot.value_dim &&
          K.rows() == V.rows());
   if (K.rows() > capacity_ - tokens_) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -184,16 +199,18 @@ void KvCache::append(std::size_t layer, ConstMatrixView K, ConstMatrixView V) {
                     std::to_string(K.rows()) + " tokens exceed its capacity " +
                     std::to_string(capacity_));
   }
-  const std::size_t step = kv_bytes(format_, head_dim_);
-  const auto store = [&](ConstMatrixView rows, std::vector<std::byte>& to) {
-    std::span<std::byte> at = std::span(to).subspan(tokens_ * row_bytes());
-    for (std::size_t i = 0; i < rows.size(); i += head_dim_) {
-      encode_kv(format_, rows.data().subspan(i, head_dim_), at.first(step));
-      at = at.subspan(step);
+  const auto write = [&](ConstMatrixView rows, std::size_t dim,
+                         std::vector<std::byte>& to) {
+    const std::size_t step = kv_bytes(format_, dim);
+    std::span<std::byte> end =
+        std::span(to).subspan(tokens_ * store.slot.kv_heads * step);
+    for (std::size_t i = 0; i < rows.size(); i += dim) {
+      encode_kv(format_, rows.data().subspan(i, dim), end.first(step));
+      end = end.subspan(step);
     }
   };
-  store(K, keys_[layer]);
-  store(V, values_[layer]);
+  write(K, store.slot.key_dim, store.keys);
+  write(V, store.slot.value_dim, store.values);
 }
 
 void KvCache::advance(std::size_t n) {
@@ -202,34 +219,48 @@ void KvCache::advance(std::size_t n) {
 }
 
 void KvCache::truncate(std::size_t tokens) {
-  tokens_ = std::min(tokens_, tokens);
+  if (tokens >= tokens_) return;
+  for (const auto& layer : layers_) {
+    for (const Store& store : layer) {
+      if (store.state.empty()) continue;
+      throw Error(ErrorCode::kInvalidArgument,
+                  "a recurrent state cannot be taken back to an earlier token");
+    }
+  }
+  tokens_ = tokens;
 }
 
-void KvCache::read(std::size_t layer, std::size_t begin, MatrixView<float> K,
+void KvCache::read(CachePlace place, std::size_t begin, MatrixView<float> K,
                    MatrixView<float> V) const {
-  assert(layer < layers() && K.cols() == width() && V.cols() == width() &&
-         begin + K.rows() <= capacity_ && begin + V.rows() <= capacity_);
-  const std::size_t step = kv_bytes(format_, head_dim_);
-  const auto load = [&](const std::vector<std::byte>& from,
+  const Store& store = at(place);
+  assert(begin + K.rows() <= capacity_ && begin + V.rows() <= capacity_);
+  const auto load = [&](const std::vector<std::byte>& from, std::size_t dim,
                         MatrixView<float> rows) {
-    auto at = std::span(from).subspan(begin * row_bytes());
-    for (std::size_t i = 0; i < rows.size(); i += head_dim_) {
-      decode_kv(format_, at.first(step), rows.data().subspan(i, head_dim_));
-      at = at.subspan(step);
+    const std::size_t step = kv_bytes(format_, dim);
+    auto rest = std::span(from).subspan(begin * store.slot.kv_heads * step);
+    for (std::size_t i = 0; i < rows.size(); i += dim) {
+      decode_kv(format_, rest.first(step), rows.data().subspan(i, dim));
+      rest = rest.subspan(step);
     }
   };
-  load(keys_[layer], K);
-  load(values_[layer], V);
+  load(store.keys, store.slot.key_dim, K);
+  load(store.values, store.slot.value_dim, V);
 }
 
-KvView KvCache::keys(std::size_t layer) const {
+KvView KvCache::keys(CachePlace place) const {
   assert(format_.type == KvType::kF32);
-  return {KvType::kF32, keys_.at(layer).data(), row_bytes()};
+  const Store& store = at(place);
+  return {KvType::kF32, store.keys.data(),
+          store.slot.kv_heads * kv_bytes(format_, store.slot.key_dim)};
 }
 
-KvView KvCache::values(std::size_t layer) const {
+KvView KvCache::values(CachePlace place) const {
   assert(format_.type == KvType::kF32);
-  return {KvType::kF32, values_.at(layer).data(), row_bytes()};
+  const Store& store = at(place);
+  return {KvType::kF32, store.values.data(),
+          store.slot.kv_heads * kv_bytes(format_, store.slot.value_dim)};
 }
+
+std::span<float> KvCache::state(CachePlace place) { return at(place).state; }
 
 }  // namespace llmpress

@@ -1,0 +1,37 @@
+// Reading the weights of one block.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "compress/core/packed_weight.h"
+#include "compress/model/architecture.h"
+#include "compress/model/norm_weights.h"
+#include "formats/checkpoint.h"
+
+namespace llmpress {
+
+// The weights of one block as they are stored.
+struct BlockWeights {
+  std::vector<LinearWeights> linears{};          // [BlockSpec::linears]
+  std::map<std::string, NormWeights> norms{};    // by NormSpec::name
+  std::vector<std::vector<float>> parameters{};  // [BlockSpec::parameters]
+};
+
+// Throws Error(kInvalidInput) naming the first missing, misshapen or non-finite
+// tensor, or a bias that config.json does not speak of (unless it is zero).
+BlockWeights read_block(const Checkpoint& checkpoint, const Architecture& arch,
+                        std::size_t layer);
+
+// `bias`: whether it must be there.
+NormWeights read_norm(const Checkpoint& checkpoint, const std::string& name,
+                      std::size_t width, bool bias, float offset = 0);
+
+// A Linear of a block as it is stored, wherever it lies (LinearStorage).
+LinearWeights read_block_linear(const Checkpoint& checkpoint,
+                                const Architecture& arch, std::size_t layer,
+                                std::size_t linear);
+
+}  // namespace llmpress

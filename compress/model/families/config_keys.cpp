@@ -1,0 +1,301 @@
+#include "compress/model/families/config_keys.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include "compress/core/error.h"
+
+namespace llmpress {
+namespace {
+
+constexpr std::size_t kMaxLayers = 100000;
+
+[[noreturn]] void invalid(const ConfigReader& config, const std::string& what) {
+  throw Error(ErrorCode::kInvalidInput, config.origin() + ": " + what);
+}
+
+constexpr std::pair<std::string_view, Activation> kActivations[] = {
+    {"silu", Activation::kSilu},
+    {"swish", Activation::kSilu},
+    {"gelu", Activation::kGeluErf},
+    {"gelu_new", Activation::kGeluTanh},
+    {"gelu_pytorch_tanh", Activation::kGeluTanh},
+    {"gelu_fast", Activation::kGeluTanh},
+    {"relu", Activation::kRelu},
+    {"relu2", Activation::kRelu2},
+};
+
+// The object that describes the rotary embedding, and where its type stands.
+std::optional<ConfigReader> rope_object(const ConfigReader& config,
+                                        std::string_view layer_type) {
+  // transformers 5 lets the older key count where both are written.
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    std::optional<ConfigReader> rope = config.object(key);
+    if (!rope) continue;
+    if (std::string_view(key) == "rope_scaling")
+      config.ignore("rope_parameters");
+    if (layer_type.empty() || !rope->has(layer_type)) return rope;
+    return rope->object(layer_type);
+  }
+  return std::nullopt;
+}
+
+std::string rope_type(const ConfigReader& rope) {
+  const auto older = rope.text("type");
+  return rope.text("rope_type").value_or(older.value_or("default"));
+}
+
+std::size_t original_positions(const ConfigReader& config,
+                               const ConfigReader& rope,
+                               const Architecture& arch) {
+  const std::size_t own =
+      rope.size("original_max_position_embeddings").value_or(0);
+  const std::size_t outer =
+      config.size("original_max_position_embeddings").value_or(0);
+  if (own != 0) return own;
+  return outer != 0 ? outer : arch.max_positions;
+}
+
+void read_llama3(const ConfigReader& rope, RopeConfig& to) {
+  to.scaling = RopeScaling::kLlama3;
+  to.factor = require_positive(rope, "factor");
+  to.low_freq_factor = require_positive(rope, "low_freq_factor");
+  to.high_freq_factor = require_positive(rope, "high_freq_factor");
+  if (!(to.high_freq_factor > to.low_freq_factor)) {
+    rope.invalid("high_freq_factor", "more than low_freq_factor");
+  }
+  to.original_max_positions =
+      require_size(rope, "original_max_position_embeddings");
+}
+
+void read_yarn(const ConfigReader& config, const ConfigReader& rope,
+               const Architecture& arch, RopeConfig& to) {
+  to.scaling = RopeScaling::kYarn;
+  to.original_max_positions = original_positions(config, rope, arch);
+  to.factor = require_positive(rope, "factor");
+  const double fast = rope.number("beta_fast").value_or(0);
+  const double slow = rope.number("beta_slow").value_or(0);
+  to.beta_fast = fast == 0 ? 32 : fast;
+  to.beta_slow = slow == 0 ? 1 : slow;
+  if (!(to.beta_slow > 0 && to.beta_fast >= to.beta_slow)) {
+    rope.invalid("beta_fast", "beta_fast >= beta_slow > 0");
+  }
+  to.truncate = rope.flag("truncate").value_or(true);
+  const double mscale = rope.number("mscale").value_or(0);
+  const double all_dim = rope.number("mscale_all_dim").value_or(0);
+  if (rope.has("attention_factor")) {
+    to.attention_factor = require_positive(rope, "attention_factor");
+  } else if (mscale != 0 && all_dim != 0) {
+    to.attention_factor =
+        yarn_attention(to.factor, mscale) / yarn_attention(to.factor, all_dim);
+  } else {
+    to.attention_factor = yarn_attention(to.factor, 1);
+  }
+}
+
+std::vector<double> read_factors(const ConfigReader& rope, std::string_view key,
+                                 std::size_t count) {
+  const std::vector<double> factors = rope.numbers(key);
+  if (factors.size() != count ||
+      !std::ranges::all_of(factors, [](double f) { return f > 0; })) {
+    rope.invalid(key, std::to_string(count) + " positive numbers");
+  }
+  return factors;
+}
+
+// arXiv:2402.13753; the attention factor is sqrt(1 + ln s / ln original).
+void read_longrope(const ConfigReader& config, const ConfigReader& rope,
+                   const Architecture& arch, RopeConfig& to) {
+  to.scaling = RopeScaling::kLongRope;
+  to.short_factor = read_factors(rope, "short_factor", to.dim / 2);
+  to.long_factor = read_factors(rope, "long_factor", to.dim / 2);
+  to.original_max_positions = original_positions(config, rope, arch);
+  const auto original = static_cast<double>(to.original_max_positions);
+  const double written = rope.number("factor").value_or(0);
+  to.factor = config.has("original_max_position_embeddings") || written == 0
+                  ? static_cast<double>(arch.max_positions) / original
+                  : written;
+  if (rope.has("attention_factor")) {
+    to.attention_factor = require_positive(rope, "attention_factor");
+  } else if (to.factor > 1) {
+    to.attention_factor =
+        std::sqrt(1 + std::log(to.factor) / std::log(original));
+  }
+}
+
+}  // namespace
+
+double yarn_attention(double factor, double mscale) {
+  return factor <= 1 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0;
+}
+
+std::size_t require_size(const ConfigReader& config, std::string_view key,
+                         std::optional<std::size_t> fallback) {
+  const auto value = config.size(key);
+  if (!value && !fallback) config.invalid(key, "a size");
+  const std::size_t size = value.value_or(fallback.value_or(0));
+  if (size == 0) config.invalid(key, "a size above 0");
+  return size;
+}
+
+double require_positive(const ConfigReader& config, std::string_view key,
+                        std::optional<double> fallback) {
+  const auto value = config.number(key);
+  if (!value && !fallback) config.invalid(key, "a number");
+  const double number = value.value_or(fallback.value_or(0));
+  if (!(number > 0)) config.invalid(key, "a positive number");
+  return number;
+}
+
+float read_epsilon(const ConfigReader& config, std::string_view key,
+                   double fallback) {
+  const double epsilon = config.number(key).value_or(fallback);
+  if (!(epsilon >= 0)) config.invalid(key, "a number of 0 or more");
+  return static_cast<float>(epsilon);
+}
+
+Activation read_activation(const ConfigReader& config, std::string_view key,
+                           std::string_view fallback) {
+  const std::string name = config.text(key).value_or(std::string(fallback));
+  std::string known;
+  for (const auto& [known_name, activation] : kActivations) {
+    if (name == known_name) return activation;
+    known += (known.empty() ? "" : ", ") + std::string(known_name);
+  }
+  config.unsupported(key, "one of " + known);
+}
+
+void require_flag(const ConfigReader& config, std::string_view key,
+                  bool wanted) {
+  if (config.flag(key).value_or(wanted) != wanted) {
+    config.unsupported(key, wanted ? "true" : "false");
+  }
+}
+
+std::size_t read_layers(const ConfigReader& config, std::string_view key) {
+  const std::size_t layers = require_size(config, key);
+  if (layers > kMaxLayers) config.invalid(key, "fewer layers");
+  return layers;
+}
+
+void read_sizes(const ConfigReader& config, const SizeKeys& keys,
+                Architecture& arch) {
+  const auto optional = [](std::size_t size) {
+    return size == 0 ? std::nullopt : std::optional(size);
+  };
+  arch.hidden = require_size(config, keys.hidden);
+  arch.ffn = require_size(config, keys.ffn, optional(keys.default_ffn));
+  arch.layers = read_layers(config, keys.layers);
+  arch.heads = require_size(config, keys.heads);
+  arch.kv_heads = require_size(
+      config, "num_key_value_heads",
+      keys.default_kv_heads == 0 ? arch.heads : keys.default_kv_heads);
+  arch.vocabulary = require_size(config, "vocab_size");
+  arch.max_positions =
+      require_size(config, keys.max_positions, keys.default_max_positions);
+  if (arch.heads % arch.kv_heads != 0) {
+    invalid(config, std::string(keys.heads) + " " + std::to_string(arch.heads) +
+                        " is not a multiple of num_key_value_heads " +
+                        std::to_string(arch.kv_heads));
+  }
+  if (config.has("head_dim") || keys.default_head_dim != 0) {
+    arch.head_dim =
+        require_size(config, "head_dim", optional(keys.default_head_dim));
+  } else if (arch.hidden % arch.heads != 0) {
+    invalid(config,
+            std::string(keys.hidden) + " " + std::to_string(arch.hidden) +
+                " is not a multiple of " + std::string(keys.heads) + " " +
+                std::to_string(arch.heads) + ", and head_dim is not given");
+  } else {
+    arch.head_dim = arch.hidden / arch.heads;
+  }
+}
+
+RopeConfig read_rope(const ConfigReader& config, const Architecture& arch,
+                     std::size_t dim, const RopeDefaults& defaults,
+                     std::string_view layer_type) {
+  RopeConfig to;
+  const std::optional<ConfigReader> rope = rope_object(config, layer_type);
+  const double outer = config.number("rope_theta").value_or(defaults.theta);
+  to.theta = rope ? rope->number("rope_theta").value_or(outer) : outer;
+  if (!(to.theta > 1)) config.invalid("rope_theta", "a number above 1");
+  const double outer_partial =
+      config.number("partial_rotary_factor").value_or(defaults.partial);
+  const double partial =
+      rope ? rope->number("partial_rotary_factor").value_or(outer_partial)
+           : outer_partial;
+  if (!(partial > 0 && partial <= 1)) {
+    config.invalid("partial_rotary_factor", "a number in (0, 1]");
+  }
+  to.dim = static_cast<std::size_t>(static_cast<double>(dim) * partial);
+  if (to.dim % 2 != 0 || to.dim == 0) {
+    invalid(config, "rotary embedding needs pairs, but turns " +
+                        std::to_string(to.dim) + " coordinates of a head");
+  }
+  if (!rope) return to;
+  const std::string type = rope_type(*rope);
+  if (type == "default") {
+    return to;
+  } else if (type == "linear") {
+    to.scaling = RopeScaling::kLinear;
+    to.factor = require_positive(*rope, "factor");
+  } else if (type == "llama3") {
+    read_llama3(*rope, to);
+  } else if (type == "yarn") {
+    read_yarn(config, *rope, arch, to);
+  } else if (type == "longrope") {
+    read_longrope(config, *rope, arch, to);
+  } else if (type == "proportional") {
+    to.scaling = RopeScaling::kProportional;
+    to.turning_pairs = to.dim / 2;
+    to.dim = dim;
+    to.factor = require_positive(*rope, "factor", 1.0);
+  } else {
+    rope->unsupported(rope->has("rope_type") ? "rope_type" : "type",
+                      "one of default, linear, llama3, yarn, longrope, "
+                      "proportional");
+  }
+  return to;
+}
+
+std::vector<std::string> read_layer_types(
+    const ConfigReader& config, std::size_t layers,
+    const std::vector<std::string>& known,
+    const std::vector<std::string>& fallback) {
+  std::vector<std::string> types = config.texts("layer_types");
+  if (types.empty()) return fallback;
+  if (types.size() != layers) {
+    invalid(config, "'layer_types' has " + std::to_string(types.size()) +
+                        " entries for " + std::to_string(layers) + " layers");
+  }
+  for (const std::string& type : types) {
+    if (std::ranges::find(known, type) != known.end()) continue;
+    std::string list;
+    for (const std::string& k : known) list += (list.empty() ? "" : ", ") + k;
+    throw Error(ErrorCode::kUnsupported, config.origin() +
+                                             ": 'layer_types' has '" + type +
+                                             "', wanted one of " + list);
+  }
+  return types;
+}
+
+void set_blocks(Architecture& arch, std::vector<BlockSpec> kinds,
+                std::vector<std::size_t> kind_of_layer) {
+  arch.kinds = std::move(kinds);
+  arch.kind_of_layer = std::move(kind_of_layer);
+}
+
+void set_blocks(Architecture& arch, BlockSpec block) {
+  arch.kinds.clear();
+  arch.kinds.push_back(std::move(block));
+  arch.kind_of_layer.assign(arch.layers, 0);
+}
+
+void read_tied_head(const ConfigReader& config, bool fallback,
+                    Architecture& arch) {
+  arch.tied_head = config.flag("tie_word_embeddings").value_or(fallback);
+}
+
+}  // namespace llmpress

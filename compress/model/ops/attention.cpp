@@ -1,0 +1,88 @@
+#include "compress/model/ops/attention.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include "compress/core/hadamard.h"
+
+namespace llmpress {
+namespace {
+
+struct KeyValues {
+  MatrixF keys, values;
+};
+
+// Stores new rows K, V of a segment and points `to` at all its keys and values
+// as they read back; returns what had to be decoded for it.
+KeyValues expose_key_values(const AttentionOp& op, const OpContext& context,
+                            const Segment& segment, MatrixView<float> K,
+                            MatrixView<float> V, AttentionSegment& to) {
+  if (segment.cache == nullptr) {
+    round_kv_in_place(context.kv, op.head_dim, K);
+    round_kv_in_place(context.kv, op.value_dim, V);
+    to.keys = kv_view(K);
+    to.values = kv_view(V);
+    return {};
+  }
+  const CachePlace place{context.layer, op.slot};
+  segment.cache->append(place, K, V);
+  if (segment.cache->format().type == KvType::kF32) {
+    to.keys = segment.cache->keys(place);
+    to.values = segment.cache->values(place);
+    return {};
+  }
+  const std::size_t rows = segment.past + segment.rows;
+  KeyValues decoded{MatrixF(rows, K.cols()), MatrixF(rows, V.cols())};
+  segment.cache->read(place, 0, decoded.keys.view(), decoded.values.view());
+  to.keys = kv_view(decoded.keys.view());
+  to.values = kv_view(decoded.values.view());
+  return decoded;  // moving a Matrix keeps its buffer
+}
+
+}  // namespace
+
+void run(const AttentionOp& op, const OpContext& context,
+         const OpArguments& arguments) {
+  MatrixF Q = arguments.take(0), K = arguments.take(1), V = arguments.take(2);
+  if (context.kv.rotate_keys) {
+    hadamard_rows_in_place(Q.view(), op.head_dim, *context.pool);
+    hadamard_rows_in_place(K.view(), op.head_dim, *context.pool);
+  }
+  const auto segments = context.segments;
+  std::vector<AttentionSegment> attended(segments.size());
+  std::size_t row = 0;
+  for (std::size_t s = 0; s < segments.size(); row += segments[s++].rows) {
+    attended[s].first_query = row;
+    attended[s].queries = segments[s].rows;
+    attended[s].past = segments[s].past;
+  }
+  std::vector<KeyValues> decoded(segments.size());
+  context.pool->for_each(segments.size(), [&](std::size_t s) {
+    decoded[s] = expose_key_values(
+        op, context, segments[s],
+        K.view().rows_slice(attended[s].first_query, segments[s].rows),
+        V.view().rows_slice(attended[s].first_query, segments[s].rows),
+        attended[s]);
+  });
+  const auto parameter = [&](const std::optional<std::size_t>& index) {
+    return index ? std::span<const float>(context.parameters[*index])
+                 : std::span<const float>();
+  };
+  MatrixF mixed(Q.rows(), op.heads * op.value_dim);
+  attention(Q.view(), attended,
+            {.heads = op.heads,
+             .kv_heads = op.kv_heads,
+             .head_dim = op.head_dim,
+             .value_dim = op.value_dim,
+             .scale = op.scale,
+             .window = op.window,
+             .chunk = op.chunk,
+             .softcap = op.softcap,
+             .sinks = parameter(op.sinks),
+             .slopes = parameter(op.slopes)},
+            mixed.view(), *context.pool, context.isa);
+  arguments.put(std::move(mixed));
+}
+
+}  // namespace llmpress

@@ -1,0 +1,29 @@
+// Causal attention over the keys and values of each sequence so far.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+
+#include "compress/kernels/attention.h"
+#include "compress/model/ops/op_context.h"
+
+namespace llmpress {
+
+// in: q [tokens, heads * head_dim], k [tokens, kv_heads * head_dim],
+// v [tokens, kv_heads * value_dim]; out: [tokens, heads * value_dim].
+struct AttentionOp {
+  std::size_t heads = 1, kv_heads = 1;
+  std::size_t head_dim = 1, value_dim = 1;
+  float scale = 1;
+  std::size_t window = 0;  // keys seen, the query's own included; 0: all
+  std::size_t chunk = 0;   // keys of the same chunk of positions only; 0: all
+  float softcap = 0;
+  std::optional<std::size_t> sinks{};   // parameter [heads]
+  std::optional<std::size_t> slopes{};  // parameter [heads]: ALiBi
+  std::size_t slot = 0;                 // of the layer's cache
+};
+
+void run(const AttentionOp& op, const OpContext& context,
+         const OpArguments& arguments);
+
+}  // namespace llmpress

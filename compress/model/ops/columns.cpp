@@ -1,0 +1,64 @@
+#include "compress/model/ops/columns.h"
+
+#include <cassert>
+#include <cstring>
+#include <numeric>
+
+namespace llmpress {
+namespace {
+
+constexpr std::size_t kRowsPerTask = 32;
+
+std::size_t sum(const std::vector<std::size_t>& widths) {
+  return std::accumulate(widths.begin(), widths.end(), std::size_t{0});
+}
+
+}  // namespace
+
+void run(const SplitOp& op, const OpContext& context,
+         const OpArguments& arguments) {
+  const ConstMatrixView X = arguments.input(0);
+  assert(X.cols() == op.groups * sum(op.widths));
+  for (std::size_t p = 0; p < op.widths.size(); ++p) {
+    arguments.out[p]->rows = MatrixF(X.rows(), op.groups * op.widths[p]);
+    arguments.out[p]->routing = arguments.in[0]->routing;
+  }
+  context.pool->for_ranges(
+      X.rows(), kRowsPerTask, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t t = begin; t < end; ++t) {
+          const float* from = X.row(t).data();
+          for (std::size_t g = 0; g < op.groups; ++g) {
+            for (std::size_t p = 0; p < op.widths.size(); ++p) {
+              const std::size_t width = op.widths[p];
+              std::memcpy(arguments.out[p]->rows.row(t).data() + g * width,
+                          from, width * sizeof(float));
+              from += width;
+            }
+          }
+        }
+      });
+}
+
+void run(const JoinOp& op, const OpContext& context,
+         const OpArguments& arguments) {
+  const std::size_t rows = arguments.in[0]->rows.rows();
+  MatrixF X(rows, op.groups * sum(op.widths));
+  context.pool->for_ranges(
+      rows, kRowsPerTask, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t t = begin; t < end; ++t) {
+          float* to = X.row(t).data();
+          for (std::size_t g = 0; g < op.groups; ++g) {
+            for (std::size_t p = 0; p < op.widths.size(); ++p) {
+              const std::size_t width = op.widths[p];
+              const auto row = arguments.input(p).row(t);
+              const std::size_t at = row.size() == width ? 0 : g * width;
+              std::memcpy(to, row.data() + at, width * sizeof(float));
+              to += width;
+            }
+          }
+        }
+      });
+  arguments.put(std::move(X));
+}
+
+}  // namespace llmpress

@@ -1,0 +1,28 @@
+#include "compress/model/ops/linear.h"
+
+#include <cassert>
+
+namespace llmpress {
+
+void run(const LinearOp& op, const OpContext& context,
+         const OpArguments& arguments) {
+  const ConstMatrixView X = arguments.input(0);
+  MatrixF Y(X.rows(), context.linears[op.linears.front()]->out());
+  const Routing* const routing = arguments.in[0]->routing.get();
+  if (routing == nullptr) {
+    context.linears[op.linears.front()]->run(X, Y.view(), *context.pool);
+  } else {
+    assert(op.linears.size() == routing->experts());
+    for (std::size_t e = 0; e < op.linears.size(); ++e) {
+      const std::size_t begin = routing->offsets[e];
+      const std::size_t rows = routing->offsets[e + 1] - begin;
+      if (rows == 0) continue;
+      context.linears[op.linears[e]]->run(X.rows_slice(begin, rows),
+                                          Y.view().rows_slice(begin, rows),
+                                          *context.pool);
+    }
+  }
+  arguments.put(std::move(Y));
+}
+
+}  // namespace llmpress

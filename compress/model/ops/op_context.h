@@ -1,0 +1,81 @@
+// What an operation of a block program works on when it runs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "compress/core/matrix.h"
+#include "compress/core/parallel.h"
+#include "compress/kernels/cpu.h"
+#include "compress/kernels/linear_kernel.h"
+#include "compress/model/norm_weights.h"
+#include "compress/model/rope_positions.h"
+#include "compress/model/sequence_cache.h"
+
+namespace llmpress {
+
+// Which expert sees which tokens. The rows of a routed value are grouped by
+// expert: rows [offsets[e], offsets[e + 1]) are expert e's, in the order of the
+// tokens.
+struct Routing {
+  std::size_t tokens = 0;
+  std::vector<std::size_t> offsets{};  // [experts + 1]
+  std::vector<std::uint32_t> token{};  // [routed rows]
+  std::vector<float> weight{};         // [routed rows]
+
+  std::size_t experts() const { return offsets.size() - 1; }
+  std::size_t rows() const { return token.size(); }
+};
+
+// A value while its block runs.
+struct Activations {
+  MatrixF rows{};                            // [tokens or routed rows, width]
+  std::shared_ptr<const Routing> routing{};  // of routes and routed values
+};
+
+// Consecutive rows of a batch that belong to one sequence.
+struct Segment {
+  std::size_t rows = 0;
+  std::size_t past = 0;      // tokens of the sequence already in `cache`
+  KvCache* cache = nullptr;  // null: the segment stands alone (past = 0)
+};
+
+// What of a block an operation may need beside its inputs.
+struct OpContext {
+  std::size_t layer = 0;
+  std::span<const Segment> segments{};
+  std::span<const std::unique_ptr<LinearKernel>> linears{};
+  std::span<const NormWeights> norms{};              // as they multiply
+  std::span<const std::vector<float>> parameters{};  // flat
+  std::span<const std::shared_ptr<RopePositions>> ropes{};
+  KvFormat kv{};
+  bool all_experts = false;  // every expert sees every token
+  Isa isa = Isa::kScalar;
+  ThreadPool* pool = nullptr;
+};
+
+// The inputs and outputs of one operation.
+struct OpArguments {
+  std::vector<Activations*> in{};
+  std::vector<bool> last_use{};  // of in[i]: nothing reads it afterwards
+  std::vector<Activations*> out{};
+
+  ConstMatrixView input(std::size_t i) const {
+    return std::as_const(in[i]->rows).view();
+  }
+  // The rows of in[i] to be changed: moved if this is their last use.
+  MatrixF take(std::size_t i) const {
+    return last_use[i] ? std::move(in[i]->rows) : in[i]->rows;
+  }
+  // out[0] with the routing of in[i].
+  void put(MatrixF rows, std::size_t i = 0) const {
+    out[0]->rows = std::move(rows);
+    out[0]->routing = in[i]->routing;
+  }
+};
+
+}  // namespace llmpress
