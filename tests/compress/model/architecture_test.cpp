@@ -119,8 +119,10 @@ TEST(Architecture, TakesBiasesFromTheFamilyAndItsKeys) {
                "'attention_bias' is not understood");
   EXPECT_EQ(biases(parse("qwen2")),
             (std::vector<bool>{true, true, true, false, false, false, false}));
-  EXPECT_EQ(biases(parse("qwen3", both)),
+  EXPECT_EQ(biases(parse("qwen3", R"(, "attention_bias": true)")),
             (std::vector<bool>{true, true, true, true, false, false, false}));
+  expect_error(config("qwen3", both), ErrorCode::kUnsupported,
+               "'mlp_bias' is not understood");
 }
 
 TEST(Architecture, GivesQwen3NormsOfEachHeadAndItsOwnHeadWidth) {
