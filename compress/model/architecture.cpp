@@ -128,6 +128,16 @@ std::string Architecture::linear_name(std::size_t layer,
   return block_name(layer) + "." + block(layer).linears.at(linear).name;
 }
 
+std::vector<std::string> Architecture::linear_names() const {
+  std::vector<std::string> names;
+  for (std::size_t layer = 0; layer < layers; ++layer) {
+    for (std::size_t l = 0; l < block(layer).linears.size(); ++l) {
+      names.push_back(linear_name(layer, l));
+    }
+  }
+  return names;
+}
+
 std::vector<std::vector<CacheSlot>> Architecture::cache_slots() const {
   std::vector<std::vector<CacheSlot>> slots;
   for (std::size_t layer = 0; layer < layers; ++layer) {

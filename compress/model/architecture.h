@@ -14,8 +14,16 @@
 
 namespace llmpress {
 
+// Where config.json says the sizes that structured pruning changes.
+struct ConfigKeys {
+  std::string hidden = "hidden_size", ffn = "intermediate_size",
+              layers = "num_hidden_layers", heads = "num_attention_heads";
+  bool free_heads = true;  // head_dim and num_key_value_heads are keys
+};
+
 struct Architecture {
   std::string model_type;  // "llama"
+  ConfigKeys keys{};
   std::size_t hidden = 0, layers = 0;
   std::size_t vocabulary = 0, max_positions = 0;
   // Of the attention and the MLP of dense decoders; 0 where a family has no one
@@ -57,6 +65,7 @@ struct Architecture {
   // "model.layers.3" and "model.layers.3.self_attn.q_proj".
   std::string block_name(std::size_t layer) const;
   std::string linear_name(std::size_t layer, std::size_t linear) const;
+  std::vector<std::string> linear_names() const;  // of all blocks, in order
   // What a sequence's cache holds, layer by layer.
   std::vector<std::vector<CacheSlot>> cache_slots() const;
   std::size_t query_width() const { return heads * head_dim; }

@@ -179,23 +179,42 @@ LinearWeights read_block_linear(const Checkpoint& checkpoint,
   return linear;
 }
 
+std::vector<LinearWeights> read_block_linears(const Checkpoint& checkpoint,
+                                              const Architecture& arch,
+                                              std::size_t layer) {
+  std::vector<LinearWeights> linears;
+  for (std::size_t i = 0; i < arch.block(layer).linears.size(); ++i) {
+    linears.push_back(read_block_linear(checkpoint, arch, layer, i));
+  }
+  return linears;
+}
+
+std::map<std::string, NormWeights> read_block_norms(
+    const Checkpoint& checkpoint, const Architecture& arch, std::size_t layer) {
+  std::map<std::string, NormWeights> norms;
+  for (const NormSpec& norm : arch.block(layer).norms) {
+    norms[norm.name] =
+        read_norm(checkpoint, arch.block_name(layer) + "." + norm.name,
+                  norm.width, norm.bias, norm.offset);
+  }
+  return norms;
+}
+
+std::vector<std::vector<float>> read_block_parameters(
+    const Checkpoint& checkpoint, const Architecture& arch, std::size_t layer) {
+  std::vector<std::vector<float>> parameters;
+  for (const ParameterSpec& parameter : arch.block(layer).parameters) {
+    parameters.push_back(read_parameter(
+        checkpoint, arch.block_name(layer) + "." + parameter.name, parameter));
+  }
+  return parameters;
+}
+
 BlockWeights read_block(const Checkpoint& checkpoint, const Architecture& arch,
                         std::size_t layer) {
-  BlockWeights block;
-  const BlockSpec& spec = arch.block(layer);
-  const std::string prefix = arch.block_name(layer) + ".";
-  for (std::size_t i = 0; i < spec.linears.size(); ++i) {
-    block.linears.push_back(read_block_linear(checkpoint, arch, layer, i));
-  }
-  for (const NormSpec& norm : spec.norms) {
-    block.norms[norm.name] = read_norm(checkpoint, prefix + norm.name,
-                                       norm.width, norm.bias, norm.offset);
-  }
-  for (const ParameterSpec& parameter : spec.parameters) {
-    block.parameters.push_back(
-        read_parameter(checkpoint, prefix + parameter.name, parameter));
-  }
-  return block;
+  return {.linears = read_block_linears(checkpoint, arch, layer),
+          .norms = read_block_norms(checkpoint, arch, layer),
+          .parameters = read_block_parameters(checkpoint, arch, layer)};
 }
 
 }  // namespace llmpress

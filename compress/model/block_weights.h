@@ -24,6 +24,14 @@ struct BlockWeights {
 // tensor, or a bias that config.json does not speak of (unless it is zero).
 BlockWeights read_block(const Checkpoint& checkpoint, const Architecture& arch,
                         std::size_t layer);
+// Its parts.
+std::vector<LinearWeights> read_block_linears(const Checkpoint& checkpoint,
+                                              const Architecture& arch,
+                                              std::size_t layer);
+std::map<std::string, NormWeights> read_block_norms(
+    const Checkpoint& checkpoint, const Architecture& arch, std::size_t layer);
+std::vector<std::vector<float>> read_block_parameters(
+    const Checkpoint& checkpoint, const Architecture& arch, std::size_t layer);
 
 // `bias`: whether it must be there.
 NormWeights read_norm(const Checkpoint& checkpoint, const std::string& name,

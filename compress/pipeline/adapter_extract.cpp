@@ -33,20 +33,16 @@ class Extraction {
 
   ExtractReport run() {
     check(options_.config);
-    const std::size_t linears = arch_.block.linears.size();
-    for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
-      for (std::size_t l = 0; l < linears; ++l) {
-        const std::string name = arch_.linear_name(layer, l);
-        report(options_.progress, {.phase = "extract",
-                                   .done = layer * linears + l,
-                                   .total = arch_.layers * linears,
-                                   .detail = name});
-        add_linear(name);
-      }
+    const std::vector<std::string> names = arch_.linear_names();
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      report(options_.progress, {.phase = "extract",
+                                 .done = i,
+                                 .total = names.size(),
+                                 .detail = names[i]});
+      add_linear(names[i]);
     }
-    report(options_.progress, {.phase = "extract",
-                               .done = arch_.layers * linears,
-                               .total = arch_.layers * linears});
+    report(options_.progress,
+           {.phase = "extract", .done = names.size(), .total = names.size()});
     add_others();
     if (modules_.empty()) {
       throw Error(ErrorCode::kInvalidInput,
@@ -112,8 +108,8 @@ class Extraction {
     std::vector<std::string> modules{arch_.embedding, arch_.final_norm};
     if (!arch_.tied_head) modules.push_back(arch_.head);
     for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
-      for (const std::string& norm : arch_.block.norms) {
-        modules.push_back(arch_.block_name(layer) + "." + norm);
+      for (const NormSpec& norm : arch_.block(layer).norms) {
+        modules.push_back(arch_.block_name(layer) + "." + norm.name);
       }
     }
     for (const std::string& module : modules) add_other(module, module);

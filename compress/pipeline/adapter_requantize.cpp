@@ -92,23 +92,13 @@ class PackedMerge {
     if (options_.log) options_.log(note);
   }
 
-  std::vector<std::string> linears() const {
-    std::vector<std::string> names;
-    for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
-      for (std::size_t l = 0; l < arch_.block.linears.size(); ++l) {
-        names.push_back(arch_.linear_name(layer, l));
-      }
-    }
-    return names;
-  }
-
   // --- rounded to nearest, one Linear at a time
 
   void write_nearest() {
     const auto writer = make_artifact_writer({.output = options_.output,
                                               .format = report_.format,
                                               .source = base_.path()});
-    std::vector<std::string> names = linears();
+    std::vector<std::string> names = arch_.linear_names();
     for (const std::string& end : {arch_.embedding, arch_.head}) {
       if (base_.has_linear(end) && dense_matrix(base_, end) == nullptr) {
         names.push_back(end);
@@ -166,7 +156,7 @@ class PackedMerge {
 
   std::vector<Stage> stages() const {
     std::vector<QuantizeStage> stages;
-    for (const std::string& name : linears()) {
+    for (const std::string& name : arch_.linear_names()) {
       if (!changed_.contains(name)) continue;
       const auto config = config_like(base_.read_linear(name), name);
       if (!config) continue;
@@ -228,7 +218,7 @@ class PackedMerge {
   void measure() {
     const auto written = open_checkpoint(options_.output);
     Squares total;
-    for (const std::string& name : linears()) {
+    for (const std::string& name : arch_.linear_names()) {
       if (!changed_.contains(name)) continue;
       const LinearWeights stored = base_.read_linear(name);
       if (std::holds_alternative<DenseWeight>(stored.weight)) continue;

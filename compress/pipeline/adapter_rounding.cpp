@@ -1,5 +1,7 @@
 #include "compress/pipeline/adapter_rounding.h"
 
+#include <algorithm>
+
 #include "compress/core/error.h"
 #include "quantizers/fp8.h"
 #include "quantizers/hqq.h"
@@ -91,17 +93,11 @@ struct RoundLike {
 }  // namespace
 
 bool is_packed(const Checkpoint& checkpoint, const Architecture& arch) {
-  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-    for (std::size_t l = 0; l < arch.block.linears.size(); ++l) {
-      const TensorInfo* plain = checkpoint.tensors().find(
-          arch.linear_name(layer, l).append(".weight"));
-      if (plain == nullptr || !facts(plain->dtype).floating ||
-          plain->shape.size() != 2) {
-        return true;
-      }
-    }
-  }
-  return false;
+  return std::ranges::any_of(arch.linear_names(), [&](const std::string& name) {
+    const TensorInfo* plain = checkpoint.tensors().find(name + ".weight");
+    return plain == nullptr || !facts(plain->dtype).floating ||
+           plain->shape.size() != 2;
+  });
 }
 
 PackedWeight round_like(const PackedWeight& stored, ConstMatrixView W,

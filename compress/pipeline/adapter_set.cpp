@@ -34,14 +34,15 @@ std::map<std::string, ModuleShape> modules_of(const Architecture& arch) {
   modules[arch.head] = {ModulePlace::kHead, arch.vocabulary, arch.hidden};
   modules[arch.final_norm] = {ModulePlace::kNorm, 1, arch.hidden};
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-    for (std::size_t l = 0; l < arch.block.linears.size(); ++l) {
-      const LinearSpec& spec = arch.block.linears[l];
+    const BlockSpec& block = arch.block(layer);
+    for (std::size_t l = 0; l < block.linears.size(); ++l) {
+      const LinearSpec& spec = block.linears[l];
       modules[arch.linear_name(layer, l)] = {ModulePlace::kLinear, spec.out,
                                              spec.in, spec.bias};
     }
-    for (const std::string& norm : arch.block.norms) {
-      modules[arch.block_name(layer) + "." + norm] = {ModulePlace::kNorm, 1,
-                                                      norm_width(arch, norm)};
+    for (const NormSpec& norm : block.norms) {
+      modules[arch.block_name(layer) + "." + norm.name] = {ModulePlace::kNorm,
+                                                           1, norm.width};
     }
   }
   return modules;

@@ -76,7 +76,7 @@ class PrecisionChooser {
   void run_base() {
     const CalibrationSet probe =
         probe_set(*job_.calibration, job_.arch->vocabulary);
-    CalibrationStates states(probe, ends_);
+    CalibrationStates states(probe, ends_, *job_.pool);
     CalibrationBatch& batch = states.batches().front();
     for (std::size_t layer = 0; layer < job_.arch->layers; ++layer) {
       blocks_.emplace_back(*job_.arch, layer,
@@ -90,7 +90,7 @@ class PrecisionChooser {
   }
 
   double loss_from(std::size_t layer) const {
-    BlockState state{.hidden = inputs_[layer], .stage_input = {}};
+    BlockState state{.hidden = inputs_[layer]};
     for (std::size_t l = layer; l < blocks_.size(); ++l) {
       blocks_[l].run(segments_, state, *job_.pool);
     }
@@ -103,7 +103,8 @@ class PrecisionChooser {
     Candidate candidate{.layer = layer,
                         .linear = linear,
                         .name = job_.arch->linear_name(layer, linear)};
-    const LinearWeights stored = job_.checkpoint->read_linear(candidate.name);
+    const LinearWeights stored =
+        read_block_linear(*job_.checkpoint, *job_.arch, layer, linear);
     const MatrixF W = dequantize(stored.weight);
     candidate.weights = W.size();
     for (const int bits : kWidths) {
@@ -122,17 +123,20 @@ class PrecisionChooser {
 
   std::vector<Candidate> measure_all(const QuantizeStage& stage) {
     std::vector<Candidate> candidates;
-    const std::size_t per_block = job_.arch->block.linears.size();
-    const std::size_t total = job_.arch->layers * per_block;
-    for (std::size_t i = 0; i < total; ++i) {
-      const std::string name =
-          job_.arch->linear_name(i / per_block, i % per_block);
-      report(job_.progress, {.phase = "measure sensitivity",
-                             .done = i,
-                             .total = total,
-                             .detail = name});
-      if (job_.plan->treatment(name).quantize != &stage) continue;
-      candidates.push_back(measure(stage, i / per_block, i % per_block));
+    std::size_t total = 0, done = 0;
+    for (std::size_t layer = 0; layer < job_.arch->layers; ++layer) {
+      total += job_.arch->block(layer).linears.size();
+    }
+    for (std::size_t layer = 0; layer < job_.arch->layers; ++layer) {
+      for (std::size_t l = 0; l < job_.arch->block(layer).linears.size(); ++l) {
+        report(job_.progress, {.phase = "measure sensitivity",
+                               .done = done++,
+                               .total = total,
+                               .detail = job_.arch->linear_name(layer, l)});
+        if (treatment_of(*job_.plan, *job_.arch, layer, l).quantize == &stage) {
+          candidates.push_back(measure(stage, layer, l));
+        }
+      }
     }
     report(job_.progress,
            {.phase = "measure sensitivity", .done = total, .total = total});

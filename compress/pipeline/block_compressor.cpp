@@ -13,6 +13,7 @@ struct Stream {
   void begin(const BlockJob& job, const DenseBlock& weights) {
     if (states == nullptr) return;
     block.emplace(*job.arch, job.layer, weights.runnable(), job.isa);
+    if (job.plan->routes_to_all_experts()) block->route_to_all_experts();
     states->begin(*block, *job.pool);
   }
   void run_stage(std::size_t stage, ThreadPool& pool) {
@@ -27,6 +28,7 @@ class StagedBlock {
  public:
   StagedBlock(const BlockJob& job, DenseBlock block, CalibrationStreams streams)
       : job_(job),
+        spec_(job.arch->block(job.layer)),
         block_(std::move(block)),
         stream_{.states = streams.compressed},
         reference_{.states = streams.reference} {
@@ -35,16 +37,17 @@ class StagedBlock {
   }
 
   CompressedBlock run() {
-    const auto& stages = job_.arch->block.stages;
+    const auto& stages = spec_.stages;
     compressed_.weights.norms = block_.norms;
+    compressed_.weights.parameters = block_.parameters;
     compressed_.norm_dtypes = block_.norm_dtypes;
     compressed_.weights.linears.resize(block_.linears.size());
     compressed_.layers.resize(block_.linears.size());
     for (std::size_t s = 0; s < stages.size(); ++s) {
       const StatsNeeds needs = needs_of_stage(s);
-      const InputStats stats = collect(s, needs);
+      const std::vector<InputStats> stats = collect(s, needs);
       for (const std::size_t l : stages[s].linears) {
-        compress(l, any(needs) ? &stats : nullptr);
+        compress(l, any(needs) ? &stats[spec_.linears[l].group] : nullptr);
       }
       advance(s);
     }
@@ -53,7 +56,7 @@ class StagedBlock {
 
  private:
   LinearTreatment treatment(std::size_t linear) const {
-    return job_.plan->treatment(job_.arch->linear_name(job_.layer, linear));
+    return treatment_of(*job_.plan, *job_.arch, job_.layer, linear);
   }
 
   double sparsity_of(const LinearTreatment& treatment) const {
@@ -67,7 +70,7 @@ class StagedBlock {
   StatsNeeds needs_of_stage(std::size_t stage) const {
     StatsNeeds needs;
     if (stream_.states == nullptr) return needs;
-    for (const std::size_t l : job_.arch->block.stages[stage].linears) {
+    for (const std::size_t l : spec_.stages[stage].linears) {
       const LinearTreatment wanted = treatment(l);
       needs = needs | needs_of(wanted);
       if (wanted.quantize != nullptr) {
@@ -77,17 +80,17 @@ class StagedBlock {
     return needs;
   }
 
-  InputStats collect(std::size_t stage, const StatsNeeds& needs) {
+  std::vector<InputStats> collect(std::size_t stage, const StatsNeeds& needs) {
     if (!any(needs)) return {};
-    const std::size_t width = job_.arch->block.stages[stage].in;
     const CalibrationStates* reference =
         needs.reference_moment ? reference_.states : nullptr;
     if (pending_) {
       return stream_.states->collect_after(
-          *stream_.block, stage - 1, width, needs, *job_.pool, reference,
+          *stream_.block, stage - 1, needs, *job_.pool, reference,
           reference != nullptr ? &*reference_.block : nullptr);
     }
-    return stream_.states->collect(width, needs, *job_.pool, reference);
+    return stream_.states->collect(spec_.stages[stage], needs, *job_.pool,
+                                   reference);
   }
 
   void compress(std::size_t l, const InputStats* stats) {
@@ -105,6 +108,11 @@ class StagedBlock {
     block_.linears[l] = {};  // the dense copy is of no more use
   }
 
+  // Wider than the residual stream, all told.
+  bool is_wide(const StageSpec& stage) const {
+    return stage.in > job_.arch->hidden || stage.groups > 1;
+  }
+
   void run_stage(std::size_t stage) {
     stream_.run_stage(stage, *job_.pool);
     reference_.run_stage(stage, *job_.pool);
@@ -112,15 +120,15 @@ class StagedBlock {
 
   void advance(std::size_t stage) {
     if (stream_.states == nullptr) return;
-    const auto& stages = job_.arch->block.stages;
+    const auto& stages = spec_.stages;
     if (pending_) run_stage(stage - 1);
-    pending_ = stage + 1 < stages.size() &&
-               stages[stage + 1].in > job_.arch->hidden &&
+    pending_ = stage + 1 < stages.size() && is_wide(stages[stage + 1]) &&
                any(needs_of_stage(stage + 1));
     if (!pending_) run_stage(stage);
   }
 
   const BlockJob& job_;
+  const BlockSpec& spec_;
   DenseBlock block_;
   Stream stream_, reference_;
   bool pending_ = false;  // the stage before the current one has not run

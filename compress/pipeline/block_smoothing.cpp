@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <optional>
 
+#include "compress/model/facts.h"
 #include "quantizers/awq.h"
 #include "quantizers/smoothquant.h"
 
@@ -40,8 +41,11 @@ std::optional<GroupTask> task_of(const StagePlan& plan,
                                  const ScaleGroup& group) {
   const QuantizeStage* quantize = nullptr;
   for (const std::size_t consumer : group.consumers) {
+    if (arch.block(layer).linears[consumer].role == LinearRole::kRouter) {
+      continue;  // takes the scales, but is not rounded
+    }
     const QuantizeStage* stage =
-        plan.treatment(arch.linear_name(layer, consumer)).quantize;
+        treatment_of(plan, arch, layer, consumer).quantize;
     if (stage == nullptr || (quantize != nullptr && stage != quantize)) {
       return std::nullopt;
     }
@@ -81,12 +85,15 @@ class BlockSmoother {
  public:
   BlockSmoother(const SmoothingJob& job, DenseBlock& block,
                 const CalibrationStates& states)
-      : job_(job), block_(block), states_(states) {}
+      : job_(job),
+        spec_(job.arch->block(job.layer)),
+        block_(block),
+        states_(states) {}
 
   std::vector<std::string> run() {
     collect();
     std::vector<std::string> notes;
-    for (const ScaleGroup& group : job_.arch->block.scale_groups) {
+    for (const ScaleGroup& group : spec_.scale_groups) {
       const auto task = task_of(*job_.plan, *job_.arch, job_.layer, group);
       if (task) notes.push_back(smooth(group, *task));
     }
@@ -95,14 +102,14 @@ class BlockSmoother {
 
  private:
   std::size_t stage_of(const ScaleGroup& group) const {
-    return job_.arch->block.linears[group.consumers.front()].stage;
+    return spec_.linears[group.consumers.front()].stage;
   }
 
   bool solves_with_gptq(const StageSpec& stage) const {
     return std::ranges::any_of(
-        job_.arch->block.scale_groups, [&](const ScaleGroup& group) {
+        spec_.scale_groups, [&](const ScaleGroup& group) {
           const auto task = task_of(*job_.plan, *job_.arch, job_.layer, group);
-          return &job_.arch->block.stages[stage_of(group)] == &stage && task &&
+          return &spec_.stages[stage_of(group)] == &stage && task &&
                  task->solves_with_gptq();
         });
   }
@@ -110,7 +117,7 @@ class BlockSmoother {
   // Statistics of every stage's input in the block as it is, in one pass over
   // the batches; and the inputs of the first batch, to try scales on.
   void collect() {
-    const auto& stages = job_.arch->block.stages;
+    const auto& stages = spec_.stages;
     const Block runner(*job_.arch, job_.layer, block_.runnable(), job_.isa);
     std::vector<InputStatsCollector> collectors;
     for (const StageSpec& stage : stages) {
@@ -124,7 +131,7 @@ class BlockSmoother {
     const auto batches = states_.batches();
     for (std::size_t b = 0; b < batches.size(); ++b) {
       BlockState state = batches[b].state;
-      runner.begin(state, *job_.pool);
+      runner.begin(state, batches[b].segments, *job_.pool);
       for (std::size_t s = 0; s < stages.size(); ++s) {
         collectors[s].add(state.stage_input.view(), *job_.pool);
         if (b == 0) entries_.push_back(state);
@@ -171,7 +178,8 @@ class BlockSmoother {
   // attention's or the MLP's output where the input is a norm's, else the
   // consumer's own output (arXiv:2306.00978, Eq. 4: f is the block).
   OutputObjective module_objective(const ScaleGroup& group, std::size_t stage) {
-    const std::size_t last = group.source_norm.empty() ? stage : stage + 1;
+    const std::size_t last =
+        group.source_norm.empty() ? stage : end_of_step(stage);
     auto output = [this, stage, last](const Block& runner) {
       BlockState state = entries_[stage];
       // What the module adds to the stream, without the stream itself.
@@ -196,6 +204,14 @@ class BlockSmoother {
     };
   }
 
+  // The stage after which the stream has what the module adds to it.
+  std::size_t end_of_step(std::size_t stage) const {
+    for (const StreamStep& step : stream_steps(spec_)) {
+      if (stage <= step.last) return step.last;
+    }
+    return spec_.stages.size() - 1;
+  }
+
   void fold(const ScaleGroup& group, std::span<const float> s) {
     for (const std::size_t c : group.consumers) {
       DenseLinear& linear = block_.linears[c];
@@ -204,7 +220,9 @@ class BlockSmoother {
     }
     if (!group.source_norm.empty()) {
       NormWeights& norm = block_.norms.at(group.source_norm);
+      for (float& gain : norm.gain) gain += norm.offset;
       unscale_in_place(norm.gain, s);
+      for (float& gain : norm.gain) gain -= norm.offset;
       if (!norm.bias.empty()) unscale_in_place(norm.bias, s);
       return;
     }
@@ -237,7 +255,7 @@ class BlockSmoother {
                        double before, double after) const {
     std::string source = group.source_norm;
     if (source.empty()) {
-      source = job_.arch->block.linears[*group.source_linear].name;
+      source = spec_.linears[*group.source_linear].name;
     }
     std::string line = job_.arch->block_name(job_.layer) + ": " +
                        (task.scaling == Scaling::kAwq ? "awq" : "smoothquant") +
@@ -252,6 +270,7 @@ class BlockSmoother {
   }
 
   const SmoothingJob& job_;
+  const BlockSpec& spec_;
   DenseBlock& block_;
   const CalibrationStates& states_;
   std::vector<InputStats> stats_;    // [stages]
@@ -263,7 +282,7 @@ class BlockSmoother {
 bool wants_smoothing(const StagePlan& plan, const Architecture& arch,
                      std::size_t layer) {
   return std::ranges::any_of(
-      arch.block.scale_groups, [&](const ScaleGroup& group) {
+      arch.block(layer).scale_groups, [&](const ScaleGroup& group) {
         return task_of(plan, arch, layer, group).has_value();
       });
 }

@@ -22,7 +22,8 @@ struct CalibrationBatch {
 class CalibrationStates {
  public:
   // The embeddings of all sequences, in batches of a fixed number of tokens.
-  CalibrationStates(const CalibrationSet& set, const ModelEnds& ends);
+  CalibrationStates(const CalibrationSet& set, const ModelEnds& ends,
+                    ThreadPool& pool);
 
   std::size_t tokens() const { return tokens_; }
   std::span<CalibrationBatch> batches() { return batches_; }
@@ -34,19 +35,19 @@ class CalibrationStates {
   // The whole block.
   void run(const Block& block, ThreadPool& pool);
 
-  // Statistics of the current stage input, [width] wide. `reference`: the same
+  // Statistics of the input of `next`, the stage that runs next, one a group of
+  // it (an expert sees the rows that are routed to it). `reference`: the same
   // tokens in the uncompressed model, where needs.reference_moment asks for it.
-  InputStats collect(std::size_t width, const StatsNeeds& needs,
-                     ThreadPool& pool,
-                     const CalibrationStates* reference = nullptr) const;
-  // Statistics of the input of stage + 1 without keeping it: `stage` of `block`
-  // runs on copies, batch by batch; that of `reference_block` on copies of
-  // `reference`.
-  InputStats collect_after(const Block& block, std::size_t stage,
-                           std::size_t width, const StatsNeeds& needs,
-                           ThreadPool& pool,
-                           const CalibrationStates* reference = nullptr,
-                           const Block* reference_block = nullptr) const;
+  std::vector<InputStats> collect(
+      const StageSpec& next, const StatsNeeds& needs, ThreadPool& pool,
+      const CalibrationStates* reference = nullptr) const;
+  // The same for the stage after `stage`, without keeping its input: `stage` of
+  // `block` runs on copies, batch by batch; that of `reference_block` on copies
+  // of `reference`.
+  std::vector<InputStats> collect_after(
+      const Block& block, std::size_t stage, const StatsNeeds& needs,
+      ThreadPool& pool, const CalibrationStates* reference = nullptr,
+      const Block* reference_block = nullptr) const;
 
  private:
   std::size_t tokens_ = 0;

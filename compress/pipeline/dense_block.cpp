@@ -3,7 +3,7 @@
 namespace llmpress {
 
 BlockWeights DenseBlock::runnable() const {
-  BlockWeights weights{.linears = {}, .norms = norms};
+  BlockWeights weights{.linears = {}, .norms = norms, .parameters = parameters};
   for (const DenseLinear& linear : linears) {
     weights.linears.push_back(linear.stored);
     if (linear.changed) {
@@ -17,10 +17,10 @@ std::map<std::string, DType> read_norm_dtypes(const Checkpoint& checkpoint,
                                               const Architecture& arch,
                                               std::size_t layer) {
   std::map<std::string, DType> dtypes;
-  for (const std::string& name : arch.block.norms) {
-    const TensorInfo* info = checkpoint.tensors().find(arch.block_name(layer) +
-                                                       "." + name + ".weight");
-    dtypes[name] = info == nullptr ? DType::kF32 : info->dtype;
+  for (const NormSpec& norm : arch.block(layer).norms) {
+    const TensorInfo* info = checkpoint.tensors().find(
+        arch.block_name(layer) + "." + norm.name + ".weight");
+    dtypes[norm.name] = info == nullptr ? DType::kF32 : info->dtype;
   }
   return dtypes;
 }
@@ -30,7 +30,8 @@ DenseBlock load_dense_block(const Checkpoint& checkpoint,
   BlockWeights stored = read_block(checkpoint, arch, layer);
   DenseBlock block{.linears = {},
                    .norms = std::move(stored.norms),
-                   .norm_dtypes = read_norm_dtypes(checkpoint, arch, layer)};
+                   .norm_dtypes = read_norm_dtypes(checkpoint, arch, layer),
+                   .parameters = std::move(stored.parameters)};
   for (std::size_t l = 0; l < stored.linears.size(); ++l) {
     LinearWeights& linear = stored.linears[l];
     DenseLinear dense{.W = dequantize(linear.weight)};

@@ -25,6 +25,7 @@ struct DenseBlock {
   std::vector<DenseLinear> linears{};  // in the order of BlockSpec::linears
   std::map<std::string, NormWeights> norms{};
   std::map<std::string, DType> norm_dtypes{};
+  std::vector<std::vector<float>> parameters{};  // as BlockWeights has them
 
   // As the runner wants it: changed weights in float32, the others as stored.
   BlockWeights runnable() const;

@@ -30,16 +30,6 @@ double relative_distance(const MatrixF& A, const MatrixF& B) {
   return norm == 0 ? INFINITY : std::sqrt(difference / norm);
 }
 
-std::vector<std::string> linear_names(const Architecture& arch) {
-  std::vector<std::string> names;
-  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-    for (std::size_t l = 0; l < arch.block.linears.size(); ++l) {
-      names.push_back(arch.linear_name(layer, l));
-    }
-  }
-  return names;
-}
-
 }  // namespace
 
 Inspection inspect(const Checkpoint& checkpoint, const Architecture& arch) {
@@ -47,7 +37,7 @@ Inspection inspect(const Checkpoint& checkpoint, const Architecture& arch) {
                         .format = std::string(checkpoint.format()),
                         .model_type = arch.model_type,
                         .size = measure_model(checkpoint, arch)};
-  const std::vector<std::string> names = linear_names(arch);
+  const std::vector<std::string> names = arch.linear_names();
   for (const TensorInfo& info : checkpoint.tensors().tensors()) {
     const bool covered = std::ranges::any_of(names, [&](const auto& name) {
       return part_of_linear(info.name, name);
@@ -113,7 +103,7 @@ Verification verify(const Checkpoint& checkpoint, const Architecture& arch,
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
     (void)read_block(checkpoint, arch, layer);  // norms and shapes
   }
-  const std::vector<std::string> names = linear_names(arch);
+  const std::vector<std::string> names = arch.linear_names();
   for (std::size_t i = 0; i < names.size(); ++i) {
     report(progress, {.phase = "verify",
                       .done = i,

@@ -1,11 +1,15 @@
 #include "compress/pipeline/model_rotation.h"
 
 #include <algorithm>
+#include <functional>
+#include <map>
 #include <memory>
+#include <set>
 #include <span>
 
 #include "compress/core/error.h"
 #include "compress/core/hadamard.h"
+#include "compress/model/facts.h"
 #include "quantizers/rotation.h"
 
 namespace llmpress {
@@ -14,8 +18,6 @@ namespace {
 // What every edit of the model needs.
 struct Rotations {
   Rotation stream{};  // of the residual stream
-  Rotation value{};   // of each value head
-  Rotation inner{};   // of the MLP's inner vector, online
   bool online = false;
   ThreadPool* pool = nullptr;
 
@@ -34,25 +36,9 @@ struct Rotations {
     rotate_output_in_place(W.view(), stream, *pool);
     rotate_bias(bias, stream);
   }
-
-  void write_values(MatrixF& W, std::vector<float>& bias) const {
-    rotate_output_in_place(W.view(), value, *pool);
-    rotate_bias(bias, value);
-  }
-
-  void attention_output(MatrixF& W, LinearWeights& linear) const {
-    rotate_input_in_place(W.view(), value, *pool);
-    write_stream(W, linear.bias);
-  }
-
-  void mlp_output(MatrixF& W, LinearWeights& linear) const {
-    if (online) {
-      rotate_input_in_place(W.view(), inner, *pool);
-      linear.input_hadamard = inner.block;
-    }
-    write_stream(W, linear.bias);
-  }
 };
+
+using LinearEdit = std::function<void(MatrixF&, LinearWeights&)>;
 
 class ModelRotator {
  public:
@@ -63,77 +49,146 @@ class ModelRotator {
         stage_(stage),
         rotations_(std::make_shared<const Rotations>(
             Rotations{.stream = random_rotation(arch.hidden, stage.seed),
-                      .value = {.block = largest_hadamard_block(arch.head_dim)},
-                      .inner = {.block = largest_hadamard_block(arch.ffn)},
                       .online = stage.online,
                       .pool = &pool})) {}
 
   RotationPlan plan() {
     check();
     for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
-      for (const StageSpec& stage : arch_.block.stages) {
-        for (const std::size_t l : stage.linears) {
-          edit_linear(layer, stage.kind, l);
-        }
-      }
-      set_to_one(arch_.block_name(layer) + "." + arch_.block.attention_norm);
-      set_to_one(arch_.block_name(layer) + "." + arch_.block.mlp_norm);
+      edit_block(layer);
     }
     edit_ends();
     note_blocks("hidden size", arch_.hidden, rotations_->stream.block);
-    note_blocks("head size", arch_.head_dim, rotations_->value.block);
-    if (stage_.online) {
-      note_blocks("MLP width", arch_.ffn, rotations_->inner.block);
+    for (const auto& [what, sizes] : inner_sizes_) {
+      for (const std::size_t size : sizes) {
+        note_blocks(what, size, largest_hadamard_block(size));
+      }
     }
     return std::move(plan_);
   }
 
  private:
+  [[noreturn]] void refuse(const std::string& why) const {
+    throw Error(ErrorCode::kUnsupported, stage_.position.to_string() +
+                                             ": rotate: " + arch_.model_type +
+                                             ": " + why);
+  }
+
+  // Rotations leave the function alone where the stream meets RMS norms and
+  // Linears only.
   void check() const {
-    if (arch_.norm == NormKind::kRms) return;
-    throw Error(ErrorCode::kUnsupported,
-                stage_.position.to_string() +
-                    ": rotate knows models with RMS norms only");
+    try {
+      for (const BlockSpec& block : arch_.kinds) {
+        const StreamFacts facts = stream_facts(block);
+        for (const Operation& op : block.operations) {
+          const auto* norm = std::get_if<NormOp>(&op.kind);
+          const bool of_stream = norm != nullptr && norm->unit == 0 &&
+                                 block.values[op.in[0]].axis == Axis::kHidden;
+          if (of_stream && norm->kind != NormKind::kRms) {
+            refuse("its norms are not RMS norms");
+          }
+        }
+      }
+    } catch (const Error& e) {
+      refuse(e.what());
+    }
+    if (arch_.final_norm_options.kind != NormKind::kRms ||
+        arch_.final_norm.empty() || !arch_.embedding_norm.empty() ||
+        !arch_.position_embedding.empty() ||
+        !arch_.embedding_projection.empty() || !arch_.head_projection.empty()) {
+      refuse(
+          "what stands around its blocks is not an embedding, an RMS norm "
+          "and a head");
+    }
   }
 
-  std::vector<float> gain(const std::string& norm) const {
-    return read_vector(checkpoint_.tensors(), norm + ".weight", arch_.hidden);
+  // As it multiplies.
+  std::vector<float> gain(const std::string& norm, float offset) const {
+    std::vector<float> gain =
+        read_vector(checkpoint_.tensors(), norm + ".weight", arch_.hidden);
+    for (float& g : gain) g += offset;
+    return gain;
   }
 
-  void set_to_one(const std::string& norm) {
-    plan_.edits.tensors[norm + ".weight"] = [](MatrixF& values) {
-      std::ranges::fill(values.data(), 1.0f);
+  void set_to_one(const std::string& norm, float offset) {
+    plan_.edits.tensors[norm + ".weight"] = [offset](MatrixF& values) {
+      std::ranges::fill(values.data(), 1.0f - offset);
     };
   }
 
-  void edit_linear(std::size_t layer, StageKind kind, std::size_t l) {
-    const std::string block = arch_.block_name(layer) + ".";
-    auto& edit = plan_.edits.linears[arch_.linear_name(layer, l)];
+  // Edits of one Linear follow one another.
+  void add_edit(std::size_t layer, std::size_t linear, LinearEdit edit) {
+    LinearEdit& all = plan_.edits.linears[arch_.linear_name(layer, linear)];
+    if (!all) {
+      all = std::move(edit);
+      return;
+    }
+    all = [first = std::move(all), then = std::move(edit)](
+              MatrixF& W, LinearWeights& weights) {
+      first(W, weights);
+      then(W, weights);
+    };
+  }
+
+  void edit_block(std::size_t layer) {
+    const BlockSpec& block = arch_.block(layer);
+    const StreamFacts facts = stream_facts(block);
     const auto r = rotations_;
-    switch (kind) {
-      case StageKind::kAttentionInput: {
-        const bool value = arch_.block.linears[l].name.ends_with("v_proj");
-        edit = [r, value, g = gain(block + arch_.block.attention_norm)](
-                   MatrixF& W, LinearWeights& linear) {
-          r->read_stream(W, g);
-          if (value) r->write_values(W, linear.bias);
-        };
-        return;
+    for (const StreamReader& reader : facts.readers) {
+      const NormSpec& norm = block.norms[reader.norm];
+      const std::string name = arch_.block_name(layer) + "." + norm.name;
+      for (const std::size_t l : reader.linears) {
+        add_edit(layer, l,
+                 [r, g = gain(name, norm.offset)](MatrixF& W, LinearWeights&) {
+                   r->read_stream(W, g);
+                 });
       }
-      case StageKind::kMlpInput:
-        edit = [r, g = gain(block + arch_.block.mlp_norm)](
-                   MatrixF& W, LinearWeights&) { r->read_stream(W, g); };
-        return;
-      case StageKind::kAttentionOutput:
-        edit = [r](MatrixF& W, LinearWeights& linear) {
-          r->attention_output(W, linear);
-        };
-        return;
-      case StageKind::kMlpOutput:
-        edit = [r](MatrixF& W, LinearWeights& linear) {
-          r->mlp_output(W, linear);
-        };
-        return;
+      set_to_one(name, norm.offset);
+    }
+    for (const ValuePath& path : value_paths(block)) edit_values(layer, path);
+    if (stage_.online) edit_inner(layer);
+    for (const std::size_t l : facts.writers) {
+      add_edit(layer, l, [r](MatrixF& W, LinearWeights& linear) {
+        r->write_stream(W, linear.bias);
+      });
+    }
+  }
+
+  // Each value head is rotated where it is made and where it is read.
+  void edit_values(std::size_t layer, const ValuePath& path) {
+    const LinearSpec& v = arch_.block(layer).linears[path.v.linear];
+    if (path.v.index.size() != v.out) return;  // a part of a fused Linear
+    const Rotation value{.block = largest_hadamard_block(path.v.width)};
+    inner_sizes_["head size"].insert(path.v.width);
+    const auto r = rotations_;
+    add_edit(layer, path.v.linear,
+             [r, value](MatrixF& W, LinearWeights& linear) {
+               rotate_output_in_place(W.view(), value, *r->pool);
+               r->rotate_bias(linear.bias, value);
+             });
+    add_edit(layer, path.o.linear, [r, value](MatrixF& W, LinearWeights&) {
+      rotate_input_in_place(W.view(), value, *r->pool);
+    });
+  }
+
+  // The MLP's inner vector is rotated at inference.
+  void edit_inner(std::size_t layer) {
+    const BlockSpec& block = arch_.block(layer);
+    const auto r = rotations_;
+    for (const Operation& op : block.operations) {
+      const auto* const linear = std::get_if<LinearOp>(&op.kind);
+      if (linear == nullptr || block.values[op.in[0]].axis != Axis::kFfn) {
+        continue;
+      }
+      const std::size_t width = block.values[op.in[0]].width;
+      const Rotation inner{.block = largest_hadamard_block(width)};
+      inner_sizes_["MLP width"].insert(width);
+      for (const std::size_t l : linear->linears) {
+        add_edit(layer, l, [r, inner](MatrixF& W, LinearWeights& weights) {
+          rotate_input_in_place(W.view(), inner, *r->pool);
+          weights.input_hadamard = inner.block;
+        });
+      }
     }
   }
 
@@ -145,8 +200,9 @@ class ModelRotator {
     plan_.edits.tensors[embedding] = [r](MatrixF& rows) {
       rotate_vectors_in_place(rows.view(), r->stream, *r->pool);
     };
-    const std::vector<float> g = gain(arch_.final_norm);
-    set_to_one(arch_.final_norm);
+    const float offset = arch_.final_norm_options.offset;
+    const std::vector<float> g = gain(arch_.final_norm, offset);
+    set_to_one(arch_.final_norm, offset);
     if (!arch_.tied_head) {
       plan_.edits.linears[arch_.head] = [r, g](MatrixF& W, LinearWeights&) {
         r->read_stream(W, g);
@@ -181,6 +237,7 @@ class ModelRotator {
   const Architecture& arch_;
   const RotateStage& stage_;
   std::shared_ptr<const Rotations> rotations_;
+  std::map<std::string, std::set<std::size_t>> inner_sizes_;
   RotationPlan plan_;
 };
 

@@ -42,7 +42,7 @@ CheckpointEdits inject_outliers(const Checkpoint& checkpoint,
   const auto factor = static_cast<float>(stage.factor);
   CheckpointEdits edits;
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-    for (const ScaleGroup& group : arch.block.scale_groups) {
+    for (const ScaleGroup& group : arch.block(layer).scale_groups) {
       if (group.source_norm.empty()) continue;
       const std::string norm = arch.block_name(layer) + "." + group.source_norm;
       const auto channels = largest(

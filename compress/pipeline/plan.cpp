@@ -68,10 +68,15 @@ std::size_t peak_bytes(const Architecture& arch, std::size_t tokens,
                        std::size_t streams) {
   constexpr std::size_t kFloat = sizeof(float), kBatch = 4096;
   std::size_t block = 0, widest = 0, wide_sum = 0;
-  for (const LinearSpec& linear : arch.block.linears) {
-    block += linear.out * linear.in * kFloat;
-    widest = std::max(widest, linear.in);
-    wide_sum += linear.out;
+  for (const BlockSpec& kind : arch.kinds) {
+    std::size_t of_kind = 0, outputs = 0;
+    for (const LinearSpec& linear : kind.linears) {
+      of_kind += linear.out * linear.in * kFloat;
+      widest = std::max(widest, linear.in);
+      outputs += linear.out;
+    }
+    block = std::max(block, of_kind);
+    wide_sum = std::max(wide_sum, outputs);
   }
   const std::size_t ends = arch.vocabulary * arch.hidden * kFloat * 2;
   if (tokens == 0) return 3 * block + ends;
@@ -85,23 +90,27 @@ std::size_t peak_bytes(const Architecture& arch, std::size_t tokens,
 double estimated_seconds(const Architecture& arch, std::size_t tokens,
                          std::size_t threads) {
   double flops = 0;
-  for (const LinearSpec& linear : arch.block.linears) {
+  const auto add = [&](const LinearSpec& linear) {
     const auto out = static_cast<double>(linear.out);
     const auto in = static_cast<double>(linear.in);
     const auto t = static_cast<double>(tokens);
     flops += 2 * 2.5 * t * out * in;  // forward passes of calibration
     flops += t * in * in;             // second moment
     flops += tokens == 0 ? 20 * out * in : in * in * in + 2 * out * in * in;
+  };
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    for (const LinearSpec& linear : arch.block(layer).linears) add(linear);
   }
-  return flops * static_cast<double>(arch.layers) /
-         (kFlopsPerThread * static_cast<double>(threads));
+  return flops / (kFlopsPerThread * static_cast<double>(threads));
 }
 
 // A Linear as the stages that pack it find it: as it is stored, or, once
 // structured pruning has changed its shape, dense.
-PackedWeight planned_input(const ModelSource& model, const std::string& name,
-                           const LinearSpec& spec) {
-  PackedWeight stored = model.checkpoint->read_linear(name).weight;
+PackedWeight planned_input(const ModelSource& model, const Architecture& arch,
+                           std::size_t layer, std::size_t linear) {
+  const LinearSpec& spec = arch.block(layer).linears[linear];
+  PackedWeight stored =
+      read_block_linear(*model.checkpoint, *model.arch, layer, linear).weight;
   if (rows_of(stored) == spec.out && cols_of(stored) == spec.in) return stored;
   const auto* dense = std::get_if<DenseWeight>(&stored);
   const MatrixF zero(spec.out, spec.in);
@@ -121,11 +130,10 @@ PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
   std::size_t largest_block = 0, linear_bytes = 0;
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
     std::size_t block_bytes = 0;
-    for (std::size_t l = 0; l < arch.block.linears.size(); ++l) {
+    for (std::size_t l = 0; l < arch.block(layer).linears.size(); ++l) {
       const std::string name = arch.linear_name(layer, l);
-      const LinearTreatment treatment = job.plan.treatment(name);
-      const PackedWeight stored =
-          planned_input(model, name, arch.block.linears[l]);
+      const LinearTreatment treatment = treatment_of(job.plan, arch, layer, l);
+      const PackedWeight stored = planned_input(model, arch, layer, l);
       const auto [bytes, becomes] = predictor.predict(stored, treatment);
       planned.layers.push_back({.name = name,
                                 .stored_as = describe(stored),

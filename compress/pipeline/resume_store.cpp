@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "compress/core/error.h"
+#include "compress/pipeline/block_writer.h"
 #include "compress/pipeline/layer_report_json.h"
 #include "formats/checkpoint.h"
 
@@ -14,31 +15,7 @@ namespace fs = std::filesystem;
 constexpr const char* kFingerprintFile = "fingerprint";
 constexpr const char* kLayersFile = "layers.json";
 
-NamedTensor vector_tensor(const std::string& name,
-                          const std::vector<float>& values, DType dtype) {
-  NamedTensor tensor{.name = name, .dtype = dtype, .shape = {values.size()}};
-  tensor.bytes.resize(bytes_of(dtype, values.size()));
-  encode_floats(dtype, values, tensor.bytes);
-  return tensor;
-}
-
 }  // namespace
-
-void add_block(ArtifactWriter& writer, const CompressedBlock& block,
-               std::size_t layer, const Architecture& arch) {
-  const BlockWeights& weights = block.weights;
-  for (std::size_t l = 0; l < weights.linears.size(); ++l) {
-    writer.add_linear(arch.linear_name(layer, l), weights.linears[l]);
-  }
-  for (const auto& [name, norm] : weights.norms) {
-    const std::string prefix = arch.block_name(layer) + "." + name;
-    const DType dtype = block.norm_dtypes.at(name);
-    writer.add_tensor(vector_tensor(prefix + ".weight", norm.gain, dtype));
-    if (!norm.bias.empty()) {
-      writer.add_tensor(vector_tensor(prefix + ".bias", norm.bias, dtype));
-    }
-  }
-}
 
 ResumeStore::ResumeStore(fs::path directory, const std::string& fingerprint,
                          bool resume)
@@ -60,11 +37,15 @@ bool ResumeStore::has(std::size_t layer) const {
   return fs::exists(block_path(layer));
 }
 
-CompressedBlock ResumeStore::load(std::size_t layer,
-                                  const Architecture& arch) const {
+CompressedBlock ResumeStore::load(std::size_t layer, const Architecture& arch,
+                                  const Checkpoint& source) const {
   const fs::path path = block_path(layer);
   const auto checkpoint = open_checkpoint(path);
-  return {.weights = read_block(*checkpoint, arch, layer),
+  BlockWeights weights{
+      .linears = read_block_linears(*checkpoint, arch, layer),
+      .norms = read_block_norms(*checkpoint, arch, layer),
+      .parameters = read_block_parameters(source, arch, layer)};
+  return {.weights = std::move(weights),
           .norm_dtypes = read_norm_dtypes(*checkpoint, arch, layer),
           .layers = layers_from_json(read_file(path / kLayersFile),
                                      (path / kLayersFile).string())};

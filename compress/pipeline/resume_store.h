@@ -26,7 +26,9 @@ class ResumeStore {
               bool resume);
 
   bool has(std::size_t layer) const;
-  CompressedBlock load(std::size_t layer, const Architecture& arch) const;
+  // What no stage changes (BlockWeights::parameters) comes from `source`.
+  CompressedBlock load(std::size_t layer, const Architecture& arch,
+                       const Checkpoint& source) const;
   // Appears whole or not at all.
   void save(const CompressedBlock& block, std::size_t layer,
             const Architecture& arch, const std::string& config_json);
@@ -39,9 +41,5 @@ class ResumeStore {
   std::filesystem::path block_path(std::size_t layer) const;
   std::filesystem::path directory_;
 };
-
-// The Linears and norms of `layer` under their full names.
-void add_block(ArtifactWriter& writer, const CompressedBlock& block,
-               std::size_t layer, const Architecture& arch);
 
 }  // namespace llmpress

@@ -52,14 +52,14 @@ class SparsityAllocator {
     const DenseBlock dense =
         load_dense_block(*job_.checkpoint, *job_.arch, layer);
     const Block block(*job_.arch, layer, dense.runnable(), job_.isa);
-    const auto& stages = job_.arch->block.stages;
+    const auto& stages = block.spec().stages;
     std::vector<InputStatsCollector> collectors;
     for (const StageSpec& stage : stages) {
       collectors.emplace_back(stage.in, StatsNeeds{.channel_moments = true},
                               states_.tokens());
     }
     for (CalibrationBatch& batch : states_.batches()) {
-      block.begin(batch.state, *job_.pool);
+      block.begin(batch.state, batch.segments, *job_.pool);
       for (std::size_t s = 0; s < stages.size(); ++s) {
         collectors[s].add(batch.state.stage_input.view(), *job_.pool);
         block.run_stage(s, batch.segments, batch.state, *job_.pool);
@@ -77,7 +77,7 @@ class SparsityAllocator {
                               std::size_t layer) const {
     std::vector<OwlLinear> linears;
     for (std::size_t l = 0; l < dense.linears.size(); ++l) {
-      const LinearSpec& spec = job_.arch->block.linears[l];
+      const LinearSpec& spec = job_.arch->block(layer).linears[l];
       const std::string name = job_.arch->linear_name(layer, l);
       if (job_.plan->treatment(name).prune != &stage) continue;
       linears.push_back({.W = dense.linears[l].W.view(),

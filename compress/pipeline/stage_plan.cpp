@@ -80,4 +80,13 @@ bool StagePlan::empty() const {
          quantizing_.empty();
 }
 
+LinearTreatment treatment_of(const StagePlan& plan, const Architecture& arch,
+                             std::size_t layer, std::size_t linear) {
+  const LinearSpec& spec = arch.block(layer).linears[linear];
+  return plan.treatment(arch.linear_name(layer, linear),
+                        spec.role == LinearRole::kRouter
+                            ? ModuleRole::kRouter
+                            : ModuleRole::kBlockLinear);
+}
+
 }  // namespace llmpress

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "compress/core/input_stats.h"
+#include "compress/model/architecture.h"
 #include "recipes/recipe.h"
 
 namespace llmpress {
@@ -45,6 +46,8 @@ class StagePlan {
     return quantizing_;
   }
   bool empty() const;
+  // Whether calibration shows every token to every expert.
+  bool routes_to_all_experts() const { return false; }
   // Whether some Linear is quantized by this method.
   bool quantizes_with(std::string_view method) const;
 
@@ -57,6 +60,10 @@ class StagePlan {
   // Shared, so that copies of the plan point to the same stages.
   std::shared_ptr<const std::map<std::string, QuantizeStage>> assigned_;
 };
+
+// Of a Linear of a block; a router is touched only where it is named.
+LinearTreatment treatment_of(const StagePlan& plan, const Architecture& arch,
+                             std::size_t layer, std::size_t linear);
 
 // The union of two sets of needs.
 StatsNeeds operator|(const StatsNeeds& a, const StatsNeeds& b);

@@ -24,7 +24,8 @@ Block load_block(const DepthJob& job, std::size_t layer) {
 
 DepthChoice choose_by_influence(const DepthJob& job, std::size_t kept) {
   CalibrationStates states(*job.calibration,
-                           ModelEnds(*job.checkpoint, *job.arch, job.isa));
+                           ModelEnds(*job.checkpoint, *job.arch, job.isa),
+                           *job.pool);
   std::vector<double> influence;
   for (std::size_t layer = 0; layer < job.arch->layers; ++layer) {
     report(job.progress, {.phase = "measure influence",
@@ -92,7 +93,7 @@ class PerplexityChooser {
   // The place in `layers` whose removal leaves the lowest loss, and that loss.
   std::pair<std::size_t, double> cheapest(
       const std::vector<std::size_t>& layers) {
-    CalibrationStates states(probe_, ends_);
+    CalibrationStates states(probe_, ends_, *job_.pool);
     CalibrationBatch& whole = states.batches().front();
     std::vector<BlockState> without;  // of the places so far
     for (std::size_t p = 0; p < layers.size(); ++p) {

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "compress/model/model_check.h"
+#include "compress/pipeline/block_writer.h"
 #include "pruning/unit_selection.h"
 
 namespace llmpress {
@@ -87,23 +88,11 @@ class EndsWriter {
       const std::string block = job_.arch->block_name(job_.layers[p]) + ".";
       if (!info.name.starts_with(block)) continue;
       const std::string rest = info.name.substr(block.size());
-      if (!is_known(rest)) {
+      if (!written_with_block(job_.arch->block(job_.layers[p]), rest)) {
         copy(info, prefix + std::to_string(p) + "." + rest);
       }
       return;
     }
-  }
-
-  // Written with the block.
-  bool is_known(const std::string& rest) const {
-    const BlockSpec& block = job_.arch->block;
-    return std::ranges::any_of(block.linears,
-                               [&](const LinearSpec& linear) {
-                                 return rest.starts_with(linear.name + ".");
-                               }) ||
-           std::ranges::any_of(block.norms, [&](const std::string& norm) {
-             return rest.starts_with(norm + ".");
-           });
   }
 
   void copy(const TensorInfo& info, const std::string& name) {

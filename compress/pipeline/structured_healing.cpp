@@ -35,7 +35,7 @@ class BlockHealer {
   BlockHealer(const HealingJob& job, const DenseBlock& dense,
               DenseBlock& reduced, PairedStates& states)
       : job_(job),
-        spec_(job.dense_arch->block),
+        spec_(job.dense_arch->block(job.dense_layer)),
         dense_(dense),
         reduced_(reduced),
         states_(states),
@@ -47,23 +47,22 @@ class BlockHealer {
   std::vector<LayerReport> heal() {
     states_.dense.begin(dense_block_, *job_.pool);
     states_.reduced.begin(reduced_block_, *job_.pool);
-    half(StageKind::kAttentionInput, StageKind::kAttentionOutput);
-    half(StageKind::kMlpInput, StageKind::kMlpOutput);
+    for (const StreamStep& step : stream_steps(spec_)) half(step);
     return std::move(reports_);
   }
 
  private:
-  void half(StageKind input, StageKind output) {
-    const std::size_t in = stage_index(spec_, input);
-    const std::size_t out = stage_index(spec_, output);
+  void half(const StreamStep& step) {
+    const std::size_t in = step.first, out = step.last;
     if (job_.config->heal && !job_.channels.empty()) {
       for (const std::size_t l : spec_.stages[in].linears) fit_reader(l);
     }
     const double added = run_dense(in, out);
     fit_writer(in, out, added);
     for (CalibrationBatch& batch : states_.reduced.batches()) {
-      reduced_block_.run_stage(in, batch.segments, batch.state, *job_.pool);
-      reduced_block_.run_stage(out, batch.segments, batch.state, *job_.pool);
+      for (std::size_t s = in; s <= out; ++s) {
+        reduced_block_.run_stage(s, batch.segments, batch.state, *job_.pool);
+      }
     }
   }
 
@@ -103,8 +102,9 @@ class BlockHealer {
     std::vector<MatrixF> before;
     for (CalibrationBatch& batch : states_.dense.batches()) {
       before.push_back(kept_channels(batch.state.hidden));
-      dense_block_.run_stage(in, batch.segments, batch.state, *job_.pool);
-      dense_block_.run_stage(out, batch.segments, batch.state, *job_.pool);
+      for (std::size_t s = in; s <= out; ++s) {
+        dense_block_.run_stage(s, batch.segments, batch.state, *job_.pool);
+      }
     }
     if (out + 1 == spec_.stages.size() && job_.skip) job_.skip(states_.dense);
     for (std::size_t b = 0; b < before.size(); ++b) {
@@ -134,7 +134,9 @@ class BlockHealer {
     for (std::size_t b = 0; b < states_.reduced.batches().size(); ++b) {
       const CalibrationBatch& batch = states_.reduced.batches()[b];
       BlockState copy = batch.state;
-      reduced_block_.run_stage(in, batch.segments, copy, *job_.pool);
+      for (std::size_t s = in; s < out; ++s) {
+        reduced_block_.run_stage(s, batch.segments, copy, *job_.pool);
+      }
       const MatrixF z = copy.stage_input;
       reduced_block_.run_stage(out, batch.segments, copy, *job_.pool);
       MatrixF residual = kept_channels(states_.dense.batches()[b].state.hidden);

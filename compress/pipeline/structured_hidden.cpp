@@ -5,6 +5,7 @@
 #include "compress/core/error.h"
 #include "compress/kernels/norms.h"
 #include "compress/model/model_check.h"
+#include "compress/pipeline/structured_reduction.h"
 #include "pruning/unit_selection.h"
 
 namespace llmpress {
@@ -60,8 +61,6 @@ class HiddenChooser {
 
  private:
   void measure() {
-    const std::size_t in = stage_index(arch_.block, StageKind::kAttentionInput);
-    const std::size_t mlp = stage_index(arch_.block, StageKind::kMlpInput);
     for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
       report(job_.progress, {.phase = "measure channels",
                              .done = layer,
@@ -69,19 +68,20 @@ class HiddenChooser {
                              .detail = arch_.block_name(layer)});
       const Block block(arch_, layer,
                         read_block(*job_.checkpoint, arch_, layer), job_.isa);
-      StreamMoments attention_moments, mlp_moments;
+      const StreamFacts facts = stream_facts(block.spec());
+      std::vector<StreamMoments> of_readers(facts.readers.size());
       for (CalibrationBatch& batch : states_->batches()) {
-        block.begin(batch.state, *job_.pool);
-        for (std::size_t s = 0; s < arch_.block.stages.size(); ++s) {
-          if (s == in || s == mlp) {
-            (s == in ? attention_moments : mlp_moments)
-                .add(batch.state.stage_input, batch.state.hidden, *job_.pool);
+        block.begin(batch.state, batch.segments, *job_.pool);
+        for (std::size_t s = 0; s < block.spec().stages.size(); ++s) {
+          for (std::size_t r = 0; r < facts.readers.size(); ++r) {
+            if (facts.readers[r].stage != s) continue;
+            of_readers[r].add(batch.state.stage_input, batch.state.hidden,
+                              *job_.pool);
           }
           block.run_stage(s, batch.segments, batch.state, *job_.pool);
         }
       }
-      moments_.push_back(std::move(attention_moments));
-      moments_.push_back(std::move(mlp_moments));
+      for (StreamMoments& m : of_readers) moments_.push_back(std::move(m));
     }
     measure_end();
   }
@@ -93,7 +93,7 @@ class HiddenChooser {
     for (const CalibrationBatch& batch : states_->batches()) {
       const MatrixF& hidden = batch.state.hidden;
       MatrixF normed(hidden.rows(), hidden.cols());
-      rms_norm(hidden.view(), gain, static_cast<float>(arch_.norm_eps),
+      rms_norm(hidden.view(), gain, arch_.final_norm_options.epsilon,
                normed.view(), *job_.pool);
       moments.add(normed, hidden, *job_.pool);
     }
@@ -108,21 +108,20 @@ class HiddenChooser {
 
   std::vector<double> weight_ranks() const {
     std::vector<double> squares(arch_.hidden);
-    const auto add = [&](std::span<const UnitSlice> slices) {
-      const auto norms = weight_importance(slices, arch_.hidden);
+    const auto add = [&](const std::vector<double>& norms) {
       for (std::size_t c = 0; c < squares.size(); ++c) {
         squares[c] += norms[c] * norms[c];
       }
     };
     for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
       const DenseBlock block = load_dense_block(*job_.checkpoint, arch_, layer);
-      add(hidden_slices(arch_, block));
+      add(hidden_weight_importance(arch_.block(layer), block));
     }
     for (const std::string& module : {arch_.embedding, arch_.head}) {
       if (!job_.checkpoint->has_linear(module)) continue;
       const MatrixF W = dequantize(job_.checkpoint->read_linear(module).weight);
       const UnitSlice slice{.W = W.view(), .axis = UnitAxis::kColumns};
-      add({&slice, 1});
+      add(weight_importance({&slice, 1}, arch_.hidden));
     }
     for (double& s : squares) s = std::sqrt(s);
     return squares;
@@ -135,18 +134,22 @@ class HiddenChooser {
       return moments_.empty() ? silent
                               : moments_[place].gain_scale(choice_.kept);
     };
+    std::size_t place = 0;
     for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
-      choice_.gains.push_back(
-          {.attention = scale(2 * layer), .mlp = scale(2 * layer + 1)});
+      std::vector<double>& gains = choice_.gains.emplace_back();
+      for (std::size_t r = 0;
+           r < stream_facts(arch_.block(layer)).readers.size(); ++r) {
+        gains.push_back(scale(place++));
+      }
     }
-    choice_.final_gain = scale(2 * arch_.layers);
+    choice_.final_gain = scale(place);
   }
 
   const StructuredJob& job_;
   const Architecture& arch_;
   std::size_t kept_;
   CalibrationStates* states_;
-  // Of the attention and MLP norm of each block, then of the final norm.
+  // Of the norms of each block that read the stream, then of the final norm.
   std::vector<StreamMoments> moments_;
   HiddenChoice choice_;
 };

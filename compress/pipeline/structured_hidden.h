@@ -6,7 +6,6 @@
 
 #include "compress/pipeline/calibration_states.h"
 #include "compress/pipeline/structured_pruning.h"
-#include "compress/pipeline/structured_reduction.h"
 
 namespace llmpress {
 
@@ -15,7 +14,7 @@ struct HiddenChoice {
   // RMS norms divide by the size of the channels that they see. With fewer of
   // them the gains are multiplied by sqrt(mean_K x^2 / mean x^2) over
   // calibration tokens; without calibration what goes is taken to be silent.
-  std::vector<GainScales> gains{};  // [layers]
+  std::vector<std::vector<double>> gains{};  // [layers][readers of the stream]
   double final_gain = 1;
 };
 

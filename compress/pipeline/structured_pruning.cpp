@@ -7,6 +7,7 @@
 #include "compress/core/error.h"
 #include "compress/core/linalg.h"
 #include "compress/kernels/norms.h"
+#include "compress/pipeline/block_writer.h"
 #include "compress/pipeline/layer_report_json.h"
 #include "compress/pipeline/report_text.h"
 #include "compress/pipeline/resume_store.h"
@@ -87,7 +88,8 @@ class StructuredPruner {
 
   CalibrationStates embedded() const {
     return CalibrationStates(calibration(),
-                             ModelEnds(*job_.checkpoint, arch_, job_.isa));
+                             ModelEnds(*job_.checkpoint, arch_, job_.isa),
+                             *job_.pool);
   }
 
   void choose_layers() {
@@ -143,7 +145,8 @@ class StructuredPruner {
     for (const DenseLinear& linear : reduced.linears) {
       written.weights.linears.push_back(kept_form(linear));
     }
-    add_block(writer, written, p, reduced_arch_);
+    add_block(writer, written, p, reduced_arch_,
+              {job_.checkpoint, arch_.block_name(layer)});
   }
 
   void heal(std::size_t p, const DenseBlock& dense, DenseBlock& reduced,
@@ -183,20 +186,20 @@ class StructuredPruner {
                                   DenseBlock& reduced) {
     switch (config_.method) {
       case PruneMethod::kFfn:
-        keep_ffn_channels(
-            arch_,
+        keep_units(
+            ffn_units(arch_.block(layer)),
             keep_most_important(ffn_importance(layer, dense), count_.kept),
             reduced);
         return {};
       case PruneMethod::kHeads:
-        keep_head_groups(
-            arch_,
+        keep_units(
+            head_units(arch_.block(layer)),
             keep_most_important(head_importance(layer, dense), count_.kept),
             reduced);
         return {};
       case PruneMethod::kHidden:
-        keep_hidden_channels(arch_, hidden_.kept, hidden_.gains[layer],
-                             reduced);
+        keep_hidden_channels(arch_.block(layer), hidden_.kept,
+                             hidden_.gains[layer], reduced);
         return {};
       case PruneMethod::kKvHeads:
         return merge(layer, dense, reduced);
@@ -209,16 +212,16 @@ class StructuredPruner {
     return {};
   }
 
-  // Calls visit(X) with the stage's input X [tokens, width] of the dense block
-  // on the reduced model's stream, batch by batch.
+  // Calls visit(X) with the input X [tokens, width] of a Linear of the dense
+  // block on the reduced model's stream, batch by batch.
   template <class Visit>
-  void each_input(std::size_t layer, const DenseBlock& dense, StageKind kind,
-                  const Visit& visit) const {
+  void each_input(std::size_t layer, const DenseBlock& dense,
+                  std::size_t linear, const Visit& visit) const {
     const Block block(arch_, layer, dense.runnable(), job_.isa);
-    const std::size_t stage = stage_index(arch_.block, kind);
+    const std::size_t stage = arch_.block(layer).linears[linear].stage;
     for (const CalibrationBatch& batch : states_->reduced.batches()) {
-      BlockState state{.hidden = batch.state.hidden, .stage_input = {}};
-      block.begin(state, *job_.pool);
+      BlockState state{.hidden = batch.state.hidden};
+      block.begin(state, batch.segments, *job_.pool);
       for (std::size_t s = 0; s < stage; ++s) {
         block.run_stage(s, batch.segments, state, *job_.pool);
       }
@@ -228,30 +231,31 @@ class StructuredPruner {
 
   std::vector<double> ffn_importance(std::size_t layer,
                                      const DenseBlock& dense) const {
+    const BlockUnits units = ffn_units(arch_.block(layer));
     if (config_.importance != Importance::kActivations) {
-      return weight_importance(ffn_slices(arch_, dense), arch_.ffn);
+      return unit_weight_importance(units, dense);
     }
-    InputStatsCollector collector(arch_.ffn, {.channel_moments = true},
+    InputStatsCollector collector(units.count, {.channel_moments = true},
                                   states_->reduced.tokens());
-    each_input(layer, dense, StageKind::kMlpOutput,
+    each_input(layer, dense, units.parts.back().linear,
                [&](const MatrixF& X) { collector.add(X.view(), *job_.pool); });
     return activation_importance(collector.finish().abs_mean);
   }
 
   std::vector<double> head_importance(std::size_t layer,
                                       const DenseBlock& dense) const {
+    const BlockUnits units = head_units(arch_.block(layer));
     if (config_.importance != Importance::kActivations) {
-      return weight_importance(head_group_slices(arch_, dense), arch_.kv_heads);
+      return unit_weight_importance(units, dense);
     }
-    const std::size_t width = arch_.query_width() / arch_.kv_heads;
-    std::vector<double> importance(arch_.kv_heads);
-    each_input(layer, dense, StageKind::kAttentionOutput,
-               [&](const MatrixF& X) {
-                 const auto part = activation_norm_importance(X.view(), width);
-                 for (std::size_t u = 0; u < importance.size(); ++u) {
-                   importance[u] += part[u] * static_cast<double>(X.rows());
-                 }
-               });
+    const std::size_t width = units.parts.back().width;
+    std::vector<double> importance(units.count);
+    each_input(layer, dense, units.parts.back().linear, [&](const MatrixF& X) {
+      const auto part = activation_norm_importance(X.view(), width);
+      for (std::size_t u = 0; u < importance.size(); ++u) {
+        importance[u] += part[u] * static_cast<double>(X.rows());
+      }
+    });
     return importance;
   }
 
@@ -262,12 +266,12 @@ class StructuredPruner {
       InputStatsCollector collector(arch_.hidden, {.second_moment = true},
                                     states_->reduced.tokens());
       each_input(
-          layer, dense, StageKind::kAttentionInput,
+          layer, dense, attention_linears(arch_.block(layer)).q,
           [&](const MatrixF& X) { collector.add(X.view(), *job_.pool); });
       S = collector.finish().second_moment;
     }
-    const MergeLoss loss =
-        merge_heads(arch_, count_.kept, S.view(), *job_.pool, reduced);
+    const MergeLoss loss = merge_heads(arch_.block(layer), count_.kept,
+                                       S.view(), *job_.pool, reduced);
     if (S.empty()) return {};
     return {"merged heads carry all but " + scientific(loss.keys) +
             " of the keys' and " + scientific(loss.values) +
@@ -312,7 +316,7 @@ class StructuredPruner {
                      std::span<const float> gain) const {
     const MatrixF& hidden = batch.state.hidden;
     MatrixF normed(hidden.rows(), hidden.cols());
-    rms_norm(hidden.view(), gain, static_cast<float>(arch_.norm_eps),
+    rms_norm(hidden.view(), gain, arch_.final_norm_options.epsilon,
              normed.view(), *job_.pool);
     return normed;
   }

@@ -1,7 +1,7 @@
 #include "compress/pipeline/structured_reduction.h"
 
-#include <algorithm>
-#include <stdexcept>
+#include <map>
+#include <utility>
 
 #include "compress/core/error.h"
 #include "pruning/unit_selection.h"
@@ -29,27 +29,27 @@ void keep_gain(NormWeights& norm, std::span<const std::size_t> kept,
   if (!norm.bias.empty()) norm.bias = select_values(norm.bias, kept);
 }
 
-}  // namespace
-
-std::size_t stage_index(const BlockSpec& block, StageKind kind) {
-  for (std::size_t s = 0; s < block.stages.size(); ++s) {
-    if (block.stages[s].kind == kind) return s;
+// The indices of `part` that belong to units that go.
+std::vector<bool> removed_indices(const UnitPart& part,
+                                  std::span<const std::size_t> kept,
+                                  std::size_t count, std::size_t size) {
+  std::vector<bool> stays(count, false), removed(size, false);
+  for (const std::size_t unit : kept) stays[unit] = true;
+  for (std::size_t i = 0; i < part.index.size(); ++i) {
+    if (!stays[i / part.width]) removed[part.index[i]] = true;
   }
-  throw std::logic_error("stage_index: a block without the stage");
+  return removed;
 }
 
-BlockRoles roles_of(const BlockSpec& block) {
-  const auto linears = [&](StageKind kind) -> const std::vector<std::size_t>& {
-    return block.stages[stage_index(block, kind)].linears;
-  };
-  const auto& attention = linears(StageKind::kAttentionInput);
-  return {.q = attention.at(0),
-          .k = attention.at(1),
-          .v = attention.at(2),
-          .o = linears(StageKind::kAttentionOutput).at(0),
-          .mlp_in = linears(StageKind::kMlpInput),
-          .down = linears(StageKind::kMlpOutput).at(0)};
+std::vector<std::size_t> complement_of(const std::vector<bool>& removed) {
+  std::vector<std::size_t> left;
+  for (std::size_t i = 0; i < removed.size(); ++i) {
+    if (!removed[i]) left.push_back(i);
+  }
+  return left;
 }
+
+}  // namespace
 
 DenseBlock ready_to_cut(DenseBlock block, const Architecture& arch,
                         std::size_t layer) {
@@ -67,42 +67,50 @@ DenseBlock ready_to_cut(DenseBlock block, const Architecture& arch,
   return block;
 }
 
-void keep_ffn_channels(const Architecture& arch,
-                       std::span<const std::size_t> kept, DenseBlock& block) {
-  const BlockRoles roles = roles_of(arch.block);
-  for (const std::size_t l : roles.mlp_in) keep_rows(block.linears[l], kept);
-  keep_columns(block.linears[roles.down], kept);
-}
-
-void keep_head_groups(const Architecture& arch,
-                      std::span<const std::size_t> kept, DenseBlock& block) {
-  const BlockRoles roles = roles_of(arch.block);
-  const auto kv = expand_units(kept, arch.head_dim);
-  const auto query =
-      expand_units(kept, arch.heads / arch.kv_heads * arch.head_dim);
-  keep_rows(block.linears[roles.q], query);
-  keep_rows(block.linears[roles.k], kv);
-  keep_rows(block.linears[roles.v], kv);
-  keep_columns(block.linears[roles.o], query);
-}
-
-void keep_hidden_channels(const Architecture& arch,
-                          std::span<const std::size_t> kept,
-                          const GainScales& scales, DenseBlock& block) {
-  const BlockRoles roles = roles_of(arch.block);
-  for (const std::size_t l : {roles.q, roles.k, roles.v}) {
-    keep_columns(block.linears[l], kept);
+void keep_units(const BlockUnits& units, std::span<const std::size_t> kept,
+                DenseBlock& block) {
+  // Parts may lie in one Linear (a fused one): all rows and columns that go are
+  // known before the first is taken out.
+  std::map<std::pair<std::size_t, WeightAxis>, std::vector<bool>> gone;
+  for (const UnitPart& part : units.parts) {
+    const MatrixF& W = block.linears[part.linear].W;
+    const std::size_t size =
+        part.axis == WeightAxis::kRows ? W.rows() : W.cols();
+    const auto removed = removed_indices(part, kept, units.count, size);
+    auto& of_linear = gone[{part.linear, part.axis}];
+    of_linear.resize(size, false);
+    for (std::size_t i = 0; i < size; ++i) {
+      if (removed[i]) of_linear[i] = true;
+    }
   }
-  for (const std::size_t l : roles.mlp_in) keep_columns(block.linears[l], kept);
-  keep_rows(block.linears[roles.o], kept);
-  keep_rows(block.linears[roles.down], kept);
-  keep_gain(block.norms.at(arch.block.attention_norm), kept, scales.attention);
-  keep_gain(block.norms.at(arch.block.mlp_norm), kept, scales.mlp);
+  for (const auto& [place, removed] : gone) {
+    DenseLinear& linear = block.linears[place.first];
+    if (place.second == WeightAxis::kRows) {
+      keep_rows(linear, complement_of(removed));
+    } else {
+      keep_columns(linear, complement_of(removed));
+    }
+  }
 }
 
-MergeLoss merge_heads(const Architecture& arch, std::size_t kv_heads,
+void keep_hidden_channels(const BlockSpec& spec,
+                          std::span<const std::size_t> kept,
+                          std::span<const double> scales, DenseBlock& block) {
+  const StreamFacts facts = stream_facts(spec);
+  for (std::size_t r = 0; r < facts.readers.size(); ++r) {
+    for (const std::size_t l : facts.readers[r].linears) {
+      keep_columns(block.linears[l], kept);
+    }
+    keep_gain(block.norms.at(spec.norms[facts.readers[r].norm].name), kept,
+              scales[r]);
+  }
+  for (const std::size_t l : facts.writers) keep_rows(block.linears[l], kept);
+}
+
+MergeLoss merge_heads(const BlockSpec& spec, std::size_t kv_heads,
                       ConstMatrixView S, ThreadPool& pool, DenseBlock& block) {
-  const BlockRoles roles = roles_of(arch.block);
+  const AttentionLinears roles = attention_linears(spec);
+  const AttentionOp& attention = *roles.attention;
   DenseLinear& q = block.linears[roles.q];
   DenseLinear& k = block.linears[roles.k];
   DenseLinear& v = block.linears[roles.v];
@@ -114,9 +122,9 @@ MergeLoss merge_heads(const Architecture& arch, std::size_t kv_heads,
                                  .q_bias = q.stored.bias,
                                  .k_bias = k.stored.bias,
                                  .v_bias = v.stored.bias};
-  const AttentionShape shape{.heads = arch.heads,
-                             .kv_heads = arch.kv_heads,
-                             .head_dim = arch.head_dim,
+  const AttentionShape shape{.heads = attention.heads,
+                             .kv_heads = attention.kv_heads,
+                             .head_dim = attention.head_dim,
                              .pairs = RotaryPairs::kHalves,
                              .rotary_dim = 0};
   GroupedAttention grouped =
@@ -134,42 +142,37 @@ MergeLoss merge_heads(const Architecture& arch, std::size_t kv_heads,
   return {grouped.key_loss, grouped.value_loss};
 }
 
-std::vector<UnitSlice> ffn_slices(const Architecture& arch,
-                                  const DenseBlock& block) {
-  const BlockRoles roles = roles_of(arch.block);
+std::vector<double> unit_weight_importance(const BlockUnits& units,
+                                           const DenseBlock& block) {
+  std::vector<MatrixF> parts;
   std::vector<UnitSlice> slices;
-  for (const std::size_t l : roles.mlp_in) {
+  parts.reserve(units.parts.size());
+  for (const UnitPart& part : units.parts) {
+    const ConstMatrixView W = block.linears[part.linear].W.view();
+    const bool rows = part.axis == WeightAxis::kRows;
+    parts.push_back(rows ? select_rows(W, part.index)
+                         : select_columns(W, part.index));
+    slices.push_back({.W = parts.back().view(),
+                      .axis = rows ? UnitAxis::kRows : UnitAxis::kColumns,
+                      .width = part.width});
+  }
+  return weight_importance(slices, units.count);
+}
+
+std::vector<double> hidden_weight_importance(const BlockSpec& spec,
+                                             const DenseBlock& block) {
+  const StreamFacts facts = stream_facts(spec);
+  std::vector<UnitSlice> slices;
+  for (const std::size_t l : facts.writers) {
     slices.push_back({.W = block.linears[l].W.view()});
   }
-  slices.push_back(
-      {.W = block.linears[roles.down].W.view(), .axis = UnitAxis::kColumns});
-  return slices;
-}
-
-std::vector<UnitSlice> head_group_slices(const Architecture& arch,
-                                         const DenseBlock& block) {
-  const BlockRoles roles = roles_of(arch.block);
-  const std::size_t query = arch.heads / arch.kv_heads * arch.head_dim;
-  return {{.W = block.linears[roles.q].W.view(), .width = query},
-          {.W = block.linears[roles.k].W.view(), .width = arch.head_dim},
-          {.W = block.linears[roles.v].W.view(), .width = arch.head_dim},
-          {.W = block.linears[roles.o].W.view(),
-           .axis = UnitAxis::kColumns,
-           .width = query}};
-}
-
-std::vector<UnitSlice> hidden_slices(const Architecture& arch,
-                                     const DenseBlock& block) {
-  const BlockRoles roles = roles_of(arch.block);
-  std::vector<UnitSlice> slices{{.W = block.linears[roles.o].W.view()},
-                                {.W = block.linears[roles.down].W.view()}};
-  std::vector<std::size_t> readers{roles.q, roles.k, roles.v};
-  readers.insert(readers.end(), roles.mlp_in.begin(), roles.mlp_in.end());
-  for (const std::size_t l : readers) {
-    slices.push_back(
-        {.W = block.linears[l].W.view(), .axis = UnitAxis::kColumns});
+  for (const StreamReader& reader : facts.readers) {
+    for (const std::size_t l : reader.linears) {
+      slices.push_back(
+          {.W = block.linears[l].W.view(), .axis = UnitAxis::kColumns});
+    }
   }
-  return slices;
+  return weight_importance(slices, spec.values[0].width);
 }
 
 }  // namespace llmpress

@@ -7,12 +7,15 @@
 #include <vector>
 
 #include "compress/core/error.h"
+#include "compress/model/facts.h"
 #include "pruning/unit_selection.h"
 
 namespace llmpress {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+constexpr std::size_t kDefaultMaxWindowLayers = 28;  // of Qwen2 and Qwen3
 
 std::size_t merged_heads(const Architecture& arch, std::size_t kv_heads) {
   if (kv_heads >= 1 && arch.kv_heads % kv_heads == 0) return kv_heads;
@@ -22,22 +25,68 @@ std::size_t merged_heads(const Architecture& arch, std::size_t kv_heads) {
                   std::to_string(arch.kv_heads) + " key/value heads");
 }
 
-// Which layers see a window only is written in two ways.
+// Lists of one entry a layer, and the first layer that sees a window only.
 void keep_layers(Json& json, const Architecture& arch,
                  std::span<const std::size_t> kept) {
-  if (json.contains("layer_types") && json["layer_types"].is_array()) {
-    Json types = Json::array();
-    for (const std::size_t layer : kept) {
-      types.push_back(json["layer_types"].at(layer));
-    }
-    json["layer_types"] = types;
+  for (auto& [key, value] : json.items()) {
+    if (!value.is_array() || value.size() != arch.layers) continue;
+    Json left = Json::array();
+    for (const std::size_t layer : kept) left.push_back(value.at(layer));
+    value = left;
   }
-  const auto& windows = arch.layer_uses_window;
-  if (!windows.empty()) {
-    const auto first = static_cast<std::size_t>(
-        std::ranges::find(windows, true) - windows.begin());
+  if (json.value("use_sliding_window", false)) {
+    const auto first = json.value("max_window_layers", kDefaultMaxWindowLayers);
     json["max_window_layers"] =
         std::ranges::count_if(kept, [&](std::size_t l) { return l < first; });
+  }
+}
+
+// Throws Error(kUnsupported) for a block whose units do not go one by one.
+void check_block(const BlockSpec& block, const PruneConfig& config) {
+  switch (config.method) {
+    case PruneMethod::kFfn:
+      (void)ffn_units(block);
+      break;
+    case PruneMethod::kHeads:
+      (void)head_units(block);
+      break;
+    case PruneMethod::kHidden:
+      (void)stream_facts(block);
+      break;
+    case PruneMethod::kKvHeads:
+      (void)attention_linears(block);
+      break;
+    case PruneMethod::kDepth:
+    case PruneMethod::kMagnitude:
+    case PruneMethod::kWanda:
+    case PruneMethod::kSparseGpt:
+      break;
+  }
+  if (!config.heal || config.method == PruneMethod::kDepth) return;
+  for (const StreamStep& step : stream_steps(block)) {
+    if (block.stages[step.last].linears.size() == 1) continue;
+    throw Error(ErrorCode::kUnsupported,
+                "what attention and MLP add to the stream at once cannot be "
+                "refitted one by one; 'heal: false' works");
+  }
+}
+
+// config.json must be able to say what is left.
+void check_keys(const Architecture& arch, const PruneConfig& config) {
+  const bool heads = config.method == PruneMethod::kHeads ||
+                     config.method == PruneMethod::kKvHeads;
+  if ((heads || config.method == PruneMethod::kHidden) &&
+      !arch.keys.free_heads) {
+    throw Error(ErrorCode::kUnsupported,
+                "its config.json has no keys for heads that do not follow from "
+                "the hidden size");
+  }
+  if (config.method == PruneMethod::kHidden &&
+      (arch.final_norm_options.kind != NormKind::kRms ||
+       !arch.position_embedding.empty() || !arch.embedding_norm.empty())) {
+    throw Error(ErrorCode::kUnsupported,
+                "channels of the residual stream can go where every norm of it "
+                "is an RMS norm");
   }
 }
 
@@ -97,15 +146,17 @@ void check_structured(const Architecture& arch, const PruneStage& stage) {
   }
   if (config.method == PruneMethod::kKvHeads &&
       config.kv_grouping == KvGrouping::kCalibrated &&
-      !arch.block.key_norm.empty()) {
+      attention_linears(arch.block(0)).normed) {
     refuse(ErrorCode::kUnsupported,
            "kv_grouping 'calibrated' turns keys and queries against each "
            "other, which this model's norms of both undo; 'mean' works");
   }
   try {
     (void)unit_count(arch, config);
+    for (const BlockSpec& block : arch.kinds) check_block(block, config);
+    check_keys(arch, config);
   } catch (const Error& e) {
-    refuse(e.code(), e.what());
+    refuse(e.code(), arch.model_type + ": " + e.what());
   }
 }
 
@@ -118,15 +169,15 @@ std::string pruned_config(const std::string& config_json,
   std::vector<std::size_t> layers(kept_layers.begin(), kept_layers.end());
   switch (config.method) {
     case PruneMethod::kFfn:
-      json["intermediate_size"] = kept;
+      json[arch.keys.ffn] = kept;
       break;
     case PruneMethod::kHeads:
-      json["num_attention_heads"] = kept * (arch.heads / arch.kv_heads);
+      json[arch.keys.heads] = kept * (arch.heads / arch.kv_heads);
       json["num_key_value_heads"] = kept;
       json["head_dim"] = arch.head_dim;
       break;
     case PruneMethod::kHidden:
-      json["hidden_size"] = kept;
+      json[arch.keys.hidden] = kept;
       json["head_dim"] = arch.head_dim;
       break;
     case PruneMethod::kDepth:
@@ -134,7 +185,7 @@ std::string pruned_config(const std::string& config_json,
         layers.resize(kept);
         std::iota(layers.begin(), layers.end(), std::size_t{0});
       }
-      json["num_hidden_layers"] = kept;
+      json[arch.keys.layers] = kept;
       keep_layers(json, arch, layers);
       break;
     case PruneMethod::kKvHeads:

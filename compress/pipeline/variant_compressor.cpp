@@ -11,6 +11,7 @@
 #include "compress/pipeline/adapter_report.h"
 #include "compress/pipeline/auto_precision.h"
 #include "compress/pipeline/block_compressor.h"
+#include "compress/pipeline/block_writer.h"
 #include "compress/pipeline/checkpoint_overlay.h"
 #include "compress/pipeline/end_compressor.h"
 #include "compress/pipeline/model_transforms.h"
@@ -29,14 +30,13 @@ bool belongs_to_block_linear(const std::string& tensor,
   if (!tensor.starts_with(arch.block_prefix)) return false;
   const std::size_t dot = tensor.find('.', arch.block_prefix.size());
   if (dot == std::string::npos) return false;
+  const std::string number =
+      tensor.substr(arch.block_prefix.size(), dot - arch.block_prefix.size());
   const std::string rest = tensor.substr(dot + 1);
-  for (const LinearSpec& linear : arch.block.linears) {
-    if (rest.starts_with(linear.name + ".")) return true;
-  }
-  for (const std::string& norm : arch.block.norms) {
-    if (rest == norm + ".weight" || rest == norm + ".bias") return true;
-  }
-  return false;
+  std::size_t layer = 0;
+  while (layer < arch.layers && std::to_string(layer) != number) ++layer;
+  if (layer == arch.layers) return false;
+  return written_with_block(arch.block(layer), rest);
 }
 
 // Embedding, head, final norm and whatever else stands outside the Linears of
@@ -125,7 +125,7 @@ class VariantCompressor {
     }
     if (use != CalibrationUse::kNone && inputs_.calibration != nullptr) {
       const ModelEnds ends(model_.checkpoint(), arch, options_.isa);
-      states_.emplace(*inputs_.calibration, ends);
+      states_.emplace(*inputs_.calibration, ends, pool_);
       if (needs_of_plan(plan_, arch).reference_moment) reference_ = states_;
     }
     if (wants_sparsity_allocation(plan_)) choose_sparsities();
@@ -185,7 +185,8 @@ class VariantCompressor {
   }
 
   void reuse_block(std::size_t layer) {
-    const CompressedBlock block = store_.load(layer, model_.architecture());
+    const CompressedBlock block =
+        store_.load(layer, model_.architecture(), model_.checkpoint());
     log("resumed " + model_.architecture().block_name(layer) +
         " from an interrupted run");
     keep_reports(block);
@@ -215,9 +216,10 @@ class VariantCompressor {
         });
     if (!merges_alone || plan_.quantizing().empty()) return;
     for (std::size_t l = 0; l < block.layers.size(); ++l) {
-      const std::string name = model_.architecture().linear_name(layer, l);
       const auto decoded = [&](const Checkpoint& checkpoint) {
-        return dequantize(checkpoint.read_linear(name).weight);
+        return dequantize(
+            read_block_linear(checkpoint, model_.architecture(), layer, l)
+                .weight);
       };
       const auto note =
           describe_survival(decoded(*inputs_.checkpoint).view(),
@@ -253,7 +255,8 @@ class VariantCompressor {
                               .max_shard_bytes = job_.output.max_shard_size,
                               .source = model_.checkpoint().path()});
     for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-      add_block(*writer, store_.load(layer, arch), layer, arch);
+      add_block(*writer, store_.load(layer, arch, model_.checkpoint()), layer,
+                arch, {&model_.checkpoint(), arch.block_name(layer)});
       report(options_.progress, {.phase = "write " + job_.name,
                                  .done = layer + 1,
                                  .total = arch.layers});
@@ -342,8 +345,8 @@ class VariantCompressor {
 StatsNeeds needs_of_plan(const StagePlan& plan, const Architecture& arch) {
   StatsNeeds needs = needs_of_ends(plan, arch);
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-    for (std::size_t l = 0; l < arch.block.linears.size(); ++l) {
-      needs = needs | needs_of(plan.treatment(arch.linear_name(layer, l)));
+    for (std::size_t l = 0; l < arch.block(layer).linears.size(); ++l) {
+      needs = needs | needs_of(treatment_of(plan, arch, layer, l));
     }
   }
   return needs;

@@ -185,6 +185,10 @@ void read_sizes(const ConfigReader& config, const SizeKeys& keys,
   const auto optional = [](std::size_t size) {
     return size == 0 ? std::nullopt : std::optional(size);
   };
+  arch.keys.hidden = keys.hidden;
+  arch.keys.ffn = keys.ffn;
+  arch.keys.layers = keys.layers;
+  arch.keys.heads = keys.heads;
   arch.hidden = require_size(config, keys.hidden);
   arch.ffn = require_size(config, keys.ffn, optional(keys.default_ffn));
   arch.layers = read_layers(config, keys.layers);
