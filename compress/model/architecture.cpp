@@ -24,6 +24,8 @@ constexpr std::string_view kOtherKeys[] = {
     "sep_token_id",
     "cls_token_id",
     "mask_token_id",
+    "unk_token_id",
+    "cache_implementation",
     "decoder_start_token_id",
     "pretraining_tp",
     "gradient_checkpointing",
@@ -159,6 +161,19 @@ Architecture parse_architecture(const std::string& config_json,
   if (!arch.eos_ids.empty()) arch.eos_id = arch.eos_ids.front();
   refuse_unread(config, family);
   return arch;
+}
+
+void move_tensors(Architecture& arch, const TensorPlaces& places) {
+  for (std::string* const name :
+       {&arch.embedding, &arch.position_embedding, &arch.embedding_projection,
+        &arch.embedding_norm, &arch.final_norm, &arch.head_projection,
+        &arch.block_prefix}) {
+    if (name->starts_with(arch.body)) {
+      *name = places.body + name->substr(arch.body.size());
+    }
+  }
+  arch.body = places.body;
+  arch.head = places.head;
 }
 
 std::vector<std::string> known_families() {

@@ -21,6 +21,12 @@ struct ConfigKeys {
   bool free_heads = true;  // head_dim and num_key_value_heads are keys
 };
 
+// Another way of naming the tensors: what stands in front of the body's names
+// and what the head is called.
+struct TensorPlaces {
+  std::string body{}, head = "lm_head";
+};
+
 struct Architecture {
   std::string model_type;  // "llama"
   ConfigKeys keys{};
@@ -52,6 +58,10 @@ struct Architecture {
   float logit_scale = 1, logit_softcap = 0;
 
   std::string block_prefix = "model.layers.";
+  // What stands in front of all these names but the head's, and what may stand
+  // there in other checkpoints of the family.
+  std::string body = "model.";
+  std::vector<TensorPlaces> other_places{};
   std::vector<RopeConfig> ropes{};
   std::vector<BlockSpec> kinds{};            // of blocks
   std::vector<std::size_t> kind_of_layer{};  // [layers], indices into kinds
@@ -82,5 +92,8 @@ Architecture parse_architecture(const std::string& config_json,
                                 const std::string& origin);
 
 std::vector<std::string> known_families();
+
+// Names everything as `places` says.
+void move_tensors(Architecture& arch, const TensorPlaces& places);
 
 }  // namespace llmpress

@@ -130,6 +130,7 @@ class StoredElsewhere {
 std::vector<float> read_parameter(const Checkpoint& checkpoint,
                                   const std::string& name,
                                   const ParameterSpec& spec) {
+  if (!spec.constant.empty()) return spec.constant;
   const TensorInfo* const info = checkpoint.tensors().find(name);
   if (info == nullptr) invalid(checkpoint, "'" + name + "' is missing");
   if (info->shape != spec.shape) {

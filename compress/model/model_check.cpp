@@ -78,6 +78,7 @@ class Inspection {
       if (norm.bias) check_vector(prefix + norm.name + ".bias", norm.width);
     }
     for (const ParameterSpec& parameter : block.parameters) {
+      if (!parameter.constant.empty()) continue;
       check_tensor(prefix + parameter.name, parameter.shape);
     }
   }
@@ -180,6 +181,7 @@ ModelSize measure_model(const Checkpoint& checkpoint,
     }
     for (const NormSpec& norm : block.norms) size.weights += norm.width;
     for (const ParameterSpec& parameter : block.parameters) {
+      if (!parameter.constant.empty()) continue;
       std::size_t count = 1;
       for (const std::size_t d : parameter.shape) count *= d;
       size.weights += count;

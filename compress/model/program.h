@@ -89,6 +89,7 @@ struct NormSpec {
 struct ParameterSpec {
   std::string name;  // within the block, in full: "self_attn.sinks"
   std::vector<std::size_t> shape{};
+  std::vector<float> constant{};  // known beforehand, in no checkpoint
 };
 
 // Linears that read the same value, in the order in which they are compressed.

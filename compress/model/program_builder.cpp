@@ -148,6 +148,13 @@ std::size_t ProgramBuilder::parameter(const std::string& name,
   return block_.parameters.size() - 1;
 }
 
+std::size_t ProgramBuilder::constant(const std::string& name,
+                                     std::vector<float> values) {
+  block_.parameters.push_back(
+      {.name = name, .shape = {values.size()}, .constant = std::move(values)});
+  return block_.parameters.size() - 1;
+}
+
 std::size_t ProgramBuilder::state_slot(std::size_t size) {
   block_.slots.push_back({.state = size});
   return block_.slots.size() - 1;

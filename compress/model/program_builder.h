@@ -65,6 +65,7 @@ class ProgramBuilder {
   // Indices for the operations' fields.
   std::size_t parameter(const std::string& name,
                         std::vector<std::size_t> shape);
+  std::size_t constant(const std::string& name, std::vector<float> values);
   std::size_t state_slot(std::size_t size);
 
   BlockSpec finish(ValueId result);

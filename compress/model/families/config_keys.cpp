@@ -27,38 +27,23 @@ constexpr std::pair<std::string_view, Activation> kActivations[] = {
     {"relu2", Activation::kRelu2},
 };
 
-// The object that describes the rotary embedding, and where its type stands.
-std::optional<ConfigReader> rope_object(const ConfigReader& config,
-                                        std::string_view layer_type) {
-  // transformers 5 lets the older key count where both are written.
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    std::optional<ConfigReader> rope = config.object(key);
-    if (!rope) continue;
-    if (std::string_view(key) == "rope_scaling")
-      config.ignore("rope_parameters");
-    if (layer_type.empty() || !rope->has(layer_type)) return rope;
-    return rope->object(layer_type);
-  }
-  return std::nullopt;
-}
-
 std::string rope_type(const ConfigReader& rope) {
   const auto older = rope.text("type");
   return rope.text("rope_type").value_or(older.value_or("default"));
 }
 
+// As in transformers, the key beside the object comes first.
 std::size_t original_positions(const ConfigReader& config,
-                               const ConfigReader& rope,
-                               const Architecture& arch) {
-  const std::size_t own =
-      rope.size("original_max_position_embeddings").value_or(0);
-  const std::size_t outer =
-      config.size("original_max_position_embeddings").value_or(0);
-  if (own != 0) return own;
-  return outer != 0 ? outer : arch.max_positions;
+                               const ConfigReader& rope, std::size_t fallback) {
+  constexpr std::string_view kKey = "original_max_position_embeddings";
+  const std::size_t own = rope.size(kKey).value_or(0);
+  const std::size_t outer = config.size(kKey).value_or(0);
+  if (outer != 0) return outer;
+  return own != 0 ? own : fallback;
 }
 
-void read_llama3(const ConfigReader& rope, RopeConfig& to) {
+void read_llama3(const ConfigReader& config, const ConfigReader& rope,
+                 RopeConfig& to) {
   to.scaling = RopeScaling::kLlama3;
   to.factor = require_positive(rope, "factor");
   to.low_freq_factor = require_positive(rope, "low_freq_factor");
@@ -66,14 +51,17 @@ void read_llama3(const ConfigReader& rope, RopeConfig& to) {
   if (!(to.high_freq_factor > to.low_freq_factor)) {
     rope.invalid("high_freq_factor", "more than low_freq_factor");
   }
-  to.original_max_positions =
-      require_size(rope, "original_max_position_embeddings");
+  to.original_max_positions = original_positions(config, rope, 0);
+  if (to.original_max_positions == 0) {
+    rope.invalid("original_max_position_embeddings", "a size above 0");
+  }
 }
 
 void read_yarn(const ConfigReader& config, const ConfigReader& rope,
                const Architecture& arch, RopeConfig& to) {
   to.scaling = RopeScaling::kYarn;
-  to.original_max_positions = original_positions(config, rope, arch);
+  to.original_max_positions =
+      original_positions(config, rope, arch.max_positions);
   to.factor = require_positive(rope, "factor");
   const double fast = rope.number("beta_fast").value_or(0);
   const double slow = rope.number("beta_slow").value_or(0);
@@ -107,16 +95,18 @@ std::vector<double> read_factors(const ConfigReader& rope, std::string_view key,
 
 // arXiv:2402.13753; the attention factor is sqrt(1 + ln s / ln original).
 void read_longrope(const ConfigReader& config, const ConfigReader& rope,
-                   const Architecture& arch, RopeConfig& to) {
+                   const Architecture& arch, const RopeDefaults& defaults,
+                   RopeConfig& to) {
   to.scaling = RopeScaling::kLongRope;
   to.short_factor = read_factors(rope, "short_factor", to.dim / 2);
   to.long_factor = read_factors(rope, "long_factor", to.dim / 2);
-  to.original_max_positions = original_positions(config, rope, arch);
+  to.original_max_positions = original_positions(
+      config, rope,
+      defaults.original_positions == 0 ? arch.max_positions
+                                       : defaults.original_positions);
   const auto original = static_cast<double>(to.original_max_positions);
-  const double written = rope.number("factor").value_or(0);
-  to.factor = config.has("original_max_position_embeddings") || written == 0
-                  ? static_cast<double>(arch.max_positions) / original
-                  : written;
+  to.factor = require_positive(
+      rope, "factor", static_cast<double>(arch.max_positions) / original);
   if (rope.has("attention_factor")) {
     to.attention_factor = require_positive(rope, "attention_factor");
   } else if (to.factor > 1) {
@@ -156,6 +146,14 @@ float read_epsilon(const ConfigReader& config, std::string_view key,
   return static_cast<float>(epsilon);
 }
 
+float read_softcap(const ConfigReader& config, std::string_view key,
+                   double fallback) {
+  if (config.is_null(key)) return 0;
+  const double cap = config.number(key).value_or(fallback);
+  if (!(cap > 0) && cap != fallback) config.invalid(key, "a positive number");
+  return static_cast<float>(cap);
+}
+
 Activation read_activation(const ConfigReader& config, std::string_view key,
                            std::string_view fallback) {
   const std::string name = config.text(key).value_or(std::string(fallback));
@@ -174,29 +172,65 @@ void require_flag(const ConfigReader& config, std::string_view key,
   }
 }
 
-std::size_t read_layers(const ConfigReader& config, std::string_view key) {
-  const std::size_t layers = require_size(config, key);
+std::size_t read_layers(const ConfigReader& config, std::string_view key,
+                        std::optional<std::size_t> fallback) {
+  const std::size_t layers = require_size(config, key, fallback);
   if (layers > kMaxLayers) config.invalid(key, "fewer layers");
   return layers;
 }
+
+namespace {
+
+std::size_t read_kv_heads(const ConfigReader& config, const SizeKeys& keys,
+                          std::size_t heads) {
+  if (keys.kv_heads != "num_key_value_heads") {
+    config.ignore("num_key_value_heads");
+  }
+  if (keys.kv_heads.empty()) return heads;
+  return require_size(
+      config, keys.kv_heads,
+      keys.default_kv_heads == 0 ? heads : keys.default_kv_heads);
+}
+
+std::size_t read_head_dim(const ConfigReader& config, const SizeKeys& keys,
+                          const Architecture& arch) {
+  if (keys.head_dim.empty()) {
+    config.ignore("head_dim");
+  } else if (config.has(keys.head_dim) || keys.default_head_dim != 0) {
+    return require_size(config, keys.head_dim, keys.default_head_dim);
+  }
+  if (arch.hidden % arch.heads == 0) return arch.hidden / arch.heads;
+  invalid(config, std::string(keys.hidden) + " " + std::to_string(arch.hidden) +
+                      " is not a multiple of " + std::string(keys.heads) + " " +
+                      std::to_string(arch.heads) +
+                      ", and head_dim is not given");
+}
+
+}  // namespace
 
 void read_sizes(const ConfigReader& config, const SizeKeys& keys,
                 Architecture& arch) {
   const auto optional = [](std::size_t size) {
     return size == 0 ? std::nullopt : std::optional(size);
   };
-  arch.keys.hidden = keys.hidden;
-  arch.keys.ffn = keys.ffn;
-  arch.keys.layers = keys.layers;
-  arch.keys.heads = keys.heads;
-  arch.hidden = require_size(config, keys.hidden);
-  arch.ffn = require_size(config, keys.ffn, optional(keys.default_ffn));
-  arch.layers = read_layers(config, keys.layers);
-  arch.heads = require_size(config, keys.heads);
-  arch.kv_heads = require_size(
-      config, "num_key_value_heads",
-      keys.default_kv_heads == 0 ? arch.heads : keys.default_kv_heads);
-  arch.vocabulary = require_size(config, "vocab_size");
+  arch.keys = {.hidden = std::string(keys.hidden),
+               .ffn = std::string(keys.ffn),
+               .layers = std::string(keys.layers),
+               .heads = std::string(keys.heads),
+               .free_heads = !keys.kv_heads.empty() && !keys.head_dim.empty()};
+  arch.hidden =
+      require_size(config, keys.hidden, optional(keys.default_hidden));
+  if (keys.ffn != "intermediate_size") config.ignore("intermediate_size");
+  const std::size_t ffn = keys.default_ffn_factor == 0
+                              ? keys.default_ffn
+                              : keys.default_ffn_factor * arch.hidden;
+  arch.ffn =
+      keys.ffn.empty() ? ffn : require_size(config, keys.ffn, optional(ffn));
+  arch.layers = read_layers(config, keys.layers, optional(keys.default_layers));
+  arch.heads = require_size(config, keys.heads, optional(keys.default_heads));
+  arch.kv_heads = read_kv_heads(config, keys, arch.heads);
+  arch.vocabulary =
+      require_size(config, "vocab_size", optional(keys.default_vocabulary));
   arch.max_positions =
       require_size(config, keys.max_positions, keys.default_max_positions);
   if (arch.heads % arch.kv_heads != 0) {
@@ -204,32 +238,109 @@ void read_sizes(const ConfigReader& config, const SizeKeys& keys,
                         " is not a multiple of num_key_value_heads " +
                         std::to_string(arch.kv_heads));
   }
-  if (config.has("head_dim") || keys.default_head_dim != 0) {
-    arch.head_dim =
-        require_size(config, "head_dim", optional(keys.default_head_dim));
-  } else if (arch.hidden % arch.heads != 0) {
-    invalid(config,
-            std::string(keys.hidden) + " " + std::to_string(arch.hidden) +
-                " is not a multiple of " + std::string(keys.heads) + " " +
-                std::to_string(arch.heads) + ", and head_dim is not given");
-  } else {
-    arch.head_dim = arch.hidden / arch.heads;
+  arch.head_dim = read_head_dim(config, keys, arch);
+}
+
+std::optional<ConfigReader> find_rope(const ConfigReader& config,
+                                      std::string_view layer_type) {
+  // transformers 5 lets the older key count where both are written.
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    std::optional<ConfigReader> rope = config.object(key);
+    if (!rope) continue;
+    if (std::string_view(key) == "rope_scaling") {
+      config.ignore("rope_parameters");
+    }
+    if (layer_type.empty() || !rope->has(layer_type)) return rope;
+    return rope->object(layer_type);
   }
+  return std::nullopt;
 }
 
 RopeConfig read_rope(const ConfigReader& config, const Architecture& arch,
                      std::size_t dim, const RopeDefaults& defaults,
                      std::string_view layer_type) {
+  return read_rope_object(
+      config, find_rope(config, layer_type), arch, dim,
+      {.theta = config.number("rope_theta").value_or(defaults.theta),
+       .partial =
+           config.number("partial_rotary_factor").value_or(defaults.partial),
+       .original_positions = defaults.original_positions});
+}
+
+RopeConfig read_whole_rope(const ConfigReader& config, const Architecture& arch,
+                           double default_theta) {
+  const RopeConfig rope =
+      read_rope(config, arch, arch.head_dim, {.theta = default_theta});
+  if (rope.dim != arch.head_dim) {
+    config.unsupported("partial_rotary_factor", "1");
+  }
+  return rope;
+}
+
+RopeConfig read_rope_of_type(const ConfigReader& config,
+                             const Architecture& arch,
+                             std::string_view layer_type,
+                             std::string_view theta_key, double default_theta) {
+  const std::optional<ConfigReader> all = config.object("rope_parameters");
+  std::optional<ConfigReader> rope =
+      all ? all->object(layer_type) : std::nullopt;
+  if (layer_type == "full_attention" && config.has("rope_scaling")) {
+    if (rope) config.unsupported("rope_scaling", "none beside rope_parameters");
+    rope = config.object("rope_scaling");
+  }
+  const double theta = theta_key.empty()
+                           ? default_theta
+                           : config.number(theta_key).value_or(default_theta);
+  const RopeConfig read =
+      read_rope_object(config, rope, arch, arch.head_dim, {.theta = theta});
+  if (read.dim != arch.head_dim) {
+    config.unsupported("partial_rotary_factor", "1");
+  }
+  return read;
+}
+
+namespace {
+
+// What the type of the object adds to theta and the width.
+void read_scaling(const ConfigReader& config, const ConfigReader& rope,
+                  const Architecture& arch, std::size_t dim,
+                  const RopeDefaults& defaults, RopeConfig& to) {
+  const std::string type = rope_type(rope);
+  if (type == "default") return;
+  if (type == "linear") {
+    to.scaling = RopeScaling::kLinear;
+    to.factor = require_positive(rope, "factor");
+  } else if (type == "llama3") {
+    read_llama3(config, rope, to);
+  } else if (type == "yarn") {
+    read_yarn(config, rope, arch, to);
+  } else if (type == "longrope" || type == "su") {
+    read_longrope(config, rope, arch, defaults, to);
+  } else if (type == "proportional") {
+    to.scaling = RopeScaling::kProportional;
+    to.turning_pairs = to.dim / 2;
+    to.dim = dim;
+    to.factor = require_positive(rope, "factor", 1.0);
+  } else {
+    rope.unsupported(rope.has("rope_type") ? "rope_type" : "type",
+                     "one of default, linear, llama3, yarn, longrope, "
+                     "proportional");
+  }
+}
+
+}  // namespace
+
+RopeConfig read_rope_object(const ConfigReader& config,
+                            const std::optional<ConfigReader>& rope,
+                            const Architecture& arch, std::size_t dim,
+                            const RopeDefaults& defaults) {
   RopeConfig to;
-  const std::optional<ConfigReader> rope = rope_object(config, layer_type);
-  const double outer = config.number("rope_theta").value_or(defaults.theta);
-  to.theta = rope ? rope->number("rope_theta").value_or(outer) : outer;
+  to.theta = rope ? rope->number("rope_theta").value_or(defaults.theta)
+                  : defaults.theta;
   if (!(to.theta > 1)) config.invalid("rope_theta", "a number above 1");
-  const double outer_partial =
-      config.number("partial_rotary_factor").value_or(defaults.partial);
   const double partial =
-      rope ? rope->number("partial_rotary_factor").value_or(outer_partial)
-           : outer_partial;
+      rope ? rope->number("partial_rotary_factor").value_or(defaults.partial)
+           : defaults.partial;
   if (!(partial > 0 && partial <= 1)) {
     config.invalid("partial_rotary_factor", "a number in (0, 1]");
   }
@@ -238,30 +349,33 @@ RopeConfig read_rope(const ConfigReader& config, const Architecture& arch,
     invalid(config, "rotary embedding needs pairs, but turns " +
                         std::to_string(to.dim) + " coordinates of a head");
   }
-  if (!rope) return to;
-  const std::string type = rope_type(*rope);
-  if (type == "default") {
-    return to;
-  } else if (type == "linear") {
-    to.scaling = RopeScaling::kLinear;
-    to.factor = require_positive(*rope, "factor");
-  } else if (type == "llama3") {
-    read_llama3(*rope, to);
-  } else if (type == "yarn") {
-    read_yarn(config, *rope, arch, to);
-  } else if (type == "longrope") {
-    read_longrope(config, *rope, arch, to);
-  } else if (type == "proportional") {
-    to.scaling = RopeScaling::kProportional;
-    to.turning_pairs = to.dim / 2;
-    to.dim = dim;
-    to.factor = require_positive(*rope, "factor", 1.0);
-  } else {
-    rope->unsupported(rope->has("rope_type") ? "rope_type" : "type",
-                      "one of default, linear, llama3, yarn, longrope, "
-                      "proportional");
-  }
+  if (rope) read_scaling(config, *rope, arch, dim, defaults, to);
   return to;
+}
+
+std::vector<std::string> alternating_layer_types(std::size_t layers,
+                                                 std::size_t period) {
+  std::vector<std::string> types;
+  for (std::size_t l = 1; l <= layers; ++l) {
+    types.push_back(l % period == 0 ? "full_attention" : "sliding_attention");
+  }
+  return types;
+}
+
+std::vector<std::size_t> windows_of(const std::vector<std::string>& types,
+                                    std::size_t window) {
+  std::vector<std::size_t> windows;
+  for (const std::string& type : types) {
+    windows.push_back(type == "sliding_attention" ? window : 0);
+  }
+  return windows;
+}
+
+std::size_t read_window(const ConfigReader& config,
+                        std::size_t default_window) {
+  if (config.is_null("sliding_window")) return 0;
+  if (default_window == 0 && !config.has("sliding_window")) return 0;
+  return require_size(config, "sliding_window", default_window);
 }
 
 std::vector<std::string> read_layer_types(

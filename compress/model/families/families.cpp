@@ -6,10 +6,32 @@ namespace llmpress {
 namespace {
 
 constexpr std::array kFamilies = {
+    Family{"bloom", describe_bloom},
+    Family{"cohere2", describe_cohere2},
+    Family{"exaone4", describe_exaone4},
+    Family{"falcon", describe_falcon},
+    Family{"gemma", describe_gemma},
+    Family{"gemma2", describe_gemma2},
+    Family{"gemma3_text", describe_gemma3_text},
+    Family{"glm", describe_glm},
+    Family{"glm4", describe_glm4},
+    Family{"gpt2", describe_gpt2},
+    Family{"gpt_neox", describe_gpt_neox},
+    Family{"gptj", describe_gptj},
+    Family{"granite", describe_granite},
     Family{"llama", describe_llama},
+    Family{"ministral3", describe_ministral3},
     Family{"mistral", describe_mistral},
+    Family{"olmo2", describe_olmo2},
+    Family{"olmo3", describe_olmo3},
+    Family{"opt", describe_opt},
+    Family{"phi", describe_phi},
+    Family{"phi3", describe_phi3},
     Family{"qwen2", describe_qwen2},
     Family{"qwen3", describe_qwen3},
+    Family{"smollm3", describe_smollm3},
+    Family{"stablelm", describe_stablelm},
+    Family{"starcoder2", describe_starcoder2},
 };
 
 }  // namespace

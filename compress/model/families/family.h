@@ -19,10 +19,32 @@ struct Family {
 
 std::span<const Family> families();
 
-// One a file of this folder.
+// Of the files of this folder.
+void describe_bloom(const ConfigReader& config, Architecture& arch);
+void describe_cohere2(const ConfigReader& config, Architecture& arch);
+void describe_exaone4(const ConfigReader& config, Architecture& arch);
+void describe_falcon(const ConfigReader& config, Architecture& arch);
+void describe_gemma(const ConfigReader& config, Architecture& arch);
+void describe_gemma2(const ConfigReader& config, Architecture& arch);
+void describe_gemma3_text(const ConfigReader& config, Architecture& arch);
+void describe_glm(const ConfigReader& config, Architecture& arch);
+void describe_glm4(const ConfigReader& config, Architecture& arch);
+void describe_gpt2(const ConfigReader& config, Architecture& arch);
+void describe_gpt_neox(const ConfigReader& config, Architecture& arch);
+void describe_gptj(const ConfigReader& config, Architecture& arch);
+void describe_granite(const ConfigReader& config, Architecture& arch);
 void describe_llama(const ConfigReader& config, Architecture& arch);
+void describe_ministral3(const ConfigReader& config, Architecture& arch);
 void describe_mistral(const ConfigReader& config, Architecture& arch);
+void describe_olmo2(const ConfigReader& config, Architecture& arch);
+void describe_olmo3(const ConfigReader& config, Architecture& arch);
+void describe_opt(const ConfigReader& config, Architecture& arch);
+void describe_phi(const ConfigReader& config, Architecture& arch);
+void describe_phi3(const ConfigReader& config, Architecture& arch);
 void describe_qwen2(const ConfigReader& config, Architecture& arch);
 void describe_qwen3(const ConfigReader& config, Architecture& arch);
+void describe_smollm3(const ConfigReader& config, Architecture& arch);
+void describe_stablelm(const ConfigReader& config, Architecture& arch);
+void describe_starcoder2(const ConfigReader& config, Architecture& arch);
 
 }  // namespace llmpress

@@ -1,6 +1,8 @@
 // Llama and its close relatives: RMS norms before attention and MLP, rotary
 // embedding of whole heads, a gated MLP.
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "compress/model/families/common_blocks.h"
@@ -17,72 +19,48 @@ struct Traits {
   bool qkv_bias = false, o_bias = false, mlp_bias = false;
   bool head_norms = false;             // q_norm and k_norm (Qwen3)
   std::vector<std::size_t> windows{};  // [layers], 0: none
+  std::optional<PositionScaleOp> query_scale{};
+  double default_epsilon = 1e-6;
 };
 
 BlockSpec block(const Architecture& arch, const Traits& traits,
                 Activation activation, float epsilon, std::size_t window) {
-  const NormOptions norm{.epsilon = epsilon};
   ProgramBuilder program(arch.hidden);
   SelfAttention attention{.hidden = arch.hidden,
                           .qkv_bias = traits.qkv_bias,
                           .o_bias = traits.o_bias,
                           .rope = RopeOp{.rope = 0, .head_dim = arch.head_dim},
-                          .attention = {.heads = arch.heads,
-                                        .kv_heads = arch.kv_heads,
-                                        .head_dim = arch.head_dim,
-                                        .value_dim = arch.head_dim,
-                                        .scale = attention_scale(arch.head_dim),
-                                        .window = window}};
+                          .attention = attention_of(arch, window)};
   if (traits.head_norms) {
     attention.qk_norm = NormOptions{.epsilon = epsilon, .unit = arch.head_dim};
   }
-  const ValueId x = program.norm(program.stream(), "input_layernorm", norm);
-  const ValueId h =
-      program.add(program.stream(), self_attention(program, x, attention));
-  const ValueId z = program.norm(h, "post_attention_layernorm", norm);
-  return program.finish(program.add(h, gated_mlp(program, z,
-                                                 {.ffn = arch.ffn,
-                                                  .hidden = arch.hidden,
-                                                  .activation = activation,
-                                                  .bias = traits.mlp_bias})));
+  attention.query_scale = traits.query_scale;
+  const GatedMlp mlp{.ffn = arch.ffn,
+                     .hidden = arch.hidden,
+                     .activation = activation,
+                     .bias = traits.mlp_bias};
+  return sequential_block(
+      {.options = {.epsilon = epsilon}}, program,
+      [&](ValueId x) { return self_attention(program, x, attention); },
+      [&](ValueId x) { return gated_mlp(program, x, mlp); });
 }
 
-void finish(const ConfigReader& config, const Traits& traits,
-            Architecture& arch) {
-  const float epsilon = read_epsilon(config, "rms_norm_eps", 1e-6);
+void finish(const ConfigReader& config, Traits traits, Architecture& arch) {
+  const float epsilon =
+      read_epsilon(config, "rms_norm_eps", traits.default_epsilon);
   const Activation activation = read_activation(config, "hidden_act", "silu");
-  arch.ropes = {read_rope(config, arch, arch.head_dim)};
-  if (arch.ropes[0].dim != arch.head_dim) {
-    config.unsupported("partial_rotary_factor", "1");
-  }
+  if (arch.ropes.empty()) arch.ropes = {read_whole_rope(config, arch)};
   arch.final_norm_options = {.epsilon = epsilon};
   read_tied_head(config, false, arch);
-  std::vector<BlockSpec> kinds;
-  std::vector<std::size_t> windows, kind_of_layer;
-  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-    const std::size_t window =
-        traits.windows.empty() ? 0 : traits.windows[layer];
-    std::size_t kind = 0;
-    while (kind < windows.size() && windows[kind] != window) ++kind;
-    if (kind == windows.size()) {
-      windows.push_back(window);
-      kinds.push_back(block(arch, traits, activation, epsilon, window));
-    }
-    kind_of_layer.push_back(kind);
-  }
-  set_blocks(arch, std::move(kinds), std::move(kind_of_layer));
-}
-
-// `sliding_window`, 0 where it is written as null.
-std::size_t read_window(const ConfigReader& config) {
-  if (config.is_null("sliding_window")) return 0;
-  return require_size(config, "sliding_window", kDefaultWindow);
+  if (traits.windows.empty()) traits.windows.assign(arch.layers, 0);
+  set_blocks_by(arch, traits.windows, [&](std::size_t window) {
+    return block(arch, traits, activation, epsilon, window);
+  });
 }
 
 // use_sliding_window and, unless layer_types says otherwise, max_window_layers.
 std::vector<std::size_t> read_windows_after_layer(const ConfigReader& config,
                                                   std::size_t layers) {
-  std::vector<std::size_t> windows(layers, 0);
   const bool on = config.flag("use_sliding_window").value_or(false);
   const std::size_t first =
       config.size("max_window_layers").value_or(kDefaultMaxWindowLayers);
@@ -94,13 +72,19 @@ std::vector<std::size_t> read_windows_after_layer(const ConfigReader& config,
                            {"full_attention", "sliding_attention"}, types);
   if (!on) {
     config.ignore("sliding_window");
-    return windows;
+    return std::vector<std::size_t>(layers, 0);
   }
-  const std::size_t window = read_window(config);
-  for (std::size_t l = 0; l < layers; ++l) {
-    if (types[l] == "sliding_attention") windows[l] = window;
-  }
-  return windows;
+  return windows_of(types, read_window(config, kDefaultWindow));
+}
+
+// One window for all layers. transformers does not look at `layer_types` here.
+std::vector<std::size_t> read_window_of_all(const ConfigReader& config,
+                                            const Architecture& arch,
+                                            std::size_t default_window) {
+  const std::size_t window = read_window(config, default_window);
+  const std::string type = window == 0 ? "full_attention" : "sliding_attention";
+  read_layer_types(config, arch.layers, {type}, {});
+  return std::vector<std::size_t>(arch.layers, window);
 }
 
 }  // namespace
@@ -117,15 +101,33 @@ void describe_llama(const ConfigReader& config, Architecture& arch) {
 
 void describe_mistral(const ConfigReader& config, Architecture& arch) {
   read_sizes(config, {.default_max_positions = 131072}, arch);
-  const std::size_t window = read_window(config);
-  const std::vector<std::string> types = read_layer_types(
-      config, arch.layers, {"full_attention", "sliding_attention"},
-      std::vector<std::string>(arch.layers, "sliding_attention"));
-  std::vector<std::size_t> windows;
-  for (const std::string& type : types) {
-    windows.push_back(type == "sliding_attention" ? window : 0);
-  }
-  finish(config, {.windows = windows}, arch);
+  finish(config, {.windows = read_window_of_all(config, arch, kDefaultWindow)},
+         arch);
+}
+
+// Mistral with YaRN and Llama 4's attention temperature.
+void describe_ministral3(const ConfigReader& config, Architecture& arch) {
+  read_sizes(config,
+             {.default_max_positions = 262144,
+              .default_head_dim = 128,
+              .default_kv_heads = 8},
+             arch);
+  const auto rope = config.object("rope_parameters");
+  if (!rope) config.invalid("rope_parameters", "the rotary embedding");
+  rope->ignore("max_position_embeddings");
+  arch.ropes = {read_whole_rope(config, arch)};
+  const auto slope = rope->number("llama_4_scaling_beta");
+  if (!slope) rope->invalid("llama_4_scaling_beta", "a number");
+  const auto original =
+      static_cast<double>(rope->size("original_max_position_embeddings")
+                              .value_or(arch.max_positions));
+  finish(config,
+         {.windows = read_window_of_all(config, arch, 0),
+          .query_scale = PositionScaleOp{.slope = static_cast<float>(*slope),
+                                         .floor_positions = original,
+                                         .offset = 0},
+          .default_epsilon = 1e-5},
+         arch);
 }
 
 void describe_qwen2(const ConfigReader& config, Architecture& arch) {
