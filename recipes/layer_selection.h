@@ -5,9 +5,10 @@
 //   a last name        "q_proj": every module whose name ends in ".q_proj"
 //   a regular expression  "re:.*proj" of Python's, which must match from the
 //                      first character and may end anywhere (re.match)
-// A Linear is selected if some target matches and no ignore does. The embedding
-// and the head are never selected by "Linear" or a regular expression: only by
-// their full or last name ("lm_head").
+// A Linear is selected if some target matches and no ignore does. The
+// embedding, the head and the routers of a mixture of experts are never
+// selected by "Linear" or a regular expression: only by their full or last name
+// ("lm_head").
 #pragma once
 
 #include <string>
@@ -26,7 +27,7 @@ struct LayerSelection {
   bool operator==(const LayerSelection&) const = default;
 };
 
-enum class ModuleRole { kBlockLinear, kEmbedding, kHead };
+enum class ModuleRole { kBlockLinear, kRouter, kEmbedding, kHead };
 
 // A selection ready to be compared with names; its expressions are compiled
 // once.

@@ -27,7 +27,7 @@ class SparsityAllocator {
       : job_(job),
         stages_(owl_stages(*job.plan)),
         states_(*job.calibration,
-                ModelEnds(*job.checkpoint, *job.arch, job.isa)),
+                ModelEnds(*job.checkpoint, *job.arch, job.isa), *job.pool),
         ratios_(stages_.size(),
                 std::vector<std::optional<double>>(job.arch->layers)) {}
 

@@ -18,5 +18,6 @@ void add_extract_command(CLI::App& app);
 void add_inspect_command(CLI::App& app);
 void add_verify_command(CLI::App& app);
 void add_generate_command(CLI::App& app);
+void add_logits_command(CLI::App& app);
 
 }  // namespace llmpress

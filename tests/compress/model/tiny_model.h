@@ -13,6 +13,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/rng.h"
+#include "compress/model/architecture.h"
 #include "formats/checkpoint.h"
 #include "formats/tokenizer.h"
 
@@ -172,6 +173,18 @@ inline std::vector<TokenId> random_tokens(std::size_t count,
   std::vector<TokenId> tokens(count);
   for (TokenId& t : tokens) t = static_cast<TokenId>(rng.below(vocabulary));
   return tokens;
+}
+
+// The window of every layer's attention, 0 for none.
+inline std::vector<std::size_t> windows_of(const Architecture& arch) {
+  std::vector<std::size_t> windows(arch.layers, 0);
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    for (const Operation& op : arch.block(layer).operations) {
+      const auto* const attention = std::get_if<AttentionOp>(&op.kind);
+      if (attention != nullptr) windows[layer] = attention->window;
+    }
+  }
+  return windows;
 }
 
 }  // namespace llmpress

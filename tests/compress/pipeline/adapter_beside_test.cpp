@@ -24,7 +24,7 @@ TEST_F(AdapterBeside, EqualsTheAdapterBesideTheBase) {
     AdapterFiles files(dora ? R"("r": 3, "lora_alpha": 6, "use_dora": true)"
                             : R"("r": 3, "lora_alpha": 6)");
     for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
-      for (std::size_t l = 0; l < arch_.block.linears.size(); ++l) {
+      for (std::size_t l = 0; l < arch_.block(layer).linears.size(); ++l) {
         const std::string name = arch_.linear_name(layer, l);
         files.linear(name, delta(name, 3, 2.0, dora));
       }

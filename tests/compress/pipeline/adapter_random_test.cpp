@@ -60,7 +60,7 @@ class RandomAdapters : public testing::Test {
         base_(tensors_, config_json(odd_shape())),
         arch_(parse_architecture(base_.config_json(), "tiny")) {
     for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
-      for (std::size_t l = 0; l < arch_.block.linears.size(); ++l) {
+      for (std::size_t l = 0; l < arch_.block(layer).linears.size(); ++l) {
         names_.push_back(arch_.linear_name(layer, l));
       }
     }

@@ -30,8 +30,9 @@ TEST_P(BlockSmoothing, ChangesWeightsButNotTheBlock) {
   const ModelSource source = open_model(recipe.model);
   const CalibrationSet set =
       load_calibration(*recipe.calibration, *source.tokenizer);
+  ThreadPool ends_pool(1);
   const CalibrationStates states(
-      set, ModelEnds(*source.checkpoint, *source.arch, best_isa()));
+      set, ModelEnds(*source.checkpoint, *source.arch, best_isa()), ends_pool);
   const StagePlan plan(recipe.stages, {});
   ASSERT_TRUE(wants_smoothing(plan, *source.arch, 0));
 

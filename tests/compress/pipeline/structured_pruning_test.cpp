@@ -236,8 +236,7 @@ TEST(StructuredPruning, MovesWindowsWithTheirLayers) {
     std::ranges::fill(tensors[name].data(), 0.0f);
   }
   PrunedModel model(shape, tensors, cut(config_of(Method::kDepth, 0.25)));
-  EXPECT_EQ(model.arch().layer_uses_window,
-            (std::vector<bool>{false, false, true}));
+  EXPECT_EQ(windows_of(model.arch()), (std::vector<std::size_t>{0, 0, 8}));
   EXPECT_LT(model.difference(), kSame);
 }
 

@@ -59,7 +59,7 @@ TEST(StructuredShape, KeepsTheKindsOfTheLayersThatStay) {
   const Architecture reduced =
       after(shape, {.method = PruneMethod::kDepth}, {1, 2});
   EXPECT_EQ(reduced.layers, 2u);
-  EXPECT_EQ(reduced.layer_uses_window, (std::vector<bool>{false, true}));
+  EXPECT_EQ(windows_of(reduced), (std::vector<std::size_t>{0, 4}));
 }
 
 TEST(StructuredShape, SaysWhereARecipeAsksForTheImpossible) {
