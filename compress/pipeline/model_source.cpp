@@ -22,13 +22,60 @@ std::unique_ptr<Tokenizer> load_model_tokenizer(const fs::path& path) {
       path.string());
 }
 
+namespace {
+
+// In the place of a tokenizer that is not there: token ids can be used, a text
+// cannot.
+class AbsentTokenizer : public Tokenizer {
+ public:
+  AbsentTokenizer(std::size_t vocabulary, std::string origin)
+      : vocabulary_(vocabulary), origin_(std::move(origin)) {
+    kind = "none";
+  }
+  std::vector<TokenId> encode(std::string_view /*text*/) const override {
+    refuse();
+  }
+  std::string decode(std::span<const TokenId> /*ids*/) const override {
+    refuse();
+  }
+  std::size_t vocabulary_size() const override { return vocabulary_; }
+
+ private:
+  [[noreturn]] void refuse() const {
+    throw Error(ErrorCode::kInvalidInput,
+                origin_ +
+                    ": has neither tokenizer.json nor tokenizer.model, so no "
+                    "text can be read; token ids in an HDF5 file (input_ids) "
+                    "need none");
+  }
+
+  std::size_t vocabulary_;
+  std::string origin_;
+};
+
+bool has_tokenizer(const fs::path& path) {
+  if (is_hdf5_file(path)) {
+    const auto files = read_hdf5_files(path);
+    return files.contains("tokenizer.json") ||
+           files.contains("tokenizer.model");
+  }
+  std::error_code ignored;
+  return fs::exists(path / "tokenizer.json", ignored) ||
+         fs::exists(path / "tokenizer.model", ignored);
+}
+
+}  // namespace
+
 ModelSource open_model(const fs::path& path) {
   ModelSource model;
   model.checkpoint = open_checkpoint(path);
   model.arch = std::make_unique<Architecture>(
       parse_architecture(model.checkpoint->config_json(), path.string()));
   check_model(*model.checkpoint, *model.arch);
-  model.tokenizer = load_model_tokenizer(path);
+  model.tokenizer = has_tokenizer(path)
+                        ? load_model_tokenizer(path)
+                        : std::make_unique<AbsentTokenizer>(
+                              model.arch->vocabulary, path.string());
   check_tokenizer(*model.tokenizer, *model.arch, path.string());
   return model;
 }

@@ -20,7 +20,8 @@ struct ModelSource {
 };
 
 // Throws Error(kIo) if there is nothing at `path`, kInvalidInput if tensors are
-// missing or the tokenizer does not fit the embedding.
+// missing or the tokenizer does not fit the embedding. Without a tokenizer the
+// model can be used on token ids; texts are refused when one is to be read.
 ModelSource open_model(const std::filesystem::path& path);
 
 // The tokenizer of a model folder, or the one that an .h5 file carries.
