@@ -229,14 +229,15 @@ void BpeTokenizer::read_ends(const JsonView& root,
   if (!bos_id && !config.bos && metaspace_) bos_id = id_of("<s>");
   eos_id = config.eos ? id_of(*config.eos) : std::nullopt;
   if (!eos_id && !config.eos && metaspace_) eos_id = id_of("</s>");
-  if (wanted.first && bos_id != wanted.first && config.add_bos != false) {
+  if (wanted.first && bos_id != wanted.first) {
     processor->unsupported("token " + std::to_string(*wanted.first) +
                            " before the text is not the BOS token of " +
                            config.origin);
   }
-  adds_bos = config.add_bos ? *config.add_bos
-             : processor    ? wanted.first.has_value()
-                            : metaspace_;
+  // As transformers 5, which drops add_bos_token where it has tokenizer.json
+  // (tokenization_utils_base.py), and 4.57 but for Llama's and Gemma's classes.
+  adds_bos = processor ? wanted.first.has_value()
+                       : config.add_bos.value_or(metaspace_);
   if (adds_bos && !bos_id) {
     if (config.add_bos) {
       throw Error(ErrorCode::kInvalidInput,

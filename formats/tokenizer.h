@@ -51,8 +51,8 @@ struct TokenizerSideFiles {
 
 // From a directory: tokenizer.json if there, otherwise (also if tokenizer.json
 // is of a kind this version does not know) tokenizer.model. Or from one such
-// file. Whether BOS is added is said by tokenizer_config.json (add_bos_token)
-// if it does say so, else by tokenizer.json's post_processor; where neither
+// file. Whether BOS is added is said by tokenizer.json's post_processor if it
+// has one, else by tokenizer_config.json (add_bos_token); where neither
 // does, SentencePiece and Llama-2's kind add it. EOS is never added. Throws
 // Error(kInvalidInput) if there is no tokenizer, kUnsupported for a kind this
 // version does not know, kCorruptFile with the place otherwise.
