@@ -26,6 +26,9 @@ struct Routing {
   std::vector<std::size_t> offsets{};  // [experts + 1]
   std::vector<std::uint32_t> token{};  // [routed rows]
   std::vector<float> weight{};         // [routed rows]
+  // [routed rows] or empty: the expert was not chosen, and what it gives is
+  // dropped (OpContext::all_experts).
+  std::vector<bool> idle{};
 
   std::size_t experts() const { return offsets.size() - 1; }
   std::size_t rows() const { return token.size(); }

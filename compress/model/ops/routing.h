@@ -13,13 +13,16 @@ enum class RouteScore {
   kSoftmax,      // over all experts
   kTopKSoftmax,  // over the chosen ones
   kSigmoid,
+  kTopKSigmoid,  // chosen by their logits
   kSparseMixer,  // Phi-3.5-MoE (arXiv:2409.12136) at inference
 };
 // How a group of experts is ranked where groups are chosen first.
 enum class GroupRank { kMax, kTopTwoSum };
 
 // in: logits [tokens, experts]; out: routes (no rows, a Routing of the `top`
-// experts of every token; of equal scores the lower expert).
+// experts of every token; of equal scores the lower expert):
+//   s_e = score(logits)_e;  chosen: the `top` largest s_e + bias_e
+//   weight_e = scale s_e (/ (sum over the chosen + normalize_epsilon))
 struct RouteOp {
   std::size_t experts = 0, top = 1;
   RouteScore score = RouteScore::kSoftmax;
@@ -31,7 +34,9 @@ struct RouteOp {
   // (DeepSeek-V2, arXiv:2405.04434, section 2.2.2).
   std::size_t groups = 1, kept_groups = 1;
   GroupRank group_rank = GroupRank::kMax;
-  float jitter = 0;  // kSparseMixer: the width of the band of rivals
+  // kSparseMixer: rivals are those within 2 jitter of the best logit, as a part
+  // of the larger magnitude.
+  float jitter = 0;
 };
 
 // in: x [tokens, width], routes; out: rows of x grouped by expert, routed.
