@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/compress/kernels/random_weights.h"
@@ -18,9 +20,12 @@ std::vector<double> attend_naively(std::span<const float> q,
                                    ConstMatrixView keys, ConstMatrixView values,
                                    const AttentionConfig& c, std::size_t head,
                                    std::size_t position) {
-  const std::size_t offset = head / (c.heads / c.kv_heads) * c.head_dim;
-  const std::size_t begin =
+  const std::size_t value_dim = c.value_dim == 0 ? c.head_dim : c.value_dim;
+  const std::size_t kv_head = head / (c.heads / c.kv_heads);
+  const std::size_t offset = kv_head * c.head_dim;
+  std::size_t begin =
       c.window != 0 && position >= c.window ? position - c.window + 1 : 0;
+  while (c.chunk != 0 && begin / c.chunk != position / c.chunk) ++begin;
   std::vector<double> p;
   double max = -1e300, sum = 0;
   for (std::size_t j = begin; j <= position; ++j) {
@@ -30,14 +35,18 @@ std::vector<double> attend_naively(std::span<const float> q,
     }
     z *= double{c.scale};
     if (c.softcap != 0) z = c.softcap * std::tanh(z / c.softcap);
+    if (!c.slopes.empty()) {
+      z -= double{c.slopes[head]} * static_cast<double>(position - j);
+    }
     p.push_back(z);
     max = std::max(max, z);
   }
   for (double& z : p) sum += z = std::exp(z - max);
-  std::vector<double> o(c.head_dim);
+  if (!c.sinks.empty()) sum += std::exp(double{c.sinks[head]} - max);
+  std::vector<double> o(value_dim);
   for (std::size_t j = begin; j <= position; ++j) {
-    for (std::size_t d = 0; d < c.head_dim; ++d) {
-      o[d] += p[j - begin] / sum * double{values(j, offset + d)};
+    for (std::size_t d = 0; d < value_dim; ++d) {
+      o[d] += p[j - begin] / sum * double{values(j, kv_head * value_dim + d)};
     }
   }
   return o;
@@ -50,9 +59,10 @@ struct Sequence {
 
 Sequence random_sequence(const AttentionConfig& c, std::size_t past,
                          std::size_t queries, Rng& rng) {
-  const std::size_t width = c.kv_heads * c.head_dim;
-  return {past, queries, random_matrix(past + queries, width, rng),
-          random_matrix(past + queries, width, rng)};
+  const std::size_t value_dim = c.value_dim == 0 ? c.head_dim : c.value_dim;
+  return {past, queries,
+          random_matrix(past + queries, c.kv_heads * c.head_dim, rng),
+          random_matrix(past + queries, c.kv_heads * value_dim, rng)};
 }
 
 std::vector<AttentionSegment> segments_of(const std::vector<Sequence>& all) {
@@ -81,12 +91,28 @@ void expect_naive(const std::vector<Sequence>& all, ConstMatrixView Q,
         const auto wanted =
             attend_naively(Q.row(row).subspan(h * c.head_dim, c.head_dim),
                            s.keys.view(), s.values.view(), c, h, s.past + r);
-        for (std::size_t d = 0; d < c.head_dim; ++d) {
-          ASSERT_NEAR(O(row, h * c.head_dim + d), wanted[d], 2e-5)
+        for (std::size_t d = 0; d < wanted.size(); ++d) {
+          ASSERT_NEAR(O(row, h * wanted.size() + d), wanted[d], 2e-5)
               << what << ", row " << row << ", head " << h;
         }
       }
     }
+  }
+}
+
+// Sequences of one and of many queries, with and without a past.
+void expect_definition(const AttentionConfig& c, Rng& rng,
+                       const std::string& what) {
+  const std::vector<Sequence> all{
+      random_sequence(c, 0, 1, rng), random_sequence(c, 0, 150, rng),
+      random_sequence(c, 203, 1, rng), random_sequence(c, 95, 37, rng)};
+  const std::size_t value_dim = c.value_dim == 0 ? c.head_dim : c.value_dim;
+  const MatrixF Q = random_matrix(189, c.heads * c.head_dim, rng, 2);
+  for (const Isa isa : available_isas()) {
+    ThreadPool pool(2);
+    MatrixF O(Q.rows(), c.heads * value_dim);
+    attention(Q.view(), segments_of(all), c, O.view(), pool, isa);
+    expect_naive(all, Q.view(), c, O, std::string(isa_name(isa)) + " " + what);
   }
 }
 
@@ -103,26 +129,79 @@ TEST(Attention, AgreesWithTheDefinition) {
                                                          {40, 1, 8, 100, 0},
                                                          {3, 3, 80, 1, 0},
                                                          {4, 2, 32, 0, 5}}) {
-    const AttentionConfig c{
-        .heads = shape.heads,
-        .kv_heads = shape.kv_heads,
-        .head_dim = shape.head_dim,
-        .scale = 1 / std::sqrt(static_cast<float>(shape.head_dim)),
-        .window = shape.window,
-        .softcap = shape.softcap};
-    const std::vector<Sequence> all{
-        random_sequence(c, 0, 1, rng), random_sequence(c, 0, 150, rng),
-        random_sequence(c, 203, 1, rng), random_sequence(c, 95, 37, rng)};
-    const MatrixF Q = random_matrix(189, c.heads * c.head_dim, rng, 2);
-    for (const Isa isa : available_isas()) {
-      ThreadPool pool(2);
-      MatrixF O(Q.rows(), Q.cols());
-      attention(Q.view(), segments_of(all), c, O.view(), pool, isa);
-      expect_naive(
-          all, Q.view(), c, O,
-          std::string(isa_name(isa)) + " heads " + std::to_string(c.heads));
+    expect_definition(
+        {.heads = shape.heads,
+         .kv_heads = shape.kv_heads,
+         .head_dim = shape.head_dim,
+         .scale = 1 / std::sqrt(static_cast<float>(shape.head_dim)),
+         .window = shape.window,
+         .softcap = shape.softcap},
+        rng, "heads " + std::to_string(shape.heads));
+  }
+}
+
+TEST(Attention, ValuesMayBeOfAnotherWidthThanKeys) {
+  Rng rng(4);
+  for (const auto& [key_dim, value_dim] :
+       std::initializer_list<std::pair<std::size_t, std::size_t>>{
+           {24, 16}, {5, 19}, {192, 128}, {1, 3}}) {
+    expect_definition({.heads = 6,
+                       .kv_heads = 3,
+                       .head_dim = key_dim,
+                       .value_dim = value_dim,
+                       .scale = 1 / std::sqrt(static_cast<float>(key_dim))},
+                      rng, "value_dim " + std::to_string(value_dim));
+  }
+}
+
+TEST(Attention, ChunksHideWhatCameBeforeThem) {
+  Rng rng(5);
+  for (const std::size_t chunk :
+       std::initializer_list<std::size_t>{1, 16, 64, 70, 1000}) {
+    for (const std::size_t window : std::initializer_list<std::size_t>{0, 9}) {
+      expect_definition({.heads = 4,
+                         .kv_heads = 2,
+                         .head_dim = 8,
+                         .scale = 0.35f,
+                         .window = window,
+                         .chunk = chunk},
+                        rng, "chunk " + std::to_string(chunk));
     }
   }
+}
+
+TEST(Attention, SinksTakeTheirPartOfTheSoftmax) {
+  Rng rng(6);
+  // Far below all scores, among them, and far above.
+  const std::vector<float> sinks{-100, -1, 0, 0.5f, 2, 40};
+  for (const std::size_t window :
+       std::initializer_list<std::size_t>{0, 1, 30}) {
+    expect_definition({.heads = 6,
+                       .kv_heads = 2,
+                       .head_dim = 12,
+                       .scale = 0.3f,
+                       .window = window,
+                       .sinks = sinks},
+                      rng, "sinks, window " + std::to_string(window));
+  }
+}
+
+TEST(Attention, SlopesPushKeysAwayWithTheirDistance) {
+  Rng rng(7);
+  const std::vector<float> slopes{0.5f, 0.25f, 0.0625f, 0.00390625f};
+  expect_definition({.heads = 4,
+                     .kv_heads = 4,
+                     .head_dim = 9,
+                     .scale = 0.33f,
+                     .slopes = slopes},
+                    rng, "slopes");
+  expect_definition({.heads = 4,
+                     .kv_heads = 1,
+                     .head_dim = 9,
+                     .scale = 0.33f,
+                     .softcap = 3,
+                     .slopes = slopes},
+                    rng, "slopes beside a soft cap");
 }
 
 TEST(Attention, OneKeyGivesItsValue) {
