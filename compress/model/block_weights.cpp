@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <utility>
 
 #include "compress/core/checked.h"
 #include "compress/core/error.h"
+#include "formats/dense_linear.h"
 
 namespace llmpress {
 namespace {
@@ -66,60 +68,86 @@ class StoredElsewhere {
       invalid(checkpoint_, "'" + name + "' does not hold matrices " +
                                shape_text(wanted[0], wanted[1]));
     }
-    LinearWeights linear{.weight = DenseWeight{}};
-    linear.weight = cut(info, rows);
+    if (info.dtype != DType::kF32 && info.dtype != DType::kF16 &&
+        info.dtype != DType::kBF16) {
+      throw Error(ErrorCode::kUnsupported,
+                  checkpoint_.path().string() + ": '" + name +
+                      "' holds several Linears in a type that only "
+                      "`<Linear>.weight` is read in, wanted F32, F16 or BF16");
+    }
+    LinearWeights linear{.weight = cut(info, rows)};
     if (spec_.bias) linear.bias = read_bias();
     return linear;
   }
 
  private:
-  PackedWeight cut(const TensorInfo& info, std::size_t rows) const {
+  DenseWeight cut(const TensorInfo& info, std::size_t rows) const {
     const LinearStorage& storage = *spec_.storage;
     const TensorBytes data = checkpoint_.tensors().read(info);
     const std::size_t matrix = bytes_of(info.dtype, rows * spec_.in);
-    const std::size_t element = bytes_of(info.dtype, 1);
     const auto from =
         data.bytes.subspan(storage.index.value_or(0) * matrix, matrix);
+    const std::size_t element = bytes_of(info.dtype, 1);
     std::vector<std::byte> bytes(spec_.out * spec_.in * element);
-    if (!storage.transposed) {
-      std::ranges::copy(
-          from.subspan(storage.first_row * spec_.in * element, bytes.size()),
-          bytes.begin());
+    if (storage.transposed) {
+      transpose(from, rows, element, bytes);
     } else {
+      const std::size_t row = spec_.in * element;
+      for (std::size_t o = 0; o < spec_.out; ++o) {
+        std::ranges::copy(from.subspan(stored_row(o) * row, row),
+                          bytes.begin() + static_cast<std::ptrdiff_t>(o * row));
+      }
+    }
+    check_finite(info.dtype, bytes, spec_.in,
+                 checkpoint_.path().string() + ": '" + info.name + "'");
+    return {.out = spec_.out,
+            .in = spec_.in,
+            .dtype = info.dtype,
+            .data = std::move(bytes)};
+  }
+
+  // Row o of W in the tensor.
+  std::size_t stored_row(std::size_t o) const {
+    return spec_.storage->first_row + o * spec_.storage->row_step;
+  }
+
+  // W [out, in] from columns of [in, rows]; a few columns at a time, so that
+  // both sides stay in the cache.
+  void transpose(std::span<const std::byte> from, std::size_t rows,
+                 std::size_t element, std::span<std::byte> to) const {
+    constexpr std::size_t kColumns = 16;
+    for (std::size_t o0 = 0; o0 < spec_.out; o0 += kColumns) {
+      const std::size_t end = std::min(o0 + kColumns, spec_.out);
       for (std::size_t i = 0; i < spec_.in; ++i) {
-        for (std::size_t o = 0; o < spec_.out; ++o) {
-          std::copy_n(
-              from.data() + (i * rows + storage.first_row + o) * element,
-              element, bytes.data() + (o * spec_.in + i) * element);
+        for (std::size_t o = o0; o < end; ++o) {
+          std::memcpy(&to[(o * spec_.in + i) * element],
+                      &from[(i * rows + stored_row(o)) * element], element);
         }
       }
     }
-    return DenseWeight{.out = spec_.out,
-                       .in = spec_.in,
-                       .dtype = info.dtype,
-                       .data = std::move(bytes)};
   }
 
   std::vector<float> read_bias() const {
     const LinearStorage& storage = *spec_.storage;
+    const bool own = storage.bias_tensor.empty();
     const std::string name =
-        block_ + "." +
-        (storage.bias_tensor.empty() ? spec_.name + ".bias"
-                                     : storage.bias_tensor);
+        block_ + "." + (own ? spec_.name + ".bias" : storage.bias_tensor);
     const TensorInfo& info = checkpoint_.tensors().require(name);
     std::size_t count = 1;
     for (const std::size_t d : info.shape) count *= d;
     std::vector<float> all(count);
     decode_floats(info.dtype, checkpoint_.tensors().read(info).bytes, all);
+    if (own) return all;
     const std::size_t rows = storage.rows == 0 ? spec_.out : storage.rows;
-    const std::size_t first =
-        storage.index.value_or(0) * rows + storage.first_row;
-    if (storage.bias_tensor.empty() || !storage.index) return all;
-    if (first + spec_.out > count) {
+    const std::size_t first = storage.index.value_or(0) * rows;
+    if (first + rows > count) {
       invalid(checkpoint_, "'" + name + "' is too small");
     }
-    return {all.begin() + static_cast<std::ptrdiff_t>(first),
-            all.begin() + static_cast<std::ptrdiff_t>(first + spec_.out)};
+    std::vector<float> bias;
+    for (std::size_t o = 0; o < spec_.out; ++o) {
+      bias.push_back(all[first + stored_row(o)]);
+    }
+    return bias;
   }
 
   const Checkpoint& checkpoint_;

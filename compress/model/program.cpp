@@ -132,18 +132,20 @@ class Deriver {
     return linear == nullptr ? std::vector<std::size_t>{} : linear->linears;
   }
 
+  // An expert's rows reach its own consumers alone.
   void add_between(ValueId source, ValueId product) {
     if (consumers(block_, source).size() != 1) return;
     const auto from = writers(source);
-    for (const std::size_t l : from) {
-      ScaleGroup group{.source_norm = "", .source_linear = l, .consumers = {}};
-      for (const std::size_t c : linear_readers(product)) {
-        if (block_.linears[c].group == block_.linears[l].group ||
-            from.size() == 1) {
-          group.consumers.push_back(c);
-        }
-      }
-      if (!group.consumers.empty()) block_.scale_groups.push_back(group);
+    if (from.empty()) return;
+    std::vector<std::vector<std::size_t>> reached(from.size());
+    for (const std::size_t c : linear_readers(product)) {
+      reached.at(from.size() == 1 ? 0 : block_.linears[c].group).push_back(c);
+    }
+    for (std::size_t g = 0; g < from.size(); ++g) {
+      if (reached[g].empty()) continue;
+      block_.scale_groups.push_back({.source_norm = "",
+                                     .source_linear = from[g],
+                                     .consumers = std::move(reached[g])});
     }
   }
 

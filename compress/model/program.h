@@ -57,6 +57,7 @@ struct LinearStorage {
   std::optional<std::size_t> index{};  // of the expert, in a stack of them
   bool transposed = false;             // [in, out]
   std::size_t first_row = 0;           // of W in a tensor that holds several
+  std::size_t row_step = 1;            // from one row of W to the next
   std::size_t rows = 0;                // of all of them
   std::string bias_tensor{};           // likewise; empty: `<name>.bias`
 };

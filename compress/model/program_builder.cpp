@@ -62,9 +62,22 @@ ValueId ProgramBuilder::plain_norm(ValueId x, const NormOptions& options) {
                {x});
 }
 
+std::size_t ProgramBuilder::add_linear(const std::string& name, std::size_t in,
+                                       std::size_t out,
+                                       const LinearOptions& options) {
+  block_.linears.push_back({.name = name,
+                            .out = out,
+                            .in = in,
+                            .bias = options.bias,
+                            .role = options.role,
+                            .storage = options.storage});
+  return block_.linears.size() - 1;
+}
+
 ValueId ProgramBuilder::linear(ValueId x, const std::string& name,
                                std::size_t out, const LinearOptions& options) {
-  return expert_linear(x, name, 1, out, options);
+  return apply(LinearOp{{add_linear(name, width(x), out, options)}}, {x}, out,
+               options.axis);
 }
 
 ValueId ProgramBuilder::expert_linear(ValueId routed, const std::string& name,
@@ -72,15 +85,10 @@ ValueId ProgramBuilder::expert_linear(ValueId routed, const std::string& name,
                                       const LinearOptions& options) {
   LinearOp op;
   for (std::size_t e = 0; e < experts; ++e) {
-    LinearSpec spec{.name = numbered(name, e),
-                    .out = out,
-                    .in = width(routed),
-                    .bias = options.bias,
-                    .role = options.role,
-                    .storage = options.storage};
-    if (spec.storage && experts > 1) spec.storage->index = e;
-    op.linears.push_back(block_.linears.size());
-    block_.linears.push_back(std::move(spec));
+    LinearOptions own = options;
+    if (own.storage) own.storage->index = e;
+    op.linears.push_back(
+        add_linear(numbered(name, e), width(routed), out, own));
   }
   return apply(std::move(op), {routed}, out, options.axis);
 }

@@ -41,7 +41,8 @@ class ProgramBuilder {
   ValueId plain_norm(ValueId x, const NormOptions& options);
   ValueId linear(ValueId x, const std::string& name, std::size_t out,
                  const LinearOptions& options = {});
-  // One Linear an expert: `%` in the name stands for the expert's number.
+  // One Linear an expert: `%` in the name stands for the expert's number, which
+  // is its place in a stack too, where `options.storage` names one.
   ValueId expert_linear(ValueId routed, const std::string& name,
                         std::size_t experts, std::size_t out,
                         const LinearOptions& options = {});
@@ -72,8 +73,8 @@ class ProgramBuilder {
 
  private:
   ValueId value(const std::string& name, std::size_t width, Axis axis);
-  std::size_t add_norm(ValueId x, const std::string& name,
-                       const NormOptions& options);
+  std::size_t add_linear(const std::string& name, std::size_t in,
+                         std::size_t out, const LinearOptions& options);
 
   BlockSpec block_;
 };

@@ -15,6 +15,8 @@ double llama3_frequency(const RopeConfig& rope, double f) {
   const double wavelength = kTwoPi / f;
   if (wavelength < original / rope.high_freq_factor) return f;
   if (wavelength > original / rope.low_freq_factor) return f / rope.factor;
+  // Llama 4's factors are equal: nothing lies between.
+  if (rope.high_freq_factor == rope.low_freq_factor) return f;
   const double t = (original / wavelength - rope.low_freq_factor) /
                    (rope.high_freq_factor - rope.low_freq_factor);
   return (1 - t) * f / rope.factor + t * f;
