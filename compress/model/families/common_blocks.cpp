@@ -71,6 +71,11 @@ ValueId self_attention(ProgramBuilder& program, ValueId x,
     q = head_norms(program, q, part.prefix + part.q_norm, part, Axis::kQuery);
     k = head_norms(program, k, part.prefix + part.k_norm, part, Axis::kKey);
   }
+  if (part.clip) {
+    for (ValueId* const state : {&q, &k, &v}) {
+      *state = program.apply(ScaleOp{.limit = *part.clip}, {*state});
+    }
+  }
   if (part.rope) {
     q = program.rope(q, *part.rope);
     k = program.rope(k, *part.rope);

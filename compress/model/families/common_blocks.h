@@ -26,6 +26,7 @@ struct SelfAttention {
   bool qkv_bias = false, o_bias = false;
   std::optional<NormOptions> qk_norm{};  // before the rotary embedding
   std::string q_norm = "q_norm", k_norm = "k_norm";
+  std::optional<float> clip{};  // of q, k and v to [-clip, clip], after that
   // The norms are those of each head: `%` in their names is its number.
   bool norms_by_head = false;
   std::optional<RopeOp> rope{};  // none: no positions

@@ -48,8 +48,8 @@ void read_llama3(const ConfigReader& config, const ConfigReader& rope,
   to.factor = require_positive(rope, "factor");
   to.low_freq_factor = require_positive(rope, "low_freq_factor");
   to.high_freq_factor = require_positive(rope, "high_freq_factor");
-  if (!(to.high_freq_factor > to.low_freq_factor)) {
-    rope.invalid("high_freq_factor", "more than low_freq_factor");
+  if (!(to.high_freq_factor >= to.low_freq_factor)) {
+    rope.invalid("high_freq_factor", "low_freq_factor or more");
   }
   to.original_max_positions = original_positions(config, rope, 0);
   if (to.original_max_positions == 0) {
@@ -187,16 +187,18 @@ std::size_t read_kv_heads(const ConfigReader& config, const SizeKeys& keys,
     config.ignore("num_key_value_heads");
   }
   if (keys.kv_heads.empty()) return heads;
-  return require_size(
-      config, keys.kv_heads,
-      keys.default_kv_heads == 0 ? heads : keys.default_kv_heads);
+  // Where null is written the classes take the number of heads.
+  const bool all = keys.default_kv_heads == 0 || config.is_null(keys.kv_heads);
+  return require_size(config, keys.kv_heads,
+                      all ? heads : keys.default_kv_heads);
 }
 
 std::size_t read_head_dim(const ConfigReader& config, const SizeKeys& keys,
                           const Architecture& arch) {
   if (keys.head_dim.empty()) {
     config.ignore("head_dim");
-  } else if (config.has(keys.head_dim) || keys.default_head_dim != 0) {
+  } else if (config.has(keys.head_dim) ||
+             (keys.default_head_dim != 0 && !config.is_null(keys.head_dim))) {
     return require_size(config, keys.head_dim, keys.default_head_dim);
   }
   if (arch.hidden % arch.heads == 0) return arch.hidden / arch.heads;

@@ -31,6 +31,16 @@ LLAMA3 = dict(rope_type="llama3", factor=4.0, low_freq_factor=1.0,
               high_freq_factor=4.0, original_max_position_embeddings=16,
               rope_theta=100.0)
 DEFAULT_ROPE = dict(rope_type="default", rope_theta=100.0)
+YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=8,
+            rope_theta=100.0)
+LATENT = dict(SIZES, num_key_value_heads=4, kv_lora_rank=10, q_lora_rank=12,
+              qk_nope_head_dim=6, qk_rope_head_dim=4, v_head_dim=7,
+              moe_intermediate_size=6, n_routed_experts=6, n_group=3,
+              topk_group=2, num_experts_per_tok=2, first_k_dense_replace=1,
+              routed_scaling_factor=1.7)
+
+# Written with the names that the tensors have in memory: experts in stacks.
+AS_IN_MEMORY = {"mixtral_2", "phimoe_2", "qwen3_moe_2"}
 
 ROWS = {
     "llama": ("llama", dict(SIZES, head_dim=6, attention_bias=True,
@@ -44,6 +54,75 @@ ROWS = {
                             use_sliding_window=True, max_window_layers=1), {}),
     "qwen3": ("qwen3", dict(SIZES, head_dim=10, attention_bias=True,
                             tie_word_embeddings=True), {}),
+    "mixtral": ("mixtral", dict(SIZES, head_dim=6, num_local_experts=3,
+                                sliding_window=6), {}),
+    "mixtral_2": ("mixtral", dict(SIZES, num_local_experts=3), dict(
+        rope_parameters=None, rope_theta=50.0)),
+    "phimoe": ("phimoe", dict(
+        SIZES, num_local_experts=4, attention_bias=True, lm_head_bias=True,
+        router_jitter_noise=0.2, sliding_window=9, rope_parameters=dict(
+            rope_type="longrope", rope_theta=100.0, short_factor=[1.5, 2.0],
+            long_factor=[3.0, 4.0], short_mscale=1.2, long_mscale=1.2,
+            original_max_position_embeddings=8)), {}),
+    "phimoe_2": ("phimoe", dict(SIZES, num_local_experts=3), {}),
+    "qwen2_moe": ("qwen2_moe", dict(
+        SIZES, num_hidden_layers=4, num_experts=4, num_experts_per_tok=2,
+        moe_intermediate_size=6, shared_expert_intermediate_size=9,
+        decoder_sparse_step=2, norm_topk_prob=True, use_sliding_window=True,
+        sliding_window=5, max_window_layers=2), {}),
+    "qwen2_moe_2": ("qwen2_moe", dict(
+        SIZES, num_experts=3, num_experts_per_tok=2, moe_intermediate_size=6,
+        shared_expert_intermediate_size=9, qkv_bias=False,
+        mlp_only_layers=[0]), {}),
+    "qwen3_moe": ("qwen3_moe", dict(
+        SIZES, head_dim=10, num_local_experts=4, num_experts_per_tok=2,
+        moe_intermediate_size=6, attention_bias=True, use_sliding_window=True,
+        sliding_window=7, tie_word_embeddings=True), dict(
+            num_experts=4, num_local_experts=None)),
+    "qwen3_moe_2": ("qwen3_moe", dict(
+        SIZES, head_dim=4, num_local_experts=5, num_experts_per_tok=3,
+        moe_intermediate_size=8, norm_topk_prob=True), {}),
+    "olmoe": ("olmoe", dict(SIZES, num_experts=3, num_experts_per_tok=2,
+                            clip_qkv=0.7, attention_bias=True,
+                            norm_topk_prob=True), {}),
+    "glm4_moe": ("glm4_moe", dict(
+        SIZES, num_hidden_layers=3, head_dim=8, use_qk_norm=True,
+        attention_bias=True, moe_intermediate_size=6, n_routed_experts=6,
+        n_group=3, topk_group=2, num_experts_per_tok=2, n_shared_experts=2,
+        routed_scaling_factor=1.7), {}),
+    "deepseek_v2": ("deepseek_v2", dict(
+        LATENT, topk_method="group_limited_greedy", attention_bias=True,
+        mlp_bias=True, rope_parameters=dict(YARN, mscale=0.7,
+                                            mscale_all_dim=1.5)), {}),
+    "deepseek_v3": ("deepseek_v3", dict(
+        LATENT, rope_parameters=dict(YARN, mscale=1.0, mscale_all_dim=1.0)),
+        dict(topk_method="noaux_tc", scoring_func="sigmoid",
+             moe_layer_freq=1)),
+    "deepseek_v3_2": ("deepseek_v3", dict(
+        LATENT, q_lora_rank=None, rope_interleave=False, attention_bias=True,
+        norm_topk_prob=False, n_shared_experts=2), {}),
+    "gpt_oss": ("gpt_oss", dict(
+        SIZES, num_hidden_layers=3, head_dim=6, num_local_experts=4,
+        num_experts_per_tok=2, intermediate_size=9, sliding_window=5,
+        swiglu_limit=0.8, swiglu_alpha=1.3,
+        rope_parameters=dict(YARN, truncate=False)), {}),
+    "gpt_oss_2": ("gpt_oss", dict(
+        SIZES, num_local_experts=3, num_experts_per_tok=2, head_dim=8,
+        intermediate_size=8, attention_bias=False), dict(
+            rope_parameters=None, rope_theta=100.0, layer_types=None)),
+    "llama4_text": ("llama4_text", dict(
+        SIZES, num_hidden_layers=4, head_dim=6, num_local_experts=3,
+        num_experts_per_tok=2, intermediate_size=8, intermediate_size_mlp=20,
+        interleave_moe_layer_step=2, no_rope_layers=[1, 0, 1, 1],
+        attention_chunk_size=7, floor_scale=4, attn_scale=0.3,
+        attention_bias=True, rope_parameters=dict(
+            LLAMA3, low_freq_factor=1.0, high_freq_factor=1.0)), {}),
+    "llama4_text_2": ("llama4_text", dict(
+        SIZES, head_dim=4, num_local_experts=2, intermediate_size=8,
+        use_qk_norm=False,
+        intermediate_size_mlp=20, attn_temperature_tuning=False,
+        no_rope_layer_interval=2), dict(no_rope_layers=[], layer_types=None,
+                                        moe_layers=None)),
 }
 
 
@@ -54,6 +133,9 @@ def randomize(model, generator):
         start = 0 if parameter.dim() > 1 else parameter.data
         value = start + (0.3 if parameter.dim() > 1 else 0.2) * noise
         parameter.data = value.bfloat16().float()
+    for name, buffer in model.named_buffers():
+        if name.endswith("e_score_correction_bias"):
+            buffer.data = 0.3 * torch.randn(buffer.shape, generator=generator)
 
 
 def edit_config(folder, changes):
@@ -79,12 +161,17 @@ def make(name, goldens):
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         model.bfloat16().save_pretrained(temporary)
+        if name in AS_IN_MEMORY:
+            save_file(model.state_dict(),
+                      pathlib.Path(temporary, "model.safetensors"),
+                      metadata={"format": "pt"})
         for file in ("config.json", "model.safetensors"):
             (folder / file).write_bytes(
                 pathlib.Path(temporary, file).read_bytes())
     edit_config(folder, changes)
     reference = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager").eval()
+        folder, dtype=torch.float32, attn_implementation="eager",
+        experts_implementation="eager").eval()
     ids = torch.randint(3, config.get_text_config().vocab_size, (1, TOKENS),
                         generator=generator)
     with torch.no_grad():
