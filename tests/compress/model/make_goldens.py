@@ -69,7 +69,7 @@ ROWS = {
         SIZES, num_hidden_layers=4, num_experts=4, num_experts_per_tok=2,
         moe_intermediate_size=6, shared_expert_intermediate_size=9,
         decoder_sparse_step=2, norm_topk_prob=True, use_sliding_window=True,
-        sliding_window=5, max_window_layers=2), {}),
+        sliding_window=5, max_window_layers=2), dict(layer_types=None)),
     "qwen2_moe_2": ("qwen2_moe", dict(
         SIZES, num_experts=3, num_experts_per_tok=2, moe_intermediate_size=6,
         shared_expert_intermediate_size=9, qkv_bias=False,
@@ -89,7 +89,8 @@ ROWS = {
         SIZES, num_hidden_layers=3, head_dim=8, use_qk_norm=True,
         attention_bias=True, moe_intermediate_size=6, n_routed_experts=6,
         n_group=3, topk_group=2, num_experts_per_tok=2, n_shared_experts=2,
-        routed_scaling_factor=1.7), {}),
+        routed_scaling_factor=1.7), dict(rope_parameters=None,
+                                           rope_theta=100.0)),
     "deepseek_v2": ("deepseek_v2", dict(
         LATENT, topk_method="group_limited_greedy", attention_bias=True,
         mlp_bias=True, rope_parameters=dict(YARN, mscale=0.7,
