@@ -25,6 +25,8 @@ constexpr RecipeKey kKeys[] = {
     {"calibration", "sequence_length"},
     {"calibration", "sampling"},
     {"calibration", "seed"},
+    {"calibration", "experts"},
+    {"calibration", "expert_min_tokens"},
 
     {"stage", "merge_lora"},
     {"stage", "prune"},

@@ -22,12 +22,21 @@ namespace llmpress {
 enum class Sampling { kRandom, kSequential };
 
 // Text, JSONL (field "text") or an HDF5 file of token ids, cut into samples.
+// What becomes of an expert that calibration showed too few tokens.
+enum class ExpertPolicy {
+  kNearest,    // without calibration: rounded to nearest, pruned by magnitude
+  kAllTokens,  // every expert is calibrated on every token
+  kRaise,      // an error
+};
+
 struct CalibrationConfig {
   std::filesystem::path text{};
   std::size_t samples = 128;
   std::size_t sequence_length = 2048;  // tokens of a sample
   Sampling sampling = Sampling::kRandom;
   std::uint64_t seed = 0;
+  ExpertPolicy experts = ExpertPolicy::kNearest;
+  std::size_t expert_min_tokens = 32;
 
   bool operator==(const CalibrationConfig&) const = default;
 };

@@ -30,6 +30,10 @@ CalibrationConfig read_calibration(const YamlNode& node, const Path& folder) {
   config.sampling =
       section.choice<Sampling>("sampling", config.sampling, kSamplingWords);
   config.seed = section.count("seed", config.seed, 0, kMaxSeed);
+  config.experts = section.choice<ExpertPolicy>("experts", config.experts,
+                                                kExpertPolicyWords);
+  config.expert_min_tokens = section.count(
+      "expert_min_tokens", config.expert_min_tokens, 1, kMaxTokens);
   return config;
 }
 

@@ -353,6 +353,15 @@ void write_calibration(Writer& out, const CalibrationConfig& config) {
   out.count("sequence_length", config.sequence_length);
   out.word("sampling", name_of<Sampling>(kSamplingWords, config.sampling));
   out.count("seed", config.seed);
+  // Only where they say something else: most models have no experts.
+  const CalibrationConfig defaults;
+  if (config.experts != defaults.experts) {
+    out.word("experts",
+             name_of<ExpertPolicy>(kExpertPolicyWords, config.experts));
+  }
+  if (config.expert_min_tokens != defaults.expert_min_tokens) {
+    out.count("expert_min_tokens", config.expert_min_tokens);
+  }
   out.close();
 }
 

@@ -40,6 +40,11 @@ inline constexpr Named<DepthImportance> kDepthImportanceWords[] = {
 inline constexpr Named<KvGrouping> kKvGroupingWords[] = {
     {"mean", KvGrouping::kMeanPool}, {"calibrated", KvGrouping::kCalibrated}};
 
+inline constexpr Named<ExpertPolicy> kExpertPolicyWords[] = {
+    {"nearest", ExpertPolicy::kNearest},
+    {"all_tokens", ExpertPolicy::kAllTokens},
+    {"raise", ExpertPolicy::kRaise}};
+
 inline constexpr Named<DampingPolicy> kDampingPolicyWords[] = {
     {"raise", DampingPolicy::kRaise}, {"fail", DampingPolicy::kFail}};
 

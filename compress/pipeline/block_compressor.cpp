@@ -1,5 +1,6 @@
 #include "compress/pipeline/block_compressor.h"
 
+#include "compress/core/error.h"
 #include "compress/pipeline/block_smoothing.h"
 
 namespace llmpress {
@@ -13,7 +14,7 @@ struct Stream {
   void begin(const BlockJob& job, const DenseBlock& weights) {
     if (states == nullptr) return;
     block.emplace(*job.arch, job.layer, weights.runnable(), job.isa);
-    if (job.plan->routes_to_all_experts()) block->route_to_all_experts();
+    if (job.experts == ExpertPolicy::kAllTokens) block->route_to_all_experts();
     states->begin(*block, *job.pool);
   }
   void run_stage(std::size_t stage, ThreadPool& pool) {
@@ -93,14 +94,51 @@ class StagedBlock {
                                    reference);
   }
 
+  bool is_starved(std::size_t l, const InputStats* stats) const {
+    const StageSpec& stage = spec_.stages[spec_.linears[l].stage];
+    return stats != nullptr && stage.groups > 1 &&
+           stats->tokens < job_.expert_min_tokens;
+  }
+
+  // An expert that calibration showed too few tokens, as the recipe says.
+  LinearOutcome compress_starved(const LinearJob& starved, std::size_t tokens) {
+    const std::string few =
+        std::to_string(tokens) +
+        " calibration tokens were routed to it, fewer than expert_min_tokens " +
+        std::to_string(job_.expert_min_tokens);
+    if (job_.experts == ExpertPolicy::kRaise) {
+      throw Error(ErrorCode::kNumeric, starved.name + ": " + few);
+    }
+    LinearJob job = starved;
+    QuantizeStage quantize;
+    PruneStage prune;
+    job.stats = nullptr;
+    if (job.treatment.quantize != nullptr) {
+      quantize = *job.treatment.quantize;
+      if (any(needs_of({.quantize = &quantize})))
+        quantize.config.method = "rtn";
+      job.treatment.quantize = &quantize;
+    }
+    if (job.treatment.prune != nullptr) {
+      prune = *job.treatment.prune;
+      prune.config.method = PruneMethod::kMagnitude;
+      job.treatment.prune = &prune;
+    }
+    LinearOutcome outcome = compress_linear(job, *job_.pool);
+    outcome.report.notes.push_back(few + ": not calibrated");
+    return outcome;
+  }
+
   void compress(std::size_t l, const InputStats* stats) {
-    LinearOutcome outcome =
-        compress_linear({.name = job_.arch->linear_name(job_.layer, l),
-                         .linear = &block_.linears[l],
-                         .treatment = treatment(l),
-                         .stats = stats,
-                         .sparsity = sparsity_of(treatment(l))},
-                        *job_.pool);
+    const LinearJob job{.name = job_.arch->linear_name(job_.layer, l),
+                        .linear = &block_.linears[l],
+                        .treatment = treatment(l),
+                        .stats = stats,
+                        .sparsity = sparsity_of(treatment(l))};
+    LinearOutcome outcome = is_starved(l, stats)
+                                ? compress_starved(job, stats->tokens)
+                                : compress_linear(job, *job_.pool);
+    if (stats != nullptr) outcome.report.calibration_tokens = stats->tokens;
     if (stream_.block) stream_.block->replace_linear(l, outcome.weights);
     if (job_.on_layer) job_.on_layer(outcome.report);
     compressed_.weights.linears[l] = std::move(outcome.weights);

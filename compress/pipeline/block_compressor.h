@@ -31,6 +31,8 @@ struct BlockJob {
   std::size_t layer = 0;
   Isa isa = best_isa();
   ThreadPool* pool = nullptr;
+  ExpertPolicy experts = ExpertPolicy::kNearest;
+  std::size_t expert_min_tokens = 0;
   // Of this block, for the stages whose sparsity was allocated.
   std::map<const PruneStage*, double> sparsities{};
   std::function<void(const LayerReport&)> on_layer{};  // may be empty

@@ -29,9 +29,13 @@ struct GroupTask {
   }
 };
 
-// SmoothQuant moves scales into norms only.
-bool applies(Scaling scaling, const ScaleGroup& group) {
-  return scaling == Scaling::kAwq || !group.source_norm.empty();
+// SmoothQuant moves scales into norms only. Within an expert none are moved:
+// its tokens are not those of the others.
+bool applies(Scaling scaling, const BlockSpec& block, const ScaleGroup& group) {
+  if (!group.source_norm.empty()) return true;
+  const StageSpec& stage =
+      block.stages[block.linears[group.consumers.front()].stage];
+  return scaling == Scaling::kAwq && stage.groups == 1;
 }
 
 // A `smooth` stage, or a `quantize` stage whose method scales, that covers all
@@ -66,7 +70,7 @@ std::optional<GroupTask> task_of(const StagePlan& plan,
   } else {
     return std::nullopt;
   }
-  if (!applies(task.scaling, group)) return std::nullopt;
+  if (!applies(task.scaling, arch.block(layer), group)) return std::nullopt;
   return task;
 }
 

@@ -102,14 +102,15 @@ class BlockWriter {
     const MatrixF W = dequantize(block_.weights.linears[l].weight);
     for (std::size_t o = 0; o < spec.out; ++o) {
       for (std::size_t i = 0; i < spec.in; ++i) {
-        const std::size_t row = storage.first_row + o;
+        const std::size_t row = storage.first_row + o * storage.row_step;
         matrix[storage.transposed ? i * rows + row : row * spec.in + i] =
             W(o, i);
       }
     }
-    std::ranges::copy(
-        block_.weights.linears[l].bias,
-        biases.begin() + static_cast<std::ptrdiff_t>(storage.first_row));
+    const std::vector<float>& bias = block_.weights.linears[l].bias;
+    for (std::size_t o = 0; o < bias.size(); ++o) {
+      biases[storage.first_row + o * storage.row_step] = bias[o];
+    }
   }
 
   void add_bias(const LinearSpec& first, std::size_t count, std::size_t rows,
@@ -155,6 +156,11 @@ void add_block(ArtifactWriter& writer, const CompressedBlock& block,
 }
 
 bool written_with_block(const BlockSpec& block, const std::string& rest) {
+  // "mlp.gate.e_score_correction_bias" is no part of the Linear "mlp.gate".
+  if (std::ranges::find(block.parameters, rest, &ParameterSpec::name) !=
+      block.parameters.end()) {
+    return false;
+  }
   for (const LinearSpec& linear : block.linears) {
     if (rest.starts_with(linear.name + ".")) return true;
     if (linear.storage && (rest == linear.storage->tensor ||

@@ -43,7 +43,9 @@ CalibrationSet load_calibration(const CalibrationConfig& config,
                     std::to_string(length) +
                     "; give a longer text or a smaller sequence_length");
   }
-  CalibrationSet set{.text_tokens = stream.size()};
+  CalibrationSet set{.text_tokens = stream.size(),
+                     .experts = config.experts,
+                     .expert_min_tokens = config.expert_min_tokens};
   std::string bytes;
   for (const std::size_t offset : window_offsets(config, stream.size())) {
     const auto begin = stream.begin() + static_cast<std::ptrdiff_t>(offset);

@@ -18,6 +18,8 @@ struct CalibrationSet {
   std::vector<std::vector<TokenId>> sequences{};
   std::size_t text_tokens = 0;  // in the whole text
   std::string sha256{};         // of the ids as little-endian u32
+  ExpertPolicy experts = ExpertPolicy::kNearest;
+  std::size_t expert_min_tokens = 0;
   std::vector<std::string> notes{};
 
   std::size_t tokens() const;

@@ -9,8 +9,8 @@ namespace llmpress {
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LayerReport, name, method, format, out, in,
                                    bytes, bits_per_weight, sparsity,
                                    output_error, relative_error, calibrated,
-                                   damping_fraction, outlier_columns, seconds,
-                                   notes)
+                                   calibration_tokens, damping_fraction,
+                                   outlier_columns, seconds, notes)
 
 std::string layers_to_json(const std::vector<LayerReport>& layers) {
   return nlohmann::json(layers).dump(1, ' ', false,

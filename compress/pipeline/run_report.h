@@ -25,8 +25,9 @@ struct LayerReport {
   // E|(W - W')x|^2 per output, and the same over E|Wx|^2. With no calibration
   // x is taken as white noise.
   double output_error = 0, relative_error = 0;
-  bool calibrated = false;      // whether x above are calibration inputs
-  double damping_fraction = 0;  // 0: no Hessian
+  bool calibrated = false;             // whether x above are calibration inputs
+  std::size_t calibration_tokens = 0;  // that the Linear was shown
+  double damping_fraction = 0;         // 0: no Hessian
   // Inputs with |x| >= LLM.int8()'s threshold, if they were calibrated.
   std::size_t outlier_columns = 0;
   double seconds = 0;

@@ -46,8 +46,6 @@ class StagePlan {
     return quantizing_;
   }
   bool empty() const;
-  // Whether calibration shows every token to every expert.
-  bool routes_to_all_experts() const { return false; }
   // Whether some Linear is quantized by this method.
   bool quantizes_with(std::string_view method) const;
 

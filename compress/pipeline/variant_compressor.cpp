@@ -235,6 +235,12 @@ class VariantCompressor {
             .layer = layer,
             .isa = options_.isa,
             .pool = &pool_,
+            .experts = inputs_.calibration == nullptr
+                           ? ExpertPolicy::kNearest
+                           : inputs_.calibration->experts,
+            .expert_min_tokens = inputs_.calibration == nullptr
+                                     ? 0
+                                     : inputs_.calibration->expert_min_tokens,
             .sparsities = sparsities_.of_block(layer)};
   }
 
