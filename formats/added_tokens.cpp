@@ -101,10 +101,10 @@ const AddedToken* AddedTokenFinder::longest_at(std::string_view text,
     const auto here = [&](const AddedToken& token) {
       return byte_of(token.content, length);
     };
-    const auto range = std::ranges::equal_range(
-        low, high, byte_of(text, at + length), {}, here);
-    low = range.begin();
-    high = range.end();
+    // Not equal_range(), whose subrange clang 14 does not take.
+    const unsigned char next = byte_of(text, at + length);
+    low = std::ranges::lower_bound(low, high, next, {}, here);
+    high = std::ranges::upper_bound(low, high, next, {}, here);
   }
   return longest;
 }
