@@ -235,9 +235,10 @@ void BpeTokenizer::read_ends(const JsonView& root,
                            config.origin);
   }
   // As transformers 5, which drops add_bos_token where it has tokenizer.json
-  // (tokenization_utils_base.py), and 4.57 but for Llama's and Gemma's classes.
+  // (tokenization_utils_base.py), and 4.57 but for Llama's and Gemma's classes,
+  // which add BOS by themselves.
   adds_bos = processor ? wanted.first.has_value()
-                       : config.add_bos.value_or(metaspace_);
+                       : metaspace_ && config.add_bos.value_or(true);
   if (adds_bos && !bos_id) {
     if (config.add_bos) {
       throw Error(ErrorCode::kInvalidInput,

@@ -52,8 +52,10 @@ struct TokenizerSideFiles {
 // From a directory: tokenizer.json if there, otherwise (also if tokenizer.json
 // is of a kind this version does not know) tokenizer.model. Or from one such
 // file. Whether BOS is added is said by tokenizer.json's post_processor if it
-// has one, else by tokenizer_config.json (add_bos_token); where neither
-// does, SentencePiece and Llama-2's kind add it. EOS is never added. Throws
+// has one; without it SentencePiece and Llama-2's kind add BOS unless
+// tokenizer_config.json's add_bos_token is false. EOS is never added. Ids are
+// those of transformers 4.57 (of a tokenizer.model: its Python class; 5 puts no
+// space in front of a text that begins with one). Throws
 // Error(kInvalidInput) if there is no tokenizer, kUnsupported for a kind this
 // version does not know, kCorruptFile with the place otherwise.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);

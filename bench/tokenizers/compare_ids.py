@@ -1,10 +1,12 @@
 """Token ids of llmpress beside those of transformers' AutoTokenizer.
 
-    python compare_ids.py BUILD/print_ids [FOLDER...]
+    python compare_ids.py BUILD/bench/print_ids [--slow] [FOLDER...]
 
 Every folder given, and tokenizers of each kind that are trained here, are asked for
 the ids of some 400 texts. Prints a line a tokenizer and the first text that differs.
-Needs transformers, tokenizers and sentencepiece.
+Needs transformers, tokenizers and sentencepiece. --slow takes transformers 4's Python classes, which
+read tokenizer.model by its own library as llmpress does; transformers 5 has none, and its LlamaTokenizer
+leaves out the space in front of a text that begins with one and the model's normalization.
 """
 import io, json, os, random, shutil, subprocess, sys, tempfile
 
@@ -58,7 +60,8 @@ def spm(**options):
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(CORPUS * 20), model_writer=model, minloglevel=2, byte_fallback=True,
-        **{"vocab_size": 420, "hard_vocab_limit": False, **options})
+        **{"vocab_size": 420, "hard_vocab_limit": False, "normalization_rule_name": "identity",
+           "remove_extra_whitespaces": False, "allow_whitespace_only_pieces": True, **options})
     return model.getvalue()
 
 
@@ -67,13 +70,15 @@ def trained(root):
     bos = lambda token, id: processors.TemplateProcessing(
         single=f"{token} $A", pair=f"{token} $A $B", special_tokens=[(token, id)])
     config = lambda name, **more: {"tokenizer_class": name, **more}
-    llama = dict(bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    # Without add_bos_token transformers 4 adds BOS to a tokenizer.model's ids, as here, and 5 does not.
+    llama = dict(bos_token="<s>", eos_token="</s>", unk_token="<unk>", add_bos_token=True)
     eot = dict(bos_token="<|endoftext|>", eos_token="<|endoftext|>")
     gpt2 = byte_level(None).to_str()
     l3 = byte_level(LLAMA3, specials=("<|begin|>", "<|end|>"))
     l3.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), bos("<|begin|>", 0)])
     qwen = byte_level(QWEN2, normalizers.NFC()).to_str()
-    bpe, bpe_id = spm(model_type="bpe"), spm(model_type="bpe", normalization_rule_name="identity")
+    bpe = spm(model_type="bpe", normalization_rule_name="nmt_nfkc", remove_extra_whitespaces=True)
+    bpe_id = spm(model_type="bpe")
     uni = spm(model_type="unigram")
     added = {"<|im_start|>": 500, "<|im_end|>": 501}
     decoder = {str(i): {"content": t, "lstrip": False, "rstrip": False, "normalized": False, "single_word": False,
@@ -103,7 +108,7 @@ def trained(root):
         yield name, folder
 
 
-def main(binary, folders):
+def main(binary, folders, fast):
     wanted_texts = texts()
     root = tempfile.mkdtemp()
     with open(os.path.join(root, "texts.json"), "w") as f:
@@ -111,7 +116,7 @@ def main(binary, folders):
     for name, folder in [(f, f) for f in folders] + list(trained(root)):
         ours = subprocess.run([binary, folder, f.name], capture_output=True, text=True)
         try:
-            tok = AutoTokenizer.from_pretrained(folder)
+            tok = AutoTokenizer.from_pretrained(folder, use_fast=fast)
         except Exception as error:
             print(f"{name:24} transformers refuses: {str(error)[:80]}; ours: {ours.stderr[:80] or 'read'}")
             continue
@@ -128,4 +133,5 @@ def main(binary, folders):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    given = [argument for argument in sys.argv[2:] if argument != "--slow"]
+    main(sys.argv[1], given, fast="--slow" not in sys.argv)
