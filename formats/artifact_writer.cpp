@@ -11,8 +11,9 @@
 #include "formats/bitsandbytes.h"
 #include "formats/carried_files.h"
 #include "formats/compressed_tensors.h"
-#include "formats/hdf5_file.h"
+#include "formats/path_location.h"
 #include "formats/quantization_config.h"
+#include "formats/replaceable.h"
 #include "formats/safetensors.h"
 
 namespace llmpress {
@@ -117,31 +118,6 @@ const FormatRow& row_of(std::string_view name) {
                                            kFormatFacts.data())];
 }
 
-// --- what may be written over
-// -------------------------------------------------
-
-void check_replaceable(const fs::path& output, bool single_file) {
-  const auto fail = [&](const char* what) {
-    throw Error(ErrorCode::kInvalidArgument, output.string() + ": " + what);
-  };
-  std::error_code ignored;
-  if (!fs::exists(output, ignored)) return;
-  if (fs::is_directory(output, ignored)) {
-    if (single_file) fail("is a folder, but this format writes a file");
-    if (!fs::is_empty(output, ignored) &&
-        !fs::exists(output / "config.json", ignored)) {
-      fail(
-          "exists and does not look like a model (no config.json); not "
-          "replaced");
-    }
-  } else {
-    if (!single_file) fail("is a file, but this format writes a folder");
-    if (!is_hdf5_file(output)) {
-      fail("exists and is not an HDF5 file; not replaced");
-    }
-  }
-}
-
 // --- the writer
 // ---------------------------------------------------------------
 
@@ -208,6 +184,8 @@ class Writer : public ArtifactWriter {
     others_.erase(std::unique(others_.begin(), others_.end()), others_.end());
     auto files = carried_files(source_);
     for (auto& [name, content] : files_) files[name] = std::move(content);
+    std::string& provenance = files[std::string(kProvenanceFile)];
+    provenance = marked_json(provenance);
     files["config.json"] = with_quantization_config(
         config_json, row_.describe(linears_, others_, compute_));
     sink_->finish(files);
@@ -252,6 +230,10 @@ const OutputFormat& find_output_format(std::string_view name) {
       "unknown output format '" + std::string(name) + "'; known: " + known);
 }
 
+OutputKind kind_of(const OutputFormat& format) {
+  return format.single_file ? OutputKind::kHdf5File : OutputKind::kFolder;
+}
+
 std::unique_ptr<ArtifactWriter> make_artifact_writer(
     const ArtifactOptions& options) {
   const OutputFormat& format = find_output_format(options.format);
@@ -260,11 +242,8 @@ std::unique_ptr<ArtifactWriter> make_artifact_writer(
     throw Error(ErrorCode::kInvalidArgument, "the output has no path");
   }
   // A link is followed, so that it is its target that is replaced.
-  std::error_code ignored;
-  if (fs::is_symlink(resolved.output, ignored)) {
-    resolved.output = fs::weakly_canonical(resolved.output);
-  }
-  check_replaceable(resolved.output, format.single_file);
+  resolved.output = resolve_path(resolved.output);
+  check_replaceable(resolved.output, kind_of(format));
   return std::make_unique<Writer>(resolved);
 }
 

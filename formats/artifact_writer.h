@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "compress/core/packed_weight.h"
+#include "formats/replaceable.h"
 #include "formats/tensor_io.h"
 
 namespace llmpress {
@@ -23,6 +24,7 @@ struct OutputFormat {
 std::span<const OutputFormat> output_formats();
 const OutputFormat& find_output_format(
     std::string_view name);  // kInvalidArgument
+OutputKind kind_of(const OutputFormat& format);
 
 struct ArtifactOptions {
   std::filesystem::path output{};
@@ -54,12 +56,14 @@ class ArtifactWriter {
   virtual void finish(const std::string& config_json) = 0;
 };
 
-// Throws Error(kInvalidArgument) if the output exists and is not a model, or a
-// parent cannot be created.
+// Throws Error(kInvalidArgument) if what is at the output is not an artifact
+// that llmpress wrote (replaceable.h), kIo if a parent cannot be created. A
+// command asks that, and more, before it works: output_guard.h.
 std::unique_ptr<ArtifactWriter> make_artifact_writer(
     const ArtifactOptions& options);
 
-// Writes `content` to `path` by a temporary name, fsync and rename.
+// Writes `content` to what `path` leads to by a temporary name, fsync and
+// rename; into a device or pipe as it is.
 void write_file_atomically(const std::filesystem::path& path,
                            std::string_view content);
 // Throws Error(kIo) with the path and the reason.

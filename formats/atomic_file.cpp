@@ -9,23 +9,31 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <ctime>
 #include <string>
 #include <utility>
 
 #include "compress/core/error.h"
 #include "formats/artifact_writer.h"
 #include "formats/mapped_file.h"
+#include "formats/path_location.h"
+#include "formats/system_call.h"
 
 namespace llmpress {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::time_t kAbandonedSeconds = 60;
-
 [[noreturn]] void fail(const fs::path& path, const std::string& what) {
   throw Error(ErrorCode::kIo, path.string() + ": " + what);
+}
+
+int open_to_read(const fs::path& path, int flags = 0) {
+  return retry_interrupted(
+      [&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | flags); });
+}
+
+bool flush(int fd) {
+  return retry_interrupted([fd] { return ::fsync(fd); }) == 0;
 }
 
 fs::path folder_of(const fs::path& path) {
@@ -42,6 +50,12 @@ fs::path beside(const fs::path& path, const std::string& suffix) {
   fs::path other = without_slash(path);
   other += suffix;
   return other;
+}
+
+// The process id keeps two runs apart, the number two writers of one run.
+fs::path partial_name(const fs::path& target, int number) {
+  return beside(target, ".partial-" + std::to_string(::getpid()) + "-" +
+                            std::to_string(number));
 }
 
 // Swaps two names at once; false where the file system cannot.
@@ -67,27 +81,31 @@ void replace_in_two_steps(const fs::path& from, const fs::path& target) {
   fs::remove_all(old, ignored);
 }
 
-// Removes what a killed run of the same target left: folders whose owner holds
-// no lock any more, and that are old enough for it to have taken one.
-void remove_abandoned(const fs::path& target) {
-  const std::string stem = target.filename().string() + ".partial-";
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(folder_of(target), ignored)) {
-    if (!entry.path().filename().string().starts_with(stem) ||
-        !entry.is_directory(ignored)) {
-      continue;
-    }
-    struct stat status {};
-    const int fd =
-        ::open(entry.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) continue;
-    const bool old = ::fstat(fd, &status) == 0 &&
-                     std::time(nullptr) - status.st_mtime > kAbandonedSeconds;
-    if (old && ::flock(fd, LOCK_EX | LOCK_NB) == 0) {
-      fs::remove_all(entry.path(), ignored);
-    }
-    ::close(fd);
+// "12-0", the end of a temporary name.
+bool is_process_and_number(std::string_view text) {
+  const std::size_t dash = text.find('-');
+  const auto digits = [](std::string_view part) {
+    return !part.empty() &&
+           part.find_first_not_of("0123456789") == std::string_view::npos;
+  };
+  return dash != std::string_view::npos && digits(text.substr(0, dash)) &&
+         digits(text.substr(dash + 1));
+}
+
+// Empty once it is gone, otherwise why it is not.
+std::string remove_leftover(const fs::path& path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) != 0) return {};
+  if (status.st_uid != ::geteuid()) {
+    return path.string() + ": left by a run of another user; not touched";
   }
+  const int fd = open_to_read(path, O_NOFOLLOW);
+  std::error_code error;
+  const bool unused = fd >= 0 && ::flock(fd, LOCK_EX | LOCK_NB) == 0;
+  if (unused) fs::remove_all(path, error);
+  if (fd >= 0) ::close(fd);
+  if (unused && !error) return {};
+  return path.string() + ": left by another run, or in use; not touched";
 }
 
 void rename_or_fail(const fs::path& from, const fs::path& to) {
@@ -99,11 +117,22 @@ void rename_or_fail(const fs::path& from, const fs::path& to) {
 }  // namespace
 
 OutputFile::OutputFile(const fs::path& path)
-    : path_(path),
-      fd_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
-                 0666)) {
+    : path_(path), fd_(retry_interrupted([&] {
+        return ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
+                      0666);
+      })) {
   if (fd_ < 0)
     fail(path_, std::string("cannot create: ") + std::strerror(errno));
+  ::flock(fd_, LOCK_EX | LOCK_NB);  // so that it is no leftover while written
+}
+
+OutputFile OutputFile::stream(const fs::path& path) {
+  OutputFile file;
+  file.path_ = path;
+  file.fd_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY);
+  if (file.fd_ < 0)
+    fail(path, std::string("cannot open: ") + std::strerror(errno));
+  return file;
 }
 
 OutputFile::~OutputFile() {
@@ -121,9 +150,10 @@ OutputFile& OutputFile::operator=(OutputFile&& other) noexcept {
 
 void OutputFile::write(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    const ssize_t n = ::write(fd_, bytes.data(),
-                              std::min(bytes.size(), std::size_t{1} << 30));
-    if (n < 0 && errno == EINTR) continue;
+    const ssize_t n = retry_interrupted([&] {
+      return ::write(fd_, bytes.data(),
+                     std::min(bytes.size(), std::size_t{1} << 30));
+    });
     if (n <= 0)
       fail(path_, std::string("cannot write: ") + std::strerror(errno));
     bytes = bytes.subspan(static_cast<std::size_t>(n));
@@ -136,9 +166,11 @@ void OutputFile::write(std::string_view text) {
 
 void OutputFile::close() {
   const int fd = std::exchange(fd_, -1);
-  const bool synced = ::fsync(fd) == 0;
+  const bool synced = flush(fd);
   const int reason = errno;
-  if (::close(fd) != 0 || !synced) {
+  // Interrupted, it is closed all the same.
+  const bool closed = ::close(fd) == 0 || errno == EINTR;
+  if (!closed || !synced) {
     fail(path_, std::string("cannot flush: ") +
                     std::strerror(synced ? errno : reason));
   }
@@ -148,20 +180,15 @@ PartialDirectory::PartialDirectory(const fs::path& target) {
   const fs::path parent = folder_of(without_slash(target));
   std::error_code error;
   fs::create_directories(parent, error);
-  remove_abandoned(without_slash(target));
-  // The process id keeps two runs apart, the number two writers of one run.
-  const std::string stem = ".partial-" + std::to_string(::getpid()) + "-";
   for (int number = 0; !error && path_.empty(); ++number) {
-    const fs::path candidate = beside(target, stem + std::to_string(number));
+    const fs::path candidate = partial_name(target, number);
     if (fs::create_directory(candidate, error)) path_ = candidate;
   }
   if (error) {
-    throw Error(ErrorCode::kInvalidArgument,
-                target.string() + ": cannot create the folder for output: " +
-                    error.message());
+    fail(target, "cannot create the folder for output: " + error.message());
   }
   // Held for as long as this lives, so that others can tell it from a leftover.
-  lock_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  lock_ = open_to_read(path_, O_DIRECTORY);
   if (lock_ >= 0) ::flock(lock_, LOCK_EX | LOCK_NB);
 }
 
@@ -172,8 +199,8 @@ PartialDirectory::~PartialDirectory() {
 }
 
 void sync_file(const fs::path& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  const bool synced = fd >= 0 && ::fsync(fd) == 0;
+  const int fd = open_to_read(path);
+  const bool synced = fd >= 0 && flush(fd);
   const int reason = errno;
   if (fd >= 0) ::close(fd);
   if (!synced)
@@ -181,10 +208,10 @@ void sync_file(const fs::path& path) {
 }
 
 void sync_directory(const fs::path& directory) {
-  const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int fd = open_to_read(directory, O_DIRECTORY);
   if (fd < 0)
     fail(directory, std::string("cannot open: ") + std::strerror(errno));
-  const bool synced = ::fsync(fd) == 0;
+  const bool synced = flush(fd);
   const int reason = errno;
   ::close(fd);
   // Some file systems cannot flush a folder; their renames are as safe as they
@@ -208,20 +235,49 @@ void replace_path(const fs::path& from, const fs::path& to) {
   sync_directory(folder_of(target));
 }
 
-void write_file_atomically(const fs::path& path, std::string_view content) {
-  const fs::path partial =
-      beside(path, ".partial-" + std::to_string(::getpid()));
+void write_file_atomically(const fs::path& named, std::string_view content) {
+  // A link is followed, so that it is its target that is replaced.
+  const fs::path path = resolve_path(named);
+  std::error_code ignored;
+  const fs::file_type type = fs::status(path, ignored).type();
+  if (type == fs::file_type::character || type == fs::file_type::fifo) {
+    OutputFile stream = OutputFile::stream(path);
+    return stream.write(content);
+  }
+  int number = 0;
+  while (fs::exists(fs::symlink_status(partial_name(path, number)))) ++number;
+  const fs::path partial = partial_name(path, number);
+  OutputFile file(partial);
   try {
-    OutputFile file(partial);
     file.write(content);
     file.close();
     rename_or_fail(partial, path);
   } catch (...) {
-    std::error_code ignored;
     fs::remove(partial, ignored);
     throw;
   }
   sync_directory(folder_of(path));
+}
+
+std::vector<std::string> remove_leftovers(const fs::path& target) {
+  const std::string partial = target.filename().string() + ".partial-";
+  const std::string old = target.filename().string() + ".old-";
+  std::vector<std::string> notes;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder_of(target), ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(partial) &&
+        is_process_and_number(std::string_view(name).substr(partial.size()))) {
+      std::string note = remove_leftover(entry.path());
+      if (!note.empty()) notes.push_back(std::move(note));
+    } else if (name.starts_with(old)) {
+      notes.push_back(entry.path().string() +
+                      ": perhaps an earlier output that a killed run moved "
+                      "out of its way; not touched");
+    }
+  }
+  std::ranges::sort(notes);
+  return notes;
 }
 
 std::string read_file(const fs::path& path) {

@@ -5,7 +5,9 @@
 #include <cstddef>
 #include <filesystem>
 #include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 namespace llmpress {
 
@@ -13,7 +15,10 @@ namespace llmpress {
 class OutputFile {
  public:
   OutputFile() = default;
-  explicit OutputFile(const std::filesystem::path& path);  // creates or empties
+  // A new file: one that is there is never written into.
+  explicit OutputFile(const std::filesystem::path& path);
+  // A device or a pipe that is there.
+  static OutputFile stream(const std::filesystem::path& path);
   ~OutputFile();
   OutputFile(OutputFile&& other) noexcept;
   OutputFile& operator=(OutputFile&& other) noexcept;
@@ -44,6 +49,11 @@ class PartialDirectory {
   std::filesystem::path path_{};
   int lock_ = -1;
 };
+
+// What killed runs left beside `target`, whose OutputLock the caller holds:
+// what is this user's and not in use is removed, the rest is named in what
+// returns.
+std::vector<std::string> remove_leftovers(const std::filesystem::path& target);
 
 // Flushes a file that something else wrote to the disk.
 void sync_file(const std::filesystem::path& path);

@@ -1,11 +1,13 @@
 // A folder: model.safetensors or shards with their index, config.json and
 // files.
+#include <set>
 #include <utility>
 
 #include "compress/core/error.h"
 #include "formats/artifact_sink.h"
 #include "formats/atomic_file.h"
 #include "formats/mapped_file.h"
+#include "formats/replaceable.h"
 #include "formats/safetensors.h"
 #include "formats/sharded.h"
 
@@ -40,9 +42,11 @@ class DirectorySink : public ArtifactSink {
     spooled_bytes_ += tensor.bytes.size();
   }
 
-  void finish(const std::map<std::string, std::string>& files) override {
+  void finish(const std::map<std::string, std::string>& given) override {
     if (!spooled_.empty() || shards_ == 0) write_shard();
     name_shards();
+    auto files = given;
+    list_files(files);
     for (const auto& [name, content] : files) {
       const fs::path path = partial_.path() / name;
       fs::create_directories(path.parent_path());
@@ -59,12 +63,25 @@ class DirectorySink : public ArtifactSink {
                     "reading back: file " + name + " has other octets");
       }
     }
+    // Hours may have passed since it was looked at.
+    check_replaceable(output_, OutputKind::kFolder);
     replace_path(partial_.path(), output_);
   }
 
  private:
   fs::path unnamed_shard(std::size_t shard) const {
     return partial_.path() / ("shard-" + std::to_string(shard));
+  }
+
+  // What a later run may replace: the files of this one.
+  void list_files(std::map<std::string, std::string>& files) const {
+    std::string& provenance = files[std::string(kProvenanceFile)];
+    std::set<std::string> names;
+    for (const auto& [name, content] : files) names.insert(name);
+    for (const auto& entry : fs::directory_iterator(partial_.path())) {
+      names.insert(entry.path().filename().string());
+    }
+    provenance = marked_json(provenance, names);
   }
 
   void write_shard() {

@@ -4,6 +4,7 @@
 #include "formats/atomic_file.h"
 #include "formats/carried_files.h"
 #include "formats/hdf5_file.h"
+#include "formats/replaceable.h"
 
 namespace llmpress {
 namespace {
@@ -46,6 +47,7 @@ class Hdf5Sink : public ArtifactSink {
     writing([&] { complete(config, carried); });
     sync_file(path_);
     verify(config, carried);
+    check_replaceable(output_, OutputKind::kHdf5File);  // hours may have passed
     replace_path(path_, output_);
   }
 

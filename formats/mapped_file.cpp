@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "compress/core/error.h"
+#include "formats/system_call.h"
 
 namespace llmpress {
 namespace {
@@ -40,7 +41,8 @@ FileDescriptor::~FileDescriptor() {
 }
 
 FileDescriptor open_regular_file(const std::filesystem::path& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  const int fd = retry_interrupted(
+      [&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); });
   if (fd < 0) fail(path, std::strerror(errno));
   return FileDescriptor(fd);
 }

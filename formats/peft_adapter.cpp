@@ -169,11 +169,6 @@ std::optional<PeftReplacement> replacement_of(const TensorReader& tensors,
 
 }  // namespace
 
-bool is_peft_adapter(const fs::path& path) {
-  std::error_code ignored;
-  return fs::is_regular_file(path / "adapter_config.json", ignored);
-}
-
 PeftAdapter read_peft_tensors(PeftConfig config, const TensorReader& tensors) {
   std::map<std::string, ModuleTensors> modules;
   for (const TensorInfo& info : tensors.tensors()) place_tensor(info, modules);

@@ -79,9 +79,6 @@ struct PeftAdapter {
   std::map<std::string, PeftModule> modules{};  // by module path in the base
 };
 
-// Whether `path` is a folder with an adapter_config.json.
-bool is_peft_adapter(const std::filesystem::path& path);
-
 // `where` stands in front of messages. Throws Error(kUnsupported) that names
 // the key for what is not plain LoRA, rsLoRA or DoRA (QALoRA, replicated
 // layers, expert parameters, trainable tokens, an initialization that changed

@@ -5,7 +5,9 @@
 #include "compress/core/checked.h"
 #include "compress/core/error.h"
 #include "formats/atomic_file.h"
+#include "formats/path_location.h"
 #include "formats/peft_adapter.h"
+#include "formats/replaceable.h"
 #include "formats/safetensors.h"
 #include "formats/typed_tensors.h"
 
@@ -206,19 +208,14 @@ void write_peft_adapter(const std::filesystem::path& directory,
   if (modules.empty()) {
     throw Error(ErrorCode::kInvalidArgument, "adapter: changes nothing");
   }
-  std::error_code ignored;
-  if (std::filesystem::exists(directory, ignored) &&
-      !std::filesystem::is_empty(directory, ignored) &&
-      !is_peft_adapter(directory)) {
-    throw Error(ErrorCode::kInvalidArgument,
-                directory.string() + ": exists and is not an adapter");
-  }
+  const std::filesystem::path target = resolve_path(directory);
+  check_replaceable(target, OutputKind::kFolder);
   std::vector<NamedTensor> tensors;
   for (const auto& [path, module] : modules) {
     check_module(path, module);
     add_tensors(path, module, options.dtype, tensors);
   }
-  const PartialDirectory partial(directory);
+  const PartialDirectory partial(target);
   const auto write = [&](const char* name, const std::string& content) {
     OutputFile file(partial.path() / name);
     file.write(content);
@@ -227,8 +224,12 @@ void write_peft_adapter(const std::filesystem::path& directory,
   write("adapter_config.json", config_json(modules, options));
   write("adapter_model.safetensors",
         write_safetensors(tensors, {{"format", "pt"}}));
+  write(kProvenanceFile.data(),
+        marked_json({}, {"adapter_config.json", "adapter_model.safetensors",
+                         std::string(kProvenanceFile)}));
   sync_directory(partial.path());
-  replace_path(partial.path(), directory);
+  check_replaceable(target, OutputKind::kFolder);  // hours may have passed
+  replace_path(partial.path(), target);
 }
 
 }  // namespace llmpress

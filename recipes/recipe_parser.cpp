@@ -171,28 +171,17 @@ void check_stages(const Recipe& recipe, const std::vector<Stage>& stages) {
   }
 }
 
-// No output may replace the model or another output.
+// What the paths lead to is looked at before a run, not here.
 void check_outputs(const Recipe& recipe) {
-  std::vector<Path> taken;
-  const auto take = [&](const std::optional<OutputConfig>& output,
+  const auto check = [](const std::optional<OutputConfig>& output,
                         const SourcePosition& position) {
-    if (!output) return;
-    if (output->path.empty()) {
+    if (output && output->path.empty()) {
       fail_at(position, "'output' needs 'path', or --output");
     }
-    if (output->path == recipe.model) {
-      fail_at(position, "the output would replace the model '" +
-                            recipe.model.string() + "'");
-    }
-    if (std::find(taken.begin(), taken.end(), output->path) != taken.end()) {
-      fail_at(position,
-              "two outputs have the path '" + output->path.string() + "'");
-    }
-    taken.push_back(output->path);
   };
-  take(recipe.output, {.file = recipe.origin});
+  check(recipe.output, {.file = recipe.origin});
   for (const Variant& variant : recipe.variants) {
-    take(variant.output, variant.position);
+    check(variant.output, variant.position);
   }
 }
 

@@ -14,14 +14,6 @@
 namespace llmpress {
 namespace {
 
-std::string output_format(const Checkpoint& base, const std::string& wanted) {
-  if (!wanted.empty()) return std::string(find_output_format(wanted).name);
-  for (const OutputFormat& format : output_formats()) {
-    if (format.name == base.format()) return std::string(format.name);
-  }
-  return "compressed-tensors";
-}
-
 // Sums over layers, from which the figures of all are made.
 struct Squares {
   double change = 0, surviving = 0, product = 0, error = 0;
@@ -68,7 +60,7 @@ class PackedMerge {
                                         options_.combine, pool_);
     report_.base = base_.path().string();
     report_.output = options_.output.string();
-    report_.format = output_format(base_, options_.format);
+    report_.format = merged_format(base_, options_.format);
     report_.method = options_.calibration ? "gptq" : "rtn";
     report_.modules = merge.merged.size();
     changed_.insert(merge.merged.begin(), merge.merged.end());
@@ -297,6 +289,14 @@ nlohmann::ordered_json json_of(const MergedLayer& l) {
 }
 
 }  // namespace
+
+std::string merged_format(const Checkpoint& base, const std::string& wanted) {
+  if (!wanted.empty()) return std::string(find_output_format(wanted).name);
+  for (const OutputFormat& format : output_formats()) {
+    if (format.name == base.format()) return std::string(format.name);
+  }
+  return "compressed-tensors";
+}
 
 RequantizeReport merge_into_packed(const ModelSource& base,
                                    const RequantizeOptions& options,

@@ -58,6 +58,9 @@ struct RequantizeReport {
   std::vector<std::string> notes{};
 };
 
+// The row of output_formats() that `wanted` names; empty: the base's.
+std::string merged_format(const Checkpoint& base, const std::string& wanted);
+
 // Throws as merge_adapters(), and Error(kUnsupported) for sparse Linears.
 RequantizeReport merge_into_packed(const ModelSource& base,
                                    const RequantizeOptions& options,

@@ -163,9 +163,9 @@ PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
 }  // namespace
 
 RunPlan plan_recipe(const Recipe& recipe, const RunOptions& options) {
-  (void)options;
   ThreadPool pool;
   const std::vector<VariantJob> jobs = jobs_of(recipe);
+  check_outputs(inputs_of(recipe), outputs_of(recipe, jobs, options.json));
   const ModelSource model = open_recipe_model(recipe);
   RunPlan plan{.model = recipe.model.string()};
   if (recipe.calibration) {

@@ -7,6 +7,7 @@
 #include "compress/pipeline/sparsity_curve.h"
 #include "compress/pipeline/svg_chart.h"
 #include "formats/artifact_writer.h"
+#include "formats/replaceable.h"
 
 namespace llmpress {
 namespace {
@@ -223,6 +224,7 @@ RunReport report_of(const Comparison& comparison) {
 
 void write_report(const RunReport& report,
                   const std::filesystem::path& directory) {
+  check_replaceable(directory, OutputKind::kReport);
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   if (error) {

@@ -6,31 +6,38 @@
 #include "compress/pipeline/block_writer.h"
 #include "compress/pipeline/layer_report_json.h"
 #include "formats/checkpoint.h"
+#include "formats/path_location.h"
+#include "formats/replaceable.h"
 
 namespace llmpress {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kFingerprintFile = "fingerprint";
 constexpr const char* kLayersFile = "layers.json";
 
 }  // namespace
 
+fs::path resume_path(const fs::path& output) {
+  fs::path path = resolve_path(output);
+  path += ".resume";
+  return path;
+}
+
 ResumeStore::ResumeStore(fs::path directory, const std::string& fingerprint,
                          bool resume)
     : directory_(std::move(directory)) {
-  const fs::path file = directory_ / kFingerprintFile;
-  const bool same =
-      resume && fs::exists(file) && read_file(file) == fingerprint;
-  if (same) return;
-  fs::remove_all(directory_);
+  check_replaceable(directory_, OutputKind::kResume);
+  const fs::path file = directory_ / kResumeFile;
+  const std::string mark = std::string(kResumeMark) + fingerprint;
+  if (resume && fs::exists(file) && read_file(file) == mark) return;
+  remove();
   std::error_code error;
   fs::create_directories(directory_, error);
   if (error) {
     throw Error(ErrorCode::kIo, directory_.string() + ": " + error.message());
   }
-  write_file_atomically(file, fingerprint);
+  write_file_atomically(file, mark);
 }
 
 bool ResumeStore::has(std::size_t layer) const {
@@ -61,7 +68,14 @@ void ResumeStore::save(const CompressedBlock& block, std::size_t layer,
 }
 
 void ResumeStore::remove() {
-  std::error_code ignored;  // a leftover folder is no reason to fail
+  // A leftover folder is no reason to fail. The mark goes last, so that what a
+  // kill leaves is known for ours.
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(directory_, ignored)) {
+    if (entry.path().filename() != kResumeFile) {
+      fs::remove_all(entry.path(), ignored);
+    }
+  }
   fs::remove_all(directory_, ignored);
 }
 

@@ -1,7 +1,8 @@
 // Finished blocks of an unfinished run, on disk: killed at any moment, a run
 // started again goes on from the last finished block.
 //
-//   <output>.resume/fingerprint        what the blocks were made from
+//   <output>.resume/fingerprint        a mark, and what the blocks were made
+//   from
 //   <output>.resume/block-00003/       a small artifact: Linears, norms,
 //   layers.json
 //   <output>.resume/reduced-0/         the model after structured pruning
@@ -18,10 +19,14 @@
 
 namespace llmpress {
 
+// "<output>.resume" beside the file or folder that `output` leads to.
+std::filesystem::path resume_path(const std::filesystem::path& output);
+
 class ResumeStore {
  public:
   // Keeps the blocks found in `directory` if they carry `fingerprint` and
-  // `resume` says so, otherwise starts empty.
+  // `resume` says so, otherwise starts empty. Throws Error(kInvalidArgument) if
+  // `directory` is not what an unfinished run left (formats/replaceable.h).
   ResumeStore(std::filesystem::path directory, const std::string& fingerprint,
               bool resume);
 

@@ -34,6 +34,9 @@ class Run {
   RunReport run() {
     const auto start = std::chrono::steady_clock::now();
     const std::vector<VariantJob> jobs = jobs_of(recipe_);
+    const OutputGuard guard(inputs_of(recipe_),
+                            outputs_of(recipe_, jobs, options_.json));
+    for (const std::string& note : guard.notes()) add_note(note);
     model_ = open_recipe_model(recipe_);
     for (const VariantJob& job : jobs) check_shapes(job);
     load_texts(jobs);
@@ -80,10 +83,12 @@ class Run {
     }
     if (!wanted || !recipe_.calibration) return;
     calibration_ = load_calibration(*recipe_.calibration, *model_.tokenizer);
-    for (const std::string& note : calibration_->notes) {
-      report_.notes.push_back(note);
-      if (options_.log) options_.log(note);
-    }
+    for (const std::string& note : calibration_->notes) add_note(note);
+  }
+
+  void add_note(const std::string& note) {
+    report_.notes.push_back(note);
+    if (options_.log) options_.log(note);
   }
 
   void check_memory(std::span<const VariantJob> jobs) const {

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -20,6 +21,8 @@ struct RunOptions {
   Isa isa = best_isa();
   bool resume = true;  // go on from the finished blocks of an interrupted run
   std::uint64_t memory_limit = 0;  // bytes; 0: none
+  // Where the caller will write the report as JSON, if at all: an output too.
+  std::filesystem::path json{};
   Progress progress{};
   std::function<void(const std::string&)> log{};  // one line, for people
 };
@@ -51,6 +54,7 @@ struct RunPlan {
   std::vector<PlannedVariant> variants{};
 };
 
+// Throws Error for outputs that `run` would not write to.
 RunPlan plan_recipe(const Recipe& recipe, const RunOptions& options);
 
 }  // namespace llmpress

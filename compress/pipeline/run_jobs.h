@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstddef>
+#include <filesystem>
 #include <vector>
 
 #include "compress/pipeline/model_source.h"
 #include "compress/pipeline/variant_compressor.h"
+#include "formats/output_guard.h"
 #include "recipes/recipe.h"
 
 namespace llmpress {
@@ -13,6 +15,13 @@ namespace llmpress {
 // One job a result of the recipe. Throws Error(kInvalidArgument) for a result
 // without an output.
 std::vector<VariantJob> jobs_of(const Recipe& recipe);
+
+// What a run reads, and what it writes: the artifacts, what it keeps beside
+// them while it works, the report, and `json` where the caller writes one.
+std::vector<InputPath> inputs_of(const Recipe& recipe);
+std::vector<OutputPath> outputs_of(const Recipe& recipe,
+                                   const std::vector<VariantJob>& jobs,
+                                   const std::filesystem::path& json);
 
 // Throws Error(kInvalidArgument) if the recipe names no model.
 ModelSource open_recipe_model(const Recipe& recipe);

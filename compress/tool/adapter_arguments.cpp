@@ -34,6 +34,13 @@ void add_beside_options(CLI::App& command, AdapterArguments& arguments) {
       ->allow_extra_args(false);
 }
 
+void add_inputs(const AdapterArguments& arguments,
+                std::vector<InputPath>& inputs) {
+  for (const std::filesystem::path& path : arguments.paths) {
+    inputs.push_back({"the adapter", path});
+  }
+}
+
 std::vector<WeightedAdapter> weighted(const AdapterArguments& arguments) {
   const std::size_t n = arguments.paths.size();
   const std::vector<double>& scales = arguments.scales;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "compress/pipeline/adapter_set.h"
+#include "formats/output_guard.h"
 
 namespace CLI {
 class App;
@@ -18,6 +19,10 @@ struct AdapterArguments {
   std::vector<double> scales{};  // one for each, one for all, or none: 1
   std::string scale_option = "--scale";
 };
+
+// What may not be written over.
+void add_inputs(const AdapterArguments& arguments,
+                std::vector<InputPath>& inputs);
 
 // Positional "adapters" and --scale.
 void add_adapter_arguments(CLI::App& command, AdapterArguments& arguments);

@@ -63,6 +63,21 @@ void add_evaluation_options(CLI::App& command, EvalArguments& arguments) {
   add_session_options(command, arguments.session);
 }
 
+std::vector<InputPath> inputs_of(const EvalArguments& arguments) {
+  std::vector<InputPath> inputs{{"the model", arguments.model},
+                                {"the evaluation text", arguments.config.text}};
+  for (const std::filesystem::path& path : arguments.candidates) {
+    inputs.push_back({"the model", path});
+  }
+  add_inputs(arguments.adapters, inputs);
+  return inputs;
+}
+
+std::vector<OutputPath> outputs_of(const EvalArguments& arguments) {
+  return {json_output(arguments.json),
+          {"the report", arguments.report, OutputKind::kReport}};
+}
+
 // A model with everything that its evaluation needs.
 struct LoadedModel {
   ModelSource source{};
@@ -99,6 +114,8 @@ LoadedModel load(const std::filesystem::path& path,
 
 void eval(const EvalArguments& arguments) {
   Session session(arguments.session);
+  const OutputGuard guard(inputs_of(arguments), outputs_of(arguments));
+  log_notes(guard, session);
   (void)weighted(arguments.adapters);
   const ModelSource source = open_model(arguments.model);
   const EvaluationText text =
@@ -146,6 +163,8 @@ void print_comparison(const Comparison& comparison) {
 
 void compare_models(const EvalArguments& arguments) {
   Session session(arguments.session);
+  const OutputGuard guard(inputs_of(arguments), outputs_of(arguments));
+  log_notes(guard, session);
   const LoadedModel base = load(arguments.model, arguments.config, session);
   const EvaluationText text =
       load_evaluation_text(arguments.config.text, *base.source.tokenizer);

@@ -55,6 +55,10 @@ void extract(const ExtractArguments& arguments) {
   AdapterExtractOptions options = arguments.options;
   options.config = config_of(arguments);
   Session session(arguments.session);
+  const OutputGuard guard(
+      {{"the base", arguments.base}, {"the tuned model", arguments.tuned}},
+      {{"the output", options.output}, json_output(arguments.json)});
+  log_notes(guard, session);
   options.progress = session.progress();
   const auto base = open_checkpoint(arguments.base);
   const auto tuned = open_checkpoint(arguments.tuned);

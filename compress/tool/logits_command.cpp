@@ -100,12 +100,18 @@ void write_logits(const std::filesystem::path& path, const MatrixF& logits) {
                      .shape = {logits.rows(), logits.cols()}};
   tensor.bytes.resize(bytes_of(DType::kF32, logits.size()));
   encode_floats(DType::kF32, logits.data(), tensor.bytes);
-  write_file_atomically(path,
-                        write_safetensors({&tensor, 1}, {{"format", "pt"}}));
+  write_file_atomically(
+      path, write_safetensors({&tensor, 1},
+                              {{"format", "pt"},
+                               {std::string(kVersionKey), LLMPRESS_VERSION}}));
 }
 
 void write(const LogitsArguments& arguments) {
   Session session(arguments.session);
+  const OutputGuard guard(
+      {{"the model", arguments.model}, {"the token ids", arguments.ids}},
+      {{"the output", arguments.output, OutputKind::kSafetensors}});
+  log_notes(guard, session);
   const std::vector<TokenId> ids = std::filesystem::exists(arguments.ids)
                                        ? read_ids(arguments.ids)
                                        : parse_ids(arguments.ids);

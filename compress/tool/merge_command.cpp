@@ -8,6 +8,7 @@
 #include "compress/pipeline/adapter_requantize.h"
 #include "compress/pipeline/model_copy.h"
 #include "compress/pipeline/model_source.h"
+#include "compress/pipeline/resume_store.h"
 #include "compress/tool/adapter_arguments.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
@@ -98,13 +99,36 @@ void merge_packed(const MergeArguments& arguments, Session& session) {
   if (!arguments.json.empty()) write_json(to_json(report), arguments.json);
 }
 
+std::vector<InputPath> inputs_of(const MergeArguments& arguments) {
+  std::vector<InputPath> inputs{
+      {"the base", arguments.base},
+      {"the calibration text", arguments.calibration.text},
+      {"the evaluation text", arguments.evaluate.text}};
+  add_inputs(arguments.adapters, inputs);
+  return inputs;
+}
+
+std::vector<OutputPath> outputs_of(const MergeArguments& arguments,
+                                   const Checkpoint& base, bool packed) {
+  if (!packed) return {{"the output", arguments.output}};
+  const std::string format = merged_format(base, arguments.format);
+  return {{"the output", arguments.output, kind_of(find_output_format(format))},
+          {"the folder for finished blocks", resume_path(arguments.output),
+           OutputKind::kResume},
+          json_output(arguments.json)};
+}
+
 void merge(const MergeArguments& arguments) {
   Session session(arguments.session);
   const auto base = open_checkpoint(arguments.base);
   const Architecture arch =
       parse_architecture(base->config_json(), arguments.base.string());
+  const bool packed = is_packed(*base, arch);
+  const OutputGuard guard(inputs_of(arguments),
+                          outputs_of(arguments, *base, packed));
+  log_notes(guard, session);
   check_model(*base, arch);
-  if (is_packed(*base, arch)) {
+  if (packed) {
     merge_packed(arguments, session);
   } else {
     merge_dense(arguments, *base, arch, session);

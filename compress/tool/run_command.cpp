@@ -85,6 +85,7 @@ void run(const RunArguments& arguments) {
       {.isa = session.isa(),
        .resume = !arguments.no_resume,
        .memory_limit = arguments.memory_limit,
+       .json = json_output(arguments.json).path,
        .progress = session.progress(),
        .log = [&session](const std::string& line) { session.log(line); }},
       session.pool());

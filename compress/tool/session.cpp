@@ -125,12 +125,22 @@ std::string human_bytes(std::size_t bytes) {
   return text;
 }
 
+OutputPath json_output(const std::filesystem::path& file) {
+  return {"the file of --json", file == "-" ? std::filesystem::path() : file,
+          OutputKind::kJsonFile};
+}
+
 void write_json(const std::string& json, const std::filesystem::path& file) {
+  const std::string text = printable(marked_json(json), "\n") + "\n";
   if (file == "-") {
-    print("%s\n", json.c_str());
+    print("%s", text.c_str());
   } else {
-    write_file_atomically(file, printable(json, "\n") + "\n");
+    write_file_atomically(file, text);
   }
+}
+
+void log_notes(const OutputGuard& guard, Session& session) {
+  for (const std::string& note : guard.notes()) session.log(note);
 }
 
 }  // namespace llmpress

@@ -11,6 +11,7 @@
 #include "compress/core/progress.h"
 #include "compress/kernels/cpu.h"
 #include "compress/tool/interrupt.h"
+#include "formats/output_guard.h"
 
 namespace CLI {
 class App;
@@ -56,7 +57,14 @@ int exit_code(ErrorCode code);
 // "12.3 MB", with decimal units as file managers show them.
 std::string human_bytes(std::size_t bytes);
 
-// Writes `json` and a newline to `file`, or to stdout if it is "-".
+// The output that write_json() writes: nothing for stdout.
+OutputPath json_output(const std::filesystem::path& file);
+
+// Leftovers that are not ours to remove.
+void log_notes(const OutputGuard& guard, Session& session);
+
+// Writes `json`, marked as ours, and a newline to `file`, or to stdout if it is
+// "-".
 void write_json(const std::string& json, const std::filesystem::path& file);
 
 }  // namespace llmpress

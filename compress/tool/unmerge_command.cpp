@@ -24,6 +24,10 @@ struct UnmergeArguments {
 
 void unmerge(const UnmergeArguments& arguments) {
   Session session(arguments.session);
+  std::vector<InputPath> inputs{{"the merged model", arguments.merged}};
+  add_inputs(arguments.adapters, inputs);
+  const OutputGuard guard(inputs, {{"the output", arguments.output}});
+  log_notes(guard, session);
   const auto merged = open_checkpoint(arguments.merged);
   const Architecture arch =
       parse_architecture(merged->config_json(), arguments.merged.string());

@@ -2,8 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
-
 #include "compress/core/error.h"
 #include "formats/artifact_writer.h"
 #include "tests/formats/temporary_directory.h"
@@ -45,26 +43,34 @@ TEST(AtomicFile, PartialFoldersOfOneTargetAreApart) {
   EXPECT_EQ(entries(tmp.path()), 0);
 }
 
-TEST(AtomicFile, RemovesWhatAKilledRunLeftButNotWhatIsInUse) {
+TEST(AtomicFile, RemovesWhatAKilledRunLeftButNotWhatIsInUseOrAnothers) {
   const TemporaryDirectory tmp;
-  const fs::path abandoned = tmp.path() / "out.partial-1-0";
-  const fs::path fresh = tmp.path() / "out.partial-1-1";
-  const fs::path other = tmp.path() / "out2.partial-1-0";
   const PartialDirectory in_use(tmp.path() / "out");
-  const auto long_ago =
-      fs::file_time_type::clock::now() - std::chrono::hours(1);
-  for (const fs::path& p : {abandoned, fresh, other}) {
-    fs::create_directories(p);
-    write_file_atomically(p / "spool", "x");
+  std::vector<fs::path> kept{in_use.path()};
+  for (const char* name : {"out2.partial-1-0", "out.partial-1", "out.partial-a",
+                           "out.partial-1-0x", "out.old-1"}) {
+    kept.push_back(tmp.path() / name);
+    fs::create_directories(kept.back());
   }
-  for (const fs::path& p : {abandoned, other, in_use.path()}) {
-    fs::last_write_time(p, long_ago);
-  }
-  const PartialDirectory next(tmp.path() / "out");
-  EXPECT_FALSE(fs::exists(abandoned));
-  EXPECT_TRUE(fs::exists(fresh));
-  EXPECT_TRUE(fs::exists(other));
-  EXPECT_TRUE(fs::exists(in_use.path()));
+  fs::create_directories(tmp.path() / "out.partial-1-0/folder");
+  write_file_atomically(tmp.path() / "out.partial-1-1", "x");
+  const std::vector<std::string> notes = remove_leftovers(tmp.path() / "out");
+  for (const fs::path& path : kept) EXPECT_TRUE(fs::exists(path)) << path;
+  EXPECT_FALSE(fs::exists(tmp.path() / "out.partial-1-0"));
+  EXPECT_FALSE(fs::exists(tmp.path() / "out.partial-1-1"));
+  ASSERT_EQ(notes.size(), 2u);
+  EXPECT_NE(notes[0].find("out.old-1"), std::string::npos);
+  EXPECT_NE(notes[1].find(in_use.path().string()), std::string::npos);
+}
+
+TEST(AtomicFile, FollowsALinkAndWritesIntoADevice) {
+  const TemporaryDirectory tmp;
+  fs::create_symlink("target", tmp.path() / "link");
+  write_file_atomically(tmp.path() / "link", "x");
+  EXPECT_TRUE(fs::is_symlink(tmp.path() / "link"));
+  EXPECT_EQ(read_file(tmp.path() / "target"), "x");
+  write_file_atomically("/dev/null", "x");
+  EXPECT_TRUE(fs::is_character_file("/dev/null"));
 }
 
 TEST(AtomicFile, ReplacesAFolderThatIsNotEmpty) {
