@@ -86,6 +86,10 @@ herr_t keep_name(hid_t, const char* name, const H5L_info_t*, void* names) {
 }  // namespace
 
 Hdf5Session::Hdf5Session() : lock_(library_mutex()) {
+  // What the library would do at exit crashes after a write that failed; every
+  // file is flushed and closed before.
+  static const herr_t kept = H5dont_atexit();
+  (void)kept;
   H5E_auto2_t printer = nullptr;
   H5Eget_auto2(H5E_DEFAULT, &printer, &printer_data_);
   std::memcpy(&printer_, &printer, sizeof printer);

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "compress/core/error.h"
+#include "formats/system_call.h"
 
 namespace llmpress {
 namespace {
@@ -45,14 +46,17 @@ std::string read_holder(int fd) {
 // The file there is, or a new one. Only a new one is opened with O_CREAT, which
 // kernels refuse for files of others in folders like /tmp.
 int open_lock_file(const fs::path& path) {
-  constexpr int kFlags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+  const auto try_open = [&](int flags) {
+    return retry_interrupted([&] {
+      return ::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+                    0666);
+    });
+  };
   for (;;) {
-    int fd = ::open(path.c_str(), O_RDWR | kFlags);
-    if (fd < 0 && errno == EACCES) fd = ::open(path.c_str(), O_RDONLY | kFlags);
-    if (fd < 0 && errno == ENOENT) {
-      fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | kFlags, 0666);
-    }
-    if (fd >= 0 || (errno != EEXIST && errno != EINTR)) return fd;
+    int fd = try_open(O_RDWR);
+    if (fd < 0 && errno == EACCES) fd = try_open(O_RDONLY);
+    if (fd < 0 && errno == ENOENT) fd = try_open(O_RDWR | O_CREAT | O_EXCL);
+    if (fd >= 0 || errno != EEXIST) return fd;
   }
 }
 
@@ -84,11 +88,8 @@ OutputLock::OutputLock(const fs::path& target)
       fail(ErrorCode::kInvalidArgument,
            path_.string() + " is in the way, and is no lock of llmpress");
     }
-    if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-      if (errno == EINTR) {
-        ::close(std::exchange(fd_, -1));
-        continue;
-      }
+    if (retry_interrupted([&] { return ::flock(fd_, LOCK_EX | LOCK_NB); }) !=
+        0) {
       if (errno != EWOULDBLOCK) break;  // no locks here
       fail(ErrorCode::kIo, "is being written by another run (" +
                                (holder.empty() ? "just begun" : holder) +

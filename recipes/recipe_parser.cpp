@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <fstream>
-#include <sstream>
+#include <iterator>
 
 #include "recipes/section.h"
 #include "recipes/stage_reader.h"
@@ -239,8 +239,8 @@ Recipe load_recipe(const Path& path, const RecipeOverrides& overrides) {
   // A pipe would be waited for.
   std::ifstream file;
   if (regular) file.open(path, std::ios::binary);
-  std::ostringstream text;
-  if (!regular || !(text << file.rdbuf())) {
+  const std::string text(std::istreambuf_iterator<char>(file), {});
+  if (text.empty() || file.bad()) {
     throw Error(
         ErrorCode::kIo,
         path.string() + ": the recipe cannot be read: " +
@@ -248,7 +248,7 @@ Recipe load_recipe(const Path& path, const RecipeOverrides& overrides) {
              : regular ? "it is empty, or may not be read"
                        : "it is not a regular file"));
   }
-  return parse_recipe(text.str(), path, overrides);
+  return parse_recipe(text, path, overrides);
 }
 
 }  // namespace llmpress

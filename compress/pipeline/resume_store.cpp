@@ -71,10 +71,16 @@ void ResumeStore::remove() {
   // A leftover folder is no reason to fail. The mark goes last, so that what a
   // kill leaves is known for ours.
   std::error_code ignored;
+  std::vector<fs::path> entries;
   for (const auto& entry : fs::directory_iterator(directory_, ignored)) {
-    if (entry.path().filename() != kResumeFile) {
-      fs::remove_all(entry.path(), ignored);
-    }
+    if (entry.path().filename() != kResumeFile) entries.push_back(entry.path());
+  }
+  for (const fs::path& entry : entries) {
+    fs::path going = entry;
+    going += ".going";  // no name of a block: half of one is never taken up
+    fs::remove_all(going, ignored);
+    fs::rename(entry, going, ignored);
+    fs::remove_all(going, ignored);
   }
   fs::remove_all(directory_, ignored);
 }
