@@ -4,6 +4,7 @@
 
 #include "compress/core/error.h"
 #include "formats/artifact_writer.h"
+#include "formats/dense_linear.h"
 #include "formats/hdf5_file.h"
 #include "formats/linear_form.h"
 #include "formats/mapped_file.h"
@@ -33,6 +34,13 @@ class ModelCheckpoint : public Checkpoint {
 
   bool has_linear(std::string_view name) const override {
     return find_linear_form(stored(name)) != nullptr;
+  }
+
+  const TensorInfo* plain_weight(std::string_view name) const override {
+    const StoredLinear linear = stored(name);
+    const LinearForm* const form = find_linear_form(linear);
+    const bool plain = form != nullptr && form->matches == is_dense_linear;
+    return plain ? linear.find(".weight") : nullptr;
   }
 
   LinearWeights read_linear(std::string_view name) const override {

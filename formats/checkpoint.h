@@ -29,6 +29,11 @@ class Checkpoint {
   // the stored form is broken or unknown.
   virtual LinearWeights read_linear(std::string_view name) const = 0;
   virtual bool has_linear(std::string_view name) const = 0;
+  // The tensor `<name>.weight` if its numbers are the weights: a matrix of F64,
+  // F32, F16 or BF16 with neither scales nor codes beside it that would change
+  // what they mean. Else nullptr. Whoever reads a Linear's tensor by its name
+  // asks here first.
+  virtual const TensorInfo* plain_weight(std::string_view name) const = 0;
 };
 
 // A Hugging Face directory, an artifact of ours (also a directory), or an .h5

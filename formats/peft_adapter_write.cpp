@@ -44,20 +44,11 @@ void check_module(const std::string& path, const PeftModule& module) {
   check_replacement(path, module.bias);
 }
 
-// Rounded to `dtype` once.
 NamedTensor tensor(const std::string& path, const char* suffix, DType dtype,
                    std::vector<std::size_t> shape,
                    std::span<const float> values) {
-  std::vector<float> rounded(values.begin(), values.end());
-  round_through(dtype, rounded);
-  for (const float v : rounded) {
-    if (!std::isfinite(v)) {
-      fail(path, std::string(suffix) + " has a value that is not finite in " +
-                     std::string(facts(dtype).name));
-    }
-  }
-  return float_tensor("base_model.model." + path + suffix, dtype,
-                      std::move(shape), rounded);
+  return rounded_tensor("base_model.model." + path + suffix, dtype,
+                        std::move(shape), values);
 }
 
 void add_tensors(const std::string& path, const PeftModule& module, DType dtype,

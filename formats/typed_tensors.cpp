@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdint>
 
 #include "compress/core/checked.h"
@@ -28,6 +29,28 @@ std::vector<std::int64_t> widened(const TensorReader& reader,
 }
 
 }  // namespace
+
+NamedTensor rounded_tensor(std::string name, DType dtype,
+                           std::vector<std::size_t> shape,
+                           std::span<const float> values) {
+  const auto bad = std::ranges::find_if_not(
+      values, [](float v) { return std::isfinite(v); });
+  if (bad != values.end()) {
+    throw Error(ErrorCode::kNumeric, "tensor '" + name + "': value " +
+                                         std::to_string(bad - values.begin()) +
+                                         " is " + std::to_string(*bad) +
+                                         ", not finite");
+  }
+  NamedTensor tensor{
+      .name = std::move(name), .dtype = dtype, .shape = std::move(shape)};
+  tensor.bytes.resize(bytes_of(dtype, values.size()));
+  try {
+    encode_fitting(dtype, values, tensor.bytes);
+  } catch (const Error& e) {
+    throw Error(e.code(), "tensor '" + tensor.name + "': " + e.what());
+  }
+  return tensor;
+}
 
 NamedTensor float_tensor(std::string name, DType dtype,
                          std::vector<std::size_t> shape,

@@ -31,6 +31,12 @@ NamedTensor float_tensor(std::string name, DType dtype,
                          std::vector<std::size_t> shape,
                          std::span<const float> values);
 
+// Values rounded to `dtype` once. Throws Error(kNumeric) naming the tensor if
+// one is not finite or does not fit.
+NamedTensor rounded_tensor(std::string name, DType dtype,
+                           std::vector<std::size_t> shape,
+                           std::span<const float> values);
+
 // F32 unless every value is one of `preferred`.
 NamedTensor lossless_float_tensor(std::string name, DType preferred,
                                   std::vector<std::size_t> shape,

@@ -15,7 +15,7 @@ namespace llmpress {
 namespace {
 
 constexpr float kTop = 127.0f;
-constexpr float kMaxF16 = 65504.0f;
+constexpr float kFirstBeyondF16 = 65520.0f;  // rounds to infinity
 constexpr std::size_t kRowsPerChunk = 16;
 
 using Range = ActivationQuant::Range;
@@ -147,8 +147,13 @@ Int8Weight quantize_int8(ConstMatrixView W, const WeightScheme& scheme,
       });
   for (std::size_t o = 0; o < q.out; ++o) {
     for (const std::uint32_t i : outlier_columns) {
-      q.outlier_values.push_back(
-          f16_from_float(std::clamp(W(o, i), -kMaxF16, kMaxF16)));
+      if (std::abs(W(o, i)) >= kFirstBeyondF16) {
+        throw Error(ErrorCode::kNumeric,
+                    "llm_int8: outlier weight [" + std::to_string(o) + ", " +
+                        std::to_string(i) + "] is " + std::to_string(W(o, i)) +
+                        ", which does not fit f16");
+      }
+      q.outlier_values.push_back(f16_from_float(W(o, i)));
     }
   }
   return q;

@@ -9,7 +9,9 @@
 #include <array>
 #include <bit>
 #include <cassert>
+#include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <string>
 
@@ -253,6 +255,26 @@ void encode_floats(DType dtype, std::span<const float> values,
       break;
   }
   throw_not_floating(dtype);
+}
+
+void encode_fitting(DType dtype, std::span<const float> values,
+                    std::span<std::byte> out) {
+  // The least that rounds to the next power of two: half a step above the
+  // largest value.
+  const float limit = dtype == DType::kF16      ? 65520.0f
+                      : dtype == DType::kBF16   ? 0x1.ffp127f
+                      : dtype == DType::kF8E5M2 ? 61440.0f
+                                                : INFINITY;
+  for (const float x : values) {
+    if (std::abs(x) < limit || !std::isfinite(x)) continue;
+    char value[32];
+    std::snprintf(value, sizeof(value), "%.6g", static_cast<double>(x));
+    throw Error(ErrorCode::kNumeric,
+                std::string("the value ") + value + " does not fit " +
+                    std::string(facts(dtype).name) + "; use " +
+                    (dtype == DType::kBF16 ? "f32" : "bf16 or f32"));
+  }
+  encode_floats(dtype, values, out);
 }
 
 void round_through(DType dtype, std::span<float> values) {

@@ -59,6 +59,11 @@ void decode_floats(DType dtype, std::span<const std::byte> bytes,
 void encode_floats(DType dtype, std::span<const float> values,
                    std::span<std::byte> out);
 
+// The same for what is to be kept. Throws Error(kNumeric) for a finite value
+// that `dtype` would make infinite.
+void encode_fitting(DType dtype, std::span<const float> values,
+                    std::span<std::byte> out);
+
 // Each value rounded to `dtype` and back.
 void round_through(DType dtype, std::span<float> values);
 

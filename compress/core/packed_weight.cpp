@@ -327,7 +327,7 @@ std::string describe(const PackedWeight& weight) {
 DenseWeight make_dense(ConstMatrixView W, DType dtype) {
   DenseWeight w{.out = W.rows(), .in = W.cols(), .dtype = dtype};
   w.data.resize(bytes_of(dtype, W.size()));
-  encode_floats(dtype, W.data(), w.data);
+  encode_fitting(dtype, W.data(), w.data);
   return w;
 }
 

@@ -97,7 +97,7 @@ SparseWeight make_sparse(ConstMatrixView W, SparsePattern pattern,
                  .row_offsets = mask.row_offsets,
                  .dtype = dtype};
   s.data.resize(bytes_of(dtype, values.size()));
-  encode_floats(dtype, values, s.data);
+  encode_fitting(dtype, values, s.data);
   return s;
 }
 

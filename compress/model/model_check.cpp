@@ -142,17 +142,7 @@ double ModelSize::linear_bits_per_weight() const {
 
 const TensorInfo* dense_matrix(const Checkpoint& checkpoint,
                                const std::string& name) {
-  const TensorInfo* const tensor = checkpoint.tensors().find(name + ".weight");
-  if (tensor == nullptr || tensor->shape.size() != 2) return nullptr;
-  switch (tensor->dtype) {
-    case DType::kF64:
-    case DType::kF32:
-    case DType::kF16:
-    case DType::kBF16:
-      return tensor;
-    default:
-      return nullptr;
-  }
+  return checkpoint.plain_weight(name);
 }
 
 ModelSize measure_model(const Checkpoint& checkpoint,

@@ -37,8 +37,7 @@ void check_model(const Checkpoint& checkpoint, const Architecture& arch);
 void check_tokenizer(const Tokenizer& tokenizer, const Architecture& arch,
                      const std::string& origin);
 
-// The tensor `<name>.weight` if it is a matrix of plain floating numbers (F64,
-// F32, F16, BF16), else nullptr.
+// Checkpoint::plain_weight().
 const TensorInfo* dense_matrix(const Checkpoint& checkpoint,
                                const std::string& name);
 

@@ -3,9 +3,11 @@
 #include <algorithm>
 
 #include "compress/core/error.h"
+#include "compress/model/model_check.h"
 #include "quantizers/fp8.h"
 #include "quantizers/hqq.h"
 #include "quantizers/llm_int8.h"
+#include "quantizers/quantize_result.h"
 #include "quantizers/rtn.h"
 #include "quantizers/table4.h"
 
@@ -63,6 +65,14 @@ struct RoundLike {
   ConstMatrixView W;
   const std::string& name;
   ThreadPool& pool;
+  bool wide_scales = false;  // f32, where f16 does not hold them
+
+  template <class Packed>
+  WeightScheme scheme_of(const Packed& w) const {
+    WeightScheme scheme = SchemeOf{}(w);
+    if (wide_scales) scheme.scale_dtype = DType::kF32;
+    return scheme;
+  }
 
   PackedWeight nearest(const WeightScheme& scheme) const {
     return round_to_nearest(W, {.weights = scheme}, pool);
@@ -71,21 +81,21 @@ struct RoundLike {
     return make_dense(W, w.dtype);
   }
   PackedWeight operator()(const GroupedIntWeight& w) const {
-    const WeightScheme scheme = SchemeOf{}(w);
+    const WeightScheme scheme = scheme_of(w);
     if (w.float_zeros.empty()) return nearest(scheme);
     return quantize_hqq_weight(W, scheme, {}, pool);
   }
   PackedWeight operator()(const Int8Weight& w) const {
-    return quantize_int8(W, SchemeOf{}(w), w.outlier_columns, pool);
+    return quantize_int8(W, scheme_of(w), w.outlier_columns, pool);
   }
   PackedWeight operator()(const Fp8Weight& w) const {
-    return quantize_fp8(W, SchemeOf{}(w), pool);
+    return quantize_fp8(W, scheme_of(w), pool);
   }
   PackedWeight operator()(const Table4Weight& w) const {
-    return quantize_table4(W, SchemeOf{}(w), pool);
+    return quantize_table4(W, scheme_of(w), pool);
   }
   PackedWeight operator()(const MicroFp4Weight& w) const {
-    return nearest(SchemeOf{}(w));
+    return nearest(scheme_of(w));
   }
   PackedWeight operator()(const SparseWeight&) const { refuse_sparse(name); }
 };
@@ -93,16 +103,19 @@ struct RoundLike {
 }  // namespace
 
 bool is_packed(const Checkpoint& checkpoint, const Architecture& arch) {
-  return std::ranges::any_of(arch.linear_names(), [&](const std::string& name) {
-    const TensorInfo* plain = checkpoint.tensors().find(name + ".weight");
-    return plain == nullptr || !facts(plain->dtype).floating ||
-           plain->shape.size() != 2;
-  });
+  const auto packed = [&](const std::string& name) {
+    return checkpoint.has_linear(name) &&
+           dense_matrix(checkpoint, name) == nullptr;
+  };
+  return std::ranges::any_of(arch.linear_names(), packed) ||
+         packed(arch.embedding) || packed(arch.head);
 }
 
 PackedWeight round_like(const PackedWeight& stored, ConstMatrixView W,
                         const std::string& name, ThreadPool& pool) {
-  return std::visit(RoundLike{W, name, pool}, stored);
+  PackedWeight rounded = std::visit(RoundLike{W, name, pool}, stored);
+  if (scales_fit(rounded)) return rounded;
+  return std::visit(RoundLike{W, name, pool, true}, stored);
 }
 
 std::optional<QuantizeConfig> config_like(const LinearWeights& stored,

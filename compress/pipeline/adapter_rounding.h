@@ -15,7 +15,7 @@
 
 namespace llmpress {
 
-// Whether a Linear of the blocks is stored packed.
+// Whether a Linear of the blocks, the embedding or the head is stored packed.
 bool is_packed(const Checkpoint& checkpoint, const Architecture& arch);
 
 // W [out, in] rounded to the nearest in the form of `stored`. Columns that were

@@ -5,17 +5,10 @@
 #include <variant>
 #include <vector>
 
+#include "formats/typed_tensors.h"
+
 namespace llmpress {
 namespace {
-
-NamedTensor encoded(const std::string& name, DType dtype,
-                    std::vector<std::size_t> shape,
-                    std::span<const float> values) {
-  NamedTensor tensor{.name = name, .dtype = dtype, .shape = std::move(shape)};
-  tensor.bytes.resize(bytes_of(dtype, values.size()));
-  encode_floats(dtype, values, tensor.bytes);
-  return tensor;
-}
 
 class BlockWriter {
  public:
@@ -78,9 +71,9 @@ class BlockWriter {
     std::vector<std::size_t> shape{rows, first.in};
     if (storage.transposed) std::swap(shape[0], shape[1]);
     if (storage.index) shape.insert(shape.begin(), count);
-    writer_.add_tensor(encoded(prefix + storage.tensor,
-                               source_tensor(linears.front())->dtype, shape,
-                               values));
+    writer_.add_tensor(rounded_tensor(prefix + storage.tensor,
+                                      source_tensor(linears.front())->dtype,
+                                      shape, values));
     if (first.bias) add_bias(first, count, rows, biases);
   }
 
@@ -122,19 +115,19 @@ class BlockWriter {
         source_.checkpoint->tensors().require(source_.block + "." + name);
     std::vector<std::size_t> shape{rows};
     if (storage.index) shape.insert(shape.begin(), count);
-    writer_.add_tensor(encoded(arch_.block_name(layer_) + "." + name,
-                               info.dtype, shape, biases));
+    writer_.add_tensor(rounded_tensor(arch_.block_name(layer_) + "." + name,
+                                      info.dtype, shape, biases));
   }
 
   void write_norms() {
     for (const auto& [name, norm] : block_.weights.norms) {
       const std::string prefix = arch_.block_name(layer_) + "." + name;
       const DType dtype = block_.norm_dtypes.at(name);
-      writer_.add_tensor(
-          encoded(prefix + ".weight", dtype, {norm.gain.size()}, norm.gain));
+      writer_.add_tensor(rounded_tensor(prefix + ".weight", dtype,
+                                        {norm.gain.size()}, norm.gain));
       if (!norm.bias.empty()) {
-        writer_.add_tensor(
-            encoded(prefix + ".bias", dtype, {norm.bias.size()}, norm.bias));
+        writer_.add_tensor(rounded_tensor(prefix + ".bias", dtype,
+                                          {norm.bias.size()}, norm.bias));
       }
     }
   }

@@ -4,16 +4,17 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "formats/typed_tensors.h"
+
 namespace llmpress {
 namespace {
 
 constexpr std::string_view kWeight = ".weight";
 constexpr std::string_view kBias = ".bias";
 
-TensorBytes encode(std::span<const float> values, DType dtype) {
-  auto bytes =
-      std::make_shared<std::vector<std::byte>>(bytes_of(dtype, values.size()));
-  encode_floats(dtype, values, *bytes);
+TensorBytes encode(const TensorInfo& info, std::span<const float> values) {
+  auto bytes = std::make_shared<std::vector<std::byte>>(
+      rounded_tensor(info.name, info.dtype, info.shape, values).bytes);
   return {*bytes, bytes};
 }
 
@@ -24,12 +25,30 @@ std::string without(std::string_view suffix, const std::string& tensor) {
              : std::string();
 }
 
+// The edits as edits of what `base` holds: a packed embedding or head is
+// changed by its weight, whatever tensors it is stored in.
+CheckpointEdits resolved(const Checkpoint& base, CheckpointEdits edits) {
+  for (auto edit = edits.tensors.begin(); edit != edits.tensors.end();) {
+    const std::string module = without(kWeight, edit->first);
+    if (base.has_linear(module) && base.plain_weight(module) == nullptr) {
+      edits.linears[module] = [change = edit->second](
+                                  MatrixF& W, LinearWeights&) { change(W); };
+      edit = edits.tensors.erase(edit);
+    } else {
+      (void)base.tensors().require(edit->first);
+      ++edit;
+    }
+  }
+  return edits;
+}
+
 class OverlayReader : public TensorReader {
  public:
   OverlayReader(const Checkpoint& base, const CheckpointEdits& edits)
       : base_(base), edits_(edits) {
     const auto tensors = base.tensors().tensors();
     infos_.assign(tensors.begin(), tensors.end());
+    for (const auto& edit : edits.linears) unpack(edit.first);
     for (TensorInfo& info : infos_) {
       if (!edits.dtype || !facts(info.dtype).floating ||
           !is_edited(info.name)) {
@@ -58,31 +77,48 @@ class OverlayReader : public TensorReader {
         edit != edits_.tensors.end()) {
       MatrixF values = read_matrix(base_.tensors(), info.name);
       edit->second(values);
-      return encode(values.data(), info.dtype);
+      return encode(info, values.data());
     }
     const std::string linear = without(kWeight, info.name);
     if (const auto added = edits_.added_linears.find(linear);
         added != edits_.added_linears.end()) {
-      return encode(added->second.make().data(), info.dtype);
+      return encode(info, added->second.make().data());
     }
     if (const auto edit = edits_.linears.find(linear);
         edit != edits_.linears.end()) {
       LinearWeights weights = base_.read_linear(linear);
       MatrixF W = dequantize(weights.weight);
       edit->second(W, weights);
-      return encode(W.data(), info.dtype);
+      return encode(info, W.data());
     }
     if (const std::string biased = without(kBias, info.name);
         edits_.biases.contains(biased)) {
       LinearWeights weights = base_.read_linear(biased);
       MatrixF W = dequantize(weights.weight);
       edits_.linears.at(biased)(W, weights);
-      return encode(weights.bias, info.dtype);
+      return encode(info, weights.bias);
     }
     return base_.tensors().read(base_.tensors().require(info.name));
   }
 
  private:
+  // A packed Linear that changes stands as its weight in float32, without
+  // codes and scales; a bias stays.
+  void unpack(const std::string& linear) {
+    if (base_.plain_weight(linear) != nullptr) return;
+    const PackedWeight weight = base_.read_linear(linear).weight;
+    const std::string stem = linear + ".";
+    std::erase_if(infos_, [&](const TensorInfo& info) {
+      return info.name.starts_with(stem) &&
+             info.name.substr(linear.size()) != kBias;
+    });
+    const std::size_t out = rows_of(weight), in = cols_of(weight);
+    infos_.push_back({.name = linear + std::string(kWeight),
+                      .dtype = DType::kF32,
+                      .shape = {out, in},
+                      .bytes = bytes_of(DType::kF32, out * in)});
+  }
+
   bool is_edited(const std::string& tensor) const {
     return edits_.tensors.contains(tensor) ||
            edits_.linears.contains(without(kWeight, tensor)) ||
@@ -97,7 +133,9 @@ class OverlayReader : public TensorReader {
 class OverlayCheckpoint : public Checkpoint {
  public:
   OverlayCheckpoint(const Checkpoint& base, CheckpointEdits edits)
-      : base_(base), edits_(std::move(edits)), reader_(base, edits_) {}
+      : base_(base),
+        edits_(resolved(base, std::move(edits))),
+        reader_(base, edits_) {}
 
   const std::filesystem::path& path() const override { return base_.path(); }
   const TensorReader& tensors() const override { return reader_; }
@@ -110,6 +148,15 @@ class OverlayCheckpoint : public Checkpoint {
   bool has_linear(std::string_view name) const override {
     return edits_.added_linears.contains(std::string(name)) ||
            base_.has_linear(name);
+  }
+
+  const TensorInfo* plain_weight(std::string_view name) const override {
+    const std::string key(name);
+    const bool changed =
+        edits_.added_linears.contains(key) || edits_.linears.contains(key);
+    return changed || base_.plain_weight(name) != nullptr
+               ? reader_.find(key + std::string(kWeight))
+               : nullptr;
   }
 
   LinearWeights read_linear(std::string_view name) const override {

@@ -15,7 +15,8 @@
 
 namespace llmpress {
 
-// Shapes of tensors stay as they are; Linears come back in float32.
+// Shapes of tensors stay as they are; Linears come back in float32. A value
+// that the type of its tensor does not hold is refused as the tensor is read.
 struct CheckpointEdits {
   // By module path: W [out, in] and the rest of the Linear, changed in place.
   std::map<std::string, std::function<void(MatrixF& W, LinearWeights& linear)>>

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "compress/core/error.h"
+#include "compress/model/model_check.h"
 
 namespace llmpress {
 namespace {
@@ -26,11 +27,9 @@ LinearTreatment treatment_of_end(const StagePlan& plan, const std::string& name,
 
 DenseLinear read_end(const Checkpoint& checkpoint, const std::string& name) {
   DenseLinear end;
-  const TensorInfo* plain = checkpoint.tensors().find(name + ".weight");
-  if (plain != nullptr && facts(plain->dtype).floating &&
-      plain->shape.size() == 2) {
+  if (const TensorInfo* plain = dense_matrix(checkpoint, name)) {
     // Through the tensor, which sees what stages made of it.
-    end.W = read_matrix(checkpoint.tensors(), name + ".weight");
+    end.W = read_matrix(checkpoint.tensors(), plain->name);
     end.dtype = plain->dtype;
     end.stored.weight = make_dense(end.W.view(), plain->dtype);
   } else {

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <string_view>
 
+#include "compress/core/error.h"
 #include "pruning/method.h"
 #include "quantizers/method.h"
 
@@ -95,8 +97,7 @@ void quantize(const LinearJob& job, const PruneResult& pruned, ThreadPool& pool,
                           .name = job.name};
   if (joint) request.mask = pruned.mask.view();
   if (masked && !joint) request.W = pruned.W.view();
-  QuantizeResult result =
-      find_quantizer_method(config.method).quantize(request);
+  QuantizeResult result = quantize_weight(request);
   LayerReport& report = outcome.report;
   outcome.weights.weight = std::move(result.weight);
   outcome.weights.input = result.input;
@@ -128,6 +129,18 @@ void store_pruned(const LinearJob& job, LinearOutcome& outcome) {
   }
 }
 
+void treat(const LinearJob& job, ThreadPool& pool, LinearOutcome& outcome) {
+  PruneResult pruned;
+  if (job.treatment.prune == nullptr && job.treatment.quantize == nullptr) {
+    outcome.weights = kept_form(*job.linear);
+    return;
+  }
+  outcome.weights = job.linear->stored;  // bias, activations, rotation
+  if (job.treatment.prune != nullptr) pruned = prune(job, pool, outcome);
+  if (job.treatment.quantize != nullptr) quantize(job, pruned, pool, outcome);
+  if (job.treatment.prune != nullptr) store_pruned(job, outcome);
+}
+
 }  // namespace
 
 StatsNeeds needs_of(const LinearTreatment& treatment) {
@@ -150,12 +163,14 @@ StatsNeeds needs_of(const LinearTreatment& treatment) {
 LinearOutcome compress_linear(const LinearJob& job, ThreadPool& pool) {
   const auto start = std::chrono::steady_clock::now();
   const DenseLinear& linear = *job.linear;
-  LinearOutcome outcome{.weights = kept_form(linear),
-                        .report = {.name = job.name, .method = "kept"}};
-  PruneResult pruned;
-  if (job.treatment.prune != nullptr) pruned = prune(job, pool, outcome);
-  if (job.treatment.quantize != nullptr) quantize(job, pruned, pool, outcome);
-  if (job.treatment.prune != nullptr) store_pruned(job, outcome);
+  LinearOutcome outcome{.report = {.name = job.name, .method = "kept"}};
+  try {
+    treat(job, pool, outcome);
+  } catch (const Error& e) {
+    const std::string_view what = e.what();
+    if (what.find(job.name) != std::string_view::npos) throw;
+    throw Error(e.code(), job.name + ": " + e.what());
+  }
   measure(linear, job.treatment, job.stats, pool, outcome);
   outcome.report.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start)

@@ -3,24 +3,29 @@
 #include <nlohmann/json.hpp>
 
 #include "formats/artifact_writer.h"
+#include "formats/typed_tensors.h"
 
 namespace llmpress {
 namespace {
 
 NamedTensor convert(const TensorInfo& info, const TensorBytes& data,
                     DType dtype) {
-  NamedTensor tensor{.name = info.name, .dtype = dtype, .shape = info.shape};
   if (dtype == info.dtype) {
-    tensor.bytes.assign(data.bytes.begin(), data.bytes.end());
-    return tensor;
+    return {.name = info.name,
+            .dtype = dtype,
+            .shape = info.shape,
+            .bytes = {data.bytes.begin(), data.bytes.end()}};
   }
   std::size_t elements = 1;
   for (const std::size_t d : info.shape) elements *= d;
   std::vector<float> values(elements);
   decode_floats(info.dtype, data.bytes, values);
-  tensor.bytes.resize(bytes_of(dtype, elements));
-  encode_floats(dtype, values, tensor.bytes);
-  return tensor;
+  return rounded_tensor(info.name, dtype, info.shape, values);
+}
+
+// F64, F32, F16 or BF16: narrower ones are codes with scales of their own.
+bool is_plain_float(DType dtype) {
+  return facts(dtype).floating && facts(dtype).bits >= 16;
 }
 
 std::string with_dtype(const std::string& config_json, DType dtype) {
@@ -41,7 +46,7 @@ void copy_model(const Checkpoint& checkpoint, const ModelCopyOptions& options) {
                               .done = i,
                               .total = tensors.size(),
                               .detail = tensors[i].name});
-    const DType dtype = options.dtype && facts(tensors[i].dtype).floating
+    const DType dtype = options.dtype && is_plain_float(tensors[i].dtype)
                             ? *options.dtype
                             : tensors[i].dtype;
     writer->add_tensor(

@@ -10,6 +10,7 @@
 #include "compress/core/error.h"
 #include "compress/core/hadamard.h"
 #include "compress/model/facts.h"
+#include "compress/model/model_check.h"
 #include "quantizers/rotation.h"
 
 namespace llmpress {
@@ -185,6 +186,11 @@ class ModelRotator {
       inner_sizes_["MLP width"].insert(width);
       for (const std::size_t l : linear->linears) {
         add_edit(layer, l, [r, inner](MatrixF& W, LinearWeights& weights) {
+          if (weights.input_hadamard != 0) {
+            throw Error(ErrorCode::kUnsupported,
+                        "rotate: the model's MLPs are rotated at inference "
+                        "already");
+          }
           rotate_input_in_place(W.view(), inner, *r->pool);
           weights.input_hadamard = inner.block;
         });
@@ -209,13 +215,13 @@ class ModelRotator {
       };
       return;
     }
-    const TensorReader& tensors = checkpoint_.tensors();
+    const TensorInfo* const plain = dense_matrix(checkpoint_, arch_.embedding);
     plan_.edits.added_linears[arch_.head] = {
-        .dtype = tensors.require(embedding).dtype,
+        .dtype = plain != nullptr ? plain->dtype : DType::kF32,
         .out = arch_.vocabulary,
         .in = arch_.hidden,
-        .make = [r, g, embedding, &tensors] {
-          MatrixF W = read_matrix(tensors, embedding);
+        .make = [r, g, &checkpoint = checkpoint_, name = arch_.embedding] {
+          MatrixF W = dequantize(checkpoint.read_linear(name).weight);
           r->read_stream(W, g);
           return W;
         }};

@@ -5,19 +5,11 @@
 
 #include "compress/model/model_check.h"
 #include "compress/pipeline/block_writer.h"
+#include "formats/typed_tensors.h"
 #include "pruning/unit_selection.h"
 
 namespace llmpress {
 namespace {
-
-NamedTensor encoded(const std::string& name, DType dtype,
-                    std::vector<std::size_t> shape,
-                    std::span<const float> values) {
-  NamedTensor tensor{.name = name, .dtype = dtype, .shape = std::move(shape)};
-  tensor.bytes.resize(bytes_of(dtype, values.size()));
-  encode_floats(dtype, values, tensor.bytes);
-  return tensor;
-}
 
 class EndsWriter {
  public:
@@ -49,9 +41,9 @@ class EndsWriter {
               : dequantize(job_.checkpoint->read_linear(module).weight);
       if (!job_.channels.empty()) W = select_columns(W.view(), job_.channels);
     }
-    writer_.add_tensor(encoded(module + ".weight",
-                               dense == nullptr ? DType::kF32 : dense->dtype,
-                               {W.rows(), W.cols()}, W.data()));
+    writer_.add_tensor(rounded_tensor(
+        module + ".weight", dense == nullptr ? DType::kF32 : dense->dtype,
+        {W.rows(), W.cols()}, W.data()));
   }
 
   void write_other(const TensorInfo& info) {
@@ -78,7 +70,8 @@ class EndsWriter {
         g = static_cast<float>(static_cast<double>(g) * job_.final_gain_scale);
       }
     }
-    writer_.add_tensor(encoded(info.name, info.dtype, {values.size()}, values));
+    writer_.add_tensor(
+        rounded_tensor(info.name, info.dtype, {values.size()}, values));
   }
 
   // "model.layers.7.rest" of a block that is now number 5.

@@ -142,8 +142,12 @@ class StructuredPruner {
     CompressedBlock written;
     written.weights.norms = reduced.norms;
     written.norm_dtypes = reduced.norm_dtypes;
-    for (const DenseLinear& linear : reduced.linears) {
-      written.weights.linears.push_back(kept_form(linear));
+    for (std::size_t l = 0; l < reduced.linears.size(); ++l) {
+      try {
+        written.weights.linears.push_back(kept_form(reduced.linears[l]));
+      } catch (const Error& e) {
+        throw Error(e.code(), arch_.linear_name(layer, l) + ": " + e.what());
+      }
     }
     add_block(writer, written, p, reduced_arch_,
               {job_.checkpoint, arch_.block_name(layer)});

@@ -126,6 +126,30 @@ TEST(DType, RoundThroughIsEncodingThenDecoding) {
   }
 }
 
+// Half a step above the largest value is the first that becomes infinite.
+TEST(DType, EncodesWhatFitsAndRefusesWhatWouldBecomeInfinite) {
+  const auto fits = [](DType dtype, float value) {
+    std::vector<std::byte> bytes(bytes_of(dtype, 1));
+    try {
+      encode_fitting(dtype, std::span(&value, 1), bytes);
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), ErrorCode::kNumeric);
+      return false;
+    }
+    return true;
+  };
+  const std::pair<DType, float> firsts[] = {{DType::kF16, 65520.0f},
+                                            {DType::kBF16, 0x1.ffp127f},
+                                            {DType::kF8E5M2, 61440.0f}};
+  for (const auto& [dtype, first] : firsts) {
+    EXPECT_FALSE(fits(dtype, first)) << facts(dtype).name;
+    EXPECT_FALSE(fits(dtype, -first)) << facts(dtype).name;
+    EXPECT_TRUE(fits(dtype, std::nextafter(first, 0.0f))) << facts(dtype).name;
+  }
+  EXPECT_TRUE(fits(DType::kF32, 3e38f));
+  EXPECT_TRUE(fits(DType::kF8E4M3, 1e6f));  // clamped
+}
+
 TEST(DType, TypesThatAreNotFloatsCannotBeConverted) {
   std::vector<float> values(2);
   for (const DTypeFacts& f : all_dtypes()) {

@@ -142,8 +142,12 @@ class MemoryCheckpoint : public Checkpoint {
   const std::string& config_json() const override { return config_; }
   std::string_view format() const override { return "memory"; }
   bool has_linear(std::string_view name) const override {
-    return packed.contains(name) ||
-           reader_.find(std::string(name) + ".weight") != nullptr;
+    return packed.contains(name) || plain_weight(name) != nullptr;
+  }
+  const TensorInfo* plain_weight(std::string_view name) const override {
+    const TensorInfo* const info = reader_.find(std::string(name) + ".weight");
+    const bool plain = info != nullptr && info->shape.size() == 2;
+    return plain && !packed.contains(name) ? info : nullptr;
   }
   LinearWeights read_linear(std::string_view name) const override {
     if (const auto it = packed.find(name); it != packed.end())
