@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <optional>
 
 #include "compress/model/facts.h"
@@ -38,23 +39,48 @@ bool applies(Scaling scaling, const BlockSpec& block, const ScaleGroup& group) {
   return scaling == Scaling::kAwq && stage.groups == 1;
 }
 
+std::vector<const QuantizeStage*> stages_of(const StagePlan& plan,
+                                            const Architecture& arch,
+                                            std::size_t layer,
+                                            const ScaleGroup& group) {
+  std::vector<const QuantizeStage*> stages;
+  for (const std::size_t consumer : group.consumers) {
+    if (arch.block(layer).linears[consumer].role == LinearRole::kRouter) {
+      continue;  // takes the scales, but is not rounded
+    }
+    stages.push_back(treatment_of(plan, arch, layer, consumer).quantize);
+  }
+  return stages;
+}
+
+// The one stage that rounds all consumers of the group, or nullptr.
+const QuantizeStage* covering_stage(const StagePlan& plan,
+                                    const Architecture& arch, std::size_t layer,
+                                    const ScaleGroup& group) {
+  const auto stages = stages_of(plan, arch, layer, group);
+  const bool one =
+      !stages.empty() && std::ranges::count(stages, stages.front()) ==
+                             static_cast<std::ptrdiff_t>(stages.size());
+  return one ? stages.front() : nullptr;
+}
+
+// Whether the plan would move the scales of some consumer of the group.
+bool wants_scales(const StagePlan& plan, const Architecture& arch,
+                  std::size_t layer, const ScaleGroup& group) {
+  const bool smooths = !plan.smoothing().empty();
+  return std::ranges::any_of(
+      stages_of(plan, arch, layer, group), [&](const QuantizeStage* stage) {
+        return stage != nullptr &&
+               (smooths || is_scaling_method(stage->config.method));
+      });
+}
+
 // A `smooth` stage, or a `quantize` stage whose method scales, that covers all
 // consumers of the group; the grid is that of their quantize stage.
 std::optional<GroupTask> task_of(const StagePlan& plan,
                                  const Architecture& arch, std::size_t layer,
                                  const ScaleGroup& group) {
-  const QuantizeStage* quantize = nullptr;
-  for (const std::size_t consumer : group.consumers) {
-    if (arch.block(layer).linears[consumer].role == LinearRole::kRouter) {
-      continue;  // takes the scales, but is not rounded
-    }
-    const QuantizeStage* stage =
-        treatment_of(plan, arch, layer, consumer).quantize;
-    if (stage == nullptr || (quantize != nullptr && stage != quantize)) {
-      return std::nullopt;
-    }
-    quantize = stage;
-  }
+  const QuantizeStage* quantize = covering_stage(plan, arch, layer, group);
   if (quantize == nullptr) return std::nullopt;
   GroupTask task{.config = quantize->config};
   if (!plan.smoothing().empty()) {
@@ -99,12 +125,25 @@ class BlockSmoother {
     std::vector<std::string> notes;
     for (const ScaleGroup& group : spec_.scale_groups) {
       const auto task = task_of(*job_.plan, *job_.arch, job_.layer, group);
-      if (task) notes.push_back(smooth(group, *task));
+      if (!task) continue;
+      if (is_rotated(group)) {
+        notes.push_back(describe(group, *task, -1, -1) +
+                        ": not moved, a rotation at inference lies between");
+      } else {
+        notes.push_back(smooth(group, *task));
+      }
     }
     return notes;
   }
 
  private:
+  // Scales of channels do not pass a rotation of them.
+  bool is_rotated(const ScaleGroup& group) const {
+    return std::ranges::any_of(group.consumers, [&](std::size_t c) {
+      return block_.linears[c].stored.input_hadamard != 0;
+    });
+  }
+
   std::size_t stage_of(const ScaleGroup& group) const {
     return spec_.linears[group.consumers.front()].stage;
   }
@@ -289,6 +328,32 @@ bool wants_smoothing(const StagePlan& plan, const Architecture& arch,
       arch.block(layer).scale_groups, [&](const ScaleGroup& group) {
         return task_of(plan, arch, layer, group).has_value();
       });
+}
+
+std::vector<std::string> unscaled_groups(const StagePlan& plan,
+                                         const Architecture& arch) {
+  std::map<std::string, std::size_t> unscaled;  // names -> blocks
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    const BlockSpec& block = arch.block(layer);
+    for (const ScaleGroup& group : block.scale_groups) {
+      if (!wants_scales(plan, arch, layer, group) ||
+          covering_stage(plan, arch, layer, group) != nullptr) {
+        continue;
+      }
+      std::string names;
+      for (const std::size_t c : group.consumers) {
+        names += (names.empty() ? "" : ", ") + block.linears[c].name;
+      }
+      ++unscaled[names];
+    }
+  }
+  std::vector<std::string> sentences;
+  for (const auto& [names, blocks] : unscaled) {
+    sentences.push_back("no scales are moved into " + names + " in " +
+                        std::to_string(blocks) +
+                        " blocks: they are not all rounded by one stage");
+  }
+  return sentences;
 }
 
 std::vector<std::string> smooth_block_in_place(

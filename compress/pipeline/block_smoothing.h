@@ -19,6 +19,11 @@ namespace llmpress {
 bool wants_smoothing(const StagePlan& plan, const Architecture& arch,
                      std::size_t layer);
 
+// A sentence for each group of Linears behind one input whose scales the plan
+// would move, but does not: they are not all rounded by one stage.
+std::vector<std::string> unscaled_groups(const StagePlan& plan,
+                                         const Architecture& arch);
+
 struct SmoothingJob {
   const Architecture* arch = nullptr;
   const StagePlan* plan = nullptr;

@@ -5,6 +5,7 @@
 #include "compress/pipeline/model_source.h"
 #include "compress/pipeline/run.h"
 #include "compress/pipeline/run_jobs.h"
+#include "compress/pipeline/stage_check.h"
 #include "compress/pipeline/structured_shape.h"
 #include "compress/pipeline/variant_compressor.h"
 #include "quantizers/rtn.h"
@@ -122,9 +123,11 @@ PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
   const Architecture arch =
       planned_architecture(job.plan, model.checkpoint->config_json(),
                            model.checkpoint->path().string());
+  check_selections(job.plan, arch);
   PlannedVariant planned{.name = job.name,
                          .output = job.output.path.string(),
-                         .format = job.output.format};
+                         .format = job.output.format,
+                         .notes = selection_notes(job.plan, arch)};
   SizePredictor predictor(pool);
   const ModelSize before = measure_model(*model.checkpoint, *model.arch);
   std::size_t largest_block = 0, linear_bytes = 0;

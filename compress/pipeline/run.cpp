@@ -9,6 +9,7 @@
 #include "compress/core/linalg.h"
 #include "compress/pipeline/model_source.h"
 #include "compress/pipeline/run_jobs.h"
+#include "compress/pipeline/stage_check.h"
 #include "compress/pipeline/structured_shape.h"
 #include "compress/pipeline/variant_compressor.h"
 #include "recipes/recipe_parser.h"
@@ -38,7 +39,7 @@ class Run {
                             outputs_of(recipe_, jobs, options_.json));
     for (const std::string& note : guard.notes()) add_note(note);
     model_ = open_recipe_model(recipe_);
-    for (const VariantJob& job : jobs) check_shapes(job);
+    for (const VariantJob& job : jobs) check_stages(job);
     load_texts(jobs);
     check_memory(jobs);
     describe_run();
@@ -64,10 +65,12 @@ class Run {
   }
 
  private:
-  // Throws for structured pruning that the model does not allow.
-  void check_shapes(const VariantJob& job) const {
-    (void)planned_architecture(job.plan, model_.checkpoint->config_json(),
-                               model_.checkpoint->path().string());
+  // Throws for structured pruning that the model does not allow, and for names
+  // that the pruned model does not have.
+  void check_stages(const VariantJob& job) const {
+    check_selections(job.plan, planned_architecture(
+                                   job.plan, model_.checkpoint->config_json(),
+                                   model_.checkpoint->path().string()));
   }
 
   // Everything that a text can be wrong about is found before work starts.

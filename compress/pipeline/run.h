@@ -41,6 +41,7 @@ struct PlannedLayer {
 
 struct PlannedVariant {
   std::string name{}, output{}, format{};
+  std::vector<std::string> notes{};
   std::vector<PlannedLayer> layers{};
   std::size_t output_bytes = 0;
   std::size_t peak_memory_bytes = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "compress/core/error.h"
+#include "compress/pipeline/stage_check.h"
 
 namespace llmpress {
 
@@ -20,6 +21,10 @@ bool any(const StatsNeeds& needs) {
 
 StagePlan::StagePlan(std::span<const Stage> shared,
                      std::span<const Stage> own) {
+  std::vector<const Stage*> all;
+  for (const Stage& stage : shared) all.push_back(&stage);
+  for (const Stage& stage : own) all.push_back(&stage);
+  check_order(all);
   for (const std::span<const Stage> stages : {shared, own}) {
     for (const Stage& stage : stages) {
       if (const auto* smooth = std::get_if<SmoothStage>(&stage)) {

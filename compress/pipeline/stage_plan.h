@@ -27,10 +27,10 @@ struct LinearTreatment {
 class StagePlan {
  public:
   // `shared` then `own`. Throws Error(kInvalidArgument) with the stage's place
-  // for a combination that cannot be carried out.
+  // for a combination that cannot be carried out in its order.
   StagePlan(std::span<const Stage> shared, std::span<const Stage> own);
 
-  // By full module name. The first stage of a kind that selects it wins.
+  // By full module name: the stages that select it, of each kind the first.
   LinearTreatment treatment(std::string_view linear_name,
                             ModuleRole role = ModuleRole::kBlockLinear) const;
 

@@ -18,6 +18,7 @@
 #include "compress/pipeline/resume_store.h"
 #include "compress/pipeline/sparsity_allocation.h"
 #include "compress/pipeline/sparsity_curve.h"
+#include "compress/pipeline/stage_check.h"
 #include "compress/pipeline/structured_pruning.h"
 #include "formats/artifact_writer.h"
 
@@ -102,6 +103,9 @@ class VariantCompressor {
                .structured = model_.structured(),
                .pruning = describe_pruning(plan_),
                .notes = model_.notes()};
+    for (std::string& note : selection_notes(plan_, model_.architecture())) {
+      report_.notes.push_back(std::move(note));
+    }
     for (const std::string& note : report_.notes) log(note);
     for (const LayerReport& layer : report_.structured) log_layer(layer);
     compress_blocks();

@@ -102,6 +102,9 @@ void print_plan(const RunPlan& plan) {
   for (const PlannedVariant& variant : plan.variants) {
     print("\n%s -> %s (%s)\n", variant.name.c_str(), variant.output.c_str(),
           variant.format.c_str());
+    for (const std::string& note : variant.notes) {
+      print("  note: %s\n", note.c_str());
+    }
     for (const PlannedLayer& layer : variant.layers) {
       print("  %-44s %6zu x %-6zu %-8s -> %-22s %-10s %10s -> %s\n",
             layer.name.c_str(), layer.out, layer.in, layer.stored_as.c_str(),
