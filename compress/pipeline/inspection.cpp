@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "compress/core/error.h"
+#include "compress/pipeline/artifact_base.h"
 
 namespace llmpress {
 namespace {
@@ -29,6 +31,85 @@ double relative_distance(const MatrixF& A, const MatrixF& B) {
   if (difference == 0) return 0;
   return norm == 0 ? INFINITY : std::sqrt(difference / norm);
 }
+
+// The same where A is not 0, or infinite if it is 0 everywhere.
+double distance_of_kept(const MatrixF& A, const MatrixF& B) {
+  double difference = 0, norm = 0;
+  for (std::size_t i = 0; i < A.size(); ++i) {
+    const double a = A.data()[i], b = B.data()[i];
+    if (a == 0) continue;
+    difference += (a - b) * (a - b);
+    norm += b * b;
+  }
+  return norm == 0 ? INFINITY : std::sqrt(difference / norm);
+}
+
+// Errors of an artifact's Linears against a base, block by block.
+class BaseComparison {
+ public:
+  BaseComparison(const Checkpoint* base, const Architecture& arch,
+                 Verification& result)
+      : base_(base), arch_(arch), result_(result) {}
+
+  // Of the block whose Linears are the last of the result's.
+  void add(std::size_t layer, const BlockWeights& block) {
+    if (base_ == nullptr || !same_shapes(layer, block)) return;
+    const UnroundedBlock wanted = unrounded_block(
+        read_block(*base_, arch_, layer), block, arch_.block(layer));
+    for (const std::string& source : wanted.moved) ++moved_[source];
+    const std::size_t first = result_.linears.size() - block.linears.size();
+    for (std::size_t l = 0; l < block.linears.size(); ++l) {
+      compare(dequantize(block.linears[l].weight), wanted.linears[l],
+              result_.linears[first + l]);
+    }
+  }
+
+  void finish() {
+    for (const auto& [source, blocks] : moved_) {
+      result_.notes.push_back(
+          "scales were moved from " + source +
+          " into the Linears behind it "
+          "in " +
+          std::to_string(blocks) + " of " + std::to_string(arch_.layers) +
+          " blocks; errors are those of rounding the moved weights");
+    }
+  }
+
+ private:
+  bool same_shapes(std::size_t layer, const BlockWeights& block) {
+    bool same = true;
+    for (std::size_t l = 0; l < block.linears.size(); ++l) {
+      const PackedWeight& found = block.linears[l].weight;
+      const PackedWeight base =
+          read_block_linear(*base_, arch_, layer, l).weight;
+      if (rows_of(base) == rows_of(found) && cols_of(base) == cols_of(found)) {
+        continue;
+      }
+      result_.problems.push_back(arch_.linear_name(layer, l) +
+                                 ": shape differs from the base's");
+      same = false;
+    }
+    return same;
+  }
+
+  void compare(const MatrixF& found, const MatrixF& wanted,
+               VerifiedLinear& linear) {
+    constexpr double kUnrelated = 0.9;
+    linear.relative_error = relative_distance(found, wanted);
+    if (*linear.relative_error < kUnrelated ||
+        distance_of_kept(found, wanted) < kUnrelated) {
+      return;
+    }
+    result_.problems.push_back(linear.name + ": relative error " +
+                               std::to_string(*linear.relative_error) +
+                               " against the base; this is not its weight");
+  }
+
+  const Checkpoint* base_;
+  const Architecture& arch_;
+  Verification& result_;
+  std::map<std::string, std::size_t> moved_;  // source -> blocks
+};
 
 }  // namespace
 
@@ -96,41 +177,35 @@ std::string to_json(const Inspection& inspection) {
 }
 
 Verification verify(const Checkpoint& checkpoint, const Architecture& arch,
-                    const Checkpoint* base, const Progress& progress) {
+                    const Checkpoint* base, ThreadPool& pool,
+                    const Progress& progress) {
   check_model(checkpoint, arch);
   Verification result{.path = checkpoint.path().string(),
                       .tensors = checkpoint.tensors().tensors().size()};
+  std::optional<ArtifactBase> origin;
+  if (base != nullptr) {
+    origin.emplace(checkpoint, *base, pool);
+    result.notes = origin->notes();
+  }
+  BaseComparison comparison(origin ? origin->checkpoint() : nullptr, arch,
+                            result);
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-    (void)read_block(checkpoint, arch, layer);  // norms and shapes
-  }
-  const std::vector<std::string> names = arch.linear_names();
-  for (std::size_t i = 0; i < names.size(); ++i) {
     report(progress, {.phase = "verify",
-                      .done = i,
-                      .total = names.size(),
-                      .detail = names[i]});
-    const LinearWeights linear = checkpoint.read_linear(names[i]);
-    check(linear.weight, names[i]);
-    VerifiedLinear verified{.name = names[i], .type = describe(linear.weight)};
-    if (base != nullptr) {
-      const MatrixF wanted = dequantize(base->read_linear(names[i]).weight);
-      const MatrixF found = dequantize(linear.weight);
-      if (wanted.rows() != found.rows() || wanted.cols() != found.cols()) {
-        result.problems.push_back(names[i] + ": shape differs from the base's");
-      } else {
-        verified.relative_error = relative_distance(found, wanted);
-        if (*verified.relative_error > 1) {
-          result.problems.push_back(
-              names[i] + ": relative error " +
-              std::to_string(*verified.relative_error) +
-              " against the base; this is not the same weight");
-        }
-      }
+                      .done = layer,
+                      .total = arch.layers,
+                      .detail = arch.block_name(layer)});
+    const BlockWeights block = read_block(checkpoint, arch, layer);
+    for (std::size_t l = 0; l < block.linears.size(); ++l) {
+      const std::string name = arch.linear_name(layer, l);
+      check(block.linears[l].weight, name);
+      result.linears.push_back(
+          {.name = name, .type = describe(block.linears[l].weight)});
     }
-    result.linears.push_back(std::move(verified));
+    comparison.add(layer, block);
   }
+  comparison.finish();
   report(progress,
-         {.phase = "verify", .done = names.size(), .total = names.size()});
+         {.phase = "verify", .done = arch.layers, .total = arch.layers});
   return result;
 }
 

@@ -36,7 +36,8 @@ std::string to_json(const Inspection& inspection);
 // One Linear of an artifact beside the base's.
 struct VerifiedLinear {
   std::string name{}, type{};
-  // |W - W_base|_F / |W_base|_F; absent without a base.
+  // |W - W_base|_F / |W_base|_F, W_base with the scales and rotations that
+  // stages moved (artifact_base.h); absent without a base.
   std::optional<double> relative_error{};
 };
 
@@ -44,15 +45,17 @@ struct Verification {
   std::string path{};
   std::size_t tensors = 0;
   std::vector<VerifiedLinear> linears{};
-  // Relative errors above 1 say that a weight has nothing to do with the
-  // base's.
+  // Relative errors near 1 say that a weight has nothing to do with the base's,
+  // unless it is sparse and close to the base's where it is not zero.
   std::vector<std::string> problems{};
+  std::vector<std::string> notes{};  // how errors were measured
 };
 
 // Reads every tensor: structure, shapes, finite scales and values. Throws Error
 // for the first file that cannot be read; what can be read but is wrong is in
 // `problems`. `base` may be null.
 Verification verify(const Checkpoint& checkpoint, const Architecture& arch,
-                    const Checkpoint* base, const Progress& progress = {});
+                    const Checkpoint* base, ThreadPool& pool,
+                    const Progress& progress = {});
 
 }  // namespace llmpress

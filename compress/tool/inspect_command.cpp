@@ -62,12 +62,16 @@ void verify_path(const InspectArguments& arguments) {
   std::unique_ptr<Checkpoint> base;
   if (!arguments.against.empty()) base = open_checkpoint(arguments.against);
   const Verification result =
-      verify(*opened.checkpoint, opened.arch, base.get(), session.progress());
+      verify(*opened.checkpoint, opened.arch, base.get(), session.pool(),
+             session.progress());
   for (const VerifiedLinear& linear : result.linears) {
     if (linear.relative_error) {
       print("%-48s %-20s relative error %.3e\n", linear.name.c_str(),
             linear.type.c_str(), *linear.relative_error);
     }
+  }
+  for (const std::string& note : result.notes) {
+    print("note: %s\n", note.c_str());
   }
   if (!result.problems.empty()) {
     std::string list;

@@ -47,7 +47,7 @@ TEST_F(RunRecipe, WritesAnArtifactThatVerifiesAndEvaluates) {
   const auto artifact = open_checkpoint(path("out"));
   const auto base = open_checkpoint(shipped("tinystories-3.7m"));
   const Architecture arch = parse_architecture(artifact->config_json(), "out");
-  const Verification verification = verify(*artifact, arch, base.get());
+  const Verification verification = verify(*artifact, arch, base.get(), pool_);
   EXPECT_TRUE(verification.problems.empty());
   for (const VerifiedLinear& linear : verification.linears) {
     EXPECT_GT(*linear.relative_error, 0.001) << linear.name;
