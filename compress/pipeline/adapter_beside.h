@@ -4,7 +4,7 @@
 // checkpoint.
 //
 // Several adapters add up, each with its weight, as merging does with method
-// linear. DoRA takes its row norms from the weight that inference uses: over a
+// cat. DoRA takes its row norms from the weight that inference uses: over a
 // packed base these are the norms of the dequantized rows.
 #pragma once
 

@@ -31,35 +31,38 @@ class ModuleMerge {
   }
 
  private:
-  std::size_t factor_parts() const {
-    return static_cast<std::size_t>(std::ranges::count_if(
-        module_.parts,
-        [](const AdapterPart& p) { return p.module->has_factors(); }));
-  }
-
   void merge_factors(MatrixF& W) const {
-    // A DoRA's change depends on the weight that it finds: of several adapters
-    // each is to find the base's.
-    const bool at_once = config_.method != CombineMethod::kLinear ||
-                         (module_.has_dora() && factor_parts() > 1);
-    if (at_once) return add_combined(W);
-    for (const AdapterPart& part : module_.parts) {
-      if (!part.module->has_factors()) continue;
-      merge_in_place(delta_of(*part.module), part.weight, W.view(), *pool_);
-    }
-  }
-
-  void add_combined(MatrixF& W) const {
-    std::vector<MatrixF> changes;
+    std::vector<LoraDelta> deltas;
     std::vector<double> weights;
     for (const AdapterPart& part : module_.parts) {
       if (!part.module->has_factors()) continue;
-      changes.push_back(change_of(delta_of(*part.module), W.view(), *pool_));
+      deltas.push_back(delta_of(*part.module));
       weights.push_back(part.weight);
     }
-    if (changes.empty()) return;
-    const MatrixF change =
-        combine(std::move(changes), weights, config_, module_.name, *pool_);
+    if (deltas.empty()) return;
+    if (combines_factors(config_.method)) {
+      const LoraDelta one =
+          combine_factors(deltas, weights, config_, module_.name, *pool_);
+      return merge_in_place(one, 1, W.view(), *pool_);
+    }
+    // A DoRA's change depends on the weight that it finds: of several adapters
+    // each is to find the base's.
+    const bool at_once = config_.method != CombineMethod::kCat ||
+                         (module_.has_dora() && deltas.size() > 1);
+    if (at_once) return add_combined(deltas, weights, W);
+    for (std::size_t t = 0; t < deltas.size(); ++t) {
+      merge_in_place(deltas[t], weights[t], W.view(), *pool_);
+    }
+  }
+
+  void add_combined(std::span<const LoraDelta> deltas,
+                    std::span<const double> weights, MatrixF& W) const {
+    std::vector<MatrixF> changes;
+    for (const LoraDelta& delta : deltas) {
+      changes.push_back(change_of(delta, W.view(), *pool_));
+    }
+    const MatrixF change = combine_changes(std::move(changes), weights, config_,
+                                           module_.name, *pool_);
     for (std::size_t i = 0; i < W.size(); ++i) {
       W.data()[i] += change.data()[i];
     }
@@ -89,6 +92,16 @@ void require_unrotated(const std::string& name, const LinearWeights& linear) {
                   "not; merge it before rotating");
 }
 
+std::size_t largest_rank(const AdapterSet& set) {
+  std::size_t rank = 0;
+  for (const AdaptedModule& module : set.modules) {
+    for (const AdapterPart& part : module.parts) {
+      rank = std::max(rank, part.module->A.rows());
+    }
+  }
+  return rank;
+}
+
 class MergePlan {
  public:
   MergePlan(const Checkpoint& checkpoint, const Architecture& arch,
@@ -97,6 +110,7 @@ class MergePlan {
 
   AdapterMerge plan(const AdapterSet& set) {
     result_.notes = set.notes;
+    if (config_.svd_rank == 0) config_.svd_rank = largest_rank(set);
     for (const AdaptedModule& module : set.modules) add(module);
     if (untie_) add_head();
     return std::move(result_);
@@ -168,7 +182,7 @@ class MergePlan {
 
   const Checkpoint& checkpoint_;
   const Architecture& arch_;
-  const CombineConfig& config_;
+  CombineConfig config_;
   ThreadPool& pool_;
   bool untie_ = false;
   Merge head_{};
@@ -182,7 +196,9 @@ AdapterMerge merge_adapters(const Checkpoint& checkpoint,
                             const std::vector<WeightedAdapter>& adapters,
                             const CombineConfig& config, ThreadPool& pool) {
   check(config);
-  return MergePlan(checkpoint, arch, config, pool)
+  // One adapter is merged as it is, whatever the method, as PEFT does.
+  const CombineConfig used = adapters.size() > 1 ? config : CombineConfig{};
+  return MergePlan(checkpoint, arch, used, pool)
       .plan(read_adapters(checkpoint, arch, adapters));
 }
 

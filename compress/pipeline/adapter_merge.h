@@ -26,10 +26,11 @@ struct AdapterMerge {
   std::vector<std::string> notes{};
 };
 
-// Several adapters are combined as `config` says; linear: the sum of their
-// changes of the base. `pool` must outlive the edits. Throws
-// Error(kInvalidInput) if an adapter names a module that the model does not
-// have, or whose shape differs; kUnsupported for what cannot be merged.
+// Several adapters are combined as `config` says; cat: the sum of their changes
+// of the base; svd_rank 0 is the largest rank among them. `pool` must outlive
+// the edits. Throws Error(kInvalidInput) if an adapter names a module that the
+// model does not have, or whose shape differs; kUnsupported for what cannot be
+// merged.
 AdapterMerge merge_adapters(const Checkpoint& checkpoint,
                             const Architecture& arch,
                             const std::vector<WeightedAdapter>& adapters,

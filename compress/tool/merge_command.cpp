@@ -23,6 +23,7 @@ struct MergeArguments {
   std::filesystem::path base{}, output{}, json{};
   AdapterArguments adapters{};
   std::optional<DType> dtype{};
+  std::string method = "cat";  // of `combine`
   CombineConfig combine{};
   // Quantized bases only:
   std::string format{};
@@ -135,6 +136,29 @@ void merge(const MergeArguments& arguments) {
   }
 }
 
+void add_combine_options(CLI::App& command, CombineConfig& combine) {
+  static const std::map<std::string, MajoritySign> kSigns{
+      {"total", MajoritySign::kTotal}, {"frequency", MajoritySign::kFrequency}};
+  command
+      .add_option("--density", combine.density,
+                  "kept by ties, dare and magnitude_prune")
+      ->check(real_number(1e-9, 1))
+      ->capture_default_str();
+  command
+      .add_option("--majority-sign", combine.majority_sign,
+                  "of ties: by sum (total) or by number (frequency)")
+      ->transform(CLI::CheckedTransformer(kSigns))
+      ->default_str("total");
+  command
+      .add_option("--svd-rank", combine.svd_rank,
+                  "of the methods with svd: rank of the combined change "
+                  "(default: the adapters' largest)")
+      ->check(whole_number(1));
+  command.add_option("--seed", combine.seed, "of dare")
+      ->check(any_seed())
+      ->capture_default_str();
+}
+
 void add_packed_options(CLI::App& command, MergeArguments& arguments) {
   const char* const group = "For a quantized base";
   const auto add = [&](const char* name, auto& value, const char* help) {
@@ -169,11 +193,6 @@ void add_packed_options(CLI::App& command, MergeArguments& arguments) {
 void add_merge_command(CLI::App& app) {
   static const std::map<std::string, DType> kDTypes{
       {"f32", DType::kF32}, {"bf16", DType::kBF16}, {"f16", DType::kF16}};
-  static const std::map<std::string, CombineMethod> kMethods{
-      {"linear", CombineMethod::kLinear},
-      {"ties", CombineMethod::kTies},
-      {"dare_linear", CombineMethod::kDareLinear},
-      {"dare_ties", CombineMethod::kDareTies}};
   auto arguments = std::make_shared<MergeArguments>();
   CLI::App* command =
       app.add_subcommand("merge", "merge LoRA adapters into a base model");
@@ -186,18 +205,13 @@ void add_merge_command(CLI::App& app) {
                    "type of the result: f32, bf16, f16 (default: the base's)")
       ->transform(CLI::CheckedTransformer(kDTypes));
   command
-      ->add_option("--combine", arguments->combine.method,
-                   "of several adapters: linear, ties, dare_linear, dare_ties")
-      ->transform(CLI::CheckedTransformer(kMethods))
-      ->default_str("linear");
-  command
-      ->add_option("--density", arguments->combine.density,
-                   "kept by ties and dare")
-      ->check(real_number(1e-9, 1))
-      ->capture_default_str();
-  command->add_option("--seed", arguments->combine.seed, "of dare")
-      ->check(any_seed())
-      ->capture_default_str();
+      ->add_option(
+          "--combine", arguments->method,
+          "of several adapters, as PEFT's add_weighted_adapter; cat is "
+          "their exact sum")
+      ->check(CLI::IsMember(combine_method_names()))
+      ->default_str("cat");
+  add_combine_options(*command, arguments->combine);
   add_packed_options(*command, *arguments);
   add_session_options(*command, arguments->session);
   command->footer(
@@ -208,7 +222,10 @@ void add_merge_command(CLI::App& app) {
       "train.txt --text held-out.txt\nMerging first and quantizing after, in "
       "one recipe, keeps more of an adapter\nthan merging into a quantized "
       "base.");
-  command->callback([arguments] { merge(*arguments); });
+  command->callback([arguments] {
+    arguments->combine.method = *parse_combine_method(arguments->method);
+    merge(*arguments);
+  });
 }
 
 }  // namespace llmpress

@@ -39,12 +39,11 @@ TEST_F(AdapterCombining, SumsChangesOfTheBaseWhateverTheOrder) {
 
 // TIES of two changes by its definition: trim, elect, disjoint mean.
 double ties_at(double a, double b, double wa, double wb) {
-  const double x = wa * a, y = wb * b;
-  const bool plus = x + y >= 0;
+  const bool plus = a + b >= 0;
   double sum = 0, count = 0;
-  for (const double v : {x, y}) {
-    if (v == 0 || (v > 0) != plus) continue;
-    sum += v;
+  for (const auto& [d, w] : {std::pair(a, wa), std::pair(b, wb)}) {
+    if (d == 0 || (d > 0) != plus) continue;
+    sum += w * d;
     count += 1;
   }
   return count == 0 ? 0 : sum / count;
@@ -65,8 +64,8 @@ TEST_F(AdapterCombining, CombinesByTiesAsDefined) {
     std::vector<double> sizes;
     for (const double d : D.data()) sizes.push_back(std::fabs(d));
     std::ranges::sort(sizes, std::greater<>());
-    const double last = sizes[static_cast<std::size_t>(std::lround(
-                                  0.3 * static_cast<double>(sizes.size()))) -
+    const double last = sizes[static_cast<std::size_t>(
+                                  0.3 * static_cast<double>(sizes.size())) -
                               1];
     for (double& d : D.data()) {
       // Between two sizes, so that rounding cannot move an element across.
@@ -76,8 +75,9 @@ TEST_F(AdapterCombining, CombinesByTiesAsDefined) {
   };
   const Matrix<double> x = trimmed(one), y = trimmed(two);
   const MatrixF found =
-      weight(*merged({{a, 1.5}, {b, 0.5}},
-                     {.method = CombineMethod::kTies, .density = 0.3}),
+      weight(*merged({{a, 1.5}, {b, 0.5}}, {.method = CombineMethod::kTiesSvd,
+                                            .density = 0.3,
+                                            .svd_rank = 1000}),
              kQ0);
   for (std::size_t i = 0; i < W.size(); ++i) {
     const double wanted =
@@ -93,9 +93,11 @@ TEST_F(AdapterCombining, CombinesByDareFromSeedAndPositionAlone) {
                      .write(folder("a"));
   const MatrixF& W = tensors_.at(kQ0 + ".weight");
   const Reference D = naive_merge(one, MatrixF(W.rows(), W.cols()));
-  CombineConfig dare{
-      .method = CombineMethod::kDareLinear, .density = 0.5, .seed = 1};
-  const MatrixF found = weight(*merged({{a, 1}}, dare), kQ0);
+  CombineConfig dare{.method = CombineMethod::kDareLinearSvd,
+                     .density = 0.5,
+                     .svd_rank = 1000,
+                     .seed = 1};
+  const MatrixF found = weight(*merged({{a, 1}, {a, 0}}, dare), kQ0);
   std::size_t kept = 0;
   for (std::size_t i = 0; i < W.size(); ++i) {
     if (found.data()[i] == W.data()[i]) continue;
@@ -104,10 +106,10 @@ TEST_F(AdapterCombining, CombinesByDareFromSeedAndPositionAlone) {
   }
   // Binomial(576, 1/2): five deviations of 12.
   EXPECT_NEAR(static_cast<double>(kept), static_cast<double>(W.size()) / 2, 60);
-  const MatrixF again = weight(*merged({{a, 1}}, dare), kQ0);
+  const MatrixF again = weight(*merged({{a, 1}, {a, 0}}, dare), kQ0);
   EXPECT_TRUE(std::ranges::equal(again.data(), found.data()));
   dare.seed = 2;
-  const MatrixF other = weight(*merged({{a, 1}}, dare), kQ0);
+  const MatrixF other = weight(*merged({{a, 1}, {a, 0}}, dare), kQ0);
   EXPECT_FALSE(std::ranges::equal(other.data(), found.data()));
 }
 
