@@ -73,13 +73,26 @@ ModulePatterns::ModulePatterns(const std::vector<std::string>& keys,
 std::optional<std::size_t> ModulePatterns::first_match(
     std::string_view path) const {
   for (std::size_t i = 0; i < keys_.size(); ++i) {
-    const auto* plain = std::get_if<Plain>(&keys_[i]);
-    const bool found = plain != nullptr
-                           ? matches(*plain, path)
-                           : std::get<Regex>(keys_[i]).matches_start(path);
-    if (found) return i;
+    if (matches(i, path)) return i;
   }
   return std::nullopt;
+}
+
+std::vector<std::size_t> ModulePatterns::unmatched(
+    std::span<const std::string> paths) const {
+  std::vector<std::size_t> keys;
+  for (std::size_t i = 0; i < keys_.size(); ++i) {
+    const bool found = std::ranges::any_of(
+        paths, [&](const std::string& path) { return matches(i, path); });
+    if (!found) keys.push_back(i);
+  }
+  return keys;
+}
+
+bool ModulePatterns::matches(std::size_t key, std::string_view path) const {
+  const auto* plain = std::get_if<Plain>(&keys_[key]);
+  return plain != nullptr ? matches(*plain, path)
+                          : std::get<Regex>(keys_[key]).matches_start(path);
 }
 
 }  // namespace llmpress

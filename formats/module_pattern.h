@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -28,6 +29,9 @@ class ModulePatterns {
   // takes too many steps.
   std::optional<std::size_t> first_match(std::string_view path) const;
 
+  // The keys that match none of `paths`.
+  std::vector<std::size_t> unmatched(std::span<const std::string> paths) const;
+
  private:
   // Characters, of which '.' may be any; matches the end of a path.
   struct Plain {
@@ -37,6 +41,7 @@ class ModulePatterns {
   };
   static std::optional<Plain> plain_of(std::string_view key);
   static bool matches(const Plain& key, std::string_view path);
+  bool matches(std::size_t key, std::string_view path) const;
 
   std::vector<std::variant<Plain, Regex>> keys_{};
 };
@@ -44,7 +49,8 @@ class ModulePatterns {
 template <class Value>
 struct PatternValues {
   ModulePatterns keys{};
-  std::vector<Value> values{};  // of each key
+  std::vector<std::string> names{};  // the keys as they are written
+  std::vector<Value> values{};       // of each key
 
   Value of(std::string_view path, Value otherwise) const {
     const auto key = keys.first_match(path);

@@ -160,6 +160,7 @@ PatternValues<Value> pattern_of(const JsonView& root, const KeyOrder& order,
     pattern.values.push_back(value_in(view->at(key)));
   }
   pattern.keys = ModulePatterns(keys, view->place());
+  pattern.names = keys;
   return pattern;
 }
 

@@ -10,6 +10,7 @@
 #include "quantizers/gptq.h"
 #include "quantizers/hqq.h"
 #include "quantizers/llm_int8.h"
+#include "quantizers/quantize_result.h"
 #include "quantizers/rtn.h"
 #include "quantizers/smoothquant.h"
 #include "quantizers/table4.h"
@@ -80,6 +81,19 @@ double output_error(ConstMatrixView W, ConstMatrixView W_quantized,
     }
   }
   return std::max(0.0, total / static_cast<double>(W.rows()));
+}
+
+QuantizeResult quantize_weight(const QuantizeRequest& request) {
+  const QuantizerMethod& method = find_quantizer_method(request.config->method);
+  QuantizeResult result = method.quantize(request);
+  if (scales_fit(result.weight)) return result;
+  QuantizeConfig config = *request.config;
+  config.weights.scale_dtype = DType::kF32;
+  QuantizeRequest wider = request;
+  wider.config = &config;
+  result = method.quantize(wider);
+  result.notes.push_back("scales stored as f32: f16 does not hold them");
+  return result;
 }
 
 }  // namespace llmpress

@@ -51,6 +51,10 @@ std::span<const QuantizerMethod> quantizer_methods();
 // Throws Error(kInvalidArgument) naming the methods there are.
 const QuantizerMethod& find_quantizer_method(std::string_view name);
 
+// The request carried out by its configuration's method. Scales that f16 does
+// not hold are stored as f32, which a note says.
+QuantizeResult quantize_weight(const QuantizeRequest& request);
+
 // Error of W' against W as documented at QuantizeResult::output_error, `S`
 // [in, in] or empty.
 double output_error(ConstMatrixView W, ConstMatrixView W_quantized,

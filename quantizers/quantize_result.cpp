@@ -43,6 +43,19 @@ struct ScaleTypeOf {
 
 }  // namespace
 
+DType scale_type_of(const PackedWeight& weight) {
+  return std::visit(ScaleTypeOf{}, weight);
+}
+
+bool scales_fit(const PackedWeight& weight) {
+  constexpr float kLargestF16 = 65504.0f;
+  constexpr float kCoarseF16 = 0x1p-18f;
+  return scale_type_of(weight) != DType::kF16 ||
+         std::ranges::all_of(std::visit(ScalesOf{}, weight), [](float s) {
+           return s >= kCoarseF16 && s < kLargestF16;
+         });
+}
+
 ConstMatrixView second_moment_of(const QuantizeRequest& request) {
   if (request.stats == nullptr) return {};
   return request.stats->second_moment.view();
@@ -55,11 +68,10 @@ QuantizeResult finish_result(const QuantizeRequest& request,
     throw Error(ErrorCode::kNumeric,
                 std::string(request.name) + ": a scale is not finite");
   }
-  QuantizeResult result{
-      .input = resolve_activation(request.config->input, request.stats,
-                                  request.name),
-      .output_error = known_error,
-      .notes = scale_notes(scales, std::visit(ScaleTypeOf{}, weight))};
+  QuantizeResult result{.input = resolve_activation(
+                            request.config->input, request.stats, request.name),
+                        .output_error = known_error,
+                        .notes = scale_notes(scales, scale_type_of(weight))};
   if (known_error < 0) {
     result.output_error =
         output_error(request.W, dequantize(weight).view(),

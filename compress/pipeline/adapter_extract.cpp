@@ -105,26 +105,33 @@ class Extraction {
 
   // Embedding, head and norms.
   void add_others() {
-    std::vector<std::string> modules{arch_.embedding, arch_.final_norm};
-    if (!arch_.tied_head) modules.push_back(arch_.head);
+    add_other(arch_.embedding, arch_.embedding, arch_.embedding);
+    add_head();
+    if (!arch_.final_norm.empty()) {
+      add_other(arch_.final_norm, arch_.final_norm, arch_.final_norm);
+    }
     for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
       for (const NormSpec& norm : arch_.block(layer).norms) {
-        modules.push_back(arch_.block_name(layer) + "." + norm.name);
+        const std::string name = arch_.block_name(layer) + "." + norm.name;
+        add_other(name, name, name);
       }
-    }
-    for (const std::string& module : modules) add_other(module, module);
-    // A tuned model may have been untied.
-    const Architecture tuned =
-        parse_architecture(tuned_.config_json(), tuned_.path().string());
-    if (arch_.tied_head && !tuned.tied_head) {
-      add_other(arch_.head, arch_.embedding);
     }
   }
 
-  // `original` is what the base has in the place of `module`.
-  void add_other(const std::string& module, const std::string& original) {
-    const std::optional<PeftReplacement> from = whole(base_, original);
-    std::optional<PeftReplacement> to = whole(tuned_, module);
+  // A head that is tied changes with its embedding. Beside the base an adapter
+  // changes that one alone, so that the head has to be saved too.
+  void add_head() {
+    const Architecture tuned =
+        parse_architecture(tuned_.config_json(), tuned_.path().string());
+    add_other(arch_.head, arch_.tied_head ? arch_.embedding : arch_.head,
+              tuned.tied_head ? arch_.embedding : arch_.head);
+  }
+
+  // `base_name` and `tuned_name`: what the models have in its place.
+  void add_other(const std::string& module, const std::string& base_name,
+                 const std::string& tuned_name) {
+    const std::optional<PeftReplacement> from = whole(base_, base_name);
+    std::optional<PeftReplacement> to = whole(tuned_, tuned_name);
     const bool comparable = from && to && from->shape == to->shape;
     if (comparable && from->values == to->values) return;
     if (!comparable || !options_.save_others) {
@@ -137,8 +144,13 @@ class Extraction {
 
   static std::optional<PeftReplacement> whole(const Checkpoint& checkpoint,
                                               const std::string& module) {
+    if (checkpoint.has_linear(module)) {
+      const MatrixF W = dequantize(checkpoint.read_linear(module).weight);
+      return PeftReplacement{.shape = {W.rows(), W.cols()},
+                             .values = {W.data().begin(), W.data().end()}};
+    }
     const TensorInfo* info = checkpoint.tensors().find(module + ".weight");
-    if (info == nullptr || !facts(info->dtype).floating) return std::nullopt;
+    if (info == nullptr) return std::nullopt;
     const MatrixF values = read_matrix(checkpoint.tensors(), info->name);
     return PeftReplacement{
         .shape = info->shape,

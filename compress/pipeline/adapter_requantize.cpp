@@ -10,6 +10,7 @@
 #include "compress/pipeline/variant_compressor.h"
 #include "formats/artifact_writer.h"
 #include "lora/survival.h"
+#include "quantizers/quantize_result.h"
 
 namespace llmpress {
 namespace {
@@ -114,8 +115,12 @@ class PackedMerge {
     if (!changed_.contains(name)) return stored;
     const LinearWeights changed = exact_->read_linear(name);
     note_lost_order(name, stored);
+    const DType scales = scale_type_of(stored.weight);
     stored.weight = round_like(stored.weight, dequantize(changed.weight).view(),
                                name, pool_);
+    if (scale_type_of(stored.weight) != scales) {
+      add_note(name + ": scales stored as f32: f16 does not hold them");
+    }
     stored.bias = changed.bias;
     return stored;
   }

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "compress/core/error.h"
 #include "compress/model/block.h"
+#include "formats/typed_tensors.h"
 
 namespace llmpress {
 namespace {
@@ -48,6 +50,17 @@ std::map<std::string, ModuleShape> modules_of(const Architecture& arch) {
   return modules;
 }
 
+// What to do where an embedding or a head has other rows than the model's.
+std::string vocabulary_hint(const ModuleShape& shape, std::size_t rows) {
+  const bool end = shape.place == ModulePlace::kEmbedding ||
+                   shape.place == ModulePlace::kHead;
+  if (!end || rows == shape.rows) return "";
+  return ": the adapter was trained with a vocabulary of " +
+         std::to_string(rows) +
+         " tokens; give the base as many rows first (transformers: "
+         "resize_token_embeddings, then save_pretrained)";
+}
+
 void check_factors(const AdapterPart& part, const std::string& name,
                    const ModuleShape& shape) {
   const PeftModule& m = *part.module;
@@ -66,12 +79,14 @@ void check_factors(const AdapterPart& part, const std::string& name,
   if (rows == shape.rows && cols == shape.cols) return;
   refuse_part(part, name,
               "factors for a weight of " + brackets(rows, cols) +
-                  ", the model has " + brackets(shape.rows, shape.cols));
+                  ", the model has " + brackets(shape.rows, shape.cols) +
+                  vocabulary_hint(shape, rows));
 }
 
 void check_replacement(const AdapterPart& part, const std::string& name,
                        const PeftReplacement& replacement, const char* what,
-                       const std::vector<std::size_t>& wanted) {
+                       const std::vector<std::size_t>& wanted,
+                       const ModuleShape& shape) {
   if (part.weight != 1) {
     refuse_part(part, name,
                 std::string("a replaced ") + what +
@@ -81,9 +96,11 @@ void check_replacement(const AdapterPart& part, const std::string& name,
   if (replacement.shape == wanted) return;
   refuse_part(part, name,
               std::string("a ") + what + " of " +
-                  std::to_string(replacement.values.size()) +
-                  " values in its own shape does not replace one of " +
-                  brackets(wanted.size() == 2 ? wanted[0] : 1, wanted.back()));
+                  shape_text(replacement.shape) + " does not replace one of " +
+                  shape_text(wanted) +
+                  (replacement.shape.size() == 2
+                       ? vocabulary_hint(shape, replacement.shape[0])
+                       : ""));
 }
 
 void check_part(const AdapterPart& part, const std::string& name,
@@ -95,13 +112,14 @@ void check_part(const AdapterPart& part, const std::string& name,
         shape.place == ModulePlace::kNorm
             ? std::vector<std::size_t>{shape.cols}
             : std::vector<std::size_t>{shape.rows, shape.cols};
-    check_replacement(part, name, *m.weight, "weight", wanted);
+    check_replacement(part, name, *m.weight, "weight", wanted, shape);
   }
   if (m.lora_bias.empty() && !m.bias) return;
   if (!shape.bias) {
     refuse_part(part, name, "it carries a bias, the model has none there");
   }
-  if (m.bias) check_replacement(part, name, *m.bias, "bias", {shape.rows});
+  if (m.bias)
+    check_replacement(part, name, *m.bias, "bias", {shape.rows}, shape);
 }
 
 void check_single(const AdaptedModule& module, const char* what,
@@ -124,12 +142,19 @@ bool ends_as(const std::string& module, const std::string& target) {
          module[module.size() - target.size() - 1] == '.';
 }
 
+using Modules = std::map<std::string, ModuleShape>;
+
+// "all-linear", a pattern, or a name that some module ends in.
+bool is_pattern(const std::string& target) {
+  return target == "all-linear" ||
+         target.find_first_of("*+?()[]{}|^$\\") != std::string::npos;
+}
+
 // A file that was cut or filtered holds fewer factors than its configuration
 // speaks of; layers_to_transform and exclude_modules explain the same, so that
 // it is no error.
-void note_missing(const WeightedAdapter& adapter, const PeftAdapter& read,
-                  const std::map<std::string, ModuleShape>& modules,
-                  std::vector<std::string>& notes) {
+void note_missing(const PeftAdapter& read, const Modules& modules,
+                  const std::string& where, std::vector<std::string>& notes) {
   for (const std::string& target : read.config.target_modules) {
     std::size_t named = 0, held = 0;
     for (const auto& entry : modules) {
@@ -137,12 +162,67 @@ void note_missing(const WeightedAdapter& adapter, const PeftAdapter& read,
       ++named;
       if (read.modules.contains(entry.first)) ++held;
     }
+    if (named == 0 && !is_pattern(target)) {
+      notes.push_back(where + ": target_modules names '" + target +
+                      "', which no module of the model is");
+    }
     if (held == named) continue;
-    notes.push_back(adapter.path.string() + ": target_modules names '" +
-                    target + "', but " + std::to_string(named - held) + " of " +
+    notes.push_back(where + ": target_modules names '" + target + "', but " +
+                    std::to_string(named - held) + " of " +
                     std::to_string(named) +
                     " such modules have no factors and stay as they are");
   }
+}
+
+template <class Value>
+void note_unmatched(const PatternValues<Value>& pattern, const char* key,
+                    const Modules& modules, const std::string& where,
+                    std::vector<std::string>& notes) {
+  constexpr std::size_t kNamed = 16;
+  std::vector<std::string> paths;
+  for (const auto& entry : modules) paths.push_back(entry.first);
+  const std::vector<std::size_t> unmatched = pattern.keys.unmatched(paths);
+  for (std::size_t i = 0; i < unmatched.size() && i < kNamed; ++i) {
+    notes.push_back(where + ": " + key + " has '" +
+                    pattern.names[unmatched[i]] +
+                    "', which matches no module of the model");
+  }
+  if (unmatched.size() > kNamed) {
+    notes.push_back(where + ": " + key + " has " +
+                    std::to_string(unmatched.size() - kNamed) +
+                    " more such entries");
+  }
+}
+
+bool has_nonzero(std::span<const float> values) {
+  return std::ranges::any_of(values, [](float v) { return v != 0; });
+}
+
+bool changes_something(const PeftModule& m) {
+  return m.weight || m.bias || !m.magnitude.empty() ||
+         (m.scaling != 0 &&
+          (has_nonzero(m.lora_bias) ||
+           (has_nonzero(m.A.data()) && has_nonzero(m.B.data()))));
+}
+
+// What of an adapter does nothing, in words.
+void note_idle(const WeightedAdapter& adapter, const PeftAdapter& read,
+               const Modules& modules, std::vector<std::string>& notes) {
+  const std::string where = adapter.path.string();
+  note_missing(read, modules, where, notes);
+  note_unmatched(read.config.rank_pattern, "rank_pattern", modules, where,
+                 notes);
+  note_unmatched(read.config.alpha_pattern, "alpha_pattern", modules, where,
+                 notes);
+  const bool idle = adapter.weight == 0 ||
+                    std::ranges::none_of(read.modules, [](const auto& entry) {
+                      return changes_something(entry.second);
+                    });
+  if (!idle) return;
+  notes.push_back(where + (adapter.weight == 0
+                               ? ": has a scale of 0 and changes nothing"
+                               : ": changes nothing: all of its factors are "
+                                 "zero"));
 }
 
 }  // namespace
@@ -191,7 +271,7 @@ AdapterSet read_adapters(const Checkpoint& checkpoint, const Architecture& arch,
   std::map<std::string, AdaptedModule> modules;
   for (const WeightedAdapter& adapter : adapters) {
     PeftAdapter read = read_peft_adapter(adapter.path);
-    note_missing(adapter, read, known, set.notes);
+    note_idle(adapter, read, known, set.notes);
     for (auto& [name, module] : read.modules) {
       AdapterPart part{
           .module = std::make_shared<PeftModule>(std::move(module)),

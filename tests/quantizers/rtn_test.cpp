@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "compress/core/error.h"
+#include "compress/core/rng.h"
+#include "quantizers/method.h"
 #include "tests/quantizers/layer.h"
 
 namespace llmpress {
@@ -96,6 +99,39 @@ TEST(Rtn, ReportsMeanSquaredErrorOfTheOutput) {
   }
   sum /= static_cast<double>(layer.X.rows() * 7);
   EXPECT_NEAR(result.output_error, sum, 1e-4 * sum);
+}
+
+// Groups whose scales are beyond f16 at either end, by every method that takes
+// integers in groups: as close as weights of an ordinary size.
+TEST(Rtn, ScalesThatF16DoesNotHoldAreStoredInF32AndSaid) {
+  ThreadPool pool(1);
+  for (const char* const method : {"rtn", "hqq"}) {
+    for (const float size : {1e-7f, 1.0f, 1e7f}) {
+      MatrixF W(3, 32);
+      Rng rng(4);
+      for (float& w : W.data()) w = size * static_cast<float>(rng.normal());
+      QuantizeConfig config{.method = method};
+      config.weights = {.bits = 4, .group_size = 16, .symmetric = false};
+      const QuantizeResult result = quantize_weight(
+          {.W = W.view(), .config = &config, .pool = &pool, .name = "l"});
+      const auto& packed = std::get<GroupedIntWeight>(result.weight);
+      const bool wide = size != 1.0f;
+      EXPECT_EQ(packed.scale_dtype, wide ? DType::kF32 : DType::kF16) << size;
+      const bool said = std::ranges::any_of(result.notes, [](const auto& note) {
+        return note.find("stored as f32") != std::string::npos;
+      });
+      EXPECT_EQ(said, wide) << method << " " << size;
+      const MatrixF Q = dequantize(result.weight);
+      double error = 0, norm = 0;
+      for (std::size_t i = 0; i < W.size(); ++i) {
+        const double w = W.data()[i], d = Q.data()[i] - w;
+        error += d * d;
+        norm += w * w;
+      }
+      // A step of 1/15 of a group's range of about 4 deviations.
+      EXPECT_LT(std::sqrt(error / norm), 0.15) << method << " " << size;
+    }
+  }
 }
 
 TEST(Rtn, SaysThatF16CannotHoldAWeight) {

@@ -132,11 +132,13 @@ TEST_F(AdapterCommands, MergeRoundsToTheTypeAsked) {
 TEST_F(AdapterCommands, MergeCombinesByTiesAndDare) {
   write_adapter("a", 1);
   write_adapter("b", 2);
-  for (const std::string method : {"ties", "dare_linear", "dare_ties"}) {
+  for (const std::string method :
+       {"ties_svd", "dare_linear_svd", "dare_ties_svd"}) {
     const std::string out = path("merged_" + method);
-    const Outcome outcome = run("merge " + path("base") + " " + path("a") +
-                                " " + path("b") + " --combine " + method +
-                                " --density 0.25 --seed 3 --output " + out);
+    const Outcome outcome =
+        run("merge " + path("base") + " " + path("a") + " " + path("b") +
+            " --combine " + method +
+            " --density 0.25 --svd-rank 1000 --seed 3 --output " + out);
     ASSERT_EQ(outcome.code, 0) << outcome.err;
     const MatrixF found = written("merged_" + method, kQ0);
     std::size_t kept = 0;
@@ -259,6 +261,31 @@ TEST_F(AdapterCommands, ExtractSaysWhatItLeavesOutOrSavesIt) {
             2);
 }
 
+// Beside a tied base an adapter changes the embedding or the head alone.
+TEST_F(AdapterCommands, ExtractKeepsBothEndsOfATiedModel) {
+  shape_.tied = true;
+  tensors_ = tiny_tensors(shape_, 7);
+  write_model(path("base"), tensors_);
+  TinyTensors tuned = tensors_;
+  MatrixF& embedding = tuned.at("model.embed_tokens.weight");
+  for (float& v : embedding.row(3)) v += 0.5f;
+  for (float& v : tuned.at(kQ0 + ".weight").data()) v *= 1.5f;
+  write_model(path("tuned"), tuned);
+  const Outcome outcome =
+      run("extract " + path("base") + " " + path("tuned") +
+          " --rank 99 --save-others --output " + path("found"));
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  ASSERT_EQ(run("merge " + path("base") + " " + path("found") + " --output " +
+                path("merged"))
+                .code,
+            0);
+  for (const char* const end : {"model.embed_tokens", "lm_head"}) {
+    EXPECT_TRUE(
+        std::ranges::equal(written("merged", end).data(), embedding.data()))
+        << end;
+  }
+}
+
 // On the shipped model, which has a tokenizer.
 class AdapterOnShippedModel : public AdapterCommands {
  protected:
@@ -372,6 +399,106 @@ TEST_F(AdapterOnShippedModel, MergesIntoPackedBasesAndSaysWhatSurvives) {
             perplexity(path("packed") + " --adapter " + path("adapter")),
         1, rounds_inputs ? 1e-2 : 1e-5);
   }
+}
+
+// Each kind of packed base, with the rounding error that its own grid leaves.
+TEST_F(AdapterOnShippedModel, MergesIntoEveryKindOfPackedBase) {
+  write_shipped_adapter(0.02f);
+  const std::vector<std::pair<std::string, double>> kinds{
+      {"{method: rtn, weights: {bits: 4, group_size: 32}}", 0.1},
+      {"{method: rtn, scheme: W8A16}", 0.02},
+      {"{method: rtn, scheme: W8A8}", 0.02},
+      {"{method: hqq}", 0.1},
+      {"{method: rtn, weights: {type: fp8, group_size: 0}}", 0.04},
+      {"{method: rtn, scheme: FP8_DYNAMIC}", 0.04},
+      {"{method: rtn, scheme: FP8_BLOCK}", 0.04},
+      {"{method: rtn, scheme: FP8_DYNAMIC, targets: [Linear, lm_head]}", 0.04},
+      {"{method: nf4}", 0.1},
+      {"{method: nf4, weights: {type: fp4}}", 0.2},
+      {"{method: rtn, scheme: MXFP4A16}", 0.2},
+      {"{method: rtn, scheme: NVFP4A16}", 0.15}};
+  const std::string q1 = "model.layers.1.self_attn.q_proj";
+  ASSERT_EQ(run("merge " + shipped_ + " " + path("adapter") + " --output " +
+                path("dense"))
+                .code,
+            0);
+  const MatrixF wanted = written("dense", q1);
+  for (const auto& [stage, bound] : kinds) {
+    quantize(stage);
+    const std::string command =
+        path("packed") + " " + path("adapter") + " --output " + path("merged");
+    const Outcome outcome = run("merge " + command);
+    // Real zeros have no place outside HDF5.
+    ASSERT_EQ(outcome.code, 0) << stage << "\n" << outcome.err;
+    const MatrixF found = written("merged", q1);
+    double error = 0, norm = 0;
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      const double d = found.data()[i] - wanted.data()[i];
+      error += d * d;
+      norm += static_cast<double>(wanted.data()[i]) * wanted.data()[i];
+    }
+    EXPECT_LT(std::sqrt(error / norm), 2 * bound) << stage;
+    const Outcome unmerged = run("unmerge " + path("merged") + " " +
+                                 path("adapter") + " --output " + path("no"));
+    EXPECT_EQ(unmerged.code, 3) << stage;
+    EXPECT_NE(unmerged.err.find("is quantized"), std::string::npos) << stage;
+    EXPECT_FALSE(fs::exists(path("no")));
+  }
+}
+
+TEST_F(AdapterCommands, MergeRefusesValuesThatTheTypeDoesNotHold) {
+  LoraDelta delta = write_adapter("a", 1);
+  for (float& b : delta.B.data()) b *= 1e6f;
+  AdapterFiles(R"("r": 4, "lora_alpha": 8)")
+      .linear(kQ0, delta)
+      .write(path("a"));
+  const Outcome outcome = run("merge " + path("base") + " " + path("a") +
+                              " --dtype f16 --output " + path("none"));
+  EXPECT_EQ(outcome.code, 4);
+  EXPECT_NE(outcome.err.find("tensor '" + kQ0 + ".weight': the value"),
+            std::string::npos)
+      << outcome.err;
+  EXPECT_NE(outcome.err.find("does not fit F16"), std::string::npos);
+  EXPECT_FALSE(fs::exists(path("none")));
+  EXPECT_EQ(run("merge " + path("base") + " " + path("a") +
+                " --dtype bf16 --output " + path("wide"))
+                .code,
+            0);
+}
+
+TEST_F(AdapterCommands, NamesWhatOfAnAdapterDoesNothing) {
+  LoraDelta delta = write_adapter("a", 1);
+  std::ranges::fill(delta.B.data(), 0.0f);
+  AdapterFiles(R"("r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "wo"],
+      "rank_pattern": {"w1": 3, "q_proj": 4}, "alpha_pattern": {"e.*t": 2})")
+      .linear(kQ0, delta)
+      .write(path("a"));
+  const Outcome outcome = run("merge " + path("base") + " " + path("a") +
+                              " --output " + path("merged"));
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  for (const char* const wanted :
+       {"target_modules names 'wo', which no module of the model is",
+        "rank_pattern has 'w1', which matches no module",
+        "alpha_pattern has 'e.*t', which matches no module",
+        "changes nothing: all of its factors are zero"}) {
+    EXPECT_NE(outcome.err.find(wanted), std::string::npos) << wanted << "\n"
+                                                           << outcome.err;
+  }
+}
+
+TEST_F(AdapterCommands, SaysThatAnAdapterHasAnotherVocabulary) {
+  const std::size_t rows = shape_.vocabulary + 4;
+  const MatrixF head(rows, shape_.hidden);
+  AdapterFiles(R"("r": 4, "modules_to_save": ["lm_head"])")
+      .matrix("lm_head.weight", head)
+      .write(path("a"));
+  const Outcome outcome = run("merge " + path("base") + " " + path("a") +
+                              " --output " + path("none"));
+  EXPECT_EQ(outcome.code, 3);
+  const std::string found = "[" + std::to_string(rows) + ", ";
+  EXPECT_NE(outcome.err.find("a weight of " + found), std::string::npos)
+      << outcome.err;
+  EXPECT_NE(outcome.err.find("resize_token_embeddings"), std::string::npos);
 }
 
 TEST_F(AdapterOnShippedModel, CalibratedMergesGoThroughGptq) {
