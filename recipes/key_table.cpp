@@ -19,6 +19,7 @@ constexpr RecipeKey kKeys[] = {
     {"", "output"},
     {"", "evaluate"},
     {"", "report"},
+    {"", "isa"},
 
     {"calibration", "text"},
     {"calibration", "samples"},
@@ -146,6 +147,7 @@ constexpr RecipeKey kKeys[] = {
     {"output", "path"},
     {"output", "format"},
     {"output", "max_shard_size"},
+    {"output", "incompatible"},
 
     {"evaluate", "text"},
     {"evaluate", "context"},

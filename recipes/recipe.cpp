@@ -43,7 +43,7 @@ bool Recipe::operator==(const Recipe& other) const {
          model == other.model && calibration == other.calibration &&
          stages == other.stages && output == other.output &&
          variants == other.variants && evaluate == other.evaluate &&
-         report == other.report;
+         report == other.report && isa == other.isa;
 }
 
 }  // namespace llmpress

@@ -124,10 +124,20 @@ using Stage = std::variant<MergeLoraStage, PruneStage, SmoothStage, RotateStage,
 std::string_view stage_name(const Stage& stage);
 const SourcePosition& position_of(const Stage& stage);
 
+// What to do with a Linear that no loader of the output's format would take
+// (formats/loader_rules.h).
+enum class Incompatible {
+  kOwn,     // write it as ours, which they refuse, and say so
+  kRefuse,  // refuse the recipe
+  kSkip,    // leave the Linear as it is
+  kAdapt,   // change what can be: smaller groups, static groups, zeros stored
+};
+
 struct OutputConfig {
   std::filesystem::path path{};
   std::string format = "compressed-tensors";     // a row of output_formats()
   std::uint64_t max_shard_size = 5'000'000'000;  // bytes
+  Incompatible incompatible = Incompatible::kOwn;
 
   bool operator==(const OutputConfig&) const = default;
 };
@@ -168,6 +178,8 @@ struct Recipe {
   std::vector<Variant> variants{};       // empty: one result, `output`
   std::optional<EvaluateConfig> evaluate{};
   std::optional<std::filesystem::path> report{};
+  // Instruction set of the kernels, by name; empty: the best there is.
+  std::string isa{};
 
   // All but `origin`.
   bool operator==(const Recipe& other) const;

@@ -50,6 +50,8 @@ OutputConfig read_output(const YamlNode& node, const Path& folder,
   }
   config.max_shard_size =
       section.bytes("max_shard_size", config.max_shard_size);
+  config.incompatible = section.choice<Incompatible>(
+      "incompatible", config.incompatible, kIncompatibleWords);
   return config;
 }
 
@@ -205,6 +207,9 @@ Recipe read_recipe(const YamlNode& root, const Path& folder,
   }
   if (section.has("report")) {
     recipe.report = resolve_path(folder, section.text("report", ""));
+  }
+  if (section.has("isa")) {
+    recipe.isa = kIsaWords[section.choice_index("isa", kIsaWords)];
   }
   recipe.stages = read_stages(section.find("stages"), folder);
   read_variants(section.find("variants"), folder, recipe);

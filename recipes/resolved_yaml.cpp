@@ -343,6 +343,8 @@ void write_output(Writer& out, const OutputConfig& output) {
   out.text("path", output.path.string());
   out.word("format", output.format);
   out.count("max_shard_size", output.max_shard_size);
+  out.word("incompatible",
+           name_of<Incompatible>(kIncompatibleWords, output.incompatible));
   out.close();
 }
 
@@ -408,6 +410,7 @@ std::string resolved_yaml(const Recipe& recipe) {
   if (recipe.output) write_output(out, *recipe.output);
   if (recipe.evaluate) write_evaluate(out, *recipe.evaluate);
   if (recipe.report) out.text("report", recipe.report->string());
+  if (!recipe.isa.empty()) out.word("isa", recipe.isa);
   return out.result();
 }
 

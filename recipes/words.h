@@ -89,6 +89,16 @@ inline constexpr Named<KvCacheType> kKvCacheWords[] = {
     {"fp8", KvCacheType::kFp8},
     {"int4", KvCacheType::kInt4}};
 
+inline constexpr Named<Incompatible> kIncompatibleWords[] = {
+    {"llmpress", Incompatible::kOwn},
+    {"refuse", Incompatible::kRefuse},
+    {"skip", Incompatible::kSkip},
+    {"adapt", Incompatible::kAdapt}};
+
+// Of the kernels (compress/kernels/cpu.h).
+inline constexpr std::string_view kIsaWords[] = {"scalar", "avx2",
+                                                 "avx512-vnni"};
+
 inline constexpr std::string_view kOutputFormatWords[] = {
     "compressed-tensors", "safetensors", "hdf5", "gptq", "awq", "gguf",
     "bitsandbytes"};

@@ -1,10 +1,18 @@
 #include "compress/core/blas_core_type.h"
 
 #include <cstdlib>
+#include <string_view>
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <cpuid.h>
 #endif
+
+// Of OpenBLAS built for many processors; null in a build for one.
+extern "C" {
+__attribute__((weak)) void gotoblas_dynamic_init();
+__attribute__((weak)) void gotoblas_dynamic_quit();
+char* openblas_get_corename();
+}
 
 namespace llmpress {
 namespace {
@@ -55,5 +63,17 @@ __attribute__((constructor(101))) void choose_blas_core() {
 }  // namespace
 
 void link_blas_core_type() {}
+
+bool use_avx2_blas_kernels() {
+  constexpr std::string_view kName = "Haswell";
+  if (openblas_get_corename() == kName) return true;
+  if (gotoblas_dynamic_init == nullptr || gotoblas_dynamic_quit == nullptr) {
+    return false;
+  }
+  setenv("OPENBLAS_CORETYPE", kName.data(), 1);
+  gotoblas_dynamic_quit();
+  gotoblas_dynamic_init();
+  return openblas_get_corename() == kName;
+}
 
 }  // namespace llmpress

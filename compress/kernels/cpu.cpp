@@ -21,15 +21,21 @@ Isa detect() {
   return Isa::kScalar;
 }
 
-}  // namespace
-
-Isa best_isa() {
-  static const Isa isa = detect();
+// One for the process: kernels that differ between two steps of a run would
+// give bytes that neither set gives.
+Isa& chosen_isa() {
+  static Isa isa = detect();
   return isa;
 }
 
+}  // namespace
+
+Isa best_isa() { return chosen_isa(); }
+
+void set_best_isa(Isa isa) { chosen_isa() = isa; }
+
 std::vector<Isa> available_isas() {
-  switch (best_isa()) {
+  switch (detect()) {
     case Isa::kScalar:
       return {Isa::kScalar};
     case Isa::kAvx2:

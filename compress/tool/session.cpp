@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <thread>
 
+#include "compress/core/blas_core_type.h"
 #include "compress/core/cancel.h"
 #include "compress/core/linalg.h"
 #include "compress/core/printable.h"
@@ -20,11 +21,24 @@
 namespace llmpress {
 namespace {
 
-Isa parse_isa(const std::string& name) {
+// AVX2 asked for by name is a promise of the same bytes on every processor that
+// has it (docs/cli.md), which products keep only with the same kernels.
+void require_avx2_products() {
+  if (use_avx2_blas_kernels()) return;
+  throw Error(ErrorCode::kUnsupported,
+              "--isa avx2: this OpenBLAS has only kernels for " +
+                  blas_core_name() + "; wants one built with DYNAMIC_ARCH");
+}
+
+Isa choose_isa(const std::string& name) {
   if (name.empty()) return best_isa();
   std::string known;
   for (const Isa isa : available_isas()) {
-    if (isa_name(isa) == name) return isa;
+    if (isa_name(isa) == name) {
+      if (isa == Isa::kAvx2) require_avx2_products();
+      set_best_isa(isa);
+      return isa;
+    }
     known += (known.empty() ? "" : ", ") + std::string(isa_name(isa));
   }
   throw Error(ErrorCode::kInvalidArgument,
@@ -45,7 +59,8 @@ void add_session_options(CLI::App& command, SessionOptions& options) {
       ->check(whole_number());
   command.add_option("--isa", options.isa,
                      "instruction set of the kernels: scalar, avx2, "
-                     "avx512-vnni (default: the best there is)");
+                     "avx512-vnni (default: the best there is); avx2 gives the "
+                     "same bytes on every processor that has it");
   auto* quiet = command.add_flag("--quiet,-q", options.quiet,
                                  "print results only, no log and no progress");
   command.add_flag("--verbose,-v", options.verbose, "log more")
@@ -54,7 +69,7 @@ void add_session_options(CLI::App& command, SessionOptions& options) {
 
 Session::Session(const SessionOptions& options)
     : options_(options),
-      isa_(parse_isa(options.isa)),
+      isa_(choose_isa(options.isa)),
       pool_(std::make_unique<ThreadPool>(
           std::min(options.threads, most_threads()))) {
   auto logger = spdlog::stderr_color_mt("llmpress");
