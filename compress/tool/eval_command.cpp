@@ -144,12 +144,15 @@ void eval(const EvalArguments& arguments) {
 }
 
 void print_comparison(const Comparison& comparison) {
-  print("%-32s %8s %10s %20s %8s %9s %9s %9s %8s\n", "model", "bits/w", "size",
-        "perplexity", "ratio", "KL mean", "KL p50", "KL p99", "top-1");
+  print("%-32s %9s %8s %10s %20s %8s %9s %9s %9s %8s\n", "model", "bits/w",
+        "bits/w", "size", "perplexity", "ratio", "KL mean", "KL p50", "KL p99",
+        "top-1");
+  print("%-32s %9s %8s\n", "", "(Linears)", "(all)");
   const auto row = [](const EvaluationResult& e) {
-    print("%-32s %8.3f %10s %10.4f +- %6.4f", e.model.c_str(),
-          e.size.bits_per_weight(), human_bytes(e.size.weight_bytes).c_str(),
-          e.perplexity, e.perplexity_stderr);
+    print("%-32s %9.3f %8.3f %10s %10.4f +- %6.4f", e.model.c_str(),
+          e.size.linear_bits_per_weight(), e.size.bits_per_weight(),
+          human_bytes(e.size.weight_bytes).c_str(), e.perplexity,
+          e.perplexity_stderr);
   };
   row(comparison.base);
   print("\n");
