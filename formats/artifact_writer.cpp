@@ -80,31 +80,27 @@ struct FormatRow {
   std::string (*describe)(const Described&, const std::vector<std::string>&,
                           DType);
   std::unique_ptr<ArtifactSink> (*open)(const ArtifactOptions&);
-  bool one_scheme;  // all packed Linears of a model alike
 };
 
 constexpr std::array kFormats{
     FormatRow{{"compressed-tensors", "a folder that vLLM and transformers load",
-               false},
+               false, false},
               encode_own,
               describe_own,
-              make_directory_sink,
-              false},
-    FormatRow{{"hdf5", "the same tensors in one .h5 file", true},
+              make_directory_sink},
+    FormatRow{{"hdf5", "the same tensors in one .h5 file", true, false},
               encode_own,
               describe_own,
-              make_hdf5_sink,
-              false},
-    FormatRow{{"bitsandbytes", "a folder with NF4, FP4 or int8 Linears", false},
-              encode_bitsandbytes,
-              describe_bitsandbytes,
-              make_directory_sink,
-              true},
-    FormatRow{{"safetensors", "a folder with plain numbers only", false},
+              make_hdf5_sink},
+    FormatRow{
+        {"bitsandbytes", "a folder with NF4, FP4 or int8 Linears", false, true},
+        encode_bitsandbytes,
+        describe_bitsandbytes,
+        make_directory_sink},
+    FormatRow{{"safetensors", "a folder with plain numbers only", false, false},
               encode_plain,
               describe_plain,
-              make_directory_sink,
-              false},
+              make_directory_sink},
 };
 
 constexpr auto kFormatFacts = [] {
@@ -163,7 +159,7 @@ class Writer : public ArtifactWriter {
     const std::string key(name);
     check(linear.weight, "Linear '" + key + "'");
     EncodedLinear encoded = row_.encode(key, linear, compute_);
-    if (row_.one_scheme) check_alike(key, encoded);
+    if (row_.facts.one_scheme) check_alike(key, encoded);
     for (const NamedTensor& tensor : encoded.tensors) sink_->put(tensor);
     linears_[key] = {std::move(encoded.scheme), encoded.extension};
   }
@@ -232,6 +228,11 @@ const OutputFormat& find_output_format(std::string_view name) {
 
 OutputKind kind_of(const OutputFormat& format) {
   return format.single_file ? OutputKind::kHdf5File : OutputKind::kFolder;
+}
+
+EncodedLinear encode_linear(std::string_view format, const std::string& name,
+                            const LinearWeights& linear) {
+  return row_of(format).encode(name, linear, DType::kF32);
 }
 
 std::unique_ptr<ArtifactWriter> make_artifact_writer(

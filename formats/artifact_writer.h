@@ -20,11 +20,18 @@ struct OutputFormat {
   std::string_view name;  // "compressed-tensors", "hdf5", "safetensors", ...
   std::string_view summary;
   bool single_file;  // output.path names a file
+  bool one_scheme;   // all packed Linears of a model alike
 };
 std::span<const OutputFormat> output_formats();
 const OutputFormat& find_output_format(
     std::string_view name);  // kInvalidArgument
 OutputKind kind_of(const OutputFormat& format);
+
+struct EncodedLinear;
+// How a format stores a Linear. Throws Error(kUnsupported) naming it and a
+// format that can, as ArtifactWriter::add_linear() would.
+EncodedLinear encode_linear(std::string_view format, const std::string& name,
+                            const LinearWeights& linear);
 
 struct ArtifactOptions {
   std::filesystem::path output{};

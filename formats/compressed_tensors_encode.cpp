@@ -8,6 +8,7 @@
 #include "compress/core/error.h"
 #include "formats/bitsandbytes.h"
 #include "formats/compressed_tensors.h"
+#include "formats/loader_rules.h"
 #include "formats/packed_words.h"
 #include "formats/sparse_tensors.h"
 #include "formats/typed_tensors.h"
@@ -70,7 +71,6 @@ void encode(const std::string& p, const GroupedIntWeight& w, EncodedLinear& e) {
                   pack_columns(w.zeros, w.out, groups, w.bits)));
   }
   if (!w.float_zeros.empty()) {
-    e.scheme.format = kOwnFormat;
     e.tensors.push_back(float_tensor(p + ".weight_zero_float", w.scale_dtype,
                                      {w.out, groups}, w.float_zeros));
   }
@@ -97,7 +97,6 @@ void encode(const std::string& p, const Int8Weight& w, EncodedLinear& e) {
   }
   if (!w.outlier_columns.empty()) {
     const std::size_t columns = w.outlier_columns.size();
-    e.scheme.format = kOwnFormat;
     e.tensors.push_back(tensor_of(p + ".outlier_columns", DType::kI32,
                                   {columns}, w.outlier_columns));
     e.tensors.push_back(tensor_of(p + ".outlier_values", DType::kF16,
@@ -119,9 +118,7 @@ void encode(const std::string& p, const Fp8Weight& w, EncodedLinear& e) {
     args.block_rows = w.block_rows;
     args.block_cols = w.block_cols;
   }
-  // Readers of compressed-tensors take every 8-bit float for an E4M3.
-  e.scheme.format =
-      w.format == DType::kF8E4M3 ? "float-quantized" : std::string(kOwnFormat);
+  e.scheme.format = "float-quantized";
   e.scheme.weights = std::move(args);
   e.tensors.push_back(
       tensor_of(p + ".weight", w.format, {w.out, w.in}, w.codes));
@@ -146,13 +143,11 @@ void encode(const std::string& p, const MicroFp4Weight& w, EncodedLinear& e) {
                                          DType::kF32, {1}, {w.global_scale}));
   }
   if (w.in % w.group() != 0) {  // others take `in` from the packed shape
-    e.scheme.format = kOwnFormat;
     e.tensors.push_back(shape_tensor(p + ".weight_shape", w.out, w.in));
   }
 }
 
 void encode(const std::string& p, const Table4Weight& w, EncodedLinear& e) {
-  e.scheme.format = kOwnFormat;
   e.scheme.weights = QuantArgs{.bits = 4,
                                .floating = true,
                                .strategy = "group",
@@ -213,7 +208,8 @@ EncodedLinear encode_compressed_tensors(const std::string& name,
   encode_activations(name, linear.input, encoded);
   encoded.extension.outlier_threshold = linear.input.outlier_threshold;
   encoded.extension.input_hadamard = linear.input_hadamard;
-  if (linear.input.outlier_threshold > 0 || linear.input_hadamard > 0) {
+  const LoaderRule* const rule = broken_rule(name, linear);
+  if (rule != nullptr && rule->readers == Readers::kOnlyUs) {
     encoded.scheme.format = kOwnFormat;
   }
   return encoded;

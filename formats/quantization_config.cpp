@@ -245,6 +245,10 @@ bool is_embedding_name(std::string_view module) {
          module.ends_with("wte") || module.ends_with("wpe");
 }
 
+bool is_head_name(std::string_view module) {
+  return module == "lm_head" || module.ends_with(".lm_head");
+}
+
 void QuantizationConfig::index(const std::string& where) {
   const auto is_pattern = [](const std::string& target) {
     return target.starts_with("re:");

@@ -42,9 +42,6 @@ struct QuantArgs {
 
 // The format of Linears that only this program reads.
 inline constexpr std::string_view kOwnFormat = "llmpress";
-// Plain numbers without their zeros: in config.json's sparsity_config.
-inline constexpr std::string_view kSparse24Format = "sparse-24-bitmask";
-inline constexpr std::string_view kSparseBitmaskFormat = "sparse-bitmask";
 
 struct LinearScheme {
   std::optional<QuantArgs> weights{}, input{};
@@ -94,6 +91,10 @@ struct QuantizationConfig {
 // Whether a module of this path is an embedding by its name ("embed_tokens",
 // "wte"): its class is not Linear, so that only a target of its own names it.
 bool is_embedding_name(std::string_view module);
+
+// The head: a Linear to transformers, a class of its own to vLLM, which finds
+// its scheme only in a group that names it.
+bool is_head_name(std::string_view module);
 
 // `config_json` is the whole of config.json. Throws Error(kInvalidInput) with
 // `where` in front if the object is malformed.

@@ -46,18 +46,14 @@ json extension_json(const LinearExtension& e) {
   return j;
 }
 
-bool is_sparse_format(const std::string& format) {
-  return format == kSparse24Format || format == kSparseBitmaskFormat;
-}
-
 bool is_plain(const LinearScheme& scheme) {
-  return !scheme.weights && !scheme.input &&
-         (scheme.format == "dense" || is_sparse_format(scheme.format));
+  return !scheme.weights && !scheme.input && scheme.format == "dense";
 }
 
 // Linears of one scheme, in order of their first name.
 struct SchemeGroup {
   LinearScheme scheme{};
+  bool head = false;  // the head alone
   std::vector<std::string> linears{};
 };
 
@@ -66,42 +62,22 @@ std::vector<SchemeGroup> group_by_scheme(
   std::vector<SchemeGroup> groups;
   for (const auto& [name, linear] : linears) {
     if (is_plain(linear.scheme)) continue;
-    const LinearScheme& scheme = linear.scheme;
-    auto at =
-        std::find_if(groups.begin(), groups.end(),
-                     [&scheme](const auto& g) { return g.scheme == scheme; });
+    auto at = std::find_if(groups.begin(), groups.end(), [&](const auto& g) {
+      return g.scheme == linear.scheme && g.head == is_head_name(name);
+    });
     if (at == groups.end()) {
-      at = groups.insert(at, SchemeGroup{.scheme = scheme});
+      at = groups.insert(
+          at, SchemeGroup{.scheme = linear.scheme, .head = is_head_name(name)});
     }
     at->linears.push_back(name);
   }
   return groups;
 }
 
-json sparsity_json(const std::map<std::string, DescribedLinear>& linears) {
-  std::set<std::string> formats;
-  std::vector<std::string> targets;
-  for (const auto& [name, linear] : linears) {
-    if (!is_sparse_format(linear.scheme.format)) continue;
-    formats.insert(linear.scheme.format);
-    targets.push_back(name);
-  }
-  if (formats.empty()) return nullptr;
-  json j;
-  // The legacy readers know one sparse format a model.
-  j["format"] =
-      formats.size() == 1 ? *formats.begin() : std::string(kOwnFormat);
-  j["targets"] = targets;
-  j["ignore"] = json::array();
-  j["sparsity_structure"] =
-      *formats.begin() == kSparse24Format ? "2:4" : "unstructured";
-  return j;
-}
-
 // With one scheme the class says it and `ignore` lists the rest; an embedding
 // is of another class.
 json targets_json(const SchemeGroup& group, bool only) {
-  if (!only) return group.linears;
+  if (!only || group.head) return group.linears;
   json targets = json::array({"Linear"});
   for (const std::string& name : group.linears) {
     if (is_embedding_name(name)) targets.push_back(name);
@@ -111,9 +87,10 @@ json targets_json(const SchemeGroup& group, bool only) {
 
 json groups_json(const std::vector<SchemeGroup>& groups) {
   json j = json::object();
+  const auto others = std::ranges::count(groups, false, &SchemeGroup::head);
   for (std::size_t g = 0; g < groups.size(); ++g) {
     json& group = j["group_" + std::to_string(g)];
-    group["targets"] = targets_json(groups[g], groups.size() == 1);
+    group["targets"] = targets_json(groups[g], others == 1);
     group["weights"] = args_json(groups[g].scheme.weights);
     group["input_activations"] = args_json(groups[g].scheme.input);
     group["output_activations"] = nullptr;
@@ -142,8 +119,7 @@ std::string compressed_tensors_config(
     if (!e.empty()) own[name] = e;
   }
   const auto groups = group_by_scheme(linears);
-  const json sparsity = sparsity_json(linears);
-  if (groups.empty() && own.empty() && sparsity.is_null()) return {};
+  if (groups.empty() && own.empty()) return {};
   json j;
   j["config_groups"] = groups_json(groups);
   j["format"] = common_format(groups);
@@ -152,7 +128,6 @@ std::string compressed_tensors_config(
   j["kv_cache_scheme"] = nullptr;
   j["quant_method"] = "compressed-tensors";
   j["quantization_status"] = "compressed";
-  if (!sparsity.is_null()) j["sparsity_config"] = sparsity;
   if (!own.empty()) j["llmpress"] = {{"version", 1}, {"linears", own}};
   return j.dump(2);
 }

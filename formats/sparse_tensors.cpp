@@ -30,7 +30,6 @@ void encode_codes(const std::string& p, const SparseWeight& w,
                   {packed_words(w.out, w.bits), groups},
                   pack_columns(w.zeros, w.out, groups, w.bits)));
   }
-  e.scheme.format = kOwnFormat;
   e.scheme.weights = QuantArgs{.bits = w.bits,
                                .symmetric = w.zeros.empty(),
                                .strategy = "group",
@@ -147,7 +146,6 @@ void encode_sparse(const std::string& p, const SparseWeight& w,
     encode_codes(p, w, e);
     return;
   }
-  e.scheme.format = two_of_four ? kSparse24Format : kSparseBitmaskFormat;
   const Shape shape =
       two_of_four ? Shape{w.out, w.in / 2} : Shape{w.row_offsets.back()};
   e.tensors.push_back({.name = prefix + ".compressed",

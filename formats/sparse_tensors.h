@@ -1,11 +1,11 @@
-// Sparse Linears. Plain numbers lie as compressed-tensors' legacy compressors
-// wrote them; bit c % 8 of octet c / 8 of a bitmask row says whether column c
-// is kept.
+// Sparse Linears, which only this program reads. Plain numbers lie as
+// compressed-tensors' compressors wrote them before it dropped them (0.19); bit
+// c % 8 of octet c / 8 of a bitmask row says whether column c is kept.
 //
-//   sparse-24-bitmask  p.compressed [out, in / 2], p.bitmask U8 [out,
+//   2:4                p.compressed [out, in / 2], p.bitmask U8 [out,
 //   ceil(in/8)],
 //                      p.shape I64 [2, 1]
-//   sparse-bitmask     p.weight.compressed [kept], p.weight.bitmask U8,
+//   any mask           p.weight.compressed [kept], p.weight.bitmask U8,
 //                      p.weight.row_offsets I64 [out] (where each row begins),
 //                      p.weight.shape I64 [2]
 //   codes (ours)       the same mask and shape under p.weight,

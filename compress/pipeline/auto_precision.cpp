@@ -22,8 +22,17 @@ constexpr std::size_t kProbeLogits = std::size_t{1} << 25;
 struct Candidate {
   std::size_t layer = 0, linear = 0;
   std::string name{};
+  const QuantizeStage* stage = nullptr;  // that treats it
   std::size_t weights = 0;
   std::vector<BitOption> options{};  // of kWidths
+};
+
+// Linears of one block and one input: engines fuse them, and refuse different
+// widths among them.
+struct FusedCandidates {
+  std::size_t layer = 0, block_stage = 0;
+  std::vector<std::size_t> members{};  // indices of candidates
+  std::vector<BitOption> options{};    // sums over the members
 };
 
 WeightScheme scheme_of(const QuantizeStage& stage, int bits) {
@@ -33,10 +42,14 @@ WeightScheme scheme_of(const QuantizeStage& stage, int bits) {
   return scheme;
 }
 
+std::size_t probe_tokens(std::size_t vocabulary) {
+  return std::min(kProbeTokens,
+                  std::max<std::size_t>(1, kProbeLogits / vocabulary));
+}
+
 CalibrationSet probe_set(const CalibrationSet& all, std::size_t vocabulary) {
   CalibrationSet probe;
-  const std::size_t limit = std::min(
-      kProbeTokens, std::max<std::size_t>(1, kProbeLogits / vocabulary));
+  const std::size_t limit = probe_tokens(vocabulary);
   for (const auto& sequence : all.sequences) {
     if (!probe.sequences.empty() && probe.tokens() + sequence.size() > limit) {
       break;
@@ -102,7 +115,8 @@ class PrecisionChooser {
                     std::size_t linear) {
     Candidate candidate{.layer = layer,
                         .linear = linear,
-                        .name = job_.arch->linear_name(layer, linear)};
+                        .name = job_.arch->linear_name(layer, linear),
+                        .stage = &stage};
     const LinearWeights stored =
         read_block_linear(*job_.checkpoint, *job_.arch, layer, linear);
     const MatrixF W = dequantize(stored.weight);
@@ -133,8 +147,10 @@ class PrecisionChooser {
                                .done = done++,
                                .total = total,
                                .detail = job_.arch->linear_name(layer, l)});
-        if (treatment_of(*job_.plan, *job_.arch, layer, l).quantize == &stage) {
-          candidates.push_back(measure(stage, layer, l));
+        const LinearTreatment treatment =
+            treatment_of(*job_.plan, *job_.arch, layer, l);
+        if (treatment.written == &stage && treatment.quantize != nullptr) {
+          candidates.push_back(measure(*treatment.quantize, layer, l));
         }
       }
     }
@@ -153,11 +169,37 @@ class PrecisionChooser {
                                     static_cast<double>(weights) / 8);
   }
 
+  std::vector<FusedCandidates> fuse(
+      const std::vector<Candidate>& candidates) const {
+    std::vector<FusedCandidates> fused;
+    for (std::size_t c = 0; c < candidates.size(); ++c) {
+      const std::size_t layer = candidates[c].layer;
+      const std::size_t block_stage =
+          job_.arch->block(layer).linears[candidates[c].linear].stage;
+      auto at = std::ranges::find_if(fused, [&](const FusedCandidates& f) {
+        return f.layer == layer && f.block_stage == block_stage;
+      });
+      if (at == fused.end()) {
+        at = fused.insert(
+            at, {.layer = layer,
+                 .block_stage = block_stage,
+                 .options = std::vector<BitOption>(std::size(kWidths))});
+      }
+      at->members.push_back(c);
+      for (std::size_t b = 0; b < std::size(kWidths); ++b) {
+        at->options[b].bytes += candidates[c].options[b].bytes;
+        at->options[b].loss += candidates[c].options[b].loss;
+      }
+    }
+    return fused;
+  }
+
   void choose_for(const QuantizeStage& stage) {
     const std::vector<Candidate> candidates = measure_all(stage);
     if (candidates.empty()) return;
+    const std::vector<FusedCandidates> fused = fuse(candidates);
     std::vector<std::vector<BitOption>> options;
-    for (const Candidate& c : candidates) options.push_back(c.options);
+    for (const FusedCandidates& f : fused) options.push_back(f.options);
     const std::size_t budget = budget_of(stage, candidates);
     const auto allocation = allocate_bits(options, budget);
     if (!allocation) {
@@ -167,12 +209,14 @@ class PrecisionChooser {
                       " bytes is below the smallest that " +
                       std::to_string(candidates.size()) + " Linears take");
     }
-    for (std::size_t c = 0; c < candidates.size(); ++c) {
-      const int bits = kWidths[allocation->choice[c]];
-      QuantizeStage chosen = stage;
-      chosen.config.method = stage.config.solver;
-      chosen.config.weights = scheme_of(stage, bits);
-      result_.stages[candidates[c].name] = std::move(chosen);
+    for (std::size_t f = 0; f < fused.size(); ++f) {
+      const int bits = kWidths[allocation->choice[f]];
+      for (const std::size_t c : fused[f].members) {
+        QuantizeStage chosen = *candidates[c].stage;
+        chosen.config.method = stage.config.solver;
+        chosen.config.weights = scheme_of(chosen, bits);
+        result_.stages[candidates[c].name] = std::move(chosen);
+      }
     }
     result_.predicted_loss += allocation->loss;
     result_.bytes += allocation->bytes;
@@ -200,6 +244,18 @@ bool wants_auto_precision(const StagePlan& plan) {
   return std::ranges::any_of(plan.quantizing(), [](const QuantizeStage* s) {
     return s->config.method == "auto";
   });
+}
+
+std::size_t auto_precision_bytes(const Architecture& arch) {
+  const std::size_t tokens = probe_tokens(arch.vocabulary);
+  std::size_t blocks = 0;
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    for (const LinearSpec& linear : arch.block(layer).linears) {
+      blocks += linear.out * linear.in;
+    }
+  }
+  return sizeof(float) * (blocks + arch.layers * tokens * arch.hidden +
+                          2 * tokens * arch.vocabulary);
 }
 
 AutoPrecision choose_precision(const ModelPass& job) {

@@ -107,6 +107,18 @@ void quantize(const LinearJob& job, const PruneResult& pruned, ThreadPool& pool,
   add_notes(result.notes, report);
 }
 
+}  // namespace
+
+bool has_sparse_form(const PackedWeight& weight) {
+  if (std::holds_alternative<DenseWeight>(weight)) return true;
+  const auto* grouped = std::get_if<GroupedIntWeight>(&weight);
+  return grouped != nullptr && grouped->g_idx.empty() &&
+         grouped->float_zeros.empty() &&
+         (grouped->bits == 4 || grouped->bits == 8);
+}
+
+namespace {
+
 // Leaves the zeros out where the recipe asks for it and a packed form exists.
 void store_pruned(const LinearJob& job, LinearOutcome& outcome) {
   const PruneConfig& config = job.treatment.prune->config;
@@ -115,17 +127,14 @@ void store_pruned(const LinearJob& job, LinearOutcome& outcome) {
   const SparsePattern pattern =
       two_of_four ? SparsePattern::k2of4 : SparsePattern::kBitmask;
   PackedWeight& weight = outcome.weights.weight;
-  if (const auto* dense = std::get_if<DenseWeight>(&weight)) {
-    const DType dtype = dense->dtype;
-    weight = make_sparse(dequantize(weight).view(), pattern, dtype);
-  } else if (const auto* grouped = std::get_if<GroupedIntWeight>(&weight);
-             grouped != nullptr && grouped->g_idx.empty() &&
-             grouped->float_zeros.empty() &&
-             (grouped->bits == 4 || grouped->bits == 8)) {
-    weight = make_sparse(*grouped, pattern);
-  } else {
+  if (!has_sparse_form(weight)) {
     outcome.report.notes.push_back("kept dense: no sparse form of " +
                                    describe(weight));
+  } else if (const auto* dense = std::get_if<DenseWeight>(&weight)) {
+    const DType dtype = dense->dtype;
+    weight = make_sparse(dequantize(weight).view(), pattern, dtype);
+  } else {
+    weight = make_sparse(std::get<GroupedIntWeight>(weight), pattern);
   }
 }
 

@@ -14,6 +14,9 @@ namespace llmpress {
 // What the treatment's methods ask of calibration.
 StatsNeeds needs_of(const LinearTreatment& treatment);
 
+// Whether `storage: sparse` can leave its zeros out.
+bool has_sparse_form(const PackedWeight& weight);
+
 struct LinearOutcome {
   LinearWeights weights{};
   LayerReport report{};

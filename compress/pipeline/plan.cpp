@@ -2,6 +2,7 @@
 #include <map>
 
 #include "compress/core/error.h"
+#include "compress/pipeline/auto_precision.h"
 #include "compress/pipeline/model_source.h"
 #include "compress/pipeline/run.h"
 #include "compress/pipeline/run_jobs.h"
@@ -127,7 +128,8 @@ PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
   PlannedVariant planned{.name = job.name,
                          .output = job.output.path.string(),
                          .format = job.output.format,
-                         .notes = selection_notes(job.plan, arch)};
+                         .notes = selection_notes(job.plan, arch),
+                         .warnings = job.warnings};
   SizePredictor predictor(pool);
   const ModelSize before = measure_model(*model.checkpoint, *model.arch);
   std::size_t largest_block = 0, linear_bytes = 0;
@@ -165,16 +167,17 @@ PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
 
 }  // namespace
 
-RunPlan plan_recipe(const Recipe& recipe, const RunOptions& options) {
-  ThreadPool pool;
-  const std::vector<VariantJob> jobs = jobs_of(recipe);
+RunPlan plan_recipe(const Recipe& recipe, const RunOptions& options,
+                    ThreadPool& pool) {
+  std::vector<VariantJob> jobs = jobs_of(recipe);
   check_outputs(inputs_of(recipe), outputs_of(recipe, jobs, options.json));
   const ModelSource model = open_recipe_model(recipe);
+  check_jobs(recipe, jobs, model, pool);
+  const RunTexts texts = load_texts(recipe, jobs, model);
   RunPlan plan{.model = recipe.model.string()};
-  if (recipe.calibration) {
-    plan.calibration_tokens =
-        recipe.calibration->samples * recipe.calibration->sequence_length;
-  }
+  if (texts.calibration) plan.calibration_tokens = texts.calibration->tokens();
+  check_memory(jobs, *model.arch, plan.calibration_tokens,
+               options.memory_limit);
   for (const VariantJob& job : jobs) {
     plan.variants.push_back(
         plan_variant(job, model, plan.calibration_tokens, pool));
@@ -190,7 +193,8 @@ std::size_t predicted_peak_bytes(const StagePlan& plan,
         return std::holds_alternative<PruneStage>(*stage);
       });
   const bool pair = reduced || needs_of_plan(plan, arch).reference_moment;
-  return peak_bytes(arch, calibration_tokens, pair ? 2 : 1);
+  return peak_bytes(arch, calibration_tokens, pair ? 2 : 1) +
+         (wants_auto_precision(plan) ? auto_precision_bytes(arch) : 0);
 }
 
 }  // namespace llmpress

@@ -9,8 +9,6 @@
 #include "compress/core/linalg.h"
 #include "compress/pipeline/model_source.h"
 #include "compress/pipeline/run_jobs.h"
-#include "compress/pipeline/stage_check.h"
-#include "compress/pipeline/structured_shape.h"
 #include "compress/pipeline/variant_compressor.h"
 #include "recipes/recipe_parser.h"
 
@@ -34,14 +32,15 @@ class Run {
 
   RunReport run() {
     const auto start = std::chrono::steady_clock::now();
-    const std::vector<VariantJob> jobs = jobs_of(recipe_);
+    std::vector<VariantJob> jobs = jobs_of(recipe_);
     const OutputGuard guard(inputs_of(recipe_),
                             outputs_of(recipe_, jobs, options_.json));
     for (const std::string& note : guard.notes()) add_note(note);
     model_ = open_recipe_model(recipe_);
-    for (const VariantJob& job : jobs) check_stages(job);
-    load_texts(jobs);
-    check_memory(jobs);
+    check_jobs(recipe_, jobs, model_, pool_);
+    take_texts(load_texts(recipe_, jobs, model_));
+    check_memory(jobs, *model_.arch, calibration_ ? calibration_->tokens() : 0,
+                 options_.memory_limit);
     describe_run();
     const RunInputs inputs{
         .checkpoint = model_.checkpoint.get(),
@@ -49,7 +48,8 @@ class Run {
         .calibration = calibration_ ? &*calibration_ : nullptr,
         .model_sha256 = report_.model_sha256,
         .tokenizer_sha256 = report_.tokenizer_sha256,
-        .recipe_yaml = report_.recipe_yaml};
+        .recipe_yaml = report_.recipe_yaml,
+        .kernels = report_.kernels};
     for (const VariantJob& job : jobs) {
       report_.variants.push_back(
           compress_variant(inputs, job, options_, pool_));
@@ -65,51 +65,16 @@ class Run {
   }
 
  private:
-  // Throws for structured pruning that the model does not allow, and for names
-  // that the pruned model does not have.
-  void check_stages(const VariantJob& job) const {
-    check_selections(job.plan, planned_architecture(
-                                   job.plan, model_.checkpoint->config_json(),
-                                   model_.checkpoint->path().string()));
-  }
-
-  // Everything that a text can be wrong about is found before work starts.
-  void load_texts(std::span<const VariantJob> jobs) {
-    if (recipe_.evaluate) {
-      text_ = load_evaluation_text(recipe_.evaluate->text, *model_.tokenizer);
-      (void)plan_windows(*text_, *recipe_.evaluate);
-    }
-    bool wanted = false;
-    for (const VariantJob& job : jobs) {
-      wanted = wanted ||
-               calibration_use(job.plan, *model_.arch) != CalibrationUse::kNone;
-    }
-    if (!wanted || !recipe_.calibration) return;
-    calibration_ = load_calibration(*recipe_.calibration, *model_.tokenizer);
+  void take_texts(RunTexts texts) {
+    text_ = std::move(texts.evaluation);
+    calibration_ = std::move(texts.calibration);
+    if (!calibration_) return;
     for (const std::string& note : calibration_->notes) add_note(note);
   }
 
   void add_note(const std::string& note) {
     report_.notes.push_back(note);
     if (options_.log) options_.log(note);
-  }
-
-  void check_memory(std::span<const VariantJob> jobs) const {
-    if (options_.memory_limit == 0) return;
-    for (const VariantJob& job : jobs) {
-      const bool calibrated =
-          calibration_ &&
-          calibration_use(job.plan, *model_.arch) != CalibrationUse::kNone;
-      const std::size_t bytes = predicted_peak_bytes(
-          job.plan, *model_.arch, calibrated ? calibration_->tokens() : 0);
-      if (bytes <= options_.memory_limit) continue;
-      throw Error(ErrorCode::kResource,
-                  "'" + job.name + "' needs about " +
-                      std::to_string(bytes >> 20) + " MiB, the limit is " +
-                      std::to_string(options_.memory_limit >> 20) +
-                      " MiB; fewer calibration samples or shorter ones need "
-                      "less");
-    }
   }
 
   void describe_run() {

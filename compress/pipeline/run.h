@@ -43,6 +43,7 @@ struct PlannedVariant {
   std::string name{}, output{}, format{};
   std::vector<std::string> notes{};
   std::vector<PlannedLayer> layers{};
+  std::vector<std::string> warnings{};  // as the run would say them
   std::size_t output_bytes = 0;
   std::size_t peak_memory_bytes = 0;
   std::size_t disk_bytes = 0;  // at the peak, temporary files included
@@ -55,7 +56,8 @@ struct RunPlan {
   std::vector<PlannedVariant> variants{};
 };
 
-// Throws Error for outputs that `run` would not write to.
-RunPlan plan_recipe(const Recipe& recipe, const RunOptions& options);
+// Throws what run_recipe() would before its work.
+RunPlan plan_recipe(const Recipe& recipe, const RunOptions& options,
+                    ThreadPool& pool);
 
 }  // namespace llmpress

@@ -1,11 +1,15 @@
 #include "compress/pipeline/run_jobs.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <optional>
 #include <span>
 
 #include "compress/core/error.h"
+#include "compress/pipeline/output_check.h"
 #include "compress/pipeline/resume_store.h"
+#include "compress/pipeline/stage_check.h"
+#include "compress/pipeline/structured_shape.h"
 #include "formats/artifact_writer.h"
 
 namespace llmpress {
@@ -81,6 +85,61 @@ ModelSource open_recipe_model(const Recipe& recipe) {
         recipe.origin + ": no model; write model: PATH or give --model");
   }
   return open_model(recipe.model);
+}
+
+RunTexts load_texts(const Recipe& recipe, std::span<const VariantJob> jobs,
+                    const ModelSource& model) {
+  RunTexts texts;
+  if (recipe.evaluate) {
+    texts.evaluation =
+        load_evaluation_text(recipe.evaluate->text, *model.tokenizer);
+    (void)plan_windows(*texts.evaluation, *recipe.evaluate);
+  }
+  const bool wanted = std::ranges::any_of(jobs, [&](const VariantJob& job) {
+    return calibration_use(job.plan, *model.arch) != CalibrationUse::kNone;
+  });
+  if (wanted && recipe.calibration) {
+    texts.calibration = load_calibration(*recipe.calibration, *model.tokenizer);
+  }
+  return texts;
+}
+
+void check_jobs(const Recipe& recipe, std::span<VariantJob> jobs,
+                const ModelSource& model, ThreadPool& pool) {
+  for (VariantJob& job : jobs) {
+    const Architecture arch =
+        planned_architecture(job.plan, model.checkpoint->config_json(),
+                             model.checkpoint->path().string());
+    check_selections(job.plan, arch);
+    if (!recipe.calibration &&
+        calibration_use(job.plan, *model.arch) == CalibrationUse::kNeeded) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "variant '" + job.name +
+                      "' needs calibration, but the recipe has no "
+                      "'calibration' section");
+    }
+    OutputCheck check =
+        check_output(job.output, job.plan, *model.checkpoint, arch, pool);
+    job.plan.assign(std::move(check.changed));
+    job.warnings = std::move(check.warnings);
+  }
+}
+
+void check_memory(std::span<const VariantJob> jobs, const Architecture& arch,
+                  std::size_t calibration_tokens, std::uint64_t limit) {
+  if (limit == 0) return;
+  for (const VariantJob& job : jobs) {
+    const bool calibrated =
+        calibration_use(job.plan, arch) != CalibrationUse::kNone;
+    const std::size_t bytes = predicted_peak_bytes(
+        job.plan, arch, calibrated ? calibration_tokens : 0);
+    if (bytes <= limit) continue;
+    throw Error(
+        ErrorCode::kResource,
+        "'" + job.name + "' needs about " + std::to_string(bytes >> 20) +
+            " MiB, the limit is " + std::to_string(limit >> 20) +
+            " MiB; fewer calibration samples or shorter ones need less");
+  }
 }
 
 }  // namespace llmpress

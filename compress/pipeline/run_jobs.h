@@ -2,9 +2,14 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
+#include <optional>
+#include <span>
 #include <vector>
 
+#include "compress/pipeline/calibration_text.h"
+#include "compress/pipeline/evaluation.h"
 #include "compress/pipeline/model_source.h"
 #include "compress/pipeline/variant_compressor.h"
 #include "formats/output_guard.h"
@@ -25,6 +30,25 @@ std::vector<OutputPath> outputs_of(const Recipe& recipe,
 
 // Throws Error(kInvalidArgument) if the recipe names no model.
 ModelSource open_recipe_model(const Recipe& recipe);
+
+// Everything that a text can be wrong about is found before work starts.
+struct RunTexts {
+  std::optional<CalibrationSet> calibration{};  // if some job uses it
+  std::optional<EvaluationText> evaluation{};
+};
+RunTexts load_texts(const Recipe& recipe, std::span<const VariantJob> jobs,
+                    const ModelSource& model);
+
+// What can be known of the jobs before their first block: shapes, calibration,
+// what the output's format can hold and who loads it. Fills in `warnings` and
+// what `output.incompatible` changes. Throws Error for what cannot be done.
+void check_jobs(const Recipe& recipe, std::span<VariantJob> jobs,
+                const ModelSource& model, ThreadPool& pool);
+
+// Throws Error(kResource) for a job that needs more than `limit` bytes (0:
+// any).
+void check_memory(std::span<const VariantJob> jobs, const Architecture& arch,
+                  std::size_t calibration_tokens, std::uint64_t limit);
 
 // A recipe's name: its `name`, or the stem of its file.
 std::string result_name(const Recipe& recipe);

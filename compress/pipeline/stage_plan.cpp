@@ -61,16 +61,21 @@ LinearTreatment StagePlan::treatment(std::string_view linear_name,
     return i < stages.size() ? stages[i] : nullptr;
   };
   treatment.prune = first_of(pruning_, pruned_);
-  treatment.quantize = first_of(quantizing_, quantized_);
+  treatment.quantize = treatment.written = first_of(quantizing_, quantized_);
   if (assigned_ != nullptr && treatment.quantize != nullptr) {
     const auto assigned = assigned_->find(std::string(linear_name));
-    if (assigned != assigned_->end()) treatment.quantize = &assigned->second;
+    if (assigned != assigned_->end()) {
+      treatment.quantize = assigned->second ? &*assigned->second : nullptr;
+    }
   }
   return treatment;
 }
 
-void StagePlan::assign(std::map<std::string, QuantizeStage> stages) {
-  assigned_ = std::make_shared<const std::map<std::string, QuantizeStage>>(
+void StagePlan::assign(
+    std::map<std::string, std::optional<QuantizeStage>> stages) {
+  if (assigned_ != nullptr) stages.insert(assigned_->begin(), assigned_->end());
+  assigned_ = std::make_shared<
+      const std::map<std::string, std::optional<QuantizeStage>>>(
       std::move(stages));
 }
 

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,6 +19,8 @@ namespace llmpress {
 struct LinearTreatment {
   const PruneStage* prune = nullptr;
   const QuantizeStage* quantize = nullptr;
+  // The recipe's stage that `quantize` is, or was made of (assign()).
+  const QuantizeStage* written = nullptr;
 
   bool changes() const { return prune != nullptr || quantize != nullptr; }
 };
@@ -34,8 +37,8 @@ class StagePlan {
   LinearTreatment treatment(std::string_view linear_name,
                             ModuleRole role = ModuleRole::kBlockLinear) const;
 
-  // From now on these Linears are quantized as these stages say.
-  void assign(std::map<std::string, QuantizeStage> stages);
+  // From now on these Linears are quantized as these stages say, or not at all.
+  void assign(std::map<std::string, std::optional<QuantizeStage>> stages);
 
   // Change the weights of the whole model as a block is loaded.
   std::span<const Stage* const> transforms() const { return transforms_; }
@@ -56,7 +59,8 @@ class StagePlan {
   std::vector<const QuantizeStage*> quantizing_;
   std::vector<LayerSelector> pruned_, quantized_;  // of each such stage
   // Shared, so that copies of the plan point to the same stages.
-  std::shared_ptr<const std::map<std::string, QuantizeStage>> assigned_;
+  std::shared_ptr<const std::map<std::string, std::optional<QuantizeStage>>>
+      assigned_;
 };
 
 // Of a Linear of a block; a router is touched only where it is named.

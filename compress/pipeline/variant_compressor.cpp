@@ -66,7 +66,7 @@ void copy_other_tensors(const TransformedModel& model,
 std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job) {
   std::string text = std::string("llmpress ") + LLMPRESS_VERSION + "\n" +
                      job.name + "\n" + inputs.model_sha256 + "\n" +
-                     inputs.recipe_yaml + "\n";
+                     inputs.recipe_yaml + "\n" + inputs.kernels + "\n";
   if (inputs.calibration != nullptr) text += inputs.calibration->sha256;
   for (const Stage* stage : job.plan.transforms()) {
     const auto* merge = std::get_if<MergeLoraStage>(stage);
@@ -102,10 +102,12 @@ class VariantCompressor {
                .format = job_.output.format,
                .structured = model_.structured(),
                .pruning = describe_pruning(plan_),
-               .notes = model_.notes()};
-    for (std::string& note : selection_notes(plan_, model_.architecture())) {
-      report_.notes.push_back(std::move(note));
-    }
+               .notes = job_.warnings};
+    const auto add = [&](std::vector<std::string> notes) {
+      report_.notes.insert(report_.notes.end(), notes.begin(), notes.end());
+    };
+    add(model_.notes());
+    add(selection_notes(plan_, model_.architecture()));
     for (const std::string& note : report_.notes) log(note);
     for (const LayerReport& layer : report_.structured) log_layer(layer);
     compress_blocks();

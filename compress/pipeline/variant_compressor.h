@@ -18,12 +18,14 @@ struct RunInputs {
   const CalibrationSet* calibration = nullptr;  // null: none in the recipe
   std::string model_sha256{}, tokenizer_sha256{};
   std::string recipe_yaml{};  // resolved
+  std::string kernels{};      // whose sums differ in their last bits
 };
 
 struct VariantJob {
   std::string name{};
   OutputConfig output{};
   StagePlan plan;
+  std::vector<std::string> warnings{};  // of output_check.h
 };
 
 // Throws as run_recipe() does.

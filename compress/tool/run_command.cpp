@@ -52,13 +52,14 @@ void add_recipe_options(CLI::App& command, RunArguments& arguments) {
 }
 
 void print_results(const RunReport& report) {
-  print("%-20s %8s %10s %22s %10s %8s %9s\n", "model", "bits/w", "size",
-        "perplexity", "KL", "top-1", "tokens/s");
+  print("%-20s %9s %8s %10s %22s %10s %8s %9s\n", "model", "bits/w", "bits/w",
+        "size", "perplexity", "KL", "top-1", "tokens/s");
+  print("%-20s %9s %8s\n", "", "(Linears)", "(all)");
   const auto row = [](const std::string& name, const ModelSize& size,
                       const std::optional<EvaluationResult>& e,
                       const std::optional<Divergence>& d) {
-    print("%-20s %8.3f %10s", name.c_str(), size.linear_bits_per_weight(),
-          human_bytes(size.weight_bytes).c_str());
+    print("%-20s %9.3f %8.3f %10s", name.c_str(), size.linear_bits_per_weight(),
+          size.bits_per_weight(), human_bytes(size.weight_bytes).c_str());
     if (e) print(" %12.4f +- %6.4f", e->perplexity, e->perplexity_stderr);
     if (d) {
       print(" %10.6f %7.2f%%", d->kl_mean, 100 * d->top1_agreement);
@@ -77,9 +78,17 @@ void print_results(const RunReport& report) {
   }
 }
 
+// The command line's --isa goes before the recipe's.
+SessionOptions session_options(const RunArguments& arguments,
+                               const Recipe& recipe) {
+  SessionOptions options = arguments.session;
+  if (options.isa.empty()) options.isa = recipe.isa;
+  return options;
+}
+
 void run(const RunArguments& arguments) {
-  Session session(arguments.session);
   const Recipe recipe = load_recipe(arguments.recipe, arguments.overrides);
+  Session session(session_options(arguments, recipe));
   const RunReport report = run_recipe(
       recipe,
       {.isa = session.isa(),
@@ -112,6 +121,9 @@ void print_plan(const RunPlan& plan) {
             human_bytes(layer.bytes_before).c_str(),
             human_bytes(layer.bytes_after).c_str());
     }
+    for (const std::string& warning : variant.warnings) {
+      print("  warning: %s\n", warning.c_str());
+    }
     print(
         "  output %s, peak memory about %s, disk at the peak %s, time "
         "about %.0f s\n",
@@ -122,10 +134,11 @@ void print_plan(const RunPlan& plan) {
 }
 
 void plan(const RunArguments& arguments) {
-  Session session(arguments.session);
   const Recipe recipe = load_recipe(arguments.recipe, arguments.overrides);
+  Session session(session_options(arguments, recipe));
   print_plan(plan_recipe(
-      recipe, {.isa = session.isa(), .memory_limit = arguments.memory_limit}));
+      recipe, {.isa = session.isa(), .memory_limit = arguments.memory_limit},
+      session.pool()));
 }
 
 }  // namespace

@@ -112,7 +112,7 @@ TEST_F(StructuredRun, IsPlannedInItsNewShape) {
       "[{prune: {method: ffn, sparsity: 0.5}}, {prune: {method: depth}}, "
       "{quantize: {method: rtn, weights: {bits: 4, group_size: 32}}}]",
       path("out"));
-  const RunPlan plan = plan_recipe(recipe, {});
+  const RunPlan plan = plan_recipe(recipe, {}, pool_);
   const RunReport report = run_recipe(recipe, {}, pool_);
   ASSERT_EQ(plan.variants[0].layers.size(), report.variants[0].layers.size());
   for (std::size_t l = 0; l < report.variants[0].layers.size(); ++l) {

@@ -1,0 +1,37 @@
+// What the programs that load an output format refuse or read wrongly: one
+// table of rules. It is asked twice: before work, of the form that a Linear
+// will have, and on writing, where a Linear that no loader takes goes into our
+// own group format, which they refuse (docs/artifacts.md has the versions).
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "compress/core/packed_weight.h"
+
+namespace llmpress {
+
+// Who reads a Linear that breaks a rule.
+enum class Readers {
+  kOnlyUs,  // no loader: it is written as ours
+  kNotHf,   // vLLM does, transformers does not
+};
+
+struct LoaderRule {
+  std::string_view name;  // "group-divides-inputs"
+  Readers readers = Readers::kOnlyUs;
+  bool (*broken)(std::string_view linear, const LinearWeights&);
+  std::string_view reason;  // what loaders do
+  std::string_view remedy;  // what to write instead
+};
+
+// Of compressed-tensors folders; the first that is broken is the one to name.
+std::span<const LoaderRule> loader_rules();
+
+// nullptr: every loader takes it. Of rules broken, one that only we read goes
+// first. `linear` is the module path.
+const LoaderRule* broken_rule(std::string_view linear,
+                              const LinearWeights& weights);
+
+}  // namespace llmpress
