@@ -124,7 +124,6 @@ PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
   const Architecture arch =
       planned_architecture(job.plan, model.checkpoint->config_json(),
                            model.checkpoint->path().string());
-  check_selections(job.plan, arch);
   PlannedVariant planned{.name = job.name,
                          .output = job.output.path.string(),
                          .format = job.output.format,
