@@ -7,7 +7,7 @@ computes from them, for families_test.
 
 A row is the family's model_type, the keys of its configuration, and what is
 changed in the written config.json afterwards (old spellings; None removes a
-key). The logits are computed from the folder as it then is. Weights are large
+key), and of the beginnings of tensors' names. The logits are computed from the folder as it then is. Weights are large
 and norms far from 1, so that a part left out shows in the logits.
 """
 import json
@@ -18,7 +18,7 @@ import zlib
 
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 TOKENS = 24
 LARGEST_FOLDER = 40_000  # bytes
@@ -42,6 +42,24 @@ LATENT = dict(SIZES, num_key_value_heads=4, kv_lora_rank=10, q_lora_rank=12,
 # Written with the names that the tensors have in memory: experts in stacks.
 AS_IN_MEMORY = {"mixtral_2", "phimoe_2", "qwen3_moe_2"}
 
+LAYERS3 = dict(SIZES, num_hidden_layers=3)
+MIXED3 = ["sliding_attention", "full_attention", "sliding_attention"]
+GPT2 = dict(n_embd=16, n_layer=2, n_head=4, n_positions=32, n_inner=20)
+GEMMA4 = dict(
+    SIZES, num_hidden_layers=4, head_dim=4, global_head_dim=8,
+    sliding_window=5, vocab_size_per_layer_input=40,
+    layer_types=["sliding_attention", "full_attention"] * 2,
+    rope_parameters=dict(
+        full_attention=dict(rope_type="proportional", rope_theta=100.0,
+                            partial_rotary_factor=0.5),
+        sliding_attention=dict(rope_type="default", rope_theta=50.0)))
+VISION = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+              num_attention_heads=2, image_size=28, patch_size=14)
+QWEN_VISION = dict(depth=1, hidden_size=8, embed_dim=8, num_heads=2,
+                   intermediate_size=8, out_hidden_size=16, patch_size=2)
+MROPE = dict(rope_type="default", rope_theta=100.0, mrope_section=[2, 1, 1])
+LONG = dict(short_factor=[1.0, 1.5], long_factor=[2.0, 3.0])
+
 ROWS = {
     "llama": ("llama", dict(SIZES, head_dim=6, attention_bias=True,
                             mlp_bias=True, rms_norm_eps=1e-3,
@@ -50,8 +68,12 @@ ROWS = {
         rope_parameters=None, rope_theta=50.0, torch_dtype="float32",
         rope_scaling=dict(type="linear", factor=2.0))),
     "mistral": ("mistral", dict(SIZES, sliding_window=5), {}),
-    "qwen2": ("qwen2", dict(SIZES, num_hidden_layers=3, sliding_window=6,
-                            use_sliding_window=True, max_window_layers=1), {}),
+    "ministral3": ("ministral3", dict(
+        SIZES, head_dim=6, sliding_window=9, rope_parameters=dict(
+            YARN, mscale=1.0, mscale_all_dim=0.5, llama_4_scaling_beta=0.5,
+            original_max_position_embeddings=8)), {}),
+    "qwen2": ("qwen2", dict(LAYERS3, sliding_window=6, use_sliding_window=True,
+                            max_window_layers=1), {}),
     "qwen3": ("qwen3", dict(SIZES, head_dim=10, attention_bias=True,
                             tie_word_embeddings=True), {}),
     "mixtral": ("mixtral", dict(SIZES, head_dim=6, num_local_experts=3,
@@ -124,6 +146,120 @@ ROWS = {
         intermediate_size_mlp=20, attn_temperature_tuning=False,
         no_rope_layer_interval=2), dict(no_rope_layers=[], layer_types=None,
                                         moe_layers=None)),
+    "qwen3_2": ("qwen3", dict(SIZES, head_dim=8), dict(
+        rope_parameters=None, rope_theta=100.0,
+        original_max_position_embeddings=64,
+        rope_scaling=dict(type="yarn", factor=4.0,
+                          original_max_position_embeddings=8))),
+    "gemma": ("gemma", dict(SIZES, head_dim=6, attention_bias=True), dict(
+        hidden_act="gelu", rope_parameters=None, rope_theta=100.0)),
+    "gemma2": ("gemma2", dict(
+        LAYERS3, head_dim=6, sliding_window=5, attn_logit_softcapping=2.0,
+        final_logit_softcapping=1.5, query_pre_attn_scalar=9), {}),
+    "gemma3_text": ("gemma3_text", dict(
+        LAYERS3, head_dim=6, sliding_window=5, layer_types=MIXED3,
+        query_pre_attn_scalar=9, final_logit_softcapping=2.0,
+        rope_parameters=dict(
+            full_attention=dict(rope_type="linear", factor=2.0,
+                                rope_theta=200.0),
+            sliding_attention=dict(rope_type="default", rope_theta=50.0))),
+                    {}),
+    "gemma3_text_2": ("gemma3_text", dict(LAYERS3, head_dim=6,
+                                          sliding_window=5), dict(
+        layer_types=None, sliding_window_pattern=2, rope_parameters=None,
+        rope_theta=300.0, rope_local_base_freq=20.0,
+        rope_scaling=dict(rope_type="linear", factor=4.0))),
+    "gemma4_text": ("gemma4_text", dict(
+        GEMMA4, hidden_size_per_layer_input=4, num_kv_shared_layers=2,
+        use_double_wide_mlp=True), {}),
+    "gemma4_text_2": ("gemma4_text", dict(
+        GEMMA4, hidden_size_per_layer_input=0, attention_k_eq_v=True,
+        num_global_key_value_heads=1, attention_bias=True,
+        final_logit_softcapping=2.0), {}),
+    "phi": ("phi", dict(SIZES, qk_layernorm=True), {}),
+    "phi3": ("phi3", dict(
+        SIZES, num_attention_heads=2, num_key_value_heads=1, sliding_window=9,
+        rope_parameters=dict(LONG, rope_type="longrope", rope_theta=100.0,
+                             partial_rotary_factor=0.5),
+        original_max_position_embeddings=8), {}),
+    "phi3_2": ("phi3", dict(SIZES, original_max_position_embeddings=32), dict(
+        rope_parameters=None, rope_theta=100.0,
+        rope_scaling=dict(LONG, type="longrope"))),
+    "gpt2": ("gpt2", dict(GPT2, scale_attn_by_inverse_layer_idx=True), {}),
+    "gpt2_2": ("gpt2", dict(GPT2, n_inner=None, tie_word_embeddings=False),
+               dict(n_ctx=32), {"transformer.": ""}),
+    "gptj": ("gptj", dict(GPT2, n_head=2, rotary_dim=4), dict(rotary=True)),
+    "gpt_neox": ("gpt_neox", dict(SIZES, num_attention_heads=2), {}),
+    "gpt_neox_2": ("gpt_neox", dict(
+        SIZES, num_attention_heads=2, use_parallel_residual=False,
+        attention_bias=False), dict(
+        rope_parameters=None, rotary_pct=0.5, rotary_emb_base=50)),
+    "opt": ("opt", dict(SIZES, ffn_dim=20), {}),
+    "opt_2": ("opt", dict(SIZES, ffn_dim=20, do_layer_norm_before=False,
+                          word_embed_proj_dim=8), {}),
+    "bloom": ("bloom", dict(hidden_size=18, n_layer=2, n_head=3), {}),
+    "bloom_2": ("bloom", dict(
+        hidden_size=16, n_layer=2, n_head=4, tie_word_embeddings=False,
+        apply_residual_connection_post_layernorm=True), dict(
+            hidden_size=None, n_embed=16), {"transformer.": ""}),
+    "falcon": ("falcon", dict(SIZES, num_kv_heads=2, ffn_hidden_size=20,
+                              new_decoder_architecture=True, bias=True), {}),
+    "falcon_2": ("falcon", dict(SIZES, ffn_hidden_size=20,
+                                tie_word_embeddings=False), {}),
+    "falcon_3": ("falcon", dict(SIZES, ffn_hidden_size=20, multi_query=False,
+                                parallel_attn=False), {}),
+    "falcon_4": ("falcon", dict(SIZES, num_kv_heads=4, ffn_hidden_size=20,
+                                new_decoder_architecture=True,
+                                num_ln_in_parallel_attn=1), {}),
+    "stablelm": ("stablelm", dict(
+        SIZES, num_attention_heads=2, num_key_value_heads=1, qk_layernorm=True,
+        use_parallel_residual=True, use_qkv_bias=True), {}),
+    "stablelm_2": ("stablelm", dict(SIZES, num_attention_heads=2), dict(
+        rope_parameters=None, rope_theta=100.0, partial_rotary_factor=0.5)),
+    "olmo2": ("olmo2", dict(SIZES, attention_bias=True), {}),
+    "olmo3": ("olmo3", dict(LAYERS3, layer_types=MIXED3, sliding_window=5,
+                            attention_bias=True), {}),
+    "olmo3_2": ("olmo3", dict(LAYERS3, layer_types=MIXED3, sliding_window=5),
+                dict(rope_parameters=None, rope_theta=300.0,
+                     rope_scaling=dict(
+                         rope_type="yarn", factor=4.0, attention_factor=1.5,
+                         original_max_position_embeddings=16))),
+    "granite": ("granite", dict(
+        SIZES, attention_bias=True, mlp_bias=True, embedding_multiplier=3.0,
+        logits_scaling=2.0, residual_multiplier=0.5, attention_multiplier=0.3),
+                {}),
+    "cohere2": ("cohere2", dict(LAYERS3, sliding_window=5, attention_bias=True,
+                                logit_scale=0.5), dict(
+        layer_types=None, sliding_window_pattern=2)),
+    "starcoder2": ("starcoder2", dict(SIZES, sliding_window=5), {}),
+    "glm": ("glm", dict(SIZES, head_dim=8), {}),
+    "glm4": ("glm4", dict(SIZES, head_dim=8), {}),
+    "smollm3": ("smollm3", dict(
+        LAYERS3, no_rope_layers=[1, 0, 1], use_sliding_window=True,
+        sliding_window=5, mlp_bias=True, attention_bias=True), {}),
+    "exaone4": ("exaone4", dict(LAYERS3, sliding_window=5, head_dim=6),
+                dict(layer_types=None, sliding_window_pattern=2)),
+    "exaone4_2": ("exaone4", dict(SIZES, sliding_window=None,
+                                  layer_types=["full_attention"] * 2), {}),
+    # Decoders inside of vision-language models.
+    "gemma3": ("gemma3", dict(
+        text_config=dict(COMMON, **LAYERS3, sliding_window=5, head_dim=4),
+        vision_config=VISION, mm_tokens_per_image=4), {}),
+    "mistral3": ("mistral3", dict(
+        text_config=dict(COMMON, **SIZES, model_type="mistral",
+                         sliding_window=None),
+        vision_config=dict(VISION, model_type="pixtral"),
+        tie_word_embeddings=False), {}, {
+            "lm_head.": "language_model.lm_head.",
+            "model.language_model.": "language_model.model."}),
+    "qwen2_5_vl": ("qwen2_5_vl", dict(
+        text_config=dict(COMMON, **SIZES, head_dim=4, rope_parameters=dict(
+            MROPE, mrope_section=[1, 1, 0])),
+        vision_config=QWEN_VISION), {}),
+    "qwen3_vl": ("qwen3_vl", dict(
+        text_config=dict(COMMON, **SIZES, head_dim=8, rope_parameters=MROPE),
+        vision_config=dict(QWEN_VISION, deepstack_visual_indexes=[0],
+                           num_position_embeddings=4)), {}),
 }
 
 
@@ -137,6 +273,8 @@ def randomize(model, generator):
     for name, buffer in model.named_buffers():
         if name.endswith("e_score_correction_bias"):
             buffer.data = 0.3 * torch.randn(buffer.shape, generator=generator)
+        elif name.endswith("layer_scalar"):
+            buffer.data = torch.tensor([0.7])
 
 
 def edit_config(folder, changes):
@@ -150,12 +288,25 @@ def edit_config(folder, changes):
     path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
 
 
+def rename_tensors(folder, beginnings):
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    for old, new in beginnings.items():
+        tensors = {new + key[len(old):] if key.startswith(old) else key: tensor
+                   for key, tensor in tensors.items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
 def make(name, goldens):
-    model_type, keys, changes = ROWS[name]
+    model_type, keys, changes, *beginnings = ROWS[name]
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    common = {} if "text_config" in keys else COMMON
     config = transformers.AutoConfig.for_model(model_type,
-                                               **{**COMMON, **keys})
-    model = transformers.AutoModelForCausalLM.from_config(
+                                               **{**common, **keys})
+    auto_class = (transformers.AutoModelForImageTextToText
+                  if "text_config" in keys
+                  else transformers.AutoModelForCausalLM)
+    model = auto_class.from_config(
         config, attn_implementation="eager")
     randomize(model, generator)
     folder = goldens / name
@@ -170,7 +321,9 @@ def make(name, goldens):
             (folder / file).write_bytes(
                 pathlib.Path(temporary, file).read_bytes())
     edit_config(folder, changes)
-    reference = transformers.AutoModelForCausalLM.from_pretrained(
+    for renamed in beginnings:
+        rename_tensors(folder, renamed)
+    reference = auto_class.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager",
         experts_implementation="eager").eval()
     ids = torch.randint(3, config.get_text_config().vocab_size, (1, TOKENS),
