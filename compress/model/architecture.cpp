@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <string_view>
 
 #include "compress/core/error.h"
 #include "compress/model/families/family.h"
+#include "compress/model/families/wrappers.h"
 
 namespace llmpress {
 namespace {
@@ -109,6 +111,32 @@ const Family& find_family(const ConfigReader& config) {
                   "' is not supported; known are " + known);
 }
 
+const Wrapper& find_wrapper(const ConfigReader& config) {
+  const std::string type = config.text("model_type").value_or("");
+  std::string known;
+  for (const Wrapper& wrapper : wrappers()) {
+    if (type == wrapper.model_type) return wrapper;
+    known += (known.empty() ? "" : ", ") + std::string(wrapper.model_type);
+  }
+  throw Error(ErrorCode::kUnsupported,
+              config.origin() + ": model_type '" + type +
+                  "' with a text_config is not supported; known are " + known);
+}
+
+// The decoder of `arch` inside of a larger model. A wrapper without the key
+// shares the embedding with the head, unless the checkpoint has another one.
+void wrap(const ConfigReader& config, const Wrapper& wrapper,
+          Architecture& arch) {
+  if (!wrapper.scales_logits &&
+      (arch.logit_scale != 1 || arch.logit_softcap != 0)) {
+    config.unsupported("text_config",
+                       "a decoder that gives its logits as the "
+                       "head computes them");
+  }
+  arch.tied_head = config.flag("tie_word_embeddings").value_or(true);
+  place_wrapped(wrapper, arch);
+}
+
 void refuse_unread(const ConfigReader& config, const Family& family) {
   for (const std::string& key : config.unread()) {
     if (concerns_others(key)) continue;
@@ -151,15 +179,21 @@ std::vector<std::vector<CacheSlot>> Architecture::cache_slots() const {
 Architecture parse_architecture(const std::string& config_json,
                                 const std::string& origin) {
   const ConfigReader config = ConfigReader::parse(config_json, origin);
-  const Family& family = find_family(config);
+  const std::optional<ConfigReader> text = config.object("text_config");
+  const ConfigReader& own = text ? *text : config;
+  const Wrapper* const wrapper = text ? &find_wrapper(config) : nullptr;
+  const Family& family = find_family(own);
   Architecture arch;
   arch.model_type = family.model_type;
-  family.describe(config, arch);
-  const std::vector<std::size_t> bos = config.sizes("bos_token_id");
-  arch.eos_ids = config.sizes("eos_token_id");
+  family.describe(own, arch);
+  if (wrapper != nullptr) wrap(config, *wrapper, arch);
+  std::vector<std::size_t> bos = own.sizes("bos_token_id");
+  arch.eos_ids = own.sizes("eos_token_id");
+  if (bos.empty()) bos = config.sizes("bos_token_id");
+  if (arch.eos_ids.empty()) arch.eos_ids = config.sizes("eos_token_id");
   if (!bos.empty()) arch.bos_id = bos.front();
   if (!arch.eos_ids.empty()) arch.eos_id = arch.eos_ids.front();
-  refuse_unread(config, family);
+  refuse_unread(own, family);
   return arch;
 }
 
@@ -167,7 +201,8 @@ void move_tensors(Architecture& arch, const TensorPlaces& places) {
   for (std::string* const name :
        {&arch.embedding, &arch.position_embedding, &arch.embedding_projection,
         &arch.embedding_norm, &arch.final_norm, &arch.head_projection,
-        &arch.block_prefix}) {
+        &arch.block_prefix, &arch.layer_inputs.embedding,
+        &arch.layer_inputs.projection, &arch.layer_inputs.norm}) {
     if (name->starts_with(arch.body)) {
       *name = places.body + name->substr(arch.body.size());
     }

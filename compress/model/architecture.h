@@ -27,9 +27,20 @@ struct TensorPlaces {
   std::string body{}, head = "lm_head";
 };
 
+// What Gemma 3n and 4 give every block beside the stream:
+//   (norm(projection(x) / sqrt(hidden)) + sqrt(width) table[token]) / sqrt(2)
+// [tokens, layers * width], where x is the stream before the first block and
+// the norm runs over `width` columns.
+struct LayerInputs {
+  std::size_t width = 0, vocabulary = 0;  // width 0: nothing
+  std::string embedding{}, projection{}, norm{};
+  float epsilon = 1e-6f;
+};
+
 struct Architecture {
   std::string model_type;  // "llama"
   ConfigKeys keys{};
+  std::string config_object{};  // in which they stand; empty: config.json
   std::size_t hidden = 0, layers = 0;
   std::size_t vocabulary = 0, max_positions = 0;
   // Of the attention and the MLP of dense decoders; 0 where a family has no one
@@ -48,6 +59,8 @@ struct Architecture {
   std::string embedding_projection{};  // a Linear; empty: none
   std::string embedding_norm{};        // empty: none
   NormOptions embedding_norm_options{};
+
+  LayerInputs layer_inputs{};  // channel 0 of the carried values
 
   // logits = softcap(logit_scale * head(projection(norm(x)))).
   std::string final_norm = "model.norm";  // empty: none

@@ -308,7 +308,8 @@ void read_scaling(const ConfigReader& config, const ConfigReader& rope,
                   const Architecture& arch, std::size_t dim,
                   const RopeDefaults& defaults, RopeConfig& to) {
   const std::string type = rope_type(rope);
-  if (type == "default") return;
+  // "mrope" differs for images only; its other keys are read by who knows it.
+  if (type == "default" || type == "mrope") return;
   if (type == "linear") {
     to.scaling = RopeScaling::kLinear;
     to.factor = require_positive(rope, "factor");

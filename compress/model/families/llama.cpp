@@ -60,10 +60,11 @@ void finish(const ConfigReader& config, Traits traits, Architecture& arch) {
 
 // use_sliding_window and, unless layer_types says otherwise, max_window_layers.
 std::vector<std::size_t> read_windows_after_layer(const ConfigReader& config,
-                                                  std::size_t layers) {
+                                                  std::size_t layers,
+                                                  std::size_t default_first) {
   const bool on = config.flag("use_sliding_window").value_or(false);
   const std::size_t first =
-      config.size("max_window_layers").value_or(kDefaultMaxWindowLayers);
+      config.size("max_window_layers").value_or(default_first);
   std::vector<std::string> types;
   for (std::size_t l = 0; l < layers; ++l) {
     types.push_back(on && l >= first ? "sliding_attention" : "full_attention");
@@ -134,8 +135,37 @@ void describe_qwen2(const ConfigReader& config, Architecture& arch) {
   read_sizes(config, {.default_max_positions = 32768}, arch);
   finish(config,
          {.qkv_bias = true,
-          .windows = read_windows_after_layer(config, arch.layers)},
+          .windows = read_windows_after_layer(config, arch.layers,
+                                              kDefaultMaxWindowLayers)},
          arch);
+}
+
+// Qwen2 of a vision-language model: the three positions of a token of text are
+// the same, so that it turns as Qwen2 does.
+void describe_qwen2_vl(const ConfigReader& config, Architecture& arch) {
+  read_sizes(config, {.default_max_positions = 32768, .default_kv_heads = 8},
+             arch);
+  if (const auto rope = find_rope(config)) rope->ignore("mrope_section");
+  for (const char* key :
+       {"vision_config", "image_token_id", "video_token_id", "vision_token_id",
+        "vision_start_token_id", "vision_end_token_id"}) {
+    config.ignore(key);
+  }
+  arch.ropes = {read_whole_rope(config, arch, 1e6)};
+  arch.other_places = {{.body = "model.language_model.", .head = "lm_head"}};
+  finish(config,
+         {.qkv_bias = true,
+          .windows = read_windows_after_layer(config, arch.layers, 80),
+          .default_epsilon = 1e-5},
+         arch);
+}
+
+void describe_qwen3_vl_text(const ConfigReader& config, Architecture& arch) {
+  if (const auto rope = find_rope(config)) {
+    rope->ignore("mrope_section");
+    rope->ignore("mrope_interleaved");
+  }
+  describe_qwen3(config, arch);
 }
 
 void describe_qwen3(const ConfigReader& config, Architecture& arch) {
@@ -146,7 +176,8 @@ void describe_qwen3(const ConfigReader& config, Architecture& arch) {
          {.qkv_bias = bias,
           .o_bias = bias,
           .head_norms = true,
-          .windows = read_windows_after_layer(config, arch.layers)},
+          .windows = read_windows_after_layer(config, arch.layers,
+                                              kDefaultMaxWindowLayers)},
          arch);
 }
 

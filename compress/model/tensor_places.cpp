@@ -1,0 +1,43 @@
+#include "compress/model/tensor_places.h"
+
+#include <algorithm>
+
+#include "compress/model/model_check.h"
+
+namespace llmpress {
+namespace {
+
+void find_places(const Checkpoint& checkpoint, Architecture& arch) {
+  if (checkpoint.has_linear(arch.embedding)) return;
+  for (const TensorPlaces& places : arch.other_places) {
+    Architecture moved = arch;
+    move_tensors(moved, places);
+    if (!checkpoint.has_linear(moved.embedding)) continue;
+    arch = std::move(moved);
+    return;
+  }
+}
+
+bool head_is_embedding(const Checkpoint& checkpoint, const Architecture& arch) {
+  const TensorInfo* const head = dense_matrix(checkpoint, arch.head);
+  const TensorInfo* const embedding = dense_matrix(checkpoint, arch.embedding);
+  if (head == nullptr || embedding == nullptr) return true;
+  if (head->shape != embedding->shape || head->dtype != embedding->dtype) {
+    return false;
+  }
+  const TensorBytes a = checkpoint.tensors().read(*head);
+  const TensorBytes b = checkpoint.tensors().read(*embedding);
+  return std::ranges::equal(a.bytes, b.bytes);
+}
+
+}  // namespace
+
+Architecture read_architecture(const Checkpoint& checkpoint) {
+  Architecture arch =
+      parse_architecture(checkpoint.config_json(), checkpoint.path().string());
+  find_places(checkpoint, arch);
+  if (arch.tied_head) arch.tied_head = head_is_embedding(checkpoint, arch);
+  return arch;
+}
+
+}  // namespace llmpress

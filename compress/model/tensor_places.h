@@ -1,0 +1,15 @@
+// What only the tensors of a checkpoint can tell of its architecture.
+#pragma once
+
+#include "compress/model/architecture.h"
+#include "formats/checkpoint.h"
+
+namespace llmpress {
+
+// parse_architecture() of the checkpoint's config.json, with the names that its
+// tensors have: the first of the family's places that holds the embedding. As
+// in transformers, a head that is stored beside the embedding with other values
+// is not tied, whatever config.json says.
+Architecture read_architecture(const Checkpoint& checkpoint);
+
+}  // namespace llmpress
