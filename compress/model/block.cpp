@@ -168,17 +168,42 @@ void Block::run_operations(std::size_t begin, std::size_t end,
   }
 }
 
+std::vector<Activations> Block::enter(BlockState& state,
+                                      std::span<const Segment> segments) const {
+  const BlockSpec& block = spec();
+  check_segments(segments, state.hidden.rows());
+  std::vector<Activations> values(block.values.size());
+  for (const CarriedValue& c : block.carried_in) {
+    if (c.channel >= state.carried.size() ||
+        state.carried[c.channel].rows.rows() != state.hidden.rows()) {
+      throw Error(ErrorCode::kUnsupported,
+                  arch_->block_name(layer_) +
+                      ": reads what blocks before it made beside the stream, "
+                      "which was not kept here");
+    }
+    values[c.value] = state.carried[c.channel];
+  }
+  values[0].rows = std::move(state.hidden);
+  return values;
+}
+
+void Block::leave(std::vector<Activations> values, BlockState& state) const {
+  const BlockSpec& block = spec();
+  for (const CarriedValue& c : block.carried_out) {
+    if (c.channel >= state.carried.size()) state.carried.resize(c.channel + 1);
+    state.carried[c.channel] = std::move(values[c.value]);
+  }
+  state.hidden = std::move(values[block.result].rows);
+  state.stage_input = {};
+  state.routing = nullptr;
+  state.others.clear();
+}
+
 // Takes the values apart into what the state shows.
 void Block::expose(std::size_t stage, std::vector<Activations> values,
                    BlockState& state) const {
   const BlockSpec& block = spec();
-  if (stage == block.stages.size()) {
-    state.hidden = std::move(values[block.result].rows);
-    state.stage_input = {};
-    state.routing = nullptr;
-    state.others.clear();
-    return;
-  }
+  if (stage == block.stages.size()) return leave(std::move(values), state);
   const StageSpec& next = block.stages[stage];
   state.routing = values[next.input].routing;
   if (next.input == next.stream) {
@@ -196,9 +221,7 @@ void Block::expose(std::size_t stage, std::vector<Activations> values,
 void Block::begin(BlockState& state, std::span<const Segment> segments,
                   ThreadPool& pool) const {
   const BlockSpec& block = spec();
-  check_segments(segments, state.hidden.rows());
-  std::vector<Activations> values(block.values.size());
-  values[0].rows = std::move(state.hidden);
+  std::vector<Activations> values = enter(state, segments);
   const std::size_t end =
       block.stages.empty() ? block.operations.size() : block.stages[0].first_op;
   run_operations(0, end, values, context(segments, pool));
@@ -224,13 +247,9 @@ void Block::run_stage(std::size_t stage, std::span<const Segment> segments,
 
 void Block::run(std::span<const Segment> segments, BlockState& state,
                 ThreadPool& pool) const {
-  const BlockSpec& block = spec();
-  check_segments(segments, state.hidden.rows());
-  std::vector<Activations> values(block.values.size());
-  values[0].rows = std::move(state.hidden);
-  run_operations(0, block.operations.size(), values, context(segments, pool));
-  state.hidden = std::move(values[block.result].rows);
-  state.stage_input = {};
+  std::vector<Activations> values = enter(state, segments);
+  run_operations(0, spec().operations.size(), values, context(segments, pool));
+  leave(std::move(values), state);
 }
 
 }  // namespace llmpress

@@ -37,6 +37,8 @@ struct BlockState {
   std::shared_ptr<const Routing> routing{};
   // What else later operations read, by ValueId; empty outside of a block.
   std::vector<Activations> others{};
+  // What travels between blocks beside the stream, by channel.
+  std::vector<Activations> carried{};
 };
 
 // How a block runs.
@@ -94,6 +96,10 @@ class Block {
   void run_operations(std::size_t begin, std::size_t end,
                       std::vector<Activations>& values,
                       const OpContext& context) const;
+  // Values of a block that begins, and what is left when it ends.
+  std::vector<Activations> enter(BlockState& state,
+                                 std::span<const Segment> segments) const;
+  void leave(std::vector<Activations> values, BlockState& state) const;
   void expose(std::size_t stage, std::vector<Activations> values,
               BlockState& state) const;
   OpContext context(std::span<const Segment> segments, ThreadPool& pool) const;

@@ -6,6 +6,7 @@
 
 #include "compress/core/error.h"
 #include "compress/kernels/norms.h"
+#include "compress/model/tensor_places.h"
 
 namespace llmpress {
 namespace {
@@ -69,6 +70,8 @@ MatrixF project(const LinearKernel& kernel, ConstMatrixView X,
 ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
                      Isa isa, std::shared_ptr<const WeightCompanion> companion)
     : arch_(&arch),
+      embedding_(checkpoint, arch.embedding, arch.vocabulary,
+                 arch.input_width()),
       projection_(read_projection(checkpoint, arch.embedding_projection, isa)),
       head_projection_(read_projection(checkpoint, arch.head_projection, isa)),
       embedding_norm_(read_end_norm(checkpoint, arch, arch.embedding_norm,
@@ -76,15 +79,12 @@ ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
       final_norm_(read_end_norm(checkpoint, arch, arch.final_norm,
                                 arch.final_norm_options)),
       companion_(std::move(companion)) {
-  if (const TensorInfo* dense = dense_matrix(checkpoint, arch.embedding)) {
-    check_matrix_shape(checkpoint, arch.embedding, dense->shape[0],
-                       dense->shape[1], arch);
-    embedding_dtype_ = dense->dtype;
-    embedding_bytes_ = checkpoint.tensors().read(*dense);
-  } else {
-    embedding_packed_ = checkpoint.read_linear(arch.embedding).weight;
-    check_matrix_shape(checkpoint, arch.embedding, rows_of(*embedding_packed_),
-                       cols_of(*embedding_packed_), arch);
+  if (const LayerInputs& inputs = arch.layer_inputs; inputs.width != 0) {
+    layer_embedding_ =
+        EmbeddingRows(checkpoint, inputs.embedding, inputs.vocabulary,
+                      arch.layers * inputs.width);
+    layer_projection_ = read_projection(checkpoint, inputs.projection, isa);
+    layer_norm_ = read_norm(checkpoint, inputs.norm, inputs.width, false);
   }
   if (!arch.position_embedding.empty()) {
     positions_ =
@@ -111,37 +111,6 @@ ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
   }
 }
 
-MatrixF ModelEnds::lookup(std::span<const TokenId> tokens) const {
-  const std::size_t width = arch_->input_width();
-  MatrixF X(tokens.size(), width);
-  const std::size_t row_bytes = bytes_of(embedding_dtype_, width);
-  for (std::size_t t = 0; t < tokens.size(); ++t) {
-    const std::size_t id = tokens[t];
-    if (id >= arch_->vocabulary) {
-      throw Error(ErrorCode::kInvalidInput,
-                  "token id " + std::to_string(id) +
-                      " is not in the model's vocabulary of " +
-                      std::to_string(arch_->vocabulary));
-    }
-    const std::span<float> row = X.row(t);
-    if (embedding_packed_) {
-      dequantize_rows(*embedding_packed_, id, {row, 1, width});
-    } else {
-      decode_floats(embedding_dtype_,
-                    embedding_bytes_.bytes.subspan(id * row_bytes, row_bytes),
-                    row);
-    }
-    if (!std::all_of(row.begin(), row.end(),
-                     [](float x) { return std::isfinite(x); })) {
-      throw Error(ErrorCode::kInvalidInput,
-                  "'" + arch_->embedding + "': row " + std::to_string(id) +
-                      " holds a value that is not finite");
-    }
-  }
-  if (companion_) companion_->change_embedding(tokens, X.view());
-  return X;
-}
-
 void ModelEnds::add_positions(std::span<const Segment> segments,
                               MatrixF& X) const {
   const std::vector<std::uint32_t> positions = row_positions(segments);
@@ -163,7 +132,8 @@ void ModelEnds::add_positions(std::span<const Segment> segments,
 MatrixF ModelEnds::embed(std::span<const TokenId> tokens,
                          std::span<const Segment> segments,
                          ThreadPool& pool) const {
-  MatrixF X = lookup(tokens);
+  MatrixF X = embedding_.rows(tokens);
+  if (companion_) companion_->change_embedding(tokens, X.view());
   if (arch_->embedding_scale != 1) {
     for (float& x : X.data()) x *= arch_->embedding_scale;
   }
@@ -174,6 +144,36 @@ MatrixF ModelEnds::embed(std::span<const TokenId> tokens,
                    pool);
   }
   return X;
+}
+
+// See LayerInputs.
+MatrixF ModelEnds::layer_inputs(std::span<const TokenId> tokens,
+                                ConstMatrixView X, ThreadPool& pool) const {
+  const LayerInputs& inputs = arch_->layer_inputs;
+  const MatrixF table = layer_embedding_.rows(tokens);
+  MatrixF P = project(*layer_projection_, X, pool);
+  const float before = 1 / std::sqrt(static_cast<float>(arch_->hidden));
+  for (float& p : P.data()) p *= before;
+  const MatrixView<float> parts(P.data(), P.size() / inputs.width,
+                                inputs.width);
+  rms_norm(parts, layer_norm_.gain, inputs.epsilon, parts, pool);
+  const float factor = std::sqrt(static_cast<float>(inputs.width));
+  const float after = 1 / std::sqrt(2.0f);
+  for (std::size_t i = 0; i < P.size(); ++i) {
+    P.data()[i] = (P.data()[i] + factor * table.data()[i]) * after;
+  }
+  return P;
+}
+
+BlockState ModelEnds::begin(std::span<const TokenId> tokens,
+                            std::span<const Segment> segments,
+                            ThreadPool& pool) const {
+  BlockState state{.hidden = embed(tokens, segments, pool)};
+  if (arch_->layer_inputs.width != 0) {
+    state.carried.resize(1);
+    state.carried[0].rows = layer_inputs(tokens, state.hidden.view(), pool);
+  }
+  return state;
 }
 
 MatrixF ModelEnds::head_input(ConstMatrixView hidden, ThreadPool& pool) const {
@@ -199,8 +199,7 @@ MatrixF ModelEnds::logits(ConstMatrixView hidden, ThreadPool& pool) const {
 }
 
 std::size_t ModelEnds::bytes() const {
-  return head_->bytes() +
-         (embedding_packed_ ? stored_bytes(*embedding_packed_) : 0) +
+  return head_->bytes() + embedding_.bytes() + layer_embedding_.bytes() +
          (final_norm_.gain.size() + positions_.size()) * sizeof(float);
 }
 
@@ -208,8 +207,7 @@ Decoder::Decoder(const Checkpoint& checkpoint)
     : Decoder(checkpoint, Options{}) {}
 
 Decoder::Decoder(const Checkpoint& checkpoint, const Options& options)
-    : arch_(std::make_unique<Architecture>(
-          parse_architecture(checkpoint.config_json(), place(checkpoint)))),
+    : arch_(std::make_unique<Architecture>(read_architecture(checkpoint))),
       kv_(options.kv) {
   check_model(checkpoint, *arch_);
   ends_ = std::make_unique<ModelEnds>(checkpoint, *arch_, options.isa,
@@ -243,7 +241,7 @@ std::size_t Decoder::bytes() const {
 MatrixF Decoder::forward(std::span<const TokenId> tokens,
                          std::span<const Segment> segments,
                          ThreadPool& pool) const {
-  BlockState state{.hidden = ends_->embed(tokens, segments, pool)};
+  BlockState state = ends_->begin(tokens, segments, pool);
   for (const Block& block : blocks_) block.run(segments, state, pool);
   for (const Segment& segment : segments) {
     if (segment.cache != nullptr) segment.cache->advance(segment.rows);

@@ -11,6 +11,7 @@
 
 #include "compress/core/progress.h"
 #include "compress/model/block.h"
+#include "compress/model/embedding_rows.h"
 #include "compress/model/model_check.h"
 #include "compress/model/weight_companion.h"
 #include "formats/tokenizer.h"
@@ -33,6 +34,9 @@ class ModelEnds {
   // row that is not finite.
   MatrixF embed(std::span<const TokenId> tokens,
                 std::span<const Segment> segments, ThreadPool& pool) const;
+  // embed(), and what the first block finds beside the stream.
+  BlockState begin(std::span<const TokenId> tokens,
+                   std::span<const Segment> segments, ThreadPool& pool) const;
   // What the head reads: hidden [rows, hidden] -> [rows, head width].
   MatrixF head_input(ConstMatrixView hidden, ThreadPool& pool) const;
   // hidden [rows, hidden] -> logits [rows, vocabulary].
@@ -42,16 +46,17 @@ class ModelEnds {
 
  private:
   const Architecture* arch_;
-  MatrixF lookup(std::span<const TokenId> tokens) const;
+  MatrixF layer_inputs(std::span<const TokenId> tokens, ConstMatrixView X,
+                       ThreadPool& pool) const;
   void add_positions(std::span<const Segment> segments, MatrixF& X) const;
 
-  // The embedding [vocabulary, width]: as it lies in the file, or packed.
-  DType embedding_dtype_ = DType::kF32;
-  TensorBytes embedding_bytes_{};
-  std::optional<PackedWeight> embedding_packed_{};
+  EmbeddingRows embedding_;
   MatrixF positions_{};  // [positions, hidden]
   std::unique_ptr<LinearKernel> projection_{}, head_projection_{};
   NormWeights embedding_norm_{}, final_norm_{};  // as they multiply
+  EmbeddingRows layer_embedding_{};
+  std::unique_ptr<LinearKernel> layer_projection_{};
+  NormWeights layer_norm_{};
   std::unique_ptr<LinearKernel> head_;
   std::shared_ptr<const WeightCompanion> companion_;
 };

@@ -43,6 +43,7 @@ class Deriver {
   void check_flow() {
     std::vector<bool> written(block_.values.size(), false);
     written[0] = true;
+    for (const CarriedValue& c : block_.carried_in) written.at(c.value) = true;
     block_.last_use.assign(block_.values.size(), kNone);
     for (std::size_t i = 0; i < block_.operations.size(); ++i) {
       const Operation& op = block_.operations[i];
@@ -58,6 +59,10 @@ class Deriver {
     }
     if (!written.at(block_.result)) wrong("the result is not written");
     block_.last_use[block_.result] = block_.operations.size();
+    for (const CarriedValue& c : block_.carried_out) {
+      if (!written.at(c.value)) wrong("a carried value is not written");
+      block_.last_use[c.value] = block_.operations.size();
+    }
   }
 
   void check_widths(const Operation& op) const {

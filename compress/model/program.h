@@ -40,10 +40,10 @@ struct ValueSpec {
   Axis axis = Axis::kOther;
 };
 
-using OpKind =
-    std::variant<NormOp, LinearOp, SplitOp, JoinOp, RopeOp, AttentionOp,
-                 ActivationOp, GateOp, ClampedGateOp, AddOp, MultiplyOp,
-                 ScaleOp, PositionScaleOp, RouteOp, DispatchOp, CombineOp>;
+using OpKind = std::variant<NormOp, LinearOp, SplitOp, JoinOp, RopeOp,
+                            AttentionOp, LayerColumnsOp, ActivationOp, GateOp,
+                            ClampedGateOp, AddOp, MultiplyOp, ScaleOp,
+                            PositionScaleOp, RouteOp, DispatchOp, CombineOp>;
 
 struct Operation {
   OpKind kind;
@@ -111,13 +111,20 @@ struct ScaleGroup {
   std::vector<std::size_t> consumers;        // indices into linears
 };
 
+// A value that travels between blocks beside the stream.
+struct CarriedValue {
+  ValueId value = 0;
+  std::size_t channel = 0;  // of the model
+};
+
 struct BlockSpec {
   std::vector<LinearSpec> linears;
   std::vector<NormSpec> norms;
   std::vector<ParameterSpec> parameters;
   std::vector<ValueSpec> values;  // values[0]: the residual stream coming in
   std::vector<Operation> operations;
-  ValueId result = 0;            // the stream going out
+  ValueId result = 0;  // the stream going out
+  std::vector<CarriedValue> carried_in, carried_out;
   std::vector<CacheSlot> slots;  // what operations keep of a sequence
   // Derived by derive_facts().
   std::vector<StageSpec> stages;  // in execution order

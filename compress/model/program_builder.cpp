@@ -122,10 +122,12 @@ ValueId ProgramBuilder::rope(ValueId x, const RopeOp& op) {
 
 ValueId ProgramBuilder::attention(ValueId q, ValueId k, ValueId v,
                                   AttentionOp op) {
-  op.slot = block_.slots.size();
-  block_.slots.push_back({.kv_heads = op.kv_heads,
-                          .key_dim = op.head_dim,
-                          .value_dim = op.value_dim});
+  if (!op.shared_layer) {
+    op.slot = block_.slots.size();
+    block_.slots.push_back({.kv_heads = op.kv_heads,
+                            .key_dim = op.head_dim,
+                            .value_dim = op.value_dim});
+  }
   const std::size_t mixed = op.heads * op.value_dim;
   return apply(std::move(op), {q, k, v}, mixed, Axis::kMixed);
 }
@@ -166,6 +168,17 @@ std::size_t ProgramBuilder::constant(const std::string& name,
 std::size_t ProgramBuilder::state_slot(std::size_t size) {
   block_.slots.push_back({.state = size});
   return block_.slots.size() - 1;
+}
+
+ValueId ProgramBuilder::carried(const std::string& name, std::size_t width,
+                                Axis axis, std::size_t channel) {
+  const ValueId id = value(name, width, axis);
+  block_.carried_in.push_back({.value = id, .channel = channel});
+  return id;
+}
+
+void ProgramBuilder::carry_out(ValueId x, std::size_t channel) {
+  block_.carried_out.push_back({.value = x, .channel = channel});
 }
 
 BlockSpec ProgramBuilder::finish(ValueId result) {

@@ -69,6 +69,11 @@ class ProgramBuilder {
   std::size_t constant(const std::string& name, std::vector<float> values);
   std::size_t state_slot(std::size_t size);
 
+  // A value of a channel as it comes in, and one to go out.
+  ValueId carried(const std::string& name, std::size_t width, Axis axis,
+                  std::size_t channel);
+  void carry_out(ValueId x, std::size_t channel);
+
   BlockSpec finish(ValueId result);
 
  private:

@@ -25,8 +25,8 @@ KeyValues expose_key_values(const AttentionOp& op, const OpContext& context,
     to.values = kv_view(V);
     return {};
   }
-  const CachePlace place{context.layer, op.slot};
-  segment.cache->append(place, K, V);
+  const CachePlace place{op.shared_layer.value_or(context.layer), op.slot};
+  if (!op.shared_layer) segment.cache->append(place, K, V);
   if (segment.cache->format().type == KvType::kF32) {
     to.keys = segment.cache->keys(place);
     to.values = segment.cache->values(place);

@@ -21,6 +21,9 @@ struct AttentionOp {
   std::optional<std::size_t> sinks{};   // parameter [heads]
   std::optional<std::size_t> slopes{};  // parameter [heads]: ALiBi
   std::size_t slot = 0;                 // of the layer's cache
+  // The layer before this one whose keys and values these are: nothing is
+  // stored, what that layer stored is read (Gemma 3n and 4).
+  std::optional<std::size_t> shared_layer{};
 };
 
 void run(const AttentionOp& op, const OpContext& context,

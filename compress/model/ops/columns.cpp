@@ -3,6 +3,7 @@
 #include <cassert>
 #include <cstring>
 #include <numeric>
+#include <utility>
 
 namespace llmpress {
 namespace {
@@ -59,6 +60,18 @@ void run(const JoinOp& op, const OpContext& context,
         }
       });
   arguments.put(std::move(X));
+}
+
+void run(const LayerColumnsOp& op, const OpContext& context,
+         const OpArguments& arguments) {
+  const ConstMatrixView X = arguments.input(0);
+  assert((context.layer + 1) * op.width <= X.cols());
+  MatrixF Y(X.rows(), op.width);
+  for (std::size_t t = 0; t < X.rows(); ++t) {
+    std::memcpy(Y.row(t).data(), X.row(t).data() + context.layer * op.width,
+                op.width * sizeof(float));
+  }
+  arguments.put(std::move(Y));
 }
 
 }  // namespace llmpress

@@ -25,9 +25,16 @@ struct JoinOp {
   std::vector<std::size_t> widths{};
 };
 
+// in: x [tokens, layers * width]; out: the columns of the layer that runs.
+struct LayerColumnsOp {
+  std::size_t width = 1;
+};
+
 void run(const SplitOp& op, const OpContext& context,
          const OpArguments& arguments);
 void run(const JoinOp& op, const OpContext& context,
+         const OpArguments& arguments);
+void run(const LayerColumnsOp& op, const OpContext& context,
          const OpArguments& arguments);
 
 }  // namespace llmpress
