@@ -113,23 +113,23 @@ TEST_P(Families, GiveTheLogitsInRaggedBatches) {
 }
 
 bool is_known(const fs::path& folder) {
-  if (!fs::exists(folder / "expected.safetensors")) return false;
-  const auto type = ConfigReader::parse(read_file(folder / "config.json"),
-                                        folder.string())
-                        .text("model_type");
+  const auto type =
+      ConfigReader::parse(read_file(folder / "config.json"), folder.string())
+          .text("model_type");
   const std::vector<std::string> known = known_families();
   return type && std::ranges::find(known, *type) != known.end();
 }
 
-// Of the project, and more where they are at hand.
+// Of the project, and those of known families where more are at hand.
 std::vector<fs::path> goldens() {
   std::vector<fs::path> found;
-  for (const fs::path& root :
-       {fs::path(LLMPRESS_SOURCE_DIR) / "tests/compress/model/goldens",
-        fs::path(LLMPRESS_SOURCE_DIR) / "../shared/architectures"}) {
+  const fs::path source(LLMPRESS_SOURCE_DIR);
+  const fs::path own = source / "tests/compress/model/goldens";
+  for (const fs::path& root : {own, source / "../shared/architectures"}) {
     std::error_code ignored;
     for (const auto& entry : fs::directory_iterator(root, ignored)) {
-      if (is_known(entry.path())) found.push_back(entry.path());
+      if (!fs::exists(entry.path() / "expected.safetensors")) continue;
+      if (root == own || is_known(entry.path())) found.push_back(entry.path());
     }
   }
   std::ranges::sort(found);
