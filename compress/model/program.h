@@ -47,14 +47,13 @@ struct ValueSpec {
   Axis axis = Axis::kOther;
 };
 
-using OpKind = std::variant < NormOp, LinearOp, SplitOp, JoinOp, RopeOp,
-      AttentionOp,
-      using OpKind =
-          std::variant<LayerColumnsOp, ActivationOp, GateOp, ClampedGateOp,
-                       AddOp, MultiplyOp, ScaleOp, PositionScaleOp, RouteOp,
-                       DispatchOp, CombineOp, ConvolutionOp, StateSpaceOp,
-                       DeltaRuleOp, SelectiveScanOp, LinearAttentionOp, RgLruOp,
-                       TokenShiftOp, InterpolateOp, WkvOp>;
+using OpKind =
+    std::variant<NormOp, LinearOp, SplitOp, JoinOp, RopeOp, AttentionOp,
+                 LayerColumnsOp, ActivationOp, GateOp, ClampedGateOp, AddOp,
+                 MultiplyOp, ScaleOp, PositionScaleOp, RouteOp, DispatchOp,
+                 CombineOp, ConvolutionOp, StateSpaceOp, SelectiveScanOp,
+                 DeltaRuleOp, LinearAttentionOp, RgLruOp, TokenShiftOp,
+                 InterpolateOp, WkvOp>;
 
 struct Operation {
   OpKind kind;

@@ -34,6 +34,9 @@ class Dequantized : public Checkpoint {
   bool has_linear(std::string_view name) const override {
     return packed_.has_linear(name);
   }
+  const TensorInfo* plain_weight(std::string_view name) const override {
+    return packed_.plain_weight(name);
+  }
   LinearWeights read_linear(std::string_view name) const override {
     LinearWeights linear = packed_.read_linear(name);
     linear.weight = make_dense(dequantize(linear.weight).view(), DType::kF32);

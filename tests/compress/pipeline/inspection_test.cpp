@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "compress/core/error.h"
 #include "compress/pipeline/run.h"
 #include "tests/compress/pipeline/shipped_model.h"
