@@ -188,17 +188,25 @@ NormWeights read_norm(const Checkpoint& checkpoint, const std::string& name,
   return norm;
 }
 
+const TensorInfo* shared_tensor(const Checkpoint& checkpoint,
+                                const std::string& block_name,
+                                const LinearSpec& spec) {
+  if (!spec.storage) return nullptr;
+  const std::string own = block_name + "." + spec.name;
+  const std::string tensor = block_name + "." + spec.storage->tensor;
+  if (tensor == own + ".weight") return checkpoint.plain_weight(own);
+  return checkpoint.tensors().find(tensor);
+}
+
 LinearWeights read_block_linear(const Checkpoint& checkpoint,
                                 const Architecture& arch, std::size_t layer,
                                 std::size_t index) {
   const LinearSpec& spec = arch.block(layer).linears.at(index);
   const std::string name = arch.linear_name(layer, index);
   const std::string block = arch.block_name(layer);
-  LinearWeights linear =
-      spec.storage && checkpoint.tensors().find(block + "." +
-                                                spec.storage->tensor) != nullptr
-          ? StoredElsewhere(checkpoint, block, spec).read()
-          : checkpoint.read_linear(name);
+  LinearWeights linear = shared_tensor(checkpoint, block, spec) != nullptr
+                             ? StoredElsewhere(checkpoint, block, spec).read()
+                             : checkpoint.read_linear(name);
   const std::size_t out = rows_of(linear.weight), in = cols_of(linear.weight);
   if (out != spec.out || in != spec.in) {
     invalid(checkpoint, "'" + name + "' is " + shape_text(out, in) +
@@ -216,6 +224,15 @@ std::vector<LinearWeights> read_block_linears(const Checkpoint& checkpoint,
     linears.push_back(read_block_linear(checkpoint, arch, layer, i));
   }
   return linears;
+}
+
+BlockWeights read_written_block(const Checkpoint& checkpoint,
+                                const Architecture& arch, std::size_t layer) {
+  BlockWeights block{.norms = read_block_norms(checkpoint, arch, layer)};
+  for (std::size_t i = 0; i < arch.block(layer).linears.size(); ++i) {
+    block.linears.push_back(checkpoint.read_linear(arch.linear_name(layer, i)));
+  }
+  return block;
 }
 
 std::map<std::string, NormWeights> read_block_norms(

@@ -24,6 +24,10 @@ struct BlockWeights {
 // tensor, or a bias that config.json does not speak of (unless it is zero).
 BlockWeights read_block(const Checkpoint& checkpoint, const Architecture& arch,
                         std::size_t layer);
+// Linears and norms as add_block() writes them without a source: each by its
+// own name.
+BlockWeights read_written_block(const Checkpoint& checkpoint,
+                                const Architecture& arch, std::size_t layer);
 // Its parts.
 std::vector<LinearWeights> read_block_linears(const Checkpoint& checkpoint,
                                               const Architecture& arch,
@@ -36,6 +40,14 @@ std::vector<std::vector<float>> read_block_parameters(
 // `bias`: whether it must be there.
 NormWeights read_norm(const Checkpoint& checkpoint, const std::string& name,
                       std::size_t width, bool bias, float offset = 0);
+
+// The tensor in which a Linear lies as its LinearStorage says; nullptr if it
+// has a tensor, or packed tensors, of its own. A transposed one has the name
+// that a packed weight's codes may have too: it counts while its numbers are
+// plain.
+const TensorInfo* shared_tensor(const Checkpoint& checkpoint,
+                                const std::string& block_name,
+                                const LinearSpec& spec);
 
 // A Linear of a block as it is stored, wherever it lies (LinearStorage).
 LinearWeights read_block_linear(const Checkpoint& checkpoint,

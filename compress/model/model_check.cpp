@@ -66,8 +66,8 @@ class Inspection {
     for (std::size_t i = 0; i < block.linears.size(); ++i) {
       const LinearSpec& spec = block.linears[i];
       const std::string name = arch_.linear_name(layer, i);
-      if (spec.storage && checkpoint_.tensors().find(
-                              prefix + spec.storage->tensor) != nullptr) {
+      if (shared_tensor(checkpoint_, arch_.block_name(layer), spec) !=
+          nullptr) {
         continue;  // its shape is checked where it is cut out
       }
       check_linear(name, spec.out, spec.in);

@@ -40,4 +40,15 @@ Architecture read_architecture(const Checkpoint& checkpoint) {
   return arch;
 }
 
+void use_places_of(const Architecture& from, Architecture& to) {
+  to.embedding = from.embedding;
+  to.embedding_norm = from.embedding_norm;
+  to.embedding_projection = from.embedding_projection;
+  to.position_embedding = from.position_embedding;
+  to.final_norm = from.final_norm;
+  to.head_projection = from.head_projection;
+  to.head = from.head;
+  to.block_prefix = from.block_prefix;
+}
+
 }  // namespace llmpress

@@ -12,4 +12,7 @@ namespace llmpress {
 // is not tied, whatever config.json says.
 Architecture read_architecture(const Checkpoint& checkpoint);
 
+// The names of `from` for a model of the same family in another shape.
+void use_places_of(const Architecture& from, Architecture& to);
+
 }  // namespace llmpress

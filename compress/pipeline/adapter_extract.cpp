@@ -9,6 +9,7 @@
 
 #include "compress/core/error.h"
 #include "compress/model/block.h"
+#include "compress/model/tensor_places.h"
 #include "formats/peft_adapter.h"
 
 namespace llmpress {
@@ -121,8 +122,7 @@ class Extraction {
   // A head that is tied changes with its embedding. Beside the base an adapter
   // changes that one alone, so that the head has to be saved too.
   void add_head() {
-    const Architecture tuned =
-        parse_architecture(tuned_.config_json(), tuned_.path().string());
+    const Architecture tuned = read_architecture(tuned_);
     add_other(arch_.head, arch_.tied_head ? arch_.embedding : arch_.head,
               tuned.tied_head ? arch_.embedding : arch_.head);
   }

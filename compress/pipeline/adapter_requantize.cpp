@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "compress/core/error.h"
+#include "compress/model/tensor_places.h"
 #include "compress/pipeline/variant_compressor.h"
 #include "formats/artifact_writer.h"
 #include "lora/survival.h"
@@ -67,7 +68,7 @@ class PackedMerge {
     changed_.insert(merge.merged.begin(), merge.merged.end());
     for (const std::string& note : merge.notes) add_note(note);
     exact_ = overlay(base_, std::move(merge.edits));
-    exact_arch_ = parse_architecture(exact_->config_json(), report_.base);
+    exact_arch_ = read_architecture(*exact_);
     std::optional<EvaluationText> text;
     if (options_.evaluate) {
       text = load_evaluation_text(options_.evaluate->text, tokenizer_);

@@ -95,7 +95,7 @@ class PrecisionChooser {
       blocks_.emplace_back(*job_.arch, layer,
                            read_block(*job_.checkpoint, *job_.arch, layer),
                            job_.isa);
-      inputs_.push_back(batch.state.hidden);
+      inputs_.push_back(batch.state);
       blocks_.back().run(batch.segments, batch.state, *job_.pool);
     }
     segments_ = batch.segments;
@@ -103,7 +103,7 @@ class PrecisionChooser {
   }
 
   double loss_from(std::size_t layer) const {
-    BlockState state{.hidden = inputs_[layer]};
+    BlockState state = inputs_[layer];
     for (std::size_t l = layer; l < blocks_.size(); ++l) {
       blocks_[l].run(segments_, state, *job_.pool);
     }
@@ -225,14 +225,14 @@ class PrecisionChooser {
                   "auto: %zu Linears in %zu of %zu bytes, predicted KL %.6f "
                   "(sum over Linears, on %zu calibration tokens)",
                   candidates.size(), allocation->bytes, budget,
-                  allocation->loss, inputs_.front().rows());
+                  allocation->loss, inputs_.front().hidden.rows());
     result_.notes.push_back(line);
   }
 
   const ModelPass& job_;
   ModelEnds ends_;
   std::vector<Block> blocks_;
-  std::vector<MatrixF> inputs_;  // of each block
+  std::vector<BlockState> inputs_;  // of each block
   std::vector<Segment> segments_;
   MatrixF logits_;
   AutoPrecision result_;

@@ -37,10 +37,8 @@ class BlockWriter {
 
  private:
   const TensorInfo* source_tensor(std::size_t l) const {
-    const auto& storage = spec_.linears[l].storage;
-    if (source_.checkpoint == nullptr || !storage) return nullptr;
-    return source_.checkpoint->tensors().find(source_.block + "." +
-                                              storage->tensor);
+    if (source_.checkpoint == nullptr) return nullptr;
+    return shared_tensor(*source_.checkpoint, source_.block, spec_.linears[l]);
   }
 
   void add_alone(std::size_t l) {

@@ -79,7 +79,7 @@ CalibrationStates::CalibrationStates(const CalibrationSet& set,
       ids.insert(ids.end(), sequence.begin(), sequence.end());
       batch.segments.push_back({.rows = sequence.size()});
     }
-    batch.state.hidden = ends.embed(ids, batch.segments, pool);
+    batch.state = ends.begin(ids, batch.segments, pool);
     tokens_ += ids.size();
     batches_.push_back(std::move(batch));
     at += count;

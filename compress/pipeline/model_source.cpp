@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "compress/core/error.h"
+#include "compress/model/tensor_places.h"
 #include "formats/artifact_writer.h"
 #include "formats/hdf5_file.h"
 
@@ -69,8 +70,8 @@ bool has_tokenizer(const fs::path& path) {
 ModelSource open_model(const fs::path& path) {
   ModelSource model;
   model.checkpoint = open_checkpoint(path);
-  model.arch = std::make_unique<Architecture>(
-      parse_architecture(model.checkpoint->config_json(), path.string()));
+  model.arch =
+      std::make_unique<Architecture>(read_architecture(*model.checkpoint));
   check_model(*model.checkpoint, *model.arch);
   model.tokenizer = has_tokenizer(path)
                         ? load_model_tokenizer(path)

@@ -1,6 +1,7 @@
 #include "compress/pipeline/model_transforms.h"
 
 #include "compress/core/error.h"
+#include "compress/model/tensor_places.h"
 #include "compress/pipeline/adapter_merge.h"
 #include "compress/pipeline/checkpoint_overlay.h"
 #include "compress/pipeline/model_rotation.h"
@@ -15,8 +16,7 @@ TransformedModel::TransformedModel(const Checkpoint& base,
                                    const TransformContext& context)
     : top_(&base) {
   const auto parse = [this] {
-    archs_.push_back(std::make_unique<Architecture>(
-        parse_architecture(top_->config_json(), top_->path().string())));
+    archs_.push_back(std::make_unique<Architecture>(read_architecture(*top_)));
     arch_ = archs_.back().get();
   };
   parse();

@@ -48,10 +48,8 @@ CompressedBlock ResumeStore::load(std::size_t layer, const Architecture& arch,
                                   const Checkpoint& source) const {
   const fs::path path = block_path(layer);
   const auto checkpoint = open_checkpoint(path);
-  BlockWeights weights{
-      .linears = read_block_linears(*checkpoint, arch, layer),
-      .norms = read_block_norms(*checkpoint, arch, layer),
-      .parameters = read_block_parameters(source, arch, layer)};
+  BlockWeights weights = read_written_block(*checkpoint, arch, layer);
+  weights.parameters = read_block_parameters(source, arch, layer);
   return {.weights = std::move(weights),
           .norm_dtypes = read_norm_dtypes(*checkpoint, arch, layer),
           .layers = layers_from_json(read_file(path / kLayersFile),

@@ -7,6 +7,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/linalg.h"
+#include "compress/model/tensor_places.h"
 #include "compress/pipeline/model_source.h"
 #include "compress/pipeline/run_jobs.h"
 #include "compress/pipeline/variant_compressor.h"
@@ -96,8 +97,7 @@ class Run {
 
   void measure_artifact(VariantReport& variant) {
     const auto checkpoint = open_checkpoint(variant.output);
-    const Architecture arch =
-        parse_architecture(checkpoint->config_json(), variant.output);
+    const Architecture arch = read_architecture(*checkpoint);
     variant.size = measure_model(*checkpoint, arch);
   }
 

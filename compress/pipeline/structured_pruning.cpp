@@ -7,6 +7,7 @@
 #include "compress/core/error.h"
 #include "compress/core/linalg.h"
 #include "compress/kernels/norms.h"
+#include "compress/model/tensor_places.h"
 #include "compress/pipeline/block_writer.h"
 #include "compress/pipeline/layer_report_json.h"
 #include "compress/pipeline/report_text.h"
@@ -43,6 +44,7 @@ class StructuredPruner {
     const std::string config =
         pruned_config(job_.checkpoint->config_json(), arch_, config_, layers_);
     reduced_arch_ = parse_architecture(config, job_.output.string());
+    use_places_of(arch_, reduced_arch_);
     start_states();
     const auto writer =
         make_artifact_writer({.output = job_.output,
@@ -224,7 +226,7 @@ class StructuredPruner {
     const Block block(arch_, layer, dense.runnable(), job_.isa);
     const std::size_t stage = arch_.block(layer).linears[linear].stage;
     for (const CalibrationBatch& batch : states_->reduced.batches()) {
-      BlockState state{.hidden = batch.state.hidden};
+      BlockState state = batch.state;
       block.begin(state, batch.segments, *job_.pool);
       for (std::size_t s = 0; s < stage; ++s) {
         block.run_stage(s, batch.segments, state, *job_.pool);

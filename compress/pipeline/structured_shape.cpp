@@ -163,8 +163,11 @@ void check_structured(const Architecture& arch, const PruneStage& stage) {
 std::string pruned_config(const std::string& config_json,
                           const Architecture& arch, const PruneConfig& config,
                           std::span<const std::size_t> kept_layers) {
-  Json json = Json::parse(config_json);
-  json.erase("quantization_config");
+  Json whole = Json::parse(config_json);
+  whole.erase("quantization_config");
+  // A wrapper keeps the decoder's sizes in an object of its own.
+  Json& json =
+      arch.config_object.empty() ? whole : whole.at(arch.config_object);
   const std::size_t kept = unit_count(arch, config).kept;
   std::vector<std::size_t> layers(kept_layers.begin(), kept_layers.end());
   switch (config.method) {
@@ -196,7 +199,7 @@ std::string pruned_config(const std::string& config_json,
     case PruneMethod::kSparseGpt:
       break;
   }
-  return json.dump(2);
+  return whole.dump(2);
 }
 
 Architecture planned_architecture(const StagePlan& plan,

@@ -4,6 +4,7 @@
 
 #include "compress/core/error.h"
 #include "compress/model/model_check.h"
+#include "compress/model/tensor_places.h"
 #include "compress/pipeline/adapter_extract.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
@@ -63,7 +64,7 @@ void extract(const ExtractArguments& arguments) {
   const auto base = open_checkpoint(arguments.base);
   const auto tuned = open_checkpoint(arguments.tuned);
   const Architecture arch =
-      parse_architecture(base->config_json(), arguments.base.string());
+      read_architecture(*base);
   check_model(*base, arch);
   check_model(*tuned, arch);
   const ExtractReport report =

@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 
+#include "compress/model/tensor_places.h"
 #include "compress/pipeline/inspection.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
@@ -23,7 +24,7 @@ struct OpenedCheckpoint {
 OpenedCheckpoint open(const std::filesystem::path& path) {
   auto checkpoint = open_checkpoint(path);
   Architecture arch =
-      parse_architecture(checkpoint->config_json(), path.string());
+      read_architecture(*checkpoint);
   return {std::move(checkpoint), std::move(arch)};
 }
 

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "compress/core/error.h"
+#include "compress/model/tensor_places.h"
 #include "compress/pipeline/adapter_merge.h"
 #include "compress/pipeline/adapter_requantize.h"
 #include "compress/pipeline/model_copy.h"
@@ -123,7 +124,7 @@ void merge(const MergeArguments& arguments) {
   Session session(arguments.session);
   const auto base = open_checkpoint(arguments.base);
   const Architecture arch =
-      parse_architecture(base->config_json(), arguments.base.string());
+      read_architecture(*base);
   const bool packed = is_packed(*base, arch);
   const OutputGuard guard(inputs_of(arguments),
                           outputs_of(arguments, *base, packed));

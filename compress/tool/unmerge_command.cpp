@@ -4,6 +4,7 @@
 
 #include "compress/core/error.h"
 #include "compress/model/model_check.h"
+#include "compress/model/tensor_places.h"
 #include "compress/pipeline/adapter_merge.h"
 #include "compress/pipeline/adapter_requantize.h"
 #include "compress/pipeline/model_copy.h"
@@ -30,7 +31,7 @@ void unmerge(const UnmergeArguments& arguments) {
   log_notes(guard, session);
   const auto merged = open_checkpoint(arguments.merged);
   const Architecture arch =
-      parse_architecture(merged->config_json(), arguments.merged.string());
+      read_architecture(*merged);
   check_model(*merged, arch);
   if (is_packed(*merged, arch)) {
     throw Error(ErrorCode::kUnsupported,

@@ -91,7 +91,16 @@ TEST(Methods, DegenerateWeightsGiveFiniteValues) {
     for (const float value : {0.0f, 1.0f, -2.0f, 1e-44f, 1e-20f, 1e30f}) {
       Layer layer = correlated_layer(3, 40, 9);
       for (float& w : layer.W.data()) w = value;
-      const QuantizeResult result = run_method(layer, config_for(method), pool);
+      QuantizeResult result;
+      try {
+        result = run_method(layer, config_for(method), pool);
+      } catch (const Error& e) {
+        // Outlier columns are kept in f16, which does not hold it.
+        EXPECT_EQ(std::string(method.name), "llm_int8") << e.what();
+        EXPECT_EQ(e.code(), ErrorCode::kNumeric);
+        EXPECT_EQ(value, 1e30f);
+        continue;
+      }
       check(result.weight, method.name);
       const MatrixF W = dequantize(result.weight);
       for (const float w : W.data()) {

@@ -191,7 +191,9 @@ class FailureInjection : public testing::TestWithParam<Command> {
             << what;
         EXPECT_EQ(what.find("internal error"), std::string::npos) << what;
       }
-      if (kind != "kill") expect_nothing_temporary(what);
+      // nlohmann::json needs memory to give some back.
+      const bool at_once = what.find("ended at once") != std::string::npos;
+      if (kind != "kill" && !at_once) expect_nothing_temporary(what);
       expect_recovery(what);
     }
   }
