@@ -11,11 +11,14 @@
 
 #include "compress/model/ops/attention.h"
 #include "compress/model/ops/columns.h"
+#include "compress/model/ops/convolution.h"
+#include "compress/model/ops/delta_rule.h"
 #include "compress/model/ops/elementwise.h"
 #include "compress/model/ops/linear.h"
 #include "compress/model/ops/norm.h"
 #include "compress/model/ops/rope.h"
 #include "compress/model/ops/routing.h"
+#include "compress/model/ops/state_space.h"
 
 namespace llmpress {
 
@@ -43,7 +46,8 @@ struct ValueSpec {
 using OpKind =
     std::variant<NormOp, LinearOp, SplitOp, JoinOp, RopeOp, AttentionOp,
                  ActivationOp, GateOp, ClampedGateOp, AddOp, MultiplyOp,
-                 ScaleOp, PositionScaleOp, RouteOp, DispatchOp, CombineOp>;
+                 ScaleOp, PositionScaleOp, RouteOp, DispatchOp, CombineOp,
+                 ConvolutionOp, StateSpaceOp, DeltaRuleOp>;
 
 struct Operation {
   OpKind kind;

@@ -25,6 +25,7 @@ constexpr std::array kFamilies = {
     Family{"granite", describe_granite},
     Family{"llama", describe_llama},
     Family{"llama4_text", describe_llama4_text},
+    Family{"mamba2", describe_mamba2},
     Family{"ministral3", describe_ministral3},
     Family{"mistral", describe_mistral},
     Family{"mixtral", describe_mixtral},

@@ -1,0 +1,23 @@
+// What operations with a state over the tokens of a sequence share.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <span>
+
+#include "compress/model/ops/op_context.h"
+
+namespace llmpress {
+
+// Calls step(first_row, rows, part, state) for every sequence of the batch and
+// every part of the state, in parallel: rows [first_row, first_row + rows) are
+// the sequence's in order, `state` is part `part` of `parts` equal ones of its
+// state in `slot` (zeros at the start of a sequence), changed in place.
+using RecurrenceStep =
+    std::function<void(std::size_t first_row, std::size_t rows,
+                       std::size_t part, std::span<float> state)>;
+void for_each_sequence(const OpContext& context, std::size_t slot,
+                       std::size_t state_size, std::size_t parts,
+                       const RecurrenceStep& step);
+
+}  // namespace llmpress
