@@ -23,6 +23,7 @@ constexpr std::array kFamilies = {
     Family{"gpt_oss", describe_gpt_oss},
     Family{"gptj", describe_gptj},
     Family{"granite", describe_granite},
+    Family{"lfm2", describe_lfm2},
     Family{"llama", describe_llama},
     Family{"llama4_text", describe_llama4_text},
     Family{"mamba2", describe_mamba2},

@@ -54,6 +54,7 @@ void describe_qwen2_moe(const ConfigReader& config, Architecture& arch);
 void describe_qwen3(const ConfigReader& config, Architecture& arch);
 void describe_qwen3_moe(const ConfigReader& config, Architecture& arch);
 void describe_mamba2(const ConfigReader& config, Architecture& arch);
+void describe_lfm2(const ConfigReader& config, Architecture& arch);
 void describe_smollm3(const ConfigReader& config, Architecture& arch);
 void describe_stablelm(const ConfigReader& config, Architecture& arch);
 void describe_starcoder2(const ConfigReader& config, Architecture& arch);
