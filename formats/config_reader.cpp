@@ -91,6 +91,11 @@ bool ConfigReader::is_null(std::string_view key) const {
   return it != state_->json.end() && it->is_null();
 }
 
+bool ConfigReader::is_text(std::string_view key) const {
+  const auto it = state_->json.find(key);
+  return it != state_->json.end() && it->is_string();
+}
+
 std::optional<std::size_t> ConfigReader::size(std::string_view key) const {
   const Json* const value = state_->find(key);
   if (value == nullptr) return std::nullopt;

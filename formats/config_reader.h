@@ -25,6 +25,7 @@ class ConfigReader {
   const std::string& origin() const;
   bool has(std::string_view key) const;      // and is not null
   bool is_null(std::string_view key) const;  // written as null
+  bool is_text(std::string_view key) const;
 
   std::optional<std::size_t> size(std::string_view key) const;
   std::optional<double> number(std::string_view key) const;

@@ -15,9 +15,13 @@
 #include "compress/model/ops/delta_rule.h"
 #include "compress/model/ops/elementwise.h"
 #include "compress/model/ops/linear.h"
+#include "compress/model/ops/linear_attention.h"
 #include "compress/model/ops/norm.h"
+#include "compress/model/ops/rg_lru.h"
 #include "compress/model/ops/rope.h"
 #include "compress/model/ops/routing.h"
+#include "compress/model/ops/rwkv.h"
+#include "compress/model/ops/selective_scan.h"
 #include "compress/model/ops/state_space.h"
 
 namespace llmpress {
@@ -47,7 +51,9 @@ using OpKind =
     std::variant<NormOp, LinearOp, SplitOp, JoinOp, RopeOp, AttentionOp,
                  ActivationOp, GateOp, ClampedGateOp, AddOp, MultiplyOp,
                  ScaleOp, PositionScaleOp, RouteOp, DispatchOp, CombineOp,
-                 ConvolutionOp, StateSpaceOp, DeltaRuleOp>;
+                 ConvolutionOp, StateSpaceOp, SelectiveScanOp, DeltaRuleOp,
+                 LinearAttentionOp, RgLruOp, TokenShiftOp, InterpolateOp,
+                 WkvOp>;
 
 struct Operation {
   OpKind kind;

@@ -1,11 +1,13 @@
 // LFM2: short gated convolutions and attention, alternating, each before a
 // gated MLP.
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "compress/model/families/common_blocks.h"
 #include "compress/model/families/config_keys.h"
 #include "compress/model/families/family.h"
+#include "compress/model/families/mamba_mixer.h"
 
 namespace llmpress {
 namespace {
@@ -24,16 +26,9 @@ ValueId short_convolution(ProgramBuilder& program, ValueId x,
   const auto parts = program.split(
       program.linear(x, "conv.in_proj", 3 * hidden, linear), 1,
       {hidden, hidden, hidden}, {Axis::kState, Axis::kState, Axis::kState});
-  ConvolutionOp convolution{
-      .kernel = traits.kernel,
-      .weight =
-          program.parameter("conv.conv.weight", {hidden, 1, traits.kernel}),
-      .slot = program.state_slot((traits.kernel - 1) * hidden)};
-  if (traits.convolution_bias) {
-    convolution.bias = program.parameter("conv.conv.bias", {hidden});
-  }
-  const ValueId y =
-      program.apply(convolution, {program.multiply(parts[0], parts[2])});
+  const ValueId y = causal_convolution(
+      program, program.multiply(parts[0], parts[2]), "conv.conv", traits.kernel,
+      traits.convolution_bias, std::nullopt);
   return program.linear(
       program.multiply(parts[1], y), "conv.out_proj", hidden,
       {.bias = traits.convolution_bias, .axis = Axis::kHidden});

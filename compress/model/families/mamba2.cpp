@@ -31,13 +31,16 @@ void describe_mamba2(const ConfigReader& config, Architecture& arch) {
       .state = require_size(config, "state_size", 128),
       .kernel = require_size(config, "conv_kernel", 4),
       .activation = read_activation(config, "hidden_act", "silu"),
-      .linear_bias = config.flag("use_bias").value_or(false),
+      .in_bias = config.flag("use_bias").value_or(false),
       .convolution_bias = config.flag("use_conv_bias").value_or(true),
       .epsilon = epsilon};
+  mixer.out_bias = mixer.in_bias;
   read_time_step_limit(config, mixer);
+  check_mixer(config, mixer);
   arch.embedding = "backbone.embeddings";
   arch.final_norm = "backbone.norm_f";
   arch.block_prefix = "backbone.layers.";
+  arch.body = "backbone.";
   arch.final_norm_options = {.epsilon = epsilon};
   read_tied_head(config, false, arch);
   ProgramBuilder program(arch.hidden);

@@ -9,8 +9,6 @@ namespace {
 
 constexpr float kEpsilon = 1e-6f;
 
-float softplus(float x) { return x > 20 ? x : std::log1p(std::exp(x)); }
-
 void copy_normed(std::span<const float> from, float factor,
                  std::span<float> to) {
   float sum = 0;
@@ -43,7 +41,7 @@ void run(const DeltaRuleOp& op, const OpContext& context,
           const auto v = V.row(t).subspan(h * dv, dv);
           const auto o = O.row(t).subspan(h * dv, dv);
           const float decay = std::exp(A * softplus(a(t, h) + bias));
-          const float beta = 1 / (1 + std::exp(-b(t, h)));
+          const float beta = sigmoid(b(t, h));
           std::fill(delta.begin(), delta.end(), 0.0f);
           for (std::size_t i = 0; i < dk; ++i) {
             float* const s = S.data() + i * dv;

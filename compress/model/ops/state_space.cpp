@@ -6,11 +6,6 @@
 #include "compress/model/ops/recurrence.h"
 
 namespace llmpress {
-namespace {
-
-float softplus(float x) { return x > 20 ? x : std::log1p(std::exp(x)); }
-
-}  // namespace
 
 void run(const StateSpaceOp& op, const OpContext& context,
          const OpArguments& arguments) {
