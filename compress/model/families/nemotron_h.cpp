@@ -23,8 +23,26 @@ struct Traits {
   std::size_t latent = 0;  // the width that experts see; 0: hidden
 };
 
-// The weighted sum of the experts' MLPs, in a space of their own if there is
-// one, and a shared MLP.
+// The experts' MLPs, each on its rows of a routed value.
+ValueId experts_part(ProgramBuilder& program, ValueId routed,
+                     const Traits& traits) {
+  const std::size_t width = program.width(routed);
+  const auto linear = [&](ValueId x, const std::string& name, std::size_t out,
+                          Axis axis) {
+    return program.expert_linear(
+        x, "mixer.experts.%." + name, traits.route.experts, out,
+        {.axis = axis,
+         .storage = LinearStorage{.tensor = "mixer.experts." + name}});
+  };
+  const ValueId inner = program.activation(
+      linear(routed, "up_proj", traits.expert_ffn, Axis::kFfn),
+      traits.mlp.activation);
+  return linear(inner, "down_proj", width,
+                traits.latent == 0 ? Axis::kHidden : Axis::kOther);
+}
+
+// The weighted sum of the experts, in a space of their own if there is one,
+// and a shared MLP.
 ValueId mixture(ProgramBuilder& program, ValueId x, const Traits& traits) {
   const PlainMlp& mlp = traits.mlp;
   RouteOp route = traits.route;
@@ -37,27 +55,15 @@ ValueId mixture(ProgramBuilder& program, ValueId x, const Traits& traits) {
   shared.prefix = "mixer.shared_experts.";
   shared.ffn = traits.shared_ffn;
   const ValueId common = plain_mlp(program, x, shared);
-  const std::size_t width = traits.latent == 0 ? mlp.hidden : traits.latent;
-  const ValueId seen = traits.latent == 0
-                           ? x
-                           : program.linear(x, "mixer.fc1_latent_proj", width,
-                                            {.bias = mlp.bias});
+  ValueId seen = x;
+  if (traits.latent != 0) {
+    seen = program.linear(x, "mixer.fc1_latent_proj", traits.latent,
+                          {.bias = mlp.bias});
+  }
   const ValueId routes = program.apply(route, {logits}, 0, Axis::kExperts);
   const ValueId routed = program.apply(DispatchOp{}, {seen, routes});
-  const auto experts = [&](ValueId in, const std::string& name, std::size_t out,
-                           Axis axis) {
-    return program.expert_linear(
-        in, "mixer.experts.%." + name, route.experts, out,
-        {.axis = axis,
-         .storage = LinearStorage{.tensor = "mixer.experts." + name}});
-  };
-  const ValueId inner = program.activation(
-      experts(routed, "up_proj", traits.expert_ffn, Axis::kFfn),
-      mlp.activation);
-  ValueId sum = program.apply(
-      CombineOp{},
-      {experts(inner, "down_proj", width,
-               traits.latent == 0 ? Axis::kHidden : Axis::kOther)});
+  ValueId sum =
+      program.apply(CombineOp{}, {experts_part(program, routed, traits)});
   if (traits.latent != 0) {
     sum = program.linear(sum, "mixer.fc2_latent_proj", mlp.hidden,
                          {.bias = mlp.bias, .axis = Axis::kHidden});

@@ -98,6 +98,7 @@ std::vector<std::string> read_types(const ConfigReader& config,
 
 void describe_recurrent_gemma(const ConfigReader& config, Architecture& arch) {
   config.ignore("w_init_variance_scale");
+  config.ignore("embeddings_scale_by_sqrt_dim");
   config.ignore("final_w_init_variance_scale");
   read_sizes(config,
              {.default_hidden = 2560,
