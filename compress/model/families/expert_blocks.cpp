@@ -103,6 +103,17 @@ RouteOp read_route(const ConfigReader& config,
   return route;
 }
 
+std::vector<bool> read_mixed_layers(const ConfigReader& config,
+                                    std::size_t layers) {
+  const std::size_t step = require_size(config, "decoder_sparse_step", 1);
+  std::vector<bool> mixed;
+  for (std::size_t l = 0; l < layers; ++l) mixed.push_back((l + 1) % step == 0);
+  for (const std::size_t l : config.sizes("mlp_only_layers")) {
+    if (l < layers) mixed[l] = false;
+  }
+  return mixed;
+}
+
 void read_groups(const ConfigReader& config, std::size_t default_groups,
                  std::size_t default_kept, GroupRank rank, RouteOp& route) {
   const auto size = [&](std::string_view key, std::size_t fallback) {

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "compress/model/families/common_blocks.h"
 #include "formats/config_reader.h"
@@ -47,6 +48,11 @@ ValueId mixture_of_experts(ProgramBuilder& program, ValueId x,
 RouteOp read_route(const ConfigReader& config,
                    std::initializer_list<std::string_view> keys,
                    std::size_t default_experts, std::size_t default_top);
+
+// Whether each layer has experts: every decoder_sparse_step-th but those of
+// mlp_only_layers.
+std::vector<bool> read_mixed_layers(const ConfigReader& config,
+                                    std::size_t layers);
 
 // n_group, topk_group and what follows from them.
 void read_groups(const ConfigReader& config, std::size_t default_groups,

@@ -1,7 +1,7 @@
 // Falcon-H1 (arXiv:2507.22448): in every block attention and a Mamba-2 mixer
 // side by side, then a gated MLP, with factors on what goes into and out of
 // each.
-#include <cmath>
+#include <string>
 #include <vector>
 
 #include "compress/model/families/common_blocks.h"
@@ -100,9 +100,12 @@ void read_mixer(const ConfigReader& config, const Architecture& arch,
 }  // namespace
 
 void describe_falcon_h1(const ConfigReader& config, Architecture& arch) {
-  config.ignore("num_logits_to_keep");
-  config.ignore("mamba_use_mlp");
-  config.ignore("attn_layer_indices");
+  for (const char* key :
+       {"num_logits_to_keep", "mamba_use_mlp", "mlp_expansion_factor",
+        "attn_layer_indices", "time_step_min", "time_step_max",
+        "time_step_floor", "time_step_rank"}) {
+    config.ignore(key);
+  }
   read_sizes(config,
              {.default_hidden = 4096,
               .default_layers = 32,

@@ -68,16 +68,11 @@ void finish(const ConfigReader& config, const Traits& traits,
   read_tied_head(config, false, arch);
 }
 
-// Every decoder_sparse_step-th layer but those of mlp_only_layers.
-std::vector<LayerKind> read_mixed_layers(const ConfigReader& config,
-                                         std::size_t layers) {
-  const std::size_t step = require_size(config, "decoder_sparse_step", 1);
-  std::vector<LayerKind> kinds(layers);
-  for (std::size_t l = 0; l < layers; ++l) {
-    kinds[l].mixed = (l + 1) % step == 0;
-  }
-  for (const std::size_t l : config.sizes("mlp_only_layers")) {
-    if (l < layers) kinds[l].mixed = false;
+std::vector<LayerKind> read_layer_kinds(const ConfigReader& config,
+                                        std::size_t layers) {
+  std::vector<LayerKind> kinds;
+  for (const bool mixed : read_mixed_layers(config, layers)) {
+    kinds.push_back({.mixed = mixed});
   }
   return kinds;
 }
@@ -121,7 +116,7 @@ void describe_qwen2_moe(const ConfigReader& config, Architecture& arch) {
   traits.mixture.shared->ffn =
       require_size(config, "shared_expert_intermediate_size", 5632);
   traits.mixture.shared_gate = "mlp.shared_expert_gate";
-  std::vector<LayerKind> layers = read_mixed_layers(config, arch.layers);
+  std::vector<LayerKind> layers = read_layer_kinds(config, arch.layers);
   read_qwen2_windows(config, layers);
   finish(config, traits, layers, arch);
 }
@@ -139,7 +134,7 @@ void describe_qwen3_moe(const ConfigReader& config, Architecture& arch) {
   traits.attention.qk_norm =
       NormOptions{.epsilon = traits.norm.epsilon, .unit = arch.head_dim};
   traits.mixture.ffn = require_size(config, "moe_intermediate_size", 768);
-  std::vector<LayerKind> layers = read_mixed_layers(config, arch.layers);
+  std::vector<LayerKind> layers = read_layer_kinds(config, arch.layers);
   read_layer_types(config, arch.layers, {"full_attention"}, {});
   config.ignore("max_window_layers");  // all layers have the window, or none
   config.ignore("sliding_window");

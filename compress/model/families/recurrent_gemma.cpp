@@ -17,7 +17,7 @@ namespace {
 struct Traits {
   NormOptions norm{};
   std::size_t width = 0, kernel = 4;  // of the recurrence
-  std::size_t window = 0;
+  std::size_t window = 0, ffn = 0;
   bool bias = false;  // of q, k and v
   Activation activation = Activation::kGeluTanh;
 };
@@ -63,7 +63,7 @@ BlockSpec block(const Architecture& arch, const Traits& traits,
       .rope = RopeOp{.rope = 0, .head_dim = arch.head_dim},
       .attention = attention_of(arch, traits.window)};
   const GatedMlp mlp{.prefix = "mlp_block.",
-                     .ffn = arch.ffn,
+                     .ffn = traits.ffn,
                      .hidden = arch.hidden,
                      .activation = traits.activation,
                      .bias = true};
@@ -98,28 +98,31 @@ std::vector<std::string> read_types(const ConfigReader& config,
 
 void describe_recurrent_gemma(const ConfigReader& config, Architecture& arch) {
   config.ignore("w_init_variance_scale");
+  config.ignore("embeddings_scale_by_sqrt_dim");
   config.ignore("final_w_init_variance_scale");
   read_sizes(config,
              {.default_hidden = 2560,
               .default_layers = 26,
               .default_heads = 10,
               .default_vocabulary = 256000,
-              .default_ffn = 7680},
+              .default_ffn = 7680,
+              .default_max_positions = 8192},
              arch);
   if (arch.ffn % 2 != 0) config.invalid("intermediate_size", "an even size");
-  arch.ffn /= 2;
   const Traits traits{
       .norm = {.epsilon = read_epsilon(config, "rms_norm_eps", 1e-6),
                .offset = 1},
       .width = require_size(config, "lru_width", arch.hidden),
       .kernel = require_size(config, "conv1d_width", 4),
       .window = require_size(config, "attention_window_size", 2048),
+      .ffn = arch.ffn / 2,  // the key counts gate and up
       .bias = config.flag("attention_bias").value_or(false),
       .activation =
           read_activation(config, "hidden_activation", "gelu_pytorch_tanh")};
   if (traits.width % arch.heads != 0) {
     config.invalid("lru_width", "a multiple of num_attention_heads");
   }
+  arch.ffn = 0;  // no one number for surgery: the key is twice it
   arch.ropes = {read_rope(config, arch, arch.head_dim, {.partial = 0.5})};
   arch.embedding_scale = bf16_to_float(
       bf16_from_float(std::sqrt(static_cast<float>(arch.hidden))));

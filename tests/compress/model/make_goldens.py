@@ -41,6 +41,8 @@ LATENT = dict(SIZES, num_key_value_heads=4, kv_lora_rank=10, q_lora_rank=12,
 
 # Written with the names that the tensors have in memory: experts in stacks.
 AS_IN_MEMORY = {"mixtral_2", "phimoe_2", "qwen3_moe_2"}
+# Written in float32: their checkpoints hold tables that bfloat16 would round.
+IN_FLOAT32 = {"minimax"}
 
 LAYERS3 = dict(SIZES, num_hidden_layers=3)
 MIXED3 = ["sliding_attention", "full_attention", "sliding_attention"]
@@ -260,6 +262,100 @@ ROWS = {
         text_config=dict(COMMON, **SIZES, head_dim=8, rope_parameters=MROPE),
         vision_config=dict(QWEN_VISION, deepstack_visual_indexes=[0],
                            num_position_embeddings=4)), {}),
+    "lfm2": ("lfm2", dict(
+        SIZES, num_hidden_layers=3, conv_bias=True, conv_L_cache=4,
+        block_auto_adjust_ff_dim=False,
+        layer_types=["conv", "full_attention", "conv"]), {}),
+    "mamba2": ("mamba2", dict(
+        hidden_size=16, num_hidden_layers=2, num_heads=4, head_dim=8,
+        n_groups=2, state_size=6, conv_kernel=3, use_bias=True, expand=2,
+        chunk_size=8, time_step_limit=[0.7, 1.6]), {}),
+    "falcon_h1": ("falcon_h1", dict(
+        SIZES, head_dim=6, mamba_d_ssm=24, mamba_n_heads=4, mamba_d_head=6,
+        mamba_n_groups=2, mamba_d_state=5, mamba_d_conv=3, mamba_chunk_size=8,
+        mamba_proj_bias=True, projectors_bias=True, attention_bias=True,
+        mlp_bias=True, time_step_limit=[0.7, 1.6], key_multiplier=0.7,
+        attention_in_multiplier=1.2, attention_out_multiplier=0.8,
+        ssm_in_multiplier=1.3, ssm_out_multiplier=0.6,
+        ssm_multipliers=[0.9, 1.1, 0.8, 1.2, 1.4], mlp_multipliers=[1.3, 0.7],
+        embedding_multiplier=1.7, lm_head_multiplier=0.5), {}),
+    "falcon_h1_2": ("falcon_h1", dict(
+        SIZES, mamba_d_ssm=None, mamba_n_heads=4, mamba_n_groups=2,
+        mamba_d_state=5, mamba_chunk_size=8, mamba_rms_norm=True,
+        mamba_norm_before_gate=True, mamba_conv_bias=False,
+        ssm_in_multiplier=1.3), dict(mamba_d_head="auto")),
+    "falcon_h1_3": ("falcon_h1", dict(
+        SIZES, mamba_d_ssm=24, mamba_n_heads=4, mamba_n_groups=2,
+        mamba_d_state=5, mamba_chunk_size=8, mamba_rms_norm=True,
+        mamba_norm_before_gate=False), {}),
+    "nemotron_h": ("nemotron_h", dict(
+        hidden_size=16, layers_block_type=[
+            "linear_attention", "full_attention", "mlp", "moe"],
+        intermediate_size=20, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=6, mamba_num_heads=4, mamba_head_dim=6, n_groups=2,
+        ssm_state_size=5, conv_kernel=3, chunk_size=8, use_bias=True,
+        mlp_bias=True, time_step_min=0.9, n_routed_experts=4, n_group=2,
+        topk_group=1, moe_intermediate_size=7, moe_latent_size=10,
+        moe_shared_expert_intermediate_size=9, routed_scaling_factor=1.5,
+        max_position_embeddings=64), {}),
+    "nemotron_h_2": ("nemotron_h", dict(
+        hidden_size=16, layers_block_type=["linear_attention", "moe"],
+        intermediate_size=20, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=6, mamba_num_heads=4, mamba_head_dim=6, n_groups=2,
+        ssm_state_size=5, chunk_size=8, n_routed_experts=4,
+        moe_intermediate_size=7, moe_shared_expert_intermediate_size=9,
+        norm_topk_prob=False), dict(
+            layers_block_type=None, hybrid_override_pattern="ME")),
+    "qwen3_next": ("qwen3_next", dict(
+        SIZES, head_dim=8, attention_bias=True, linear_num_key_heads=2,
+        linear_num_value_heads=4, linear_key_head_dim=5,
+        linear_value_head_dim=6, linear_conv_kernel_dim=3,
+        layer_types=["linear_attention", "full_attention"], num_experts=4,
+        num_experts_per_tok=2, moe_intermediate_size=6,
+        shared_expert_intermediate_size=9, mlp_only_layers=[1]), {}),
+    "qwen3_5_text": ("qwen3_5_text", dict(
+        SIZES, head_dim=8, linear_num_key_heads=2, linear_num_value_heads=4,
+        linear_key_head_dim=5, linear_value_head_dim=6,
+        layer_types=["linear_attention", "full_attention"],
+        tie_word_embeddings=True), dict(
+            layer_types=None, full_attention_interval=2,
+            partial_rotary_factor=0.5, rope_theta=100.0,
+            rope_parameters=None)),
+    "granitemoehybrid": ("granitemoehybrid", dict(
+        SIZES, layer_types=["linear_attention", "full_attention"],
+        mamba_n_heads=4, mamba_n_groups=2, mamba_d_state=5, mamba_d_conv=3,
+        mamba_chunk_size=8, mamba_proj_bias=True, num_local_experts=3,
+        shared_intermediate_size=9, embedding_multiplier=2.0,
+        logits_scaling=3.0, residual_multiplier=0.7,
+        attention_multiplier=0.4, time_step_limit=[0.7, 1.6]),
+        dict(layer_types=["mamba", "attention"])),
+    "granitemoehybrid_2": ("granitemoehybrid", dict(
+        SIZES, layer_types=["linear_attention", "full_attention"],
+        mamba_n_heads=4, mamba_n_groups=2, mamba_d_state=5,
+        mamba_chunk_size=8, num_local_experts=0, shared_intermediate_size=20,
+        attention_bias=True, position_embedding_type="rope",
+        rope_parameters=DEFAULT_ROPE), {}),
+    "jamba": ("jamba", dict(
+        SIZES, attn_layer_period=2, attn_layer_offset=1, expert_layer_period=2,
+        expert_layer_offset=0, num_experts=3, mamba_d_state=5, mamba_d_conv=3,
+        mamba_dt_rank=3, mamba_proj_bias=True), {}),
+    "jamba_2": ("jamba", dict(
+        SIZES, attn_layer_period=2, attn_layer_offset=1, num_experts=1,
+        mamba_d_state=5, mamba_conv_bias=False), dict(mamba_dt_rank="auto")),
+    "recurrent_gemma": ("recurrent_gemma", dict(
+        hidden_size=16, intermediate_size=20, num_hidden_layers=3,
+        num_attention_heads=2, num_key_value_heads=1, lru_width=12,
+        attention_window_size=5, conv1d_width=3, attention_bias=True,
+        logits_soft_cap=3.0, block_types=["recurrent", "attention"]), {}),
+    "minimax": ("minimax", dict(
+        SIZES, intermediate_size=7, head_dim=6, num_local_experts=3, block_size=8,
+        layer_types=["linear_attention", "full_attention"], sliding_window=5,
+        linear_attn_alpha_factor=1.3, linear_attn_beta_factor=0.7,
+        full_attn_alpha_factor=0.9, full_attn_beta_factor=1.2,
+        mlp_alpha_factor=1.1, mlp_beta_factor=0.6), {}),
+    "rwkv": ("rwkv", dict(
+        hidden_size=16, attention_hidden_size=20, intermediate_size=24,
+        num_hidden_layers=4, rescale_every=2, layer_norm_epsilon=0.1), {}),
 }
 
 
@@ -312,7 +408,9 @@ def make(name, goldens):
     folder = goldens / name
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
-        model.bfloat16().save_pretrained(temporary)
+        if name not in IN_FLOAT32:
+            model = model.bfloat16()
+        model.save_pretrained(temporary)
         if name in AS_IN_MEMORY:
             save_file(model.state_dict(),
                       pathlib.Path(temporary, "model.safetensors"),

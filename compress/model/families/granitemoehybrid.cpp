@@ -1,0 +1,144 @@
+// Granite 4: Mamba-2 mixers and attention, mostly without positions, each
+// before a mixture of experts beside a shared MLP, or that MLP alone; Granite's
+// factors on the embedding, the scores, what is added to the stream, and the
+// logits.
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "compress/model/families/config_keys.h"
+#include "compress/model/families/expert_blocks.h"
+#include "compress/model/families/family.h"
+#include "compress/model/families/mamba_mixer.h"
+
+namespace llmpress {
+namespace {
+
+struct Traits {
+  BlockNorms norms{};
+  MambaMixer mixer{};
+  SelfAttention attention{};
+  GatedMlp shared{};
+  std::optional<MixtureOfExperts> mixture{};
+};
+
+MixtureOfExperts read_mixture(const ConfigReader& config,
+                              const Architecture& arch,
+                              const GatedMlp& shared) {
+  const std::string at = "block_sparse_moe.";
+  MixtureOfExperts mixture{
+      .route = read_route(config, {"num_local_experts"}, 8, 2),
+      .ffn = arch.ffn,
+      .hidden = arch.hidden,
+      .activation = shared.activation,
+      .shared = shared,
+      .router = at + "router.layer",
+      .gate = at + "experts.%.gate_proj",
+      .up = at + "experts.%.up_proj",
+      .down = at + "experts.%.down_proj",
+      .gate_up_stack = at + "input_linear.weight",
+      .down_stack = at + "output_linear.weight"};
+  mixture.route.score = RouteScore::kTopKSoftmax;
+  return mixture;
+}
+
+float read_factor(const ConfigReader& config, const char* key) {
+  return static_cast<float>(config.number(key).value_or(1));
+}
+
+SelfAttention read_attention(const ConfigReader& config, Architecture& arch) {
+  const bool bias = config.flag("attention_bias").value_or(false);
+  SelfAttention attention{.hidden = arch.hidden,
+                          .qkv_bias = bias,
+                          .o_bias = bias,
+                          .attention = attention_of(arch)};
+  attention.attention.scale = read_factor(config, "attention_multiplier");
+  if (config.text("position_embedding_type") == "rope") {
+    arch.ropes = {read_whole_rope(config, arch)};
+    attention.rope = RopeOp{.rope = 0, .head_dim = arch.head_dim};
+  } else {
+    for (const char* key : {"rope_theta", "rope_scaling", "rope_parameters"}) {
+      config.ignore(key);
+    }
+  }
+  return attention;
+}
+
+Traits read_traits(const ConfigReader& config, Architecture& arch) {
+  Traits traits;
+  traits.norms.options = {.epsilon =
+                              read_epsilon(config, "rms_norm_eps", 1e-6)};
+  traits.norms.residual_factor = read_factor(config, "residual_multiplier");
+  traits.attention = read_attention(config, arch);
+  traits.mixer =
+      read_mamba_keys(config, arch.hidden,
+                      require_size(config, "mamba_expand", 2) * arch.hidden);
+  traits.mixer.out_bias = traits.mixer.in_bias;
+  traits.mixer.epsilon = traits.norms.options.epsilon;
+  traits.shared = {
+      .prefix = "shared_mlp.",
+      .down = "output_linear",
+      .gate_up = "input_linear",
+      .ffn = require_size(config, "shared_intermediate_size", 1024),
+      .hidden = arch.hidden,
+      .activation = read_activation(config, "hidden_act", "silu")};
+  if (config.size("num_local_experts").value_or(8) > 0) {
+    traits.mixture = read_mixture(config, arch, traits.shared);
+  } else {
+    config.ignore("num_experts_per_tok");
+  }
+  return traits;
+}
+
+// Whether a layer has attention.
+std::vector<bool> read_attention_layers(const ConfigReader& config,
+                                        std::size_t layers) {
+  // Older files say "mamba" and "attention".
+  std::vector<bool> attention;
+  for (const std::string& type : read_layer_types(
+           config, layers,
+           {"linear_attention", "full_attention", "mamba", "attention"},
+           std::vector<std::string>(layers, "mamba"))) {
+    attention.push_back(type == "full_attention" || type == "attention");
+  }
+  return attention;
+}
+
+}  // namespace
+
+void describe_granitemoehybrid(const ConfigReader& config, Architecture& arch) {
+  config.ignore("init_method");
+  config.ignore("normalization_function");
+  read_sizes(config,
+             {.default_hidden = 4096,
+              .default_layers = 32,
+              .default_heads = 32,
+              .default_vocabulary = 32000,
+              .default_ffn = 11008},
+             arch);
+  const Traits traits = read_traits(config, arch);
+  arch.embedding_scale = read_factor(config, "embedding_multiplier");
+  arch.logit_scale =
+      static_cast<float>(1 / require_positive(config, "logits_scaling", 1));
+  arch.final_norm_options = traits.norms.options;
+  arch.ffn = traits.mixture ? 0 : traits.shared.ffn;
+  arch.keys.ffn = "shared_intermediate_size";
+  read_tied_head(config, false, arch);
+  set_blocks_by(
+      arch, read_attention_layers(config, arch.layers), [&](bool attention) {
+        ProgramBuilder program(arch.hidden);
+        return sequential_block(
+            traits.norms, program,
+            [&](ValueId x) {
+              return attention ? self_attention(program, x, traits.attention)
+                               : mamba2_mixer(program, x, traits.mixer);
+            },
+            [&](ValueId x) {
+              return traits.mixture
+                         ? mixture_of_experts(program, x, *traits.mixture)
+                         : gated_mlp(program, x, traits.shared);
+            });
+      });
+}
+
+}  // namespace llmpress
