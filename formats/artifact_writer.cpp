@@ -123,7 +123,7 @@ DType compute_dtype(const fs::path& source) {
   const fs::path config = source / "config.json";
   if (!fs::is_regular_file(config, ignored)) return DType::kF32;
   const auto json = nlohmann::json::parse(read_file(config), nullptr, false);
-  for (const char* key : {"torch_dtype", "dtype"}) {
+  for (const char* key : {"dtype", "torch_dtype"}) {
     if (!json.is_object() || !json.contains(key) || !json[key].is_string()) {
       continue;
     }

@@ -21,6 +21,9 @@ using Shape = std::vector<std::size_t>;
 
 constexpr std::string_view kState = ".weight.quant_state.bitsandbytes__";
 constexpr std::size_t kNestedBlock = 256;
+// A threshold that no value reaches: the library's grid (of 127 steps) without
+// columns that stay in floating point.
+constexpr float kNoOutliers = 1e30f;
 
 std::string kind_name(Table4Kind kind) {
   return kind == Table4Kind::kNf4 ? "nf4" : "fp4";
@@ -136,7 +139,8 @@ EncodedLinear encode_int8(const std::string& name, const LinearWeights& linear,
   }
   EncodedLinear e;
   e.scheme.format = "bitsandbytes-int8";
-  e.extension.outlier_threshold = a.outlier_threshold;
+  e.extension.outlier_threshold =
+      a.outlier_threshold < kNoOutliers ? a.outlier_threshold : 0;
   e.tensors.push_back(
       tensor_of(name + ".weight", DType::kI8, {w.out, w.in}, w.codes));
   e.tensors.push_back(tensor_of(name + ".SCB", DType::kF32, {w.out}, scb));
@@ -254,7 +258,8 @@ PackedWeight read_bitsandbytes_int8(const StoredLinear& l) {
 
 ActivationQuant bitsandbytes_int8_activations(const StoredLinear& l) {
   return {.kind = ActivationQuant::Kind::kInt,
-          .outlier_threshold = l.int8_threshold};
+          .outlier_threshold =
+              l.int8_threshold > 0 ? l.int8_threshold : kNoOutliers};
 }
 
 std::string bitsandbytes_config(const BitsandbytesFacts& f) {

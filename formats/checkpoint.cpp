@@ -1,14 +1,19 @@
 #include "formats/checkpoint.h"
 
+#include <array>
 #include <utility>
 
 #include "compress/core/error.h"
 #include "formats/artifact_writer.h"
+#include "formats/config_check.h"
+#include "formats/config_reader.h"
 #include "formats/dense_linear.h"
+#include "formats/foreign_file.h"
 #include "formats/hdf5_file.h"
 #include "formats/linear_form.h"
 #include "formats/mapped_file.h"
 #include "formats/quantization_config.h"
+#include "formats/tied_head.h"
 
 namespace llmpress {
 namespace {
@@ -21,11 +26,15 @@ class ModelCheckpoint : public Checkpoint {
                   std::string config_json, std::string_view container)
       : path_(std::move(path)),
         reader_(std::move(reader)),
-        config_json_(std::move(config_json)),
-        quantization_(parse_quantization_config(config_json_, path_.string())),
-        format_(quantization_.method.empty() || container == "hdf5"
-                    ? container
-                    : quantization_.method) {}
+        config_json_(std::move(config_json)) {
+    const std::string where = config_place(path_.string());
+    notes_ = check_config(config_json_, where);
+    quantization_ = parse_quantization_config(config_json_, where);
+    format_ = quantization_.method.empty() || container == "hdf5"
+                  ? container
+                  : quantization_.method;
+    resolve_tied_head(reader_, config_json_, notes_, where);
+  }
 
   const fs::path& path() const override { return path_; }
   const TensorReader& tensors() const override { return *reader_; }
@@ -47,20 +56,62 @@ class ModelCheckpoint : public Checkpoint {
     return llmpress::read_linear(stored(name), path_.string());
   }
 
+  std::string describe_absence(std::string_view name) const override {
+    return llmpress::describe_absence(stored(name));
+  }
+
+  std::optional<KvScheme> kv_scheme(std::string_view name) const override {
+    if (!quantization_.kv_cache) return std::nullopt;
+    return read_kv_scheme(*reader_, std::string(name), *quantization_.kv_cache);
+  }
+
+  std::vector<std::string> notes() const override { return notes_; }
+
  private:
   StoredLinear stored(std::string_view name) const {
-    return {*reader_, std::string(name), quantization_.scheme_of(name),
-            quantization_.extension_of(name), quantization_.int8_threshold};
+    return {*reader_,
+            std::string(name),
+            quantization_.scheme_of(name),
+            quantization_.extension_of(name),
+            quantization_.int8_threshold,
+            quantization_.method};
   }
 
   fs::path path_;
   std::unique_ptr<TensorReader> reader_;
   std::string config_json_;
-  QuantizationConfig quantization_;
-  std::string format_;
+  QuantizationConfig quantization_{};
+  std::string format_{};
+  std::vector<std::string> notes_{};
 };
 
+// Throws if the folder holds a quantized model of a tool whose description is
+// not in config.json.
+void check_side_files(const fs::path& folder, const std::string& config_json) {
+  if (config_json.find("\"quantization_config\"") != std::string::npos) return;
+  struct SideFile {
+    const char* name;
+    const char* what;
+  };
+  constexpr std::array<SideFile, 3> kSideFiles{
+      {{"hf_quant_config.json", "a ModelOpt"},
+       {"quantize_config.json", "an AutoGPTQ"},
+       {"quant_config.json", "an AutoAWQ"}}};
+  std::error_code ignored;
+  for (const SideFile& file : kSideFiles) {
+    if (!fs::exists(folder / file.name, ignored)) continue;
+    throw Error(ErrorCode::kUnsupported,
+                (folder / file.name).string() + ": is " + file.what +
+                    " checkpoint, which is not read; give the model that it "
+                    "was made from");
+  }
+}
+
 }  // namespace
+
+std::string Checkpoint::describe_absence(std::string_view name) const {
+  return "'" + std::string(name) + ".weight' is missing";
+}
 
 std::unique_ptr<Checkpoint> open_checkpoint(const fs::path& path) {
   std::error_code ignored;
@@ -73,8 +124,10 @@ std::unique_ptr<Checkpoint> open_checkpoint(const fs::path& path) {
       throw Error(ErrorCode::kInvalidInput,
                   path.string() + ": not a model: it has no config.json");
     }
+    std::string text = read_file(config);
+    check_side_files(path, text);
     return std::make_unique<ModelCheckpoint>(path, open_tensors(path),
-                                             read_file(config), "huggingface");
+                                             std::move(text), "huggingface");
   }
   if (is_hdf5_file(path)) {
     std::unique_ptr<TensorReader> reader = open_hdf5_tensors(path);
@@ -88,8 +141,17 @@ std::unique_ptr<Checkpoint> open_checkpoint(const fs::path& path) {
     return std::make_unique<ModelCheckpoint>(path, std::move(reader),
                                              std::move(text), "hdf5");
   }
+  if (path.extension() == ".safetensors") {
+    throw Error(ErrorCode::kUnsupported,
+                path.string() +
+                    ": is a file of tensors; give the folder that holds it and "
+                    "its config.json");
+  }
+  const std::string foreign = describe_foreign(path);
   throw Error(ErrorCode::kUnsupported,
-              path.string() + ": neither a model folder nor an HDF5 file");
+              path.string() + (foreign.empty()
+                                   ? ": neither a model folder nor an HDF5 file"
+                                   : ": is " + foreign));
 }
 
 }  // namespace llmpress

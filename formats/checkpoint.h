@@ -4,11 +4,13 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "compress/core/packed_weight.h"
+#include "formats/kv_scheme.h"
 #include "formats/tensor_io.h"
 
 namespace llmpress {
@@ -34,10 +36,24 @@ class Checkpoint {
   // what they mean. Else nullptr. Whoever reads a Linear's tensor by its name
   // asks here first.
   virtual const TensorInfo* plain_weight(std::string_view name) const = 0;
+  // Of a Linear that has_linear() denies: "'<name>.weight' is missing", or what
+  // lies there instead.
+  virtual std::string describe_absence(std::string_view name) const;
+  // How the attention of the block at this path rounds keys and values, if it
+  // does.
+  virtual std::optional<KvScheme> kv_scheme(std::string_view) const {
+    return std::nullopt;
+  }
+  // Sentences about what the files say twice and differently, and which counts.
+  virtual std::vector<std::string> notes() const { return {}; }
 };
 
 // A Hugging Face directory, an artifact of ours (also a directory), or an .h5
-// file. Throws Error(kIo) if it is not there, kInvalidInput if config.json is.
+// file. A head and an embedding of which config.json says that they are one are
+// given as they are stored: with tie_word_embeddings false if both are there
+// and differ, as the embedding if only the head is. Throws Error(kIo) if it is
+// not there, kInvalidInput if config.json is, kUnsupported for a quant_method
+// that is not read.
 std::unique_ptr<Checkpoint> open_checkpoint(const std::filesystem::path& path);
 
 }  // namespace llmpress

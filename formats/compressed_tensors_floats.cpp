@@ -72,6 +72,11 @@ PackedWeight read_float_quantized(const StoredLinear& l) {
   Fp8Weight w{.out = out, .in = in, .format = info.dtype};
   w.codes = elements_of<std::uint8_t>(l.reader, info, info.dtype);
   const TensorInfo& scale = *find_fp8_scale(l);
+  if (scale.dtype == DType::kU8) {
+    fail(l, ErrorCode::kUnsupported,
+         "is MXFP8 (8-bit floats with U8 scales in groups), which is not read; "
+         "give the model that it was made from");
+  }
   find_block(l, scale, w);
   w.scale_dtype = scale_dtype_of(scale);
   w.scales = floats_of(l.reader, scale);

@@ -72,6 +72,10 @@ struct ConfigReader::State {
 ConfigReader::ConfigReader(std::shared_ptr<State> state)
     : state_(std::move(state)) {}
 
+std::string config_place(const std::string& origin) {
+  return origin.ends_with(".json") ? origin : origin + "/config.json";
+}
+
 ConfigReader ConfigReader::parse(const std::string& json_text,
                                  const std::string& origin) {
   check_json_object(json_text, origin);

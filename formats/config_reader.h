@@ -11,6 +11,10 @@
 
 namespace llmpress {
 
+// The place that messages about config.json name: `origin` if it is a .json
+// file itself, otherwise config.json within it.
+std::string config_place(const std::string& origin);
+
 // One JSON object. Every getter marks its key as read; keys that are absent or
 // null give nullopt (or an empty list). Throws Error(kInvalidInput) naming the
 // key for a value of the wrong type, a size that is negative or above 2^31, or

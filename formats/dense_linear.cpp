@@ -4,14 +4,15 @@
 #include <cmath>
 
 #include "compress/core/error.h"
+#include "formats/compressed_tensors.h"
+#include "formats/typed_tensors.h"
 
 namespace llmpress {
 
 bool is_dense_linear(const StoredLinear& linear) {
   const TensorInfo* const info = linear.find(".weight");
   if (info == nullptr || info->shape.size() != 2) return false;
-  return info->dtype == DType::kF32 || info->dtype == DType::kF16 ||
-         info->dtype == DType::kBF16 || info->dtype == DType::kF64;
+  return is_plain_float(info->dtype);
 }
 
 void check_finite(DType dtype, std::span<const std::byte> values,
@@ -46,6 +47,23 @@ PackedWeight read_dense_linear(const StoredLinear& linear) {
     weight.data.assign(stored.bytes.begin(), stored.bytes.end());
   }
   return weight;
+}
+
+ActivationQuant dense_activations(const StoredLinear& linear) {
+  if (linear.method == "fp8") return {};
+  const bool packed = linear.scheme.weights &&
+                      linear.scheme.format != "dense" &&
+                      linear.find(".weight_scale") == nullptr;
+  if (packed) {
+    throw Error(ErrorCode::kInvalidInput,
+                subject_of(linear.require(".weight")) +
+                    ": is stored as plain numbers, but quantization_config has "
+                    "'" +
+                    linear.scheme.format +
+                    "' weights for it; list it in "
+                    "'ignore' if it was left as it is");
+  }
+  return read_activations(linear);
 }
 
 }  // namespace llmpress

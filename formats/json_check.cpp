@@ -1,10 +1,13 @@
 #include "formats/json_check.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <unordered_set>
 #include <vector>
 
 #include "compress/core/error.h"
+#include "formats/foreign_file.h"
 
 namespace llmpress {
 namespace {
@@ -14,7 +17,8 @@ constexpr std::size_t kMaxDepth = 100;
 
 class Events : public nlohmann::json_sax<json> {
  public:
-  explicit Events(const std::string& where) : where_(where) {}
+  Events(std::string_view text, const std::string& where)
+      : text_(text), where_(where) {}
   bool null() override { return inside(); }
   bool boolean(bool) override { return inside(); }
   bool number_integer(number_integer_t) override { return inside(); }
@@ -37,12 +41,23 @@ class Events : public nlohmann::json_sax<json> {
   }
   bool parse_error(std::size_t position, const std::string&,
                    const nlohmann::detail::exception&) override {
-    fail("not JSON at octet " + std::to_string(position));
+    fail("not JSON at octet " + std::to_string(position) + place_of(position));
   }
 
  private:
   [[noreturn]] void fail(const std::string& what) const {
     throw Error(ErrorCode::kCorruptFile, where_ + ": " + what);
+  }
+  // Of the octet before which the parser stopped, counted from 1.
+  std::string place_of(std::size_t position) const {
+    const std::string_view read = text_.substr(
+        0, std::min(text_.size(), std::max<std::size_t>(position, 1) - 1));
+    const std::size_t newline = read.rfind('\n');
+    const std::size_t column = newline == std::string_view::npos
+                                   ? read.size()
+                                   : read.size() - newline - 1;
+    return " (line " + std::to_string(1 + std::ranges::count(read, '\n')) +
+           ", column " + std::to_string(column + 1) + ")";
   }
   bool inside() const {
     if (keys_.empty()) fail("not a JSON object");
@@ -60,6 +75,7 @@ class Events : public nlohmann::json_sax<json> {
     return true;
   }
 
+  std::string_view text_;
   const std::string& where_;
   std::vector<std::unordered_set<std::string>> keys_{};
 };
@@ -71,7 +87,11 @@ void check_json_object(std::string_view text, const std::string& where) {
   if (text.find('\0') != std::string_view::npos) {
     throw Error(ErrorCode::kCorruptFile, where + ": contains a NUL");
   }
-  Events events(where);
+  const std::string foreign = describe_foreign(std::as_bytes(std::span(text)));
+  if (!foreign.empty()) {
+    throw Error(ErrorCode::kCorruptFile, where + ": is " + foreign);
+  }
+  Events events(text, where);
   json::sax_parse(text.begin(), text.end(), &events);
 }
 

@@ -36,8 +36,8 @@ std::pair<std::size_t, std::size_t> read_matrix_shape(
 
 namespace {
 
-// Says what lies at a Linear's name instead of a form that this version knows.
-[[noreturn]] void reject(const StoredLinear& linear, const std::string& where) {
+// ".qweight I32, .scales F16": what lies at a Linear's name.
+std::string list_parts(const StoredLinear& linear) {
   std::string found;
   for (const TensorInfo& info : linear.reader.tensors()) {
     if (!info.name.starts_with(linear.name + ".")) continue;
@@ -45,14 +45,48 @@ namespace {
              info.name.substr(linear.name.size()) + " " +
              std::string(facts(info.dtype).name);
   }
-  if (found.empty()) {
-    throw Error(ErrorCode::kInvalidInput,
-                where + ": Linear '" + linear.name + "' is missing");
+  return found;
+}
+
+// Forms of other tools, by a tensor that only they have.
+struct ForeignForm {
+  std::string_view suffix;
+  std::string_view meaning;
+};
+constexpr std::array kForeignForms{
+    ForeignForm{".qweight", "GPTQ, AWQ or AutoRound"},
+    ForeignForm{".W_q", "HQQ"},
+    ForeignForm{".weight_blocks", "MXFP4 of gpt-oss"},
+    ForeignForm{".blocks", "MXFP4 of gpt-oss"},
+    ForeignForm{".weight.data", "quanto"},
+    ForeignForm{".weight._data", "quanto"},
+    ForeignForm{".weight:_data", "torchao"},
+    ForeignForm{".weight:tensor_data_names", "torchao"},
+    ForeignForm{".weight_qdata", "torchao"},
+    ForeignForm{".codebooks", "AQLM"},
+    ForeignForm{".centroids.weight", "VPTQ"},
+    ForeignForm{".SCB", "LLM.int8() without its .weight"},
+    ForeignForm{".weight.absmax",
+                "bitsandbytes without .weight.quant_state, which says its "
+                "shape"},
+};
+
+// What is wrong with `<name>.weight` as a matrix of plain numbers.
+std::string describe_weight(const StoredLinear& linear,
+                            const TensorInfo& weight) {
+  const std::string dtype(facts(weight.dtype).name);
+  const bool eight = weight.dtype == DType::kF8E4M3 ||
+                     weight.dtype == DType::kF8E5M2 ||
+                     weight.dtype == DType::kI8;
+  if (weight.shape.size() != 2) {
+    return "has shape " + shape_text(weight.shape) + ", wanted 2 dimensions";
   }
-  throw Error(
-      ErrorCode::kUnsupported,
-      where + ": Linear '" + linear.name +
-          "' is stored in a form that this version does not know: " + found);
+  if (eight && linear.find(".weight_scale") == nullptr) {
+    return "is " + dtype +
+           " without a scale (.weight_scale, .weight_scale_inv), without "
+           "which its codes mean nothing";
+  }
+  return "is " + dtype + ", wanted F64, F32, F16 or BF16";
 }
 
 }  // namespace
@@ -71,7 +105,8 @@ std::span<const LinearForm> linear_forms() {
                  read_activations},
       LinearForm{"float-quantized", is_float_quantized, read_float_quantized,
                  read_activations},
-      LinearForm{"dense", is_dense_linear, read_dense_linear, read_activations},
+      LinearForm{"dense", is_dense_linear, read_dense_linear,
+                 dense_activations},
   };
   return kForms;
 }
@@ -81,6 +116,22 @@ const LinearForm* find_linear_form(const StoredLinear& linear) {
     if (form.matches(linear)) return &form;
   }
   return nullptr;
+}
+
+std::string describe_absence(const StoredLinear& linear) {
+  const std::string weight = "'" + linear.name + ".weight'";
+  for (const ForeignForm& form : kForeignForms) {
+    if (linear.find(form.suffix) == nullptr) continue;
+    return "'" + linear.name + "' is stored as " + std::string(form.meaning) +
+           " (" + list_parts(linear) +
+           "), which is not read; give the model that it was made from";
+  }
+  if (const TensorInfo* const info = linear.find(".weight")) {
+    return weight + " " + describe_weight(linear, *info);
+  }
+  const std::string found = list_parts(linear);
+  if (found.empty()) return weight + " is missing";
+  return weight + " is missing beside " + found;
 }
 
 namespace {
@@ -108,7 +159,11 @@ void check_values(const StoredLinear& linear, const PackedWeight& weight) {
 LinearWeights read_linear(const StoredLinear& linear,
                           const std::string& where) {
   const LinearForm* const form = find_linear_form(linear);
-  if (form == nullptr) reject(linear, where);
+  if (form == nullptr) {
+    const bool missing = list_parts(linear).empty();
+    throw Error(missing ? ErrorCode::kInvalidInput : ErrorCode::kUnsupported,
+                where + ": " + describe_absence(linear));
+  }
   LinearWeights result{.weight = form->read(linear)};
   check(result.weight, where + ": Linear '" + linear.name + "'");
   check_values(linear, result.weight);

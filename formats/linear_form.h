@@ -20,7 +20,8 @@ struct StoredLinear {
   std::string name;
   const LinearScheme& scheme;  // what quantization_config says of it
   const LinearExtension& extension;
-  float int8_threshold = 0;  // QuantizationConfig::int8_threshold
+  float int8_threshold = 0;   // QuantizationConfig::int8_threshold
+  std::string_view method{};  // QuantizationConfig::method
 
   const TensorInfo* find(std::string_view suffix) const;
   const TensorInfo& require(std::string_view suffix) const;
@@ -42,6 +43,10 @@ struct LinearForm {
 // The first row that matches is the form.
 std::span<const LinearForm> linear_forms();
 const LinearForm* find_linear_form(const StoredLinear& linear);  // or nullptr
+
+// Of a Linear that has no form: that it is missing, or what lies at its name
+// and what to do.
+std::string describe_absence(const StoredLinear& linear);
 
 // Weight, bias, activations and rotation, checked. Throws Error(kInvalidInput)
 // if there is no such Linear, kUnsupported if no form fits. `where` stands in

@@ -1,11 +1,13 @@
 #include "formats/quantization_config.h"
 
 #include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "compress/core/error.h"
 #include "compress/core/python_regex.h"
 #include "formats/json_check.h"
+#include "formats/kv_scheme.h"
 
 namespace llmpress {
 namespace {
@@ -135,6 +137,10 @@ QuantArgs read_args(const json& object, const std::string& where) {
 
 LinearScheme read_scheme(const json& group, const std::string& format,
                          const std::string& where) {
+  if (find(group, "output_activations") != nullptr) {
+    fail(where, "output_activations are not supported",
+         ErrorCode::kUnsupported);
+  }
   LinearScheme scheme{.format = string_at(group, "format", format, where)};
   if (const json* const w = find(group, "weights")) {
     scheme.weights = read_args(require_object(*w, "weights", where), where);
@@ -203,6 +209,11 @@ void read_compressed_tensors(const json& object, QuantizationConfig& config,
                                .scheme = read_scheme(group, format, where)});
     }
   }
+  if (const json* const kv = find(object, "kv_cache_scheme")) {
+    config.kv_cache =
+        read_args(require_object(*kv, "kv_cache_scheme", where), where);
+    check_kv_scheme(*config.kv_cache, where);
+  }
   if (const json* const own = find(object, "llmpress")) {
     read_own(require_object(*own, "llmpress", where), config, where);
   }
@@ -236,6 +247,42 @@ void read_bitsandbytes(const json& object, QuantizationConfig& config,
                        const std::string& where) {
   config.method = "bitsandbytes";
   config.int8_threshold = float_at(object, "llm_int8_threshold", where);
+}
+
+// "quant_method", or what transformers takes a configuration without one for.
+std::string method_of(const json& object, const std::string& where) {
+  const std::string method = string_at(object, "quant_method", "", where);
+  if (!method.empty()) return method;
+  if (bool_at(object, "load_in_8bit", false, where) ||
+      bool_at(object, "load_in_4bit", false, where)) {
+    return "bitsandbytes";
+  }
+  return object.contains("config_groups") ? "compressed-tensors" : "";
+}
+
+struct Method {
+  std::string_view name;
+  void (*read)(const json&, QuantizationConfig&, const std::string&);
+};
+constexpr std::array kMethods{
+    Method{"compressed-tensors", read_compressed_tensors},
+    Method{"fp8", read_fp8}, Method{"bitsandbytes", read_bitsandbytes}};
+
+void read_method(const json& object, QuantizationConfig& config,
+                 const std::string& where) {
+  const std::string name = method_of(object, where);
+  std::string known;
+  for (const Method& method : kMethods) {
+    if (method.name == name) return method.read(object, config, where);
+    known += (known.empty() ? "" : ", ") + std::string(method.name);
+  }
+  if (name.empty()) {
+    fail(where, "'quant_method' is missing; known are " + known);
+  }
+  fail(where,
+       "quant_method '" + name + "' is not supported; known are " + known +
+           ". Give the model that it was made from",
+       ErrorCode::kUnsupported);
 }
 
 }  // namespace
@@ -323,16 +370,8 @@ QuantizationConfig parse_quantization_config(const std::string& config_json,
   const json* object = find(root, "quantization_config");
   if (object == nullptr) object = find(root, "compression_config");
   if (object == nullptr) return config;
-  require_object(*object, "it", where);
-  config.method = string_at(*object, "quant_method", "", where);
-  if (config.method == "compressed-tensors" ||
-      (config.method.empty() && object->contains("config_groups"))) {
-    read_compressed_tensors(*object, config, where);
-  } else if (config.method == "fp8") {
-    read_fp8(*object, config, where);
-  } else if (config.method == "bitsandbytes") {
-    read_bitsandbytes(*object, config, where);
-  }
+  if (require_object(*object, "it", where).empty()) return config;
+  read_method(*object, config, where);
   config.index(where);
   return config;
 }

@@ -68,6 +68,7 @@ struct QuantizationConfig {
     LinearScheme scheme{};
   };
   std::string method{};  // "", "compressed-tensors", "bitsandbytes", "fp8"
+  std::optional<QuantArgs> kv_cache{};  // kv_cache_scheme
   std::vector<Group> groups{};
   std::vector<std::string> ignore{};
   std::map<std::string, LinearExtension, std::less<>> extensions{};
@@ -97,7 +98,8 @@ bool is_embedding_name(std::string_view module);
 bool is_head_name(std::string_view module);
 
 // `config_json` is the whole of config.json. Throws Error(kInvalidInput) with
-// `where` in front if the object is malformed.
+// `where` in front if the object is malformed, kUnsupported for a quant_method
+// that is not read.
 QuantizationConfig parse_quantization_config(const std::string& config_json,
                                              const std::string& where);
 
@@ -113,7 +115,8 @@ std::string compressed_tensors_config(
     const std::vector<std::string>& others);
 
 // config.json of an artifact: `config_json` with `quantization_config` (an
-// object as text, or empty) in place of what was there.
+// object as text, or empty) in place of what was there, whose kv_cache_scheme
+// stays. Throws Error(kUnsupported) if the new one cannot say it.
 std::string with_quantization_config(const std::string& config_json,
                                      const std::string& quantization_config);
 

@@ -106,6 +106,33 @@ std::string common_format(const std::vector<SchemeGroup>& groups) {
   return formats.size() == 1 ? *formats.begin() : "mixed-precision";
 }
 
+json kv_cache_scheme_of(const json& config) {
+  for (const char* key : {"quantization_config", "compression_config"}) {
+    const auto at = config.find(key);
+    if (at == config.end() || !at->is_object()) continue;
+    const auto kv = at->find("kv_cache_scheme");
+    if (kv != at->end()) return *kv;
+  }
+  return nullptr;
+}
+
+// The scales are tensors of the attention modules and are carried along.
+void keep_kv_cache_scheme(const json& kv, json& description) {
+  if (description.is_null()) {
+    description = {{"config_groups", json::object()},
+                   {"format", "dense"},
+                   {"ignore", json::array()},
+                   {"quant_method", "compressed-tensors"},
+                   {"quantization_status", "compressed"}};
+  }
+  if (description.value("quant_method", "") != "compressed-tensors") {
+    throw Error(ErrorCode::kUnsupported,
+                "config.json: quantization_config.kv_cache_scheme cannot be "
+                "said in this output format; write compressed-tensors");
+  }
+  description["kv_cache_scheme"] = kv;
+}
+
 }  // namespace
 
 std::string compressed_tensors_config(
@@ -136,11 +163,13 @@ std::string with_quantization_config(const std::string& config_json,
                                      const std::string& quantization_config) {
   check_json_object(config_json, "config.json");
   json config = json::parse(config_json);
+  const json kv = kv_cache_scheme_of(config);
   config.erase("quantization_config");
   config.erase("compression_config");
-  if (!quantization_config.empty()) {
-    config["quantization_config"] = json::parse(quantization_config);
-  }
+  json description =
+      quantization_config.empty() ? json() : json::parse(quantization_config);
+  if (!kv.is_null()) keep_kv_cache_scheme(kv, description);
+  if (!description.is_null()) config["quantization_config"] = description;
   return config.dump(2) + "\n";
 }
 

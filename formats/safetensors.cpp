@@ -10,6 +10,7 @@
 
 #include "compress/core/checked.h"
 #include "compress/core/error.h"
+#include "formats/foreign_file.h"
 #include "formats/mapped_file.h"
 
 namespace llmpress {
@@ -198,6 +199,8 @@ std::size_t header_length(std::span<const std::byte> file,
   }
   std::memcpy(&length, file.data(), sizeof length);
   if (length > kMaxHeaderBytes || length > file.size() - sizeof length) {
+    const std::string foreign = describe_foreign(file);
+    if (!foreign.empty()) corrupt(where, "is " + foreign);
     corrupt(where, "header of " + std::to_string(length) +
                        " octets exceeds the file of " +
                        std::to_string(file.size()) + " or the limit of " +

@@ -5,6 +5,7 @@
 
 #include "compress/core/checked.h"
 #include "compress/core/error.h"
+#include "formats/foreign_file.h"
 #include "formats/hdf5_file.h"
 #include "formats/mapped_file.h"
 #include "formats/safetensors.h"
@@ -16,11 +17,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// An 8-bit float is a code that means nothing without its scales.
 void check_plain_float(const TensorInfo& info) {
-  const bool plain = info.dtype == DType::kF64 || info.dtype == DType::kF32 ||
-                     info.dtype == DType::kF16 || info.dtype == DType::kBF16;
-  if (!plain) {
+  if (!is_plain_float(info.dtype)) {
     throw Error(ErrorCode::kInvalidInput,
                 subject_of(info) + ": is " +
                     std::string(facts(info.dtype).name) +
@@ -98,9 +96,11 @@ std::unique_ptr<TensorReader> open_tensors(const fs::path& path) {
   const fs::path single = path / kSingleFileName, index = path / kIndexFileName;
   if (path_exists(single)) return open_safetensors(single);
   if (path_exists(index)) return open_sharded(index);
+  const std::string instead = describe_missing_weights(path);
   throw Error(ErrorCode::kIo, path.string() + ": has neither " +
                                   std::string(kSingleFileName) + " nor " +
-                                  std::string(kIndexFileName));
+                                  std::string(kIndexFileName) +
+                                  (instead.empty() ? "" : "; " + instead));
 }
 
 }  // namespace llmpress

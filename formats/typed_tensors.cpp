@@ -75,6 +75,11 @@ NamedTensor lossless_float_tensor(std::string name, DType preferred,
   return float_tensor(std::move(name), dtype, std::move(shape), values);
 }
 
+bool is_plain_float(DType dtype) {
+  return dtype == DType::kF64 || dtype == DType::kF32 || dtype == DType::kF16 ||
+         dtype == DType::kBF16;
+}
+
 std::string subject_of(const TensorInfo& info) {
   return info.file + ": tensor '" + info.name + "'";
 }
@@ -134,8 +139,7 @@ std::vector<float> floats_of(const TensorReader& reader,
     return values;
   }
   const DType d = info.dtype;
-  if (d != DType::kF64 && d != DType::kF32 && d != DType::kF16 &&
-      d != DType::kBF16) {
+  if (!is_plain_float(d)) {
     throw Error(ErrorCode::kCorruptFile, subject_of(info) + ": is " +
                                              std::string(facts(d).name) +
                                              ", wanted a floating type");

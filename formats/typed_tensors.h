@@ -43,6 +43,10 @@ NamedTensor lossless_float_tensor(std::string name, DType preferred,
                                   std::span<const float> values);
 
 // "m.safetensors: tensor 'a.weight'".
+// F64, F32, F16 or BF16: an 8-bit float is a code that means nothing without
+// its scales.
+bool is_plain_float(DType dtype);
+
 std::string subject_of(const TensorInfo& info);
 std::string shape_text(std::span<const std::size_t> shape);
 // Throws Error(kCorruptFile) naming the tensor and both shapes.

@@ -6,15 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "compress/core/activation_grid.h"
 #include "compress/core/error.h"
-#include "compress/core/float_formats.h"
 
 namespace llmpress {
 namespace {
-
-float positive_scale(float scale) {
-  return scale > 0 && std::isfinite(scale) ? scale : 1.0f;
-}
 
 float largest(const std::vector<float>& values) {
   return values.empty() ? 0.0f
@@ -29,37 +25,6 @@ float smallest(const std::vector<float>& values) {
 struct Range {
   float lo = 0, hi = 0;
 };
-
-struct ActivationGrid {
-  float scale = 1, zero = 0;
-};
-
-float top_code(const ActivationQuant& input) {
-  return static_cast<float>((1 << (input.bits - 1)) - 1);
-}
-
-ActivationGrid grid_of(const Range& range, const ActivationQuant& input) {
-  const float size = std::max(-range.lo, range.hi);
-  if (input.kind == ActivationQuant::Kind::kFp8) {
-    return {positive_scale(size / kE4M3Max), 0};
-  }
-  const float top = top_code(input);
-  if (input.symmetric) return {positive_scale(size / top), 0};
-  const float scale = positive_scale((range.hi - range.lo) / (2 * top));
-  return {scale,
-          std::clamp(std::nearbyint(-top - range.lo / scale), -top, top)};
-}
-
-float rounded(float x, const ActivationGrid& grid,
-              const ActivationQuant& input) {
-  if (input.kind == ActivationQuant::Kind::kFp8) {
-    return grid.scale * e4m3_to_float(e4m3_from_float(x / grid.scale));
-  }
-  const float top = top_code(input);
-  const float q =
-      std::clamp(std::nearbyint(x / grid.scale) + grid.zero, -top, top);
-  return grid.scale * (q - grid.zero);
-}
 
 std::vector<bool> outlier_columns(ConstMatrixView X, float threshold) {
   std::vector<bool> outlier(X.cols());
@@ -106,7 +71,8 @@ ActivationQuant resolve_activation(const ActivationQuant& input,
   const bool two_sided = !input.symmetric && !stats->min.empty();
   const Range range{two_sided ? smallest(stats->min) : -largest(stats->abs_max),
                     two_sided ? largest(stats->max) : largest(stats->abs_max)};
-  const ActivationGrid grid = grid_of(range, input);
+  ActivationGrid grid = fit_activation_grid(input, range.lo, range.hi);
+  if (range.lo == 0 && range.hi == 0) grid = {};
   resolved.static_scale = grid.scale;
   resolved.static_zero = static_cast<std::int32_t>(grid.zero);
   return resolved;
@@ -116,18 +82,18 @@ void round_activations_in_place(MatrixView<float> X,
                                 const ActivationQuant& input) {
   if (input.kind == ActivationQuant::Kind::kNone) return;
   const std::vector<bool> outlier = outlier_columns(X, input.outlier_threshold);
-  ActivationGrid grid{input.static_scale,
-                      static_cast<float>(input.static_zero)};
-  if (input.range == ActivationQuant::Range::kTensor) {
-    grid = grid_of(range_of(X.data(), outlier), input);
-  }
+  const auto fit = [&](std::span<const float> x) {
+    const Range range = range_of(x, outlier);
+    return fit_activation_grid(input, range.lo, range.hi);
+  };
+  ActivationGrid grid =
+      static_activation_grid(input, input.static_scale, input.static_zero);
+  if (input.range == ActivationQuant::Range::kTensor) grid = fit(X.data());
   for (std::size_t t = 0; t < X.rows(); ++t) {
     const std::span<float> x = X.row(t);
-    if (input.range == ActivationQuant::Range::kToken) {
-      grid = grid_of(range_of(x, outlier), input);
-    }
+    if (input.range == ActivationQuant::Range::kToken) grid = fit(x);
     for (std::size_t i = 0; i < x.size(); ++i) {
-      if (!outlier[i]) x[i] = rounded(x[i], grid, input);
+      if (!outlier[i]) x[i] = grid.round(x[i]);
     }
   }
 }

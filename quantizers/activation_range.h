@@ -1,10 +1,6 @@
-// Fixes the grid of a Linear's input where the recipe asks for a static one:
-//   int, symmetric:  s = max|x| / (2^(bits-1) - 1)
-//   int, asymmetric: s = (max - min) / (2^bits - 2), z = round(-q_max - min /
-//   s),
-//                    q_max = 2^(bits-1) - 1, range containing 0
-//   fp8:             s = max|x| / 448
-// An input that was always 0 gets s = 1. Dynamic grids are found at run time.
+// Fixes the grid (compress/core/activation_grid.h) of a Linear's input where
+// the recipe asks for a static one. An input that was always 0 gets s = 1.
+// Dynamic grids are found at run time.
 #pragma once
 
 #include <string_view>

@@ -245,12 +245,12 @@ Recipe load_recipe(const Path& path, const RecipeOverrides& overrides) {
   std::ifstream file;
   if (regular) file.open(path, std::ios::binary);
   const std::string text(std::istreambuf_iterator<char>(file), {});
-  if (text.empty() || file.bad()) {
+  if (!file.is_open() || file.bad()) {
     throw Error(
         ErrorCode::kIo,
         path.string() + ": the recipe cannot be read: " +
             (kind == std::filesystem::file_type::not_found ? "no such file"
-             : regular ? "it is empty, or may not be read"
+             : regular ? "it may not be read"
                        : "it is not a regular file"));
   }
   return parse_recipe(text, path, overrides);

@@ -2,12 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <string>
 
+#include "compress/core/activation_grid.h"
 #include "compress/core/error.h"
-#include "compress/core/float_bits.h"
-#include "compress/core/float_formats.h"
 #include "compress/kernels/linear_kernel.h"
 #include "compress/kernels/row_kernels.h"
 
@@ -16,42 +14,7 @@ namespace {
 
 struct Interval {
   float min = 0, max = 0;  // always contains 0
-  float abs_max() const { return std::max(-min, max); }
 };
-
-struct Grid {
-  float scale = 1, inverse = 1;
-  std::int32_t zero = 0;
-};
-
-// Below this the inverse overflows; a row that small is a row of zeros.
-constexpr float kSmallestScale = std::numeric_limits<float>::min();
-
-Grid make_grid(float scale, std::int32_t zero) {
-  const float s = std::max(scale, kSmallestScale);
-  return {s, 1.0f / s, zero};
-}
-
-float int_max(int bits) { return static_cast<float>((1 << (bits - 1)) - 1); }
-
-Grid fit_grid(const ActivationQuant& quant, const Interval& range) {
-  switch (quant.kind) {
-    case ActivationQuant::Kind::kNone:
-      break;
-    case ActivationQuant::Kind::kFp8:
-      return make_grid(range.abs_max() / kE4M3Max, 0);
-    case ActivationQuant::Kind::kInt: {
-      const float qmax = int_max(quant.bits);
-      if (quant.symmetric) return make_grid(range.abs_max() / qmax, 0);
-      const float steps = 2 * qmax + 1;
-      Grid grid = make_grid(range.max / steps - range.min / steps, 0);
-      grid.zero = static_cast<std::int32_t>(
-          -qmax - 1 - std::nearbyint(range.min * grid.inverse));
-      return grid;
-    }
-  }
-  return {};
-}
 
 // Column by column: 1 takes part in the grid, 0 stays in floating point. Empty:
 // all take part.
@@ -120,7 +83,7 @@ Mask find_mask(const ActivationQuant& quant, ConstMatrixView X,
 struct Rounding {
   ActivationQuant quant;
   Mask mask;
-  Grid common;  // unless the range is kToken
+  ActivationGrid common;  // unless the range is kToken
 
   Rounding(const ActivationQuant& q, ConstMatrixView X,
            std::span<const std::uint32_t> exact_columns, ThreadPool& pool)
@@ -132,7 +95,8 @@ struct Rounding {
       case ActivationQuant::Range::kToken:
         break;
       case ActivationQuant::Range::kStatic:
-        common = make_grid(q.static_scale, q.symmetric ? 0 : q.static_zero);
+        common = static_activation_grid(q, q.static_scale,
+                                        q.symmetric ? 0 : q.static_zero);
         break;
       case ActivationQuant::Range::kTensor: {
         Interval all;
@@ -140,29 +104,18 @@ struct Rounding {
           const Interval r = interval_of(X.row(t), mask);
           all = {std::min(all.min, r.min), std::max(all.max, r.max)};
         }
-        common = fit_grid(q, all);
+        common = fit_activation_grid(q, all.min, all.max);
         break;
       }
     }
   }
 
-  Grid grid_of(std::span<const float> x) const {
+  ActivationGrid grid_of(std::span<const float> x) const {
     if (quant.range != ActivationQuant::Range::kToken) return common;
-    return fit_grid(quant, interval_of(x, mask));
+    const Interval range = interval_of(x, mask);
+    return fit_activation_grid(quant, range.min, range.max);
   }
 };
-
-// Rounds to the nearest integer, ties to even, |x| < 2^22: the adder does it.
-float nearest(float x) {
-  constexpr float kMagic = 0x1.8p23f;
-  return (x + kMagic) - kMagic;
-}
-
-// The code as a float.
-float int_code(float x, const CodeGrid& grid) {
-  const float q = std::clamp(x * grid.inverse, -kFarCode, kFarCode);
-  return std::clamp(nearest(q) + grid.zero, grid.lowest, grid.highest);
-}
 
 }  // namespace
 
@@ -172,7 +125,6 @@ IntActivations round_activations(const ActivationQuant& quant,
                                  ThreadPool& pool, Isa isa) {
   const Rounding rounding(quant, X, exact_columns, pool);
   const Mask& mask = rounding.mask;
-  const float qmax = int_max(quant.bits);
   const RowKernels* const kernels = row_kernels(isa);
   IntActivations a{.tokens = X.rows(), .in = X.cols()};
   a.codes.resize(X.size());
@@ -180,21 +132,19 @@ IntActivations round_activations(const ActivationQuant& quant,
   a.zeros.resize(X.rows());
   pool.for_each(X.rows(), [&](std::size_t t) {
     const auto x = X.row(t);
-    const Grid grid = rounding.grid_of(x);
+    const ActivationGrid grid = rounding.grid_of(x);
     std::int8_t* const codes = a.codes.data() + t * a.in;
-    const CodeGrid code_grid{grid.inverse, static_cast<float>(grid.zero),
-                             -qmax - 1, qmax};
     if (kernels != nullptr) {
       kernels->round_codes(x.data(), mask.empty() ? nullptr : mask.data(),
-                           x.size(), code_grid, codes);
+                           x.size(), grid, codes);
     } else {
       for (std::size_t i = 0; i < x.size(); ++i) {
         const float v = mask.empty() ? x[i] : x[i] * mask[i];
-        codes[i] = static_cast<std::int8_t>(int_code(v, code_grid));
+        codes[i] = static_cast<std::int8_t>(grid.code(v));
       }
     }
     a.scales[t] = grid.scale;
-    a.zeros[t] = grid.zero;
+    a.zeros[t] = static_cast<std::int32_t>(grid.zero);
   });
   for (std::size_t i = 0; i < mask.size(); ++i) {
     if (mask[i] == 0.0f) {
@@ -211,20 +161,12 @@ void round_activations_in_place(const ActivationQuant& quant,
   if (quant.kind == ActivationQuant::Kind::kNone) return;
   const Rounding rounding(quant, X, exact_columns, pool);
   const Mask& mask = rounding.mask;
-  const float qmax = int_max(quant.bits);
   pool.for_each(X.rows(), [&](std::size_t t) {
     const auto x = X.row(t);
-    const Grid grid = rounding.grid_of(x);
-    const CodeGrid code_grid{grid.inverse, static_cast<float>(grid.zero),
-                             -qmax - 1, qmax};
+    const ActivationGrid grid = rounding.grid_of(x);
     for (std::size_t i = 0; i < x.size(); ++i) {
-      const float rounded =
-          quant.kind == ActivationQuant::Kind::kFp8
-              ? float_bits::e4m3_to_float(
-                    float_bits::e4m3_from_float(x[i] * grid.inverse))
-              : int_code(x[i], code_grid) - code_grid.zero;
       const bool keep = !mask.empty() && mask[i] == 0.0f;
-      x[i] = keep ? x[i] : grid.scale * rounded;
+      x[i] = keep ? x[i] : grid.round(x[i]);
     }
   });
 }

@@ -37,18 +37,11 @@ std::unique_ptr<LinearKernel> make_linear_kernel(const LinearWeights& linear,
                                                  Isa isa);
 
 // Rounds rows of X as `quant` says, in place: what the kernels do to their
-// input, for calibration and for tests. With qmax = 2^(bits-1) - 1 and
-// round-half-to-even throughout:
-//   int, symmetric  s = max|x| / qmax,          x' = s clamp(x / s)
-//   int, zero       s = (max - min) / (2^bits - 1) with 0 in [min, max],
-//                   z = -qmax - 1 - round(min / s),  x' = s (clamp(x / s + z) -
-//                   z)
-//   fp8             s = max|x| / 448,           x' = s e4m3(x / s)
-// over each token, the whole call or as calibrated; clamp is to
-// [-qmax - 1, qmax]. Columns with any |x| >= outlier_threshold in the call, and
-// `exact_columns` (ascending; the outlier columns of an Int8Weight), are left
-// as they are and count neither for max nor for min. Throws Error(kNumeric) if
-// a value is not finite.
+// input, for calibration and for tests, on the grids of activation_grid.h: one
+// for each token, for the whole call or as calibrated. Columns with any |x| >=
+// outlier_threshold in the call, and `exact_columns` (ascending; the outlier
+// columns of an Int8Weight), are left as they are and count neither for max nor
+// for min. Throws Error(kNumeric) if a value is not finite.
 void quantize_activations_in_place(
     const ActivationQuant& quant, MatrixView<float> X,
     std::span<const std::uint32_t> exact_columns = {});

@@ -5,18 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "compress/core/activation_grid.h"
 #include "compress/kernels/activations.h"
 #include "compress/kernels/cpu.h"
 
 namespace llmpress {
-
-// code = clamp(round(x * inverse) + zero) to [lowest, highest]
-struct CodeGrid {
-  float inverse = 1, zero = 0, lowest = 0, highest = 0;
-};
-// x * inverse is clamped to +-kFarCode first: beyond it the code is an end of
-// the range whatever the zero is.
-inline constexpr float kFarCode = 1024;
 
 struct RowKernels {
   float (*max)(const float* x, std::size_t n);
@@ -31,10 +24,9 @@ struct RowKernels {
   // y_i = f(x_i), times up_i unless `up` is null.
   void (*activate)(Activation f, const float* x, const float* up, std::size_t n,
                    float* y);
-  // The codes of activation_rounding.cpp, of x_i * mask_i unless `mask` is
-  // null.
+  // grid.code() of x_i * mask_i, or of x_i if `mask` is null.
   void (*round_codes)(const float* x, const float* mask, std::size_t n,
-                      const CodeGrid& grid, std::int8_t* codes);
+                      const ActivationGrid& grid, std::int8_t* codes);
 };
 
 // Null for kScalar.

@@ -167,8 +167,8 @@ void activate(Activation f, const float* x, const float* up, std::size_t n,
 
 template <class S>
 void round_codes(const float* x, const float* mask, std::size_t n,
-                 const CodeGrid& grid, std::int8_t* codes) {
-  const auto inverse = S::broadcast(grid.inverse);
+                 const ActivationGrid& grid, std::int8_t* codes) {
+  const auto scale = S::broadcast(grid.scale);
   for_vectors(x, n, 0,
               [&](const float* p, std::size_t i, std::size_t count)
                   LLMPRESS_LAMBDA {
@@ -178,11 +178,9 @@ void round_codes(const float* x, const float* mask, std::size_t n,
                       std::copy_n(mask + i, count, rest);
                       v = S::mul(v, S::load(rest));
                     }
-                    v = S::max(S::mul(v, inverse), S::broadcast(-kFarCode));
-                    v = S::round(S::min(v, S::broadcast(kFarCode)));
-                    v = S::add(v, S::broadcast(grid.zero));
+                    v = S::add(S::div(v, scale), S::broadcast(grid.zero));
                     v = S::max(v, S::broadcast(grid.lowest));
-                    v = S::min(v, S::broadcast(grid.highest));
+                    v = S::round(S::min(v, S::broadcast(grid.highest)));
                     if (count == kLanes)
                       return S::store_i8(codes + i, S::to_lanes(v));
                     std::int8_t rest[kLanes];

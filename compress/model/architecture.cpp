@@ -178,7 +178,8 @@ std::vector<std::vector<CacheSlot>> Architecture::cache_slots() const {
 
 Architecture parse_architecture(const std::string& config_json,
                                 const std::string& origin) {
-  const ConfigReader config = ConfigReader::parse(config_json, origin);
+  const ConfigReader config =
+      ConfigReader::parse(config_json, config_place(origin));
   const std::optional<ConfigReader> text = config.object("text_config");
   const ConfigReader& own = text ? *text : config;
   const Wrapper* const wrapper = text ? &find_wrapper(config) : nullptr;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "compress/kernels/softmax.h"
+#include "compress/model/non_finite.h"
 #include "compress/model/token_choice.h"
 
 namespace llmpress {
@@ -72,6 +73,7 @@ class Search {
       std::vector<TokenId> text(prompt_.begin(), prompt_.end());
       const BeamHypothesis& so_far = beams_[b].hypothesis;
       text.insert(text.end(), so_far.tokens.begin(), so_far.tokens.end());
+      require_finite_logits(decoder_, row, text, "generation", pool_);
       penalize_in_place(row, text, config_.repetition_penalty);
       log_softmax_in_place(row);
       for (std::size_t t = 0; t < row.size(); ++t) {

@@ -74,6 +74,7 @@ Block::Block(const Architecture& arch, std::size_t layer,
     replace_norm(norm.name,
                  found == weights.norms.end() ? NormWeights{} : found->second);
   }
+  kv_scheme_ = weights.kv_scheme;
   parameters_ = weights.parameters;
   if (parameters_.size() != spec().parameters.size()) {
     throw Error(ErrorCode::kInvalidInput,
@@ -141,6 +142,7 @@ OpContext Block::context(std::span<const Segment> segments,
           .parameters = parameters_,
           .ropes = options_.ropes,
           .kv = options_.kv,
+          .kv_scheme = kv_scheme_ ? &*kv_scheme_ : nullptr,
           .all_experts = all_experts_,
           .isa = options_.isa,
           .pool = &pool};

@@ -63,6 +63,7 @@ class Block {
       : Block(arch, layer, weights, {.isa = isa, .kv = kv, .ropes = {}}) {}
 
   std::size_t layer() const { return layer_; }
+  const std::optional<KvScheme>& kv_scheme() const { return kv_scheme_; }
   const BlockSpec& spec() const { return arch_->block(layer_); }
   const LinearKernel& linear(std::size_t index) const {
     return *linears_[index];
@@ -111,6 +112,7 @@ class Block {
   std::vector<std::unique_ptr<LinearKernel>> linears_;
   std::vector<NormWeights> norms_;  // as they multiply
   std::vector<std::vector<float>> parameters_;
+  std::optional<KvScheme> kv_scheme_;
 };
 
 }  // namespace llmpress

@@ -260,7 +260,8 @@ BlockWeights read_block(const Checkpoint& checkpoint, const Architecture& arch,
                         std::size_t layer) {
   return {.linears = read_block_linears(checkpoint, arch, layer),
           .norms = read_block_norms(checkpoint, arch, layer),
-          .parameters = read_block_parameters(checkpoint, arch, layer)};
+          .parameters = read_block_parameters(checkpoint, arch, layer),
+          .kv_scheme = checkpoint.kv_scheme(arch.block_name(layer))};
 }
 
 }  // namespace llmpress

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ struct BlockWeights {
   std::vector<LinearWeights> linears{};          // [BlockSpec::linears]
   std::map<std::string, NormWeights> norms{};    // by NormSpec::name
   std::vector<std::vector<float>> parameters{};  // [BlockSpec::parameters]
+  std::optional<KvScheme> kv_scheme{};  // how keys and values are rounded
 };
 
 // Throws Error(kInvalidInput) naming the first missing, misshapen or non-finite

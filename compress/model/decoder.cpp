@@ -7,6 +7,7 @@
 #include "compress/core/error.h"
 #include "compress/kernels/norms.h"
 #include "compress/model/tensor_places.h"
+#include "formats/dense_linear.h"
 
 namespace llmpress {
 namespace {
@@ -93,8 +94,8 @@ ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
   const std::string& head = arch.tied_head ? arch.embedding : arch.head;
   if (!checkpoint.has_linear(head)) {
     throw Error(ErrorCode::kInvalidInput,
-                place(checkpoint) + ": '" + head + ".weight' is missing, " +
-                    "and config.json says that the head is not tied to the "
+                place(checkpoint) + ": " + checkpoint.describe_absence(head) +
+                    "; config.json says that the head is not tied to the "
                     "embedding (tie_word_embeddings)");
   }
   LinearWeights weights = checkpoint.read_linear(head);

@@ -5,6 +5,7 @@
 
 #include "compress/core/error.h"
 #include "compress/model/model_check.h"
+#include "formats/dense_linear.h"
 
 namespace llmpress {
 
@@ -18,6 +19,8 @@ EmbeddingRows::EmbeddingRows(const Checkpoint& checkpoint,
     cols = dense->shape[1];
     dtype_ = dense->dtype;
     bytes_ = checkpoint.tensors().read(*dense);
+    check_finite(dense->dtype, bytes_.bytes, cols,
+                 checkpoint.path().string() + ": '" + dense->name + "'");
   } else {
     packed_ = checkpoint.read_linear(name).weight;
     rows = rows_of(*packed_);

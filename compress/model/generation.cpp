@@ -7,6 +7,7 @@
 #include "compress/core/error.h"
 #include "compress/kernels/softmax.h"
 #include "compress/model/beam_search.h"
+#include "compress/model/non_finite.h"
 #include "compress/model/token_choice.h"
 
 namespace llmpress {
@@ -65,6 +66,7 @@ void decode(const Decoder& decoder, std::span<const TokenId> prompt,
   result.prompt_seconds = seconds_since(clock);
   clock = std::chrono::steady_clock::now();
   while (result.tokens.size() < limit) {
+    require_finite_logits(decoder, logits.row(0), text, "generation", pool);
     const TokenId token = choose(logits.row(0), text, config, rng);
     if (std::find(config.stop.begin(), config.stop.end(), token) !=
         config.stop.end()) {

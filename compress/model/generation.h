@@ -44,9 +44,10 @@ struct GenerationResult {
 // `prompt` must not be empty and not longer than the model's positions
 // (Error(kInvalidArgument)), as must a config out of range: temperature < 0,
 // top_p outside (0, 1], repetition_penalty <= 0, beams 0 or above the
-// vocabulary, beams > 1 with a temperature. on_token may be empty; it is called
-// for each token as it is chosen (not with beams). The text does not go beyond
-// the model's positions: it stops there with kModelLimit.
+// vocabulary, beams > 1 with a temperature. Throws Error(kNumeric) naming the
+// first block whose output is not finite, if logits are not. on_token may be
+// empty; it is called for each token as it is chosen (not with beams). The text
+// does not go beyond the model's positions: it stops there with kModelLimit.
 GenerationResult generate(const Decoder& decoder,
                           std::span<const TokenId> prompt,
                           const GenerationConfig& config, ThreadPool& pool,

@@ -8,6 +8,7 @@
 #include "compress/core/error.h"
 #include "compress/core/packed_weight.h"
 #include "compress/model/block.h"
+#include "formats/typed_tensors.h"
 
 namespace llmpress {
 namespace {
@@ -44,7 +45,7 @@ class Inspection {
 
   void check_linear(const std::string& name, std::size_t out, std::size_t in) {
     if (!checkpoint_.has_linear(name)) {
-      problems_.push_back("'" + name + ".weight' is missing");
+      problems_.push_back(checkpoint_.describe_absence(name));
       return;
     }
     std::array<std::size_t, 2> found{};
@@ -84,12 +85,17 @@ class Inspection {
   }
 
   void check_head() {
+    if (!arch_.head_bias &&
+        checkpoint_.tensors().find(arch_.head + ".bias") != nullptr) {
+      problems_.push_back("'" + arch_.head +
+                          ".bias' is stored, but the head of " +
+                          arch_.model_type + " has none");
+    }
     if (arch_.tied_head) return;
     if (!checkpoint_.has_linear(arch_.head)) {
-      problems_.push_back("'" + arch_.head +
-                          ".weight' is missing although config.json says that "
-                          "the head is not tied to the embedding "
-                          "(tie_word_embeddings)");
+      problems_.push_back(checkpoint_.describe_absence(arch_.head) +
+                          "; config.json says that the head is not tied to the "
+                          "embedding (tie_word_embeddings)");
       return;
     }
     check_linear(arch_.head, arch_.vocabulary, arch_.input_width());

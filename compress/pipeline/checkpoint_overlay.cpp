@@ -150,6 +150,13 @@ class OverlayCheckpoint : public Checkpoint {
            base_.has_linear(name);
   }
 
+  std::string describe_absence(std::string_view name) const override {
+    return base_.describe_absence(name);
+  }
+  std::optional<KvScheme> kv_scheme(std::string_view name) const override {
+    return base_.kv_scheme(name);
+  }
+  std::vector<std::string> notes() const override { return base_.notes(); }
   const TensorInfo* plain_weight(std::string_view name) const override {
     const std::string key(name);
     const bool changed =

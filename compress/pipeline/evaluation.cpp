@@ -7,6 +7,7 @@
 
 #include "compress/core/error.h"
 #include "compress/kernels/softmax.h"
+#include "compress/model/non_finite.h"
 #include "compress/pipeline/token_stream.h"
 
 namespace llmpress {
@@ -107,6 +108,28 @@ void score_targets(std::span<const ModelUnderTest> models,
   }
 }
 
+// Throws Error(kNumeric) if one of `nll`, the scores of `windows`, is not
+// finite; the first of them is window `number` of the text.
+void require_finite(const ModelUnderTest& model, const EvaluationText& text,
+                    std::span<const EvaluationWindow> windows,
+                    std::span<const double> nll, std::size_t number,
+                    ThreadPool& pool) {
+  for (std::size_t w = 0; w < windows.size(); ++w) {
+    const std::size_t count = windows[w].length - windows[w].score_from;
+    const bool finite = std::ranges::all_of(
+        nll.first(count), [](double x) { return std::isfinite(x); });
+    nll = nll.subspan(count);
+    if (finite) continue;
+    const Batch batch = make_batch(text, windows.subspan(w, 1));
+    throw Error(ErrorCode::kNumeric,
+                model.name + ": window " + std::to_string(number + w) +
+                    " (counted from 0; tokens from " +
+                    std::to_string(windows[w].begin) + "): the predictions " +
+                    "are not finite: " +
+                    find_non_finite(*model.decoder, batch.tokens, pool));
+  }
+}
+
 // The first model is the base of the divergences.
 std::vector<Scores> score(std::span<const ModelUnderTest> models,
                           const EvaluationText& text,
@@ -127,11 +150,16 @@ std::vector<Scores> score(std::span<const ModelUnderTest> models,
       scores[m].seconds += seconds_since(start);
     }
     const std::span<const Target> targets = batch.targets;
+    const std::size_t scored = scores[0].nll.size();
     for (std::size_t t = 0; t < targets.size(); t += kLogitRows) {
       score_targets(
           models, hidden,
           targets.subspan(t, std::min(kLogitRows, targets.size() - t)), pool,
           scores);
+    }
+    for (std::size_t m = 0; m < models.size(); ++m) {
+      require_finite(models[m], text, windows.subspan(done, count),
+                     std::span(scores[m].nll).subspan(scored), done, pool);
     }
     done += count;
     report(progress,
@@ -187,6 +215,13 @@ std::string_view kv_name(KvCacheType type) {
   return "";
 }
 
+// What the checkpoint itself asks for.
+std::string own_kv_scheme(const Decoder& decoder) {
+  const std::optional<KvScheme>& scheme = decoder.blocks()[0].kv_scheme();
+  return scheme ? ", rounded as kv_cache_scheme says: " + scheme->describe()
+                : "";
+}
+
 EvaluationResult summarize(const ModelUnderTest& model, const Scores& scores,
                            const EvaluationText& text,
                            const EvaluateConfig& config,
@@ -198,7 +233,8 @@ EvaluationResult summarize(const ModelUnderTest& model, const Scores& scores,
       .tokenizer_sha256 = text.tokenizer_sha256,
       .protocol = std::string(protocol_name(config.protocol)),
       .kv_cache = std::string(kv_name(config.kv_cache)) +
-                  (config.rotate_keys ? ", keys rotated" : ""),
+                  (config.rotate_keys ? ", keys rotated" : "") +
+                  own_kv_scheme(*model.decoder),
       .tokens = text.tokens.size(),
       .scored_tokens = scores.nll.size(),
       .windows = windows.size(),
@@ -208,6 +244,11 @@ EvaluationResult summarize(const ModelUnderTest& model, const Scores& scores,
   if (config.protocol == Protocol::kStrided) result.stride = config.stride;
   result.nll = mean(scores.nll);
   result.perplexity = std::exp(result.nll);
+  if (!std::isfinite(result.perplexity)) {
+    throw Error(ErrorCode::kNumeric, model.name + ": the mean loss of " +
+                                         std::to_string(result.nll) +
+                                         " nats has no finite perplexity");
+  }
   result.perplexity_stderr =
       result.perplexity * stderr_of_mean(scores.nll, result.nll);
   std::size_t run = 0;

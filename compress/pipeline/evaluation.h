@@ -87,6 +87,8 @@ struct Comparison {
   std::vector<ComparedModel> models{};
 };
 
+// Throws Error(kNumeric) naming the first window and block whose output is not
+// finite.
 EvaluationResult evaluate(const ModelUnderTest& model,
                           const EvaluationText& text,
                           const EvaluateConfig& config, ThreadPool& pool,

@@ -23,11 +23,6 @@ NamedTensor convert(const TensorInfo& info, const TensorBytes& data,
   return rounded_tensor(info.name, dtype, info.shape, values);
 }
 
-// F64, F32, F16 or BF16: narrower ones are codes with scales of their own.
-bool is_plain_float(DType dtype) {
-  return facts(dtype).floating && facts(dtype).bits >= 16;
-}
-
 std::string with_dtype(const std::string& config_json, DType dtype) {
   auto json = nlohmann::ordered_json::parse(config_json);
   json["torch_dtype"] = facts(dtype).torch_name;

@@ -38,6 +38,7 @@ class Run {
                             outputs_of(recipe_, jobs, options_.json));
     for (const std::string& note : guard.notes()) add_note(note);
     model_ = open_recipe_model(recipe_);
+    for (const std::string& note : model_.checkpoint->notes()) add_note(note);
     check_jobs(recipe_, jobs, model_, pool_);
     take_texts(load_texts(recipe_, jobs, model_));
     check_memory(jobs, *model_.arch, calibration_ ? calibration_->tokens() : 0,

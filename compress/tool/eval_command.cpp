@@ -90,6 +90,9 @@ LoadedModel load(const std::filesystem::path& path,
                  const EvaluateConfig& config, Session& session,
                  const AdapterArguments& adapters = {}) {
   LoadedModel model{.source = open_model(path)};
+  for (const std::string& note : model.source.checkpoint->notes()) {
+    session.log(note);
+  }
   std::string name = path.string();
   for (const auto& adapter : adapters.paths) name += " + " + adapter.string();
   if (!adapters.paths.empty()) {

@@ -63,10 +63,11 @@ void extract(const ExtractArguments& arguments) {
   options.progress = session.progress();
   const auto base = open_checkpoint(arguments.base);
   const auto tuned = open_checkpoint(arguments.tuned);
-  const Architecture arch =
-      read_architecture(*base);
+  const Architecture arch = read_architecture(*base);
   check_model(*base, arch);
   check_model(*tuned, arch);
+  for (const std::string& note : base->notes()) session.log(note);
+  for (const std::string& note : tuned->notes()) session.log(note);
   const ExtractReport report =
       extract_adapter(*base, *tuned, arch, options, session.pool());
   if (arguments.json != "-") {

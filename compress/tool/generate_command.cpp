@@ -10,6 +10,8 @@
 #include "compress/tool/console.h"
 #include "compress/tool/option_checks.h"
 #include "compress/tool/session.h"
+#include "formats/artifact_writer.h"
+#include "formats/config_reader.h"
 
 namespace llmpress {
 namespace {
@@ -51,9 +53,29 @@ class StreamPrinter {
   std::string printed_;
 };
 
+// As transformers: generation_config.json's, else config.json's; the
+// tokenizer's if neither says one.
+std::vector<TokenId> stop_tokens(const ModelSource& source,
+                                 const std::filesystem::path& model) {
+  std::vector<std::size_t> ids = source.arch->eos_ids;
+  const std::filesystem::path file = model / "generation_config.json";
+  if (std::filesystem::is_regular_file(file)) {
+    const auto own = ConfigReader::parse(read_file(file), file.string())
+                         .sizes("eos_token_id");
+    if (!own.empty()) ids = own;
+  }
+  if (ids.empty() && source.tokenizer->eos_id) {
+    ids.push_back(*source.tokenizer->eos_id);
+  }
+  std::vector<TokenId> stop;
+  for (const std::size_t id : ids) stop.push_back(static_cast<TokenId>(id));
+  return stop;
+}
+
 void generate_text(GenerateArguments& arguments) {
   Session session(arguments.session);
   const ModelSource source = open_model(arguments.model);
+  for (const std::string& note : source.checkpoint->notes()) session.log(note);
   const Tokenizer& tokenizer = *source.tokenizer;
   const AdaptersBeside adapters =
       keep_beside(*source.checkpoint, *source.arch,
@@ -64,8 +86,8 @@ void generate_text(GenerateArguments& arguments) {
                                          .progress = session.progress(),
                                          .companion = adapters.companion});
   const auto prompt = tokenizer.encode_document(arguments.prompt);
-  if (!arguments.ignore_eos && tokenizer.eos_id) {
-    arguments.config.stop.push_back(*tokenizer.eos_id);
+  if (!arguments.ignore_eos) {
+    arguments.config.stop = stop_tokens(source, arguments.model);
   }
   StreamPrinter printer(tokenizer, prompt);
   const GenerationResult result =

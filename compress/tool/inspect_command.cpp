@@ -23,14 +23,14 @@ struct OpenedCheckpoint {
 
 OpenedCheckpoint open(const std::filesystem::path& path) {
   auto checkpoint = open_checkpoint(path);
-  Architecture arch =
-      read_architecture(*checkpoint);
+  Architecture arch = read_architecture(*checkpoint);
   return {std::move(checkpoint), std::move(arch)};
 }
 
 void inspect_path(const InspectArguments& arguments) {
   Session session(arguments.session);
   const OpenedCheckpoint opened = open(arguments.path);
+  for (const std::string& note : opened.checkpoint->notes()) session.log(note);
   const Inspection inspection = inspect(*opened.checkpoint, opened.arch);
   if (arguments.json) {
     print("%s\n", to_json(inspection).c_str());

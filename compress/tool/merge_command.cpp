@@ -123,13 +123,13 @@ std::vector<OutputPath> outputs_of(const MergeArguments& arguments,
 void merge(const MergeArguments& arguments) {
   Session session(arguments.session);
   const auto base = open_checkpoint(arguments.base);
-  const Architecture arch =
-      read_architecture(*base);
+  const Architecture arch = read_architecture(*base);
   const bool packed = is_packed(*base, arch);
   const OutputGuard guard(inputs_of(arguments),
                           outputs_of(arguments, *base, packed));
   log_notes(guard, session);
   check_model(*base, arch);
+  for (const std::string& note : base->notes()) session.log(note);
   if (packed) {
     merge_packed(arguments, session);
   } else {

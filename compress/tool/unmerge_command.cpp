@@ -30,9 +30,9 @@ void unmerge(const UnmergeArguments& arguments) {
   const OutputGuard guard(inputs, {{"the output", arguments.output}});
   log_notes(guard, session);
   const auto merged = open_checkpoint(arguments.merged);
-  const Architecture arch =
-      read_architecture(*merged);
+  const Architecture arch = read_architecture(*merged);
   check_model(*merged, arch);
+  for (const std::string& note : merged->notes()) session.log(note);
   if (is_packed(*merged, arch)) {
     throw Error(ErrorCode::kUnsupported,
                 arguments.merged.string() +

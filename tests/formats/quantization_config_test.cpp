@@ -116,7 +116,7 @@ TEST(QuantizationConfig, ReadsHuggingFacesOwnMethods) {
   EXPECT_EQ(parse(R"({"quant_method":"bitsandbytes","llm_int8_threshold":6.0})")
                 .int8_threshold,
             6.0f);
-  EXPECT_EQ(parse(R"({"quant_method":"gptq","bits":4})").method, "gptq");
+  EXPECT_EQ(parse(R"({"load_in_4bit":true})").method, "bitsandbytes");
   EXPECT_EQ(parse_quantization_config("{}", "c").method, "");
 }
 
@@ -126,6 +126,9 @@ TEST(QuantizationConfig, RefusesWhatIsMalformedOrWouldBeMisread) {
           "1",
           "[]",
           R"({"quant_method":1})",
+          R"({"quant_method":"gptq","bits":4})",
+          R"({"bits":4})",
+          R"({"config_groups":{"g":{"output_activations":{"num_bits":8}}}})",
           R"({"quant_method":"compressed-tensors","config_groups":[]})",
           R"({"quant_method":"compressed-tensors","config_groups":{"W8A8":["Linear"]}})",
           R"({"config_groups":{"g":{"targets":"Linear"}}})",

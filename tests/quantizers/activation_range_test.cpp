@@ -19,10 +19,11 @@ TEST(ActivationRange, FixesStaticGridsFromCalibration) {
   stats.min = {-1, -12.7f, 0};
   stats.max = {2, 5, 1};
   ActivationQuant input{.kind = Kind::kInt, .range = Range::kStatic};
-  EXPECT_FLOAT_EQ(resolve_activation(input, &stats, "x").static_scale, 0.1f);
-  input.symmetric = false;  // [-12.7, 5]: s = 17.7 / 254, z = -127 + 182.2
+  EXPECT_FLOAT_EQ(resolve_activation(input, &stats, "x").static_scale,
+                  12.7f / 127.5f);
+  input.symmetric = false;  // [-12.7, 5]: s = 17.7 / 255, z = -128 + 182.97
   const ActivationQuant asymmetric = resolve_activation(input, &stats, "x");
-  EXPECT_FLOAT_EQ(asymmetric.static_scale, 17.7f / 254);
+  EXPECT_FLOAT_EQ(asymmetric.static_scale, 17.7f / 255);
   EXPECT_EQ(asymmetric.static_zero, 55);
   input = {.kind = Kind::kFp8, .range = Range::kStatic};
   EXPECT_FLOAT_EQ(resolve_activation(input, &stats, "x").static_scale,
@@ -46,7 +47,7 @@ TEST(ActivationRange, RefusesStaticGridsWithoutCalibration) {
 }
 
 TEST(ActivationRange, RoundsByTokenTensorAndOutlierColumn) {
-  MatrixF X({1.27f, 0.013f, 12.7f, 0.13f}, 2, 2);
+  MatrixF X({1.275f, 0.013f, 12.75f, 0.13f}, 2, 2);
   MatrixF token = X;
   round_activations_in_place(token.view(), {.kind = Kind::kInt});
   EXPECT_NEAR(token(0, 1), 0.01f, 1e-6f);  // step 0.01
@@ -56,6 +57,7 @@ TEST(ActivationRange, RoundsByTokenTensorAndOutlierColumn) {
                              {.kind = Kind::kInt, .range = Range::kTensor});
   EXPECT_EQ(tensor(0, 1), 0.0f);
   EXPECT_NEAR(tensor(0, 0), 1.3f, 1e-6f);
+  EXPECT_NEAR(tensor(1, 0), 12.7f, 1e-6f);
   MatrixF split = X;
   round_activations_in_place(split.view(),
                              {.kind = Kind::kInt, .outlier_threshold = 6});
@@ -77,9 +79,9 @@ TEST(ActivationRange, RoundedValuesAreWithinAStep) {
           lo = std::min(lo, x);
           hi = std::max(hi, x);
         }
-        const float top = static_cast<float>((1 << (bits - 1)) - 1);
+        const float top = static_cast<float>((1 << bits) - 1);
         const float step =
-            symmetric ? std::max(-lo, hi) / top : (hi - lo) / (2 * top);
+            symmetric ? 2 * std::max(-lo, hi) / top : (hi - lo) / top;
         for (std::size_t i = 0; i < 30; ++i) {
           EXPECT_LE(std::abs(R(t, i) - X(t, i)),
                     step * (symmetric ? 0.501f : 1.001f));

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "compress/core/hadamard.h"
+#include "compress/model/kv_rounding.h"
 
 namespace llmpress {
 namespace {
@@ -45,6 +46,15 @@ KeyValues expose_key_values(const AttentionOp& op, const OpContext& context,
 void run(const AttentionOp& op, const OpContext& context,
          const OpArguments& arguments) {
   MatrixF Q = arguments.take(0), K = arguments.take(1), V = arguments.take(2);
+  if (context.kv_scheme != nullptr) {
+    std::size_t first = 0;
+    for (const Segment& segment : context.segments) {
+      apply_kv_scheme_in_place(*context.kv_scheme, op.kv_heads,
+                               K.view().rows_slice(first, segment.rows),
+                               V.view().rows_slice(first, segment.rows));
+      first += segment.rows;
+    }
+  }
   if (context.kv.rotate_keys) {
     hadamard_rows_in_place(Q.view(), op.head_dim, *context.pool);
     hadamard_rows_in_place(K.view(), op.head_dim, *context.pool);

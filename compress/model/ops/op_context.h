@@ -15,6 +15,7 @@
 #include "compress/model/norm_weights.h"
 #include "compress/model/rope_positions.h"
 #include "compress/model/sequence_cache.h"
+#include "formats/kv_scheme.h"
 
 namespace llmpress {
 
@@ -56,7 +57,8 @@ struct OpContext {
   std::span<const std::vector<float>> parameters{};  // flat
   std::span<const std::shared_ptr<RopePositions>> ropes{};
   KvFormat kv{};
-  bool all_experts = false;  // every expert sees every token
+  const KvScheme* kv_scheme = nullptr;  // the checkpoint's own, if any
+  bool all_experts = false;             // every expert sees every token
   Isa isa = Isa::kScalar;
   ThreadPool* pool = nullptr;
 };

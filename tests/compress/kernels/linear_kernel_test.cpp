@@ -308,7 +308,9 @@ TEST(LinearKernel, IntegerSumsOfManyInputsDoNotOverflow) {
   for (const Isa isa : available_isas()) {
     for (const std::size_t tokens : std::initializer_list<std::size_t>{1, 5}) {
       const MatrixF Y = run(linear, isa, X.view().rows_slice(0, tokens));
-      EXPECT_NEAR(Y(tokens - 1, 0), 255.0 * kIn, 8) << isa_name(isa);
+      // 1 rounds to 127 of 127.5.
+      EXPECT_NEAR(Y(tokens - 1, 0), 255.0 * kIn * 127 / 127.5, 8)
+          << isa_name(isa);
     }
   }
 }
@@ -350,7 +352,7 @@ TEST(LinearKernel, Fp8InputsAreRoundedThroughE4M3) {
     float max = 0;
     for (const float x : X.row(t)) max = std::max(max, std::abs(x));
     for (float& x : rounded.row(t)) {
-      x = e4m3_to_float(e4m3_from_float(x * (1 / (max / 448)))) * (max / 448);
+      x = e4m3_to_float(e4m3_from_float(x / (max / 448))) * (max / 448);
     }
   }
   const MatrixF wanted = run({.weight = w}, Isa::kScalar, rounded.view());
@@ -430,11 +432,12 @@ std::vector<float> rounded(const ActivationQuant& quant, std::vector<float> x,
 
 using Floats = std::vector<float>;
 
-TEST(ActivationRounding, SymmetricGridsEndAtTheLargestMagnitude) {
-  // 4 bits: s = 7 / 7 = 1; ties to even.
+TEST(ActivationRounding, SymmetricGridsReachHalfAStepBeyondTheirLastCode) {
+  // 4 bits: s = 7.5 / 7.5 = 1; ties to even.
   const ActivationQuant q{.kind = Kind::kInt, .bits = 4};
-  EXPECT_EQ(rounded(q, {7, -0.4f, 0.5f, 1.5f, -2.5f, 3.2f}),
+  EXPECT_EQ(rounded(q, {7.5f, -0.4f, 0.5f, 1.5f, -2.5f, 3.2f}),
             (Floats{7, -0.0f, 0, 2, -2, 3}));
+  EXPECT_EQ(rounded(q, {-7.5f, 1}), (Floats{-8, 1}));
 }
 
 TEST(ActivationRounding, GridsWithZeroSpanMinToMax) {
@@ -456,9 +459,9 @@ TEST(ActivationRounding, StaticGridsClamp) {
 
 TEST(ActivationRounding, TensorRangeIsSharedAndTokenRangeIsNot) {
   ActivationQuant q{.kind = Kind::kInt, .bits = 4};
-  EXPECT_EQ(rounded(q, {70, 4, 7, 4}, 2), (Floats{70, 0, 7, 4}));
+  EXPECT_EQ(rounded(q, {75, 4, 7.5f, 4}, 2), (Floats{70, 0, 7, 4}));
   q.range = Range::kTensor;
-  EXPECT_EQ(rounded(q, {70, 4, 7, 4}, 2), (Floats{70, 0, 10, 0}));
+  EXPECT_EQ(rounded(q, {75, 4, 7.5f, 4}, 2), (Floats{70, 0, 10, 0}));
 }
 
 TEST(ActivationRounding, OutlierColumnsStayAndDoNotStretchTheGrid) {
@@ -468,7 +471,7 @@ TEST(ActivationRounding, OutlierColumnsStayAndDoNotStretchTheGrid) {
             (Floats{7, 60.3f, 2, 7, 1.3f, 3}));
   const std::uint32_t exact[] = {0};
   q.outlier_threshold = 0;
-  EXPECT_EQ(rounded(q, {99.3f, 7, 2.2f}, 1, exact), (Floats{99.3f, 7, 2}));
+  EXPECT_EQ(rounded(q, {99.3f, 7.5f, 2.2f}, 1, exact), (Floats{99.3f, 7, 2}));
 }
 
 TEST(ActivationRounding, RowsOfZerosAndTinyRowsStayFinite) {

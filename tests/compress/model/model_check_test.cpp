@@ -138,6 +138,14 @@ TEST(ModelCheck, CountsWeightsAndBytesOnce) {
   EXPECT_EQ(same.weight_bytes, size.weight_bytes);
 }
 
+TEST(ModelCheck, RefusesABiasOfAHeadThatHasNone) {
+  const TinyShape shape;
+  TinyTensors tensors = tiny_tensors(shape, 1);
+  tensors["lm_head.bias"] = MatrixF(1, 31);
+  EXPECT_NE(complaint(tensors, shape).find("'lm_head.bias' is stored"),
+            std::string::npos);
+}
+
 TEST(ModelCheck, MeasuresPackedLinearsByWhatIsStored) {
   const TinyShape shape;
   MemoryCheckpoint checkpoint(tiny_tensors(shape, 1), config_json(shape));

@@ -1,0 +1,55 @@
+#include "compress/model/non_finite.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "compress/core/error.h"
+
+namespace llmpress {
+namespace {
+
+bool all_finite(std::span<const float> values) {
+  return std::ranges::all_of(values, [](float x) { return std::isfinite(x); });
+}
+
+std::optional<std::size_t> first_bad_row(const MatrixF& X) {
+  for (std::size_t t = 0; t < X.rows(); ++t) {
+    if (!all_finite(X.row(t))) return t;
+  }
+  return std::nullopt;
+}
+
+std::string place(const std::string& module, std::size_t token) {
+  return module + ": its output is not finite at token " +
+         std::to_string(token) + " (counted from 0)";
+}
+
+}  // namespace
+
+std::string find_non_finite(const Decoder& decoder,
+                            std::span<const TokenId> tokens, ThreadPool& pool) {
+  const Architecture& arch = decoder.architecture();
+  const Segment segment{.rows = tokens.size()};
+  BlockState state{.hidden = decoder.ends().embed(tokens, {&segment, 1}, pool)};
+  for (const Block& block : decoder.blocks()) {
+    block.run({&segment, 1}, state, pool);
+    if (const auto t = first_bad_row(state.hidden)) {
+      return place(arch.block_name(block.layer()), *t);
+    }
+  }
+  const MatrixF normed = decoder.ends().head_input(state.hidden.view(), pool);
+  if (const auto t = first_bad_row(normed)) return place(arch.final_norm, *t);
+  return "the head: its output is not finite";
+}
+
+void require_finite_logits(const Decoder& decoder,
+                           std::span<const float> logits,
+                           std::span<const TokenId> tokens,
+                           const std::string& where, ThreadPool& pool) {
+  if (all_finite(logits)) return;
+  throw Error(ErrorCode::kNumeric,
+              where + ": " + find_non_finite(decoder, tokens, pool));
+}
+
+}  // namespace llmpress
