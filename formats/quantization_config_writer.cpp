@@ -60,7 +60,10 @@ struct SchemeGroup {
 std::vector<SchemeGroup> group_by_scheme(
     const std::map<std::string, DescribedLinear>& linears) {
   std::vector<SchemeGroup> groups;
-  for (const auto& [name, linear] : linears) {
+  for (const auto& entry : linears) {
+    // clang 14 takes no structured bindings into lambdas.
+    const auto& name = entry.first;
+    const auto& linear = entry.second;
     if (is_plain(linear.scheme)) continue;
     auto at = std::find_if(groups.begin(), groups.end(), [&](const auto& g) {
       return g.scheme == linear.scheme && g.head == is_head_name(name);
