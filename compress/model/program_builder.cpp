@@ -129,7 +129,7 @@ ValueId ProgramBuilder::attention(ValueId q, ValueId k, ValueId v,
                             .value_dim = op.value_dim});
   }
   const std::size_t mixed = op.heads * op.value_dim;
-  return apply(std::move(op), {q, k, v}, mixed, Axis::kMixed);
+  return apply(op, {q, k, v}, mixed, Axis::kMixed);
 }
 
 ValueId ProgramBuilder::activation(ValueId x, Activation activation) {
@@ -160,8 +160,9 @@ std::size_t ProgramBuilder::parameter(const std::string& name,
 
 std::size_t ProgramBuilder::constant(const std::string& name,
                                      std::vector<float> values) {
-  block_.parameters.push_back(
-      {.name = name, .shape = {values.size()}, .constant = std::move(values)});
+  ParameterSpec spec{.name = name, .shape = {values.size()}};
+  spec.constant = std::move(values);
+  block_.parameters.push_back(std::move(spec));
   return block_.parameters.size() - 1;
 }
 

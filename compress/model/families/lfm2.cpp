@@ -75,8 +75,9 @@ std::size_t read_ffn(const ConfigReader& config, std::size_t written) {
   const double factor = config.number("block_ffn_dim_multiplier").value_or(1.0);
   const std::size_t multiple = require_size(config, "block_multiple_of", 256);
   if (!adjust) return written;
+  const std::size_t two_thirds = 2 * written / 3;
   const auto cut =
-      static_cast<std::size_t>(factor * static_cast<double>(2 * written / 3));
+      static_cast<std::size_t>(factor * static_cast<double>(two_thirds));
   return (cut + multiple - 1) / multiple * multiple;
 }
 
