@@ -15,7 +15,7 @@ namespace llmpress {
 //   f32   | head_dim x f32 |
 //   int8  | f32 scale | f32 min | head_dim x u8 |       x' = min + scale * code
 //   int4  | f32 scale | f32 min | ceil(head_dim/2) x u8, even index low nibble
-//   | fp8   | f32 scale | head_dim x E4M3 |               x' = scale * e4m3
+//   fp8   | f32 scale | head_dim x E4M3 |                x' = scale * e4m3
 // with scale = (max - min) / (2^bits - 1) or max|x| / 448, so an error is at
 // most scale / 2 for integers and |x| / 16 (or scale / 1024) for fp8.
 struct KvFormat {
