@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <fstream>
 #include <new>
 
 #include "compress/core/error.h"
@@ -28,11 +29,8 @@ constexpr char kDone = 0;
 
 std::size_t mapped_bytes() {
   std::size_t pages = 0;
-  if (std::FILE* const file = std::fopen("/proc/self/statm", "re")) {
-    if (std::fscanf(file, "%zu", &pages) != 1)
-      pages = 0;  // NOLINT(cert-err34-c)
-    std::fclose(file);
-  }
+  std::ifstream file("/proc/self/statm");
+  if (!(file >> pages)) pages = 0;
   return pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
 }
 

@@ -292,8 +292,8 @@ Hdf5Members hdf5_members(const Hdf5Handle& group, const std::string& where) {
     const Hdf5Handle object(H5Oopen(group.get(), name.c_str(), H5P_DEFAULT),
                             where);
     const H5I_type_t kind = H5Iget_type(object.get());
-    if (kind == H5I_DATASET) members.datasets.push_back(std::move(name));
-    if (kind == H5I_GROUP) members.groups.push_back(std::move(name));
+    if (kind == H5I_DATASET) members.datasets.push_back(name);
+    if (kind == H5I_GROUP) members.groups.push_back(name);
   }
   return members;
 }
