@@ -4,6 +4,7 @@
 #include <string>
 
 #include "compress/core/error.h"
+#include "compress/model/architecture.h"
 #include "compress/model/rope_positions.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
