@@ -81,8 +81,9 @@ Solution solve_damped(MatrixF S_KK, const MatrixF& B,
       S_KK(i, i) = static_cast<float>(diagonal[i] + damping);
     }
     auto X = solve_spd(S_KK.view(), B.view(), pool);
-    if (X) solution.X = *std::move(X);
-    return X.has_value();
+    if (!X) return false;
+    solution.X = *std::move(X);
+    return true;
   };
   solution.damped = with_damping(
       config, sum / static_cast<double>(diagonal.size()), name, solve);
