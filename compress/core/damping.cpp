@@ -120,8 +120,9 @@ DampedInverse damped_inverse_cholesky(ConstMatrixView S, float scale,
       H(i, i) = static_cast<float>(diagonal[i] + damping);
     }
     auto U = inverse_cholesky_upper(H.view(), pool);
-    if (U) result.U = *std::move(U);
-    return U.has_value();
+    if (!U) return false;
+    result.U = *std::move(U);
+    return true;
   };
   const double mean = n == 0 ? 0 : sum / static_cast<double>(n);
   const Damped damped = with_damping(config, mean, name, invert);

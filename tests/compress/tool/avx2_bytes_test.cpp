@@ -17,6 +17,17 @@ extern "C" char* openblas_get_config();
 namespace llmpress {
 namespace {
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define LLMPRESS_SANITIZED 1
+#endif
+#endif
+#ifdef LLMPRESS_SANITIZED
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+
 namespace fs = std::filesystem;
 
 constexpr const char* kOpenBlas = "OpenBLAS 0.3.21";
@@ -36,6 +47,9 @@ class Avx2Bytes : public testing::Test {
  protected:
   void SetUp() override {
     if (available_isas().size() < 2) GTEST_SKIP() << "no AVX2 here";
+    // Five runs that a sanitizer makes take minutes each, and that find no
+    // other code than the tests of the methods do.
+    if (kSanitized) GTEST_SKIP() << "built with a sanitizer";
   }
 
   // SHA-256 of the weights that a run with these options writes.
