@@ -125,7 +125,7 @@ std::string_view stage_name(const Stage& stage);
 const SourcePosition& position_of(const Stage& stage);
 
 // What to do with a Linear that no loader of the output's format would take
-// (formats/loader_rules.h).
+// (formats/linears/loader_rules.h).
 enum class Incompatible {
   kOwn,     // write it as ours, which they refuse, and say so
   kRefuse,  // refuse the recipe

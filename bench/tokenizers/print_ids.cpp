@@ -4,8 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include "compress/core/error.h"
-#include "formats/artifact_writer.h"
-#include "formats/tokenizer.h"
+#include "formats/checkpoints/artifact_writer.h"
+#include "formats/tokenizers/tokenizer.h"
 
 int main(int argc, char** argv) {
   if (argc != 3) return 2;

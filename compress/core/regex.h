@@ -2,7 +2,7 @@
 //
 // Every match ends: PCRE2 counts how often it tries again (its match limit) and
 // how much memory that takes, and a pattern over either bound is an error that
-// names it. The syntax is PCRE2's; python_regex.h and formats/text_regex.h
+// names it. The syntax is PCRE2's; python_regex.h and formats/tokenizers/text_regex.h
 // translate from what users and tokenizers write.
 #pragma once
 

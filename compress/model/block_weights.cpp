@@ -7,7 +7,7 @@
 
 #include "compress/core/checked.h"
 #include "compress/core/error.h"
-#include "formats/dense_linear.h"
+#include "formats/linears/dense_linear.h"
 
 namespace llmpress {
 namespace {

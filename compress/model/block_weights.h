@@ -10,7 +10,7 @@
 #include "compress/core/packed_weight.h"
 #include "compress/model/architecture.h"
 #include "compress/model/norm_weights.h"
-#include "formats/checkpoint.h"
+#include "formats/checkpoints/checkpoint.h"
 
 namespace llmpress {
 

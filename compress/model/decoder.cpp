@@ -7,7 +7,7 @@
 #include "compress/core/error.h"
 #include "compress/kernels/norms.h"
 #include "compress/model/tensor_places.h"
-#include "formats/dense_linear.h"
+#include "formats/linears/dense_linear.h"
 
 namespace llmpress {
 namespace {

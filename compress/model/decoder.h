@@ -14,7 +14,7 @@
 #include "compress/model/embedding_rows.h"
 #include "compress/model/model_check.h"
 #include "compress/model/weight_companion.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizers/tokenizer.h"
 
 namespace llmpress {
 

@@ -5,7 +5,7 @@
 
 #include "compress/core/error.h"
 #include "compress/model/model_check.h"
-#include "formats/dense_linear.h"
+#include "formats/linears/dense_linear.h"
 
 namespace llmpress {
 

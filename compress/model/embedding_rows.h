@@ -9,8 +9,8 @@
 
 #include "compress/core/matrix.h"
 #include "compress/core/packed_weight.h"
-#include "formats/checkpoint.h"
-#include "formats/tokenizer.h"
+#include "formats/checkpoints/checkpoint.h"
+#include "formats/tokenizers/tokenizer.h"
 
 namespace llmpress {
 

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "compress/core/matrix.h"
-#include "formats/kv_scheme.h"
+#include "formats/linears/kv_scheme.h"
 
 namespace llmpress {
 

@@ -8,7 +8,7 @@
 #include "compress/core/error.h"
 #include "compress/core/packed_weight.h"
 #include "compress/model/block.h"
-#include "formats/typed_tensors.h"
+#include "formats/containers/typed_tensors.h"
 
 namespace llmpress {
 namespace {

@@ -6,8 +6,8 @@
 #include <string>
 
 #include "compress/model/architecture.h"
-#include "formats/checkpoint.h"
-#include "formats/tokenizer.h"
+#include "formats/checkpoints/checkpoint.h"
+#include "formats/tokenizers/tokenizer.h"
 
 namespace llmpress {
 

@@ -51,4 +51,22 @@ void use_places_of(const Architecture& from, Architecture& to) {
   to.block_prefix = from.block_prefix;
 }
 
+bool written_with_block(const BlockSpec& block, const std::string& rest) {
+  // "mlp.gate.e_score_correction_bias" is no part of the Linear "mlp.gate".
+  if (std::ranges::find(block.parameters, rest, &ParameterSpec::name) !=
+      block.parameters.end()) {
+    return false;
+  }
+  for (const LinearSpec& linear : block.linears) {
+    if (rest.starts_with(linear.name + ".")) return true;
+    if (linear.storage && (rest == linear.storage->tensor ||
+                           rest == linear.storage->bias_tensor)) {
+      return true;
+    }
+  }
+  return std::ranges::any_of(block.norms, [&](const NormSpec& norm) {
+    return rest == norm.name + ".weight" || rest == norm.name + ".bias";
+  });
+}
+
 }  // namespace llmpress

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "compress/model/architecture.h"
-#include "formats/checkpoint.h"
+#include "formats/checkpoints/checkpoint.h"
 
 namespace llmpress {
 
@@ -14,5 +14,9 @@ Architecture read_architecture(const Checkpoint& checkpoint);
 
 // The names of `from` for a model of the same family in another shape.
 void use_places_of(const Architecture& from, Architecture& to);
+
+// Whether add_block() writes what the source's tensor `rest` ("mlp.up.weight")
+// of a block holds.
+bool written_with_block(const BlockSpec& block, const std::string& rest);
 
 }  // namespace llmpress

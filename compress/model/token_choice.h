@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "compress/core/rng.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizers/tokenizer.h"
 
 namespace llmpress {
 

@@ -9,7 +9,7 @@
 #include "compress/core/matrix.h"
 #include "compress/core/packed_weight.h"
 #include "compress/kernels/linear_kernel.h"
-#include "formats/tokenizer.h"
+#include "formats/tokenizers/tokenizer.h"
 
 namespace llmpress {
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "compress/pipeline/adapter_set.h"
-#include "formats/output_guard.h"
+#include "compress/pipeline/adapters/adapter_set.h"
+#include "formats/files/output_guard.h"
 
 namespace CLI {
 class App;

@@ -2,10 +2,10 @@
 #include <map>
 #include <memory>
 
-#include "compress/pipeline/adapter_beside.h"
-#include "compress/pipeline/evaluation.h"
-#include "compress/pipeline/model_source.h"
-#include "compress/pipeline/run_report.h"
+#include "compress/model/model_source.h"
+#include "compress/pipeline/adapters/adapter_beside.h"
+#include "compress/pipeline/evaluation/evaluation.h"
+#include "compress/pipeline/reports/run_report.h"
 #include "compress/tool/adapter_arguments.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"

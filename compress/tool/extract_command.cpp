@@ -5,7 +5,7 @@
 #include "compress/core/error.h"
 #include "compress/model/model_check.h"
 #include "compress/model/tensor_places.h"
-#include "compress/pipeline/adapter_extract.h"
+#include "compress/pipeline/adapters/adapter_extract.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
 #include "compress/tool/option_checks.h"

@@ -3,15 +3,15 @@
 #include <memory>
 
 #include "compress/model/generation.h"
-#include "compress/pipeline/adapter_beside.h"
-#include "compress/pipeline/model_source.h"
+#include "compress/model/model_source.h"
+#include "compress/pipeline/adapters/adapter_beside.h"
 #include "compress/tool/adapter_arguments.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
 #include "compress/tool/option_checks.h"
 #include "compress/tool/session.h"
-#include "formats/artifact_writer.h"
-#include "formats/config_reader.h"
+#include "formats/checkpoints/artifact_writer.h"
+#include "formats/checkpoints/config_reader.h"
 
 namespace llmpress {
 namespace {

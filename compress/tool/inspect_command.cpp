@@ -2,7 +2,7 @@
 #include <memory>
 
 #include "compress/model/tensor_places.h"
-#include "compress/pipeline/inspection.h"
+#include "compress/pipeline/evaluation/inspection.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
 #include "compress/tool/session.h"

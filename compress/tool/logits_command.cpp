@@ -9,8 +9,8 @@
 #include "compress/model/decoder.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/session.h"
-#include "formats/artifact_writer.h"
-#include "formats/safetensors.h"
+#include "formats/checkpoints/artifact_writer.h"
+#include "formats/containers/safetensors.h"
 
 namespace llmpress {
 namespace {

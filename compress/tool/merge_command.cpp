@@ -4,12 +4,12 @@
 #include <optional>
 
 #include "compress/core/error.h"
+#include "compress/model/model_source.h"
 #include "compress/model/tensor_places.h"
-#include "compress/pipeline/adapter_merge.h"
-#include "compress/pipeline/adapter_requantize.h"
-#include "compress/pipeline/model_copy.h"
-#include "compress/pipeline/model_source.h"
-#include "compress/pipeline/resume_store.h"
+#include "compress/pipeline/adapters/adapter_merge.h"
+#include "compress/pipeline/adapters/adapter_requantize.h"
+#include "compress/pipeline/evaluation/model_copy.h"
+#include "compress/pipeline/run/resume_store.h"
 #include "compress/tool/adapter_arguments.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"

@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <memory>
 
-#include "compress/pipeline/run.h"
+#include "compress/pipeline/run/run.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
 #include "compress/tool/option_checks.h"

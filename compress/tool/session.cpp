@@ -16,7 +16,7 @@
 #include "compress/tool/console.h"
 #include "compress/tool/option_checks.h"
 #include "compress/tool/progress_bar.h"
-#include "formats/artifact_writer.h"
+#include "formats/checkpoints/artifact_writer.h"
 
 namespace llmpress {
 namespace {

@@ -11,7 +11,7 @@
 #include "compress/core/progress.h"
 #include "compress/kernels/cpu.h"
 #include "compress/tool/interrupt.h"
-#include "formats/output_guard.h"
+#include "formats/files/output_guard.h"
 
 namespace CLI {
 class App;

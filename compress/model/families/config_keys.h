@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "compress/model/architecture.h"
-#include "formats/config_reader.h"
+#include "formats/checkpoints/config_reader.h"
 
 namespace llmpress {
 

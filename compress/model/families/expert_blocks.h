@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "compress/model/families/common_blocks.h"
-#include "formats/config_reader.h"
+#include "formats/checkpoints/config_reader.h"
 
 namespace llmpress {
 

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "compress/model/architecture.h"
-#include "formats/config_reader.h"
+#include "formats/checkpoints/config_reader.h"
 
 namespace llmpress {
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "compress/model/program_builder.h"
-#include "formats/config_reader.h"
+#include "formats/checkpoints/config_reader.h"
 
 namespace llmpress {
 

@@ -15,7 +15,7 @@
 #include "compress/model/norm_weights.h"
 #include "compress/model/rope_positions.h"
 #include "compress/model/sequence_cache.h"
-#include "formats/kv_scheme.h"
+#include "formats/linears/kv_scheme.h"
 
 namespace llmpress {
 

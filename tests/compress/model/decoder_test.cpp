@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "compress/core/error.h"
-#include "formats/artifact_writer.h"
-#include "formats/safetensors.h"
+#include "formats/checkpoints/artifact_writer.h"
+#include "formats/containers/safetensors.h"
 #include "tests/compress/model/naive_decoder.h"
 #include "tests/compress/model/tiny_model.h"
 #include "tests/formats/temporary_directory.h"

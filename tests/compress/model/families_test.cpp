@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "compress/model/decoder.h"
-#include "formats/artifact_writer.h"
-#include "formats/config_reader.h"
-#include "formats/tensor_io.h"
+#include "formats/checkpoints/artifact_writer.h"
+#include "formats/checkpoints/config_reader.h"
+#include "formats/containers/tensor_io.h"
 
 namespace llmpress {
 namespace {

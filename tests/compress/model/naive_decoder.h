@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "formats/tokenizer.h"
+#include "formats/tokenizers/tokenizer.h"
 #include "tests/compress/model/tiny_model.h"
 
 namespace llmpress {

@@ -14,8 +14,8 @@
 #include "compress/core/error.h"
 #include "compress/core/rng.h"
 #include "compress/model/architecture.h"
-#include "formats/checkpoint.h"
-#include "formats/tokenizer.h"
+#include "formats/checkpoints/checkpoint.h"
+#include "formats/tokenizers/tokenizer.h"
 
 namespace llmpress {
 

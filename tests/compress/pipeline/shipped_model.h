@@ -7,7 +7,7 @@
 #include <map>
 #include <string>
 
-#include "formats/artifact_writer.h"
+#include "formats/checkpoints/artifact_writer.h"
 #include "recipes/recipe_parser.h"
 
 namespace llmpress {

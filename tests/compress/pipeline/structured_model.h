@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "compress/model/decoder.h"
-#include "compress/pipeline/structured_pruning.h"
+#include "compress/pipeline/run/structured_pruning.h"
 #include "tests/compress/model/tiny_model.h"
 #include "tests/formats/temporary_directory.h"
 

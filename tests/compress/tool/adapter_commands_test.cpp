@@ -8,11 +8,11 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "formats/artifact_writer.h"
-#include "formats/checkpoint.h"
-#include "formats/peft_adapter.h"
+#include "formats/adapters/peft_adapter.h"
+#include "formats/checkpoints/artifact_writer.h"
+#include "formats/checkpoints/checkpoint.h"
 #include "tests/compress/model/tiny_model.h"
-#include "tests/compress/pipeline/adapter_files.h"
+#include "tests/compress/pipeline/adapters/adapter_files.h"
 #include "tests/formats/temporary_directory.h"
 
 namespace llmpress {

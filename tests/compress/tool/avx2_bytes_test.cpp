@@ -9,7 +9,7 @@
 #include <string>
 
 #include "compress/kernels/cpu.h"
-#include "formats/artifact_writer.h"
+#include "formats/checkpoints/artifact_writer.h"
 #include "tests/formats/temporary_directory.h"
 
 extern "C" char* openblas_get_config();

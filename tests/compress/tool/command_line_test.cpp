@@ -10,7 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "formats/artifact_writer.h"
+#include "formats/checkpoints/artifact_writer.h"
 #include "tests/formats/temporary_directory.h"
 
 namespace llmpress {

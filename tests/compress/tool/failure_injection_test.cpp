@@ -16,9 +16,9 @@
 #include <set>
 #include <string>
 
-#include "formats/artifact_writer.h"
+#include "formats/checkpoints/artifact_writer.h"
 #include "tests/compress/model/tiny_model.h"
-#include "tests/compress/pipeline/adapter_files.h"
+#include "tests/compress/pipeline/adapters/adapter_files.h"
 #include "tests/formats/temporary_directory.h"
 
 namespace llmpress {

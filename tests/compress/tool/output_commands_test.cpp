@@ -8,8 +8,8 @@
 #include <map>
 #include <string>
 
-#include "formats/artifact_writer.h"
-#include "formats/output_guard.h"
+#include "formats/checkpoints/artifact_writer.h"
+#include "formats/files/output_guard.h"
 #include "tests/formats/temporary_directory.h"
 
 namespace llmpress {

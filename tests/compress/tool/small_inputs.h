@@ -8,12 +8,12 @@
 #include <stdexcept>
 #include <string>
 
-#include "compress/pipeline/layer_report_json.h"
-#include "formats/artifact_writer.h"
-#include "formats/hdf5_tables.h"
-#include "formats/peft_adapter.h"
+#include "compress/pipeline/reports/layer_report_json.h"
+#include "formats/adapters/peft_adapter.h"
+#include "formats/checkpoints/artifact_writer.h"
+#include "formats/containers/hdf5_tables.h"
 #include "tests/compress/model/tiny_model.h"
-#include "tests/formats/tiny_tokenizer.h"
+#include "tests/formats/tokenizers/tiny_tokenizer.h"
 
 namespace llmpress {
 

@@ -1,0 +1,136 @@
+#include "compress/calibration/calibration_states.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "compress/core/error.h"
+
+namespace llmpress {
+namespace {
+
+// Tokens of a batch; fixed, so that sums over batches are the same bytes on
+// every machine.
+constexpr std::size_t kBatchTokens = 4096;
+
+BlockState state_after(const Block& block, std::size_t stage,
+                       const CalibrationBatch& batch, ThreadPool& pool) {
+  BlockState copy = batch.state;
+  block.run_stage(stage, batch.segments, copy, pool);
+  return copy;
+}
+
+// One collector a group of a stage.
+class GroupCollectors {
+ public:
+  GroupCollectors(const StageSpec& stage, const StatsNeeds& needs,
+                  std::size_t tokens) {
+    for (std::size_t g = 0; g < stage.groups; ++g) {
+      collectors_.emplace_back(stage.in, needs, tokens);
+    }
+  }
+
+  void add(const BlockState& state, const BlockState* reference,
+           ThreadPool& pool) {
+    const ConstMatrixView X = state.stage_input.view();
+    if (state.routing == nullptr) {
+      collectors_[0].add(X, pool,
+                         reference == nullptr
+                             ? ConstMatrixView{}
+                             : ConstMatrixView(reference->stage_input.view()));
+      return;
+    }
+    if (reference != nullptr) {
+      throw Error(ErrorCode::kUnsupported,
+                  "asymmetric_calibration: the uncompressed model may route a "
+                  "token to other experts; leave the experts out of it");
+    }
+    for (std::size_t g = 0; g < collectors_.size(); ++g) {
+      const std::size_t begin = state.routing->offsets[g];
+      const std::size_t rows = state.routing->offsets[g + 1] - begin;
+      if (rows != 0) collectors_[g].add(X.rows_slice(begin, rows), pool);
+    }
+  }
+
+  std::vector<InputStats> finish() {
+    std::vector<InputStats> stats;
+    for (InputStatsCollector& c : collectors_) stats.push_back(c.finish());
+    return stats;
+  }
+
+ private:
+  std::vector<InputStatsCollector> collectors_;
+};
+
+}  // namespace
+
+CalibrationStates::CalibrationStates(const CalibrationSet& set,
+                                     const ModelEnds& ends, ThreadPool& pool) {
+  std::size_t at = 0;
+  while (at < set.sequences.size()) {
+    const std::size_t length = set.sequences[at].size();
+    const std::size_t count =
+        std::min(set.sequences.size() - at,
+                 std::max<std::size_t>(1, kBatchTokens / length));
+    CalibrationBatch batch;
+    std::vector<TokenId> ids;
+    for (std::size_t s = at; s < at + count; ++s) {
+      const auto& sequence = set.sequences[s];
+      ids.insert(ids.end(), sequence.begin(), sequence.end());
+      batch.segments.push_back({.rows = sequence.size()});
+    }
+    batch.state = ends.begin(ids, batch.segments, pool);
+    tokens_ += ids.size();
+    batches_.push_back(std::move(batch));
+    at += count;
+  }
+}
+
+void CalibrationStates::begin(const Block& block, ThreadPool& pool) {
+  for (CalibrationBatch& batch : batches_) {
+    block.begin(batch.state, batch.segments, pool);
+  }
+}
+
+void CalibrationStates::run_stage(const Block& block, std::size_t stage,
+                                  ThreadPool& pool) {
+  for (CalibrationBatch& batch : batches_) {
+    block.run_stage(stage, batch.segments, batch.state, pool);
+  }
+}
+
+void CalibrationStates::run(const Block& block, ThreadPool& pool) {
+  for (CalibrationBatch& batch : batches_) {
+    block.run(batch.segments, batch.state, pool);
+  }
+}
+
+std::vector<InputStats> CalibrationStates::collect(
+    const StageSpec& next, const StatsNeeds& needs, ThreadPool& pool,
+    const CalibrationStates* reference) const {
+  GroupCollectors collectors(next, needs, tokens_);
+  for (std::size_t b = 0; b < batches_.size(); ++b) {
+    collectors.add(
+        batches_[b].state,
+        reference == nullptr ? nullptr : &reference->batches_[b].state, pool);
+  }
+  return collectors.finish();
+}
+
+std::vector<InputStats> CalibrationStates::collect_after(
+    const Block& block, std::size_t stage, const StatsNeeds& needs,
+    ThreadPool& pool, const CalibrationStates* reference,
+    const Block* reference_block) const {
+  GroupCollectors collectors(block.spec().stages.at(stage + 1), needs, tokens_);
+  for (std::size_t b = 0; b < batches_.size(); ++b) {
+    const BlockState state = state_after(block, stage, batches_[b], pool);
+    std::optional<BlockState> full;
+    if (reference != nullptr) {
+      full = state_after(*reference_block, stage, reference->batches_[b], pool);
+    }
+    collectors.add(state, full ? &*full : nullptr, pool);
+  }
+  return collectors.finish();
+}
+
+}  // namespace llmpress

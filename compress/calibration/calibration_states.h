@@ -1,0 +1,57 @@
+// The calibration tokens' activations as they travel from block to block.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "compress/calibration/calibration_text.h"
+#include "compress/core/input_stats.h"
+#include "compress/core/parallel.h"
+#include "compress/model/block.h"
+#include "compress/model/decoder.h"
+
+namespace llmpress {
+
+// A few sequences that run through a block together.
+struct CalibrationBatch {
+  std::vector<Segment> segments{};
+  BlockState state{};
+};
+
+class CalibrationStates {
+ public:
+  // The embeddings of all sequences, in batches of a fixed number of tokens.
+  CalibrationStates(const CalibrationSet& set, const ModelEnds& ends,
+                    ThreadPool& pool);
+
+  std::size_t tokens() const { return tokens_; }
+  std::span<CalibrationBatch> batches() { return batches_; }
+  std::span<const CalibrationBatch> batches() const { return batches_; }
+
+  // Sets the input of stage 0 of `block`.
+  void begin(const Block& block, ThreadPool& pool);
+  void run_stage(const Block& block, std::size_t stage, ThreadPool& pool);
+  // The whole block.
+  void run(const Block& block, ThreadPool& pool);
+
+  // Statistics of the input of `next`, the stage that runs next, one a group of
+  // it (an expert sees the rows that are routed to it). `reference`: the same
+  // tokens in the uncompressed model, where needs.reference_moment asks for it.
+  std::vector<InputStats> collect(
+      const StageSpec& next, const StatsNeeds& needs, ThreadPool& pool,
+      const CalibrationStates* reference = nullptr) const;
+  // The same for the stage after `stage`, without keeping its input: `stage` of
+  // `block` runs on copies, batch by batch; that of `reference_block` on copies
+  // of `reference`.
+  std::vector<InputStats> collect_after(
+      const Block& block, std::size_t stage, const StatsNeeds& needs,
+      ThreadPool& pool, const CalibrationStates* reference = nullptr,
+      const Block* reference_block = nullptr) const;
+
+ private:
+  std::size_t tokens_ = 0;
+  std::vector<CalibrationBatch> batches_;
+};
+
+}  // namespace llmpress

@@ -1,0 +1,102 @@
+#include "compress/calibration/stage_plan.h"
+
+#include <algorithm>
+
+#include "compress/calibration/stage_order.h"
+#include "compress/core/error.h"
+
+namespace llmpress {
+
+StatsNeeds operator|(const StatsNeeds& a, const StatsNeeds& b) {
+  return {.second_moment = a.second_moment || b.second_moment,
+          .channel_moments = a.channel_moments || b.channel_moments,
+          .sample_rows = a.sample_rows || b.sample_rows,
+          .reference_moment = a.reference_moment || b.reference_moment};
+}
+
+bool any(const StatsNeeds& needs) {
+  return needs.second_moment || needs.channel_moments || needs.sample_rows ||
+         needs.reference_moment;
+}
+
+StagePlan::StagePlan(std::span<const Stage> shared,
+                     std::span<const Stage> own) {
+  std::vector<const Stage*> all;
+  for (const Stage& stage : shared) all.push_back(&stage);
+  for (const Stage& stage : own) all.push_back(&stage);
+  check_order(all);
+  for (const std::span<const Stage> stages : {shared, own}) {
+    for (const Stage& stage : stages) {
+      if (const auto* smooth = std::get_if<SmoothStage>(&stage)) {
+        smoothing_.push_back(smooth);
+      } else if (const auto* prune = std::get_if<PruneStage>(&stage)) {
+        if (removes_single_weights(prune->config.method)) {
+          pruning_.push_back(prune);
+          pruned_.emplace_back(prune->layers, prune->position.to_string());
+        } else {
+          transforms_.push_back(&stage);  // a model of another shape
+        }
+      } else if (const auto* quantize = std::get_if<QuantizeStage>(&stage)) {
+        quantizing_.push_back(quantize);
+        quantized_.emplace_back(quantize->layers,
+                                quantize->position.to_string());
+      } else if (std::holds_alternative<DistillStage>(stage)) {
+        throw Error(ErrorCode::kUnsupported,
+                    position_of(stage).to_string() +
+                        ": stage 'distill' is not in this version");
+      } else {
+        transforms_.push_back(&stage);
+      }
+    }
+  }
+}
+
+LinearTreatment StagePlan::treatment(std::string_view linear_name,
+                                     ModuleRole role) const {
+  LinearTreatment treatment;
+  const auto first_of = [&](const auto& stages,
+                            const std::vector<LayerSelector>& layers) {
+    std::size_t i = 0;
+    while (i < stages.size() && !layers[i].selects(linear_name, role)) ++i;
+    return i < stages.size() ? stages[i] : nullptr;
+  };
+  treatment.prune = first_of(pruning_, pruned_);
+  treatment.quantize = treatment.written = first_of(quantizing_, quantized_);
+  if (assigned_ != nullptr && treatment.quantize != nullptr) {
+    const auto assigned = assigned_->find(std::string(linear_name));
+    if (assigned != assigned_->end()) {
+      treatment.quantize = assigned->second ? &*assigned->second : nullptr;
+    }
+  }
+  return treatment;
+}
+
+void StagePlan::assign(
+    std::map<std::string, std::optional<QuantizeStage>> stages) {
+  if (assigned_ != nullptr) stages.insert(assigned_->begin(), assigned_->end());
+  assigned_ = std::make_shared<
+      const std::map<std::string, std::optional<QuantizeStage>>>(
+      std::move(stages));
+}
+
+bool StagePlan::quantizes_with(std::string_view method) const {
+  return std::ranges::any_of(quantizing_, [&](const QuantizeStage* stage) {
+    return stage->config.method == method;
+  });
+}
+
+bool StagePlan::empty() const {
+  return transforms_.empty() && smoothing_.empty() && pruning_.empty() &&
+         quantizing_.empty();
+}
+
+LinearTreatment treatment_of(const StagePlan& plan, const Architecture& arch,
+                             std::size_t layer, std::size_t linear) {
+  const LinearSpec& spec = arch.block(layer).linears[linear];
+  return plan.treatment(arch.linear_name(layer, linear),
+                        spec.role == LinearRole::kRouter
+                            ? ModuleRole::kRouter
+                            : ModuleRole::kBlockLinear);
+}
+
+}  // namespace llmpress

@@ -1,0 +1,106 @@
+#include "compress/model/model_source.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "compress/core/error.h"
+#include "compress/model/tensor_places.h"
+#include "formats/checkpoints/artifact_writer.h"
+#include "formats/containers/hdf5_file.h"
+
+namespace llmpress {
+
+namespace fs = std::filesystem;
+
+std::unique_ptr<Tokenizer> load_model_tokenizer(const fs::path& path) {
+  if (!is_hdf5_file(path)) return load_tokenizer(path);
+  const auto files = read_hdf5_files(path);
+  return tokenizer_from_files(
+      [&](const std::string& name) {
+        const auto found = files.find(name);
+        return found == files.end() ? std::string() : found->second;
+      },
+      path.string());
+}
+
+namespace {
+
+// In the place of a tokenizer that is not there: token ids can be used, a text
+// cannot.
+class AbsentTokenizer : public Tokenizer {
+ public:
+  AbsentTokenizer(std::size_t vocabulary, std::string origin)
+      : vocabulary_(vocabulary), origin_(std::move(origin)) {
+    kind = "none";
+  }
+  std::vector<TokenId> encode(std::string_view /*text*/) const override {
+    refuse();
+  }
+  std::string decode(std::span<const TokenId> /*ids*/) const override {
+    refuse();
+  }
+  std::size_t vocabulary_size() const override { return vocabulary_; }
+
+ private:
+  [[noreturn]] void refuse() const {
+    throw Error(ErrorCode::kInvalidInput,
+                origin_ +
+                    ": has neither tokenizer.json nor tokenizer.model, so no "
+                    "text can be read; token ids in an HDF5 file (input_ids) "
+                    "need none");
+  }
+
+  std::size_t vocabulary_;
+  std::string origin_;
+};
+
+bool has_tokenizer(const fs::path& path) {
+  if (is_hdf5_file(path)) {
+    const auto files = read_hdf5_files(path);
+    return files.contains("tokenizer.json") ||
+           files.contains("tokenizer.model");
+  }
+  std::error_code ignored;
+  return fs::exists(path / "tokenizer.json", ignored) ||
+         fs::exists(path / "tokenizer.model", ignored);
+}
+
+}  // namespace
+
+ModelSource open_model(const fs::path& path) {
+  ModelSource model;
+  model.checkpoint = open_checkpoint(path);
+  model.arch =
+      std::make_unique<Architecture>(read_architecture(*model.checkpoint));
+  check_model(*model.checkpoint, *model.arch);
+  model.tokenizer = has_tokenizer(path)
+                        ? load_model_tokenizer(path)
+                        : std::make_unique<AbsentTokenizer>(
+                              model.arch->vocabulary, path.string());
+  check_tokenizer(*model.tokenizer, *model.arch, path.string());
+  return model;
+}
+
+std::string model_sha256(const Checkpoint& checkpoint) {
+  const fs::path& path = checkpoint.path();
+  std::vector<fs::path> files;
+  if (fs::is_directory(path)) {
+    for (const auto& entry : fs::directory_iterator(path)) {
+      const std::string name = entry.path().filename().string();
+      if (name == "config.json" || name.ends_with(".safetensors") ||
+          name.ends_with(".safetensors.index.json")) {
+        files.push_back(entry.path());
+      }
+    }
+  } else {
+    files.push_back(path);
+  }
+  std::ranges::sort(files);
+  std::string list;
+  for (const fs::path& file : files) {
+    list += file.filename().string() + " " + sha256_of_file(file) + "\n";
+  }
+  return sha256_hex(list);
+}
+
+}  // namespace llmpress

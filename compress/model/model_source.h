@@ -1,0 +1,35 @@
+// A model as a command names it: checkpoint, architecture, tokenizer, checked
+// against each other before hours of work.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "compress/model/architecture.h"
+#include "compress/model/decoder.h"
+#include "formats/checkpoints/checkpoint.h"
+#include "formats/tokenizers/tokenizer.h"
+
+namespace llmpress {
+
+struct ModelSource {
+  std::unique_ptr<Checkpoint> checkpoint;
+  std::unique_ptr<Architecture> arch;
+  std::unique_ptr<Tokenizer> tokenizer;
+};
+
+// Throws Error(kIo) if there is nothing at `path`, kInvalidInput if tensors are
+// missing or the tokenizer does not fit the embedding. Without a tokenizer the
+// model can be used on token ids; texts are refused when one is to be read.
+ModelSource open_model(const std::filesystem::path& path);
+
+// The tokenizer of a model folder, or the one that an .h5 file carries.
+std::unique_ptr<Tokenizer> load_model_tokenizer(
+    const std::filesystem::path& path);
+
+// One hash over the names and contents of the files that make the model:
+// config.json and the weights.
+std::string model_sha256(const Checkpoint& checkpoint);
+
+}  // namespace llmpress

@@ -1,0 +1,133 @@
+#include "compress/pipeline/adapters/adapter_beside.h"
+
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "compress/core/error.h"
+#include "compress/pipeline/adapters/adapter_merge.h"
+#include "lora/lora_apply.h"
+
+namespace llmpress {
+namespace {
+
+class AdaptedKernel : public LinearKernel {
+ public:
+  AdaptedKernel(std::unique_ptr<LinearKernel> base, LoraOperator lora)
+      : base_(std::move(base)),
+        lora_(std::move(lora)),
+        name_(std::string(base_->name()) + "+lora") {}
+
+  void run(ConstMatrixView X, MatrixView<float> Y,
+           ThreadPool& pool) const override {
+    base_->run(X, Y, pool);
+    apply_in_place(lora_, X, Y, pool);
+  }
+  std::size_t out() const override { return base_->out(); }
+  std::size_t in() const override { return base_->in(); }
+  std::size_t bytes() const override {
+    return base_->bytes() +
+           sizeof(float) * (lora_.A.size() + lora_.B.size() +
+                            lora_.base_factors.size() + lora_.bias.size());
+  }
+  std::string_view name() const override { return name_; }
+
+ private:
+  std::unique_ptr<LinearKernel> base_;
+  LoraOperator lora_;
+  std::string name_;
+};
+
+LoraOperator operator_of(const AdaptedModule& module, ConstMatrixView W,
+                         ThreadPool& pool) {
+  std::vector<LoraOperator> operators;
+  for (const AdapterPart& part : module.parts) {
+    if (!part.module->has_factors()) continue;
+    try {
+      operators.push_back(
+          make_operator(delta_of(*part.module), part.weight, W, pool));
+    } catch (const Error& e) {
+      refuse_part(part, module.name, e.what());
+    }
+  }
+  return sum_of(std::move(operators));
+}
+
+class Companion : public WeightCompanion {
+ public:
+  Companion(const AdapterSet& set, const Checkpoint& checkpoint, Isa isa,
+            ThreadPool& pool)
+      : isa_(isa), pool_(&pool) {
+    for (const AdaptedModule& module : set.modules) {
+      if (!module.has_factors()) continue;
+      if (module.place == ModulePlace::kEmbedding) {
+        const MatrixF W =
+            module.has_dora() ? table(checkpoint, module.name) : MatrixF();
+        embedding_ = operator_of(module, W.view(), pool);
+      } else {
+        modules_[module.name] = module;
+      }
+    }
+  }
+
+  std::unique_ptr<LinearKernel> beside(
+      const std::string& name, const LinearWeights& weights,
+      std::unique_ptr<LinearKernel> kernel) const override {
+    const auto found = modules_.find(name);
+    if (found == modules_.end()) return kernel;
+    const AdaptedModule& module = found->second;
+    if (weights.input_hadamard != 0) {
+      throw Error(ErrorCode::kUnsupported,
+                  "'" + name +
+                      "' is rotated: the adapter was trained on inputs that "
+                      "are not; merge it before rotating");
+    }
+    const MatrixF W =
+        module.has_dora() ? dequantize(weights.weight) : MatrixF();
+    LoraOperator lora = operator_of(module, W.view(), *pool_);
+    if (!lora.base_factors.empty() && !weights.bias.empty()) {
+      // The factors scale W x and leave the Linear's own bias alone.
+      LinearWeights bare = weights;
+      bare.bias.clear();
+      kernel = make_linear_kernel(bare, isa_);
+      lora.bias.resize(weights.bias.size());
+      for (std::size_t o = 0; o < lora.bias.size(); ++o) {
+        lora.bias[o] += weights.bias[o];
+      }
+    }
+    return std::make_unique<AdaptedKernel>(std::move(kernel), std::move(lora));
+  }
+
+  void change_embedding(std::span<const TokenId> tokens,
+                        MatrixView<float> X) const override {
+    if (embedding_) apply_embedding_in_place(*embedding_, tokens, X, *pool_);
+  }
+
+ private:
+  static MatrixF table(const Checkpoint& checkpoint, const std::string& name) {
+    return dequantize(checkpoint.read_linear(name).weight);
+  }
+
+  Isa isa_;
+  ThreadPool* pool_;
+  std::map<std::string, AdaptedModule> modules_;
+  std::optional<LoraOperator> embedding_;
+};
+
+}  // namespace
+
+AdaptersBeside keep_beside(const Checkpoint& base, const Architecture& arch,
+                           const std::vector<WeightedAdapter>& adapters,
+                           Isa isa, ThreadPool& pool) {
+  const AdapterSet set = read_adapters(base, arch, adapters);
+  AdapterMerge replaced = replace_modules(base, arch, set, pool);
+  AdaptersBeside result{.modules = set.modules.size(), .notes = set.notes};
+  result.notes.insert(result.notes.end(), replaced.notes.begin(),
+                      replaced.notes.end());
+  result.checkpoint = overlay(base, std::move(replaced.edits));
+  result.companion =
+      std::make_shared<Companion>(set, *result.checkpoint, isa, pool);
+  return result;
+}
+
+}  // namespace llmpress

@@ -1,0 +1,402 @@
+#include "compress/pipeline/evaluation/evaluation.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+
+#include "compress/calibration/token_stream.h"
+#include "compress/core/error.h"
+#include "compress/kernels/softmax.h"
+#include "compress/model/non_finite.h"
+
+namespace llmpress {
+namespace {
+
+// Tokens of one forward pass, and rows of one block of logits: large enough for
+// the matrix products, small enough for the caches of a small model.
+constexpr std::size_t kBatchTokens = 4096;
+constexpr std::size_t kLogitRows = 256;
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// What one model said about every scored position, in text order.
+struct Scores {
+  std::vector<double> nll{}, kl{};
+  std::vector<char> agrees{};
+  double seconds = 0;
+};
+
+// A scored position: the row of the batch whose logits predict it, and the
+// token that stands there.
+struct Target {
+  std::size_t row;
+  TokenId token;
+};
+
+struct Batch {
+  std::vector<TokenId> tokens{};
+  std::vector<Segment> segments{};
+  std::vector<Target> targets{};
+};
+
+Batch make_batch(const EvaluationText& text,
+                 std::span<const EvaluationWindow> windows) {
+  Batch batch;
+  for (const EvaluationWindow& window : windows) {
+    const std::size_t first_row = batch.tokens.size();
+    for (std::size_t i = 0; i < window.length; ++i) {
+      batch.tokens.push_back(text.tokens[window.begin + i]);
+    }
+    if (window.bos_first) batch.tokens[first_row] = *text.bos;
+    batch.segments.push_back({.rows = window.length});
+    for (std::size_t i = window.score_from; i < window.length; ++i) {
+      batch.targets.push_back(
+          {first_row + i - 1, text.tokens[window.begin + i]});
+    }
+  }
+  return batch;
+}
+
+MatrixF gather_rows(const MatrixF& hidden, std::span<const Target> targets) {
+  MatrixF rows(targets.size(), hidden.cols());
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    std::ranges::copy(hidden.row(targets[i].row), rows.row(i).begin());
+  }
+  return rows;
+}
+
+// Logits of `targets`, timed into `scores`.
+MatrixF timed_logits(const ModelUnderTest& model, const MatrixF& hidden,
+                     std::span<const Target> targets, ThreadPool& pool,
+                     Scores& scores) {
+  const auto start = Clock::now();
+  MatrixF logits =
+      model.decoder->ends().logits(gather_rows(hidden, targets).view(), pool);
+  scores.seconds += seconds_since(start);
+  return logits;
+}
+
+void score_targets(std::span<const ModelUnderTest> models,
+                   std::span<const MatrixF> hidden,
+                   std::span<const Target> targets, ThreadPool& pool,
+                   std::span<Scores> scores) {
+  MatrixF base;
+  for (std::size_t m = 0; m < models.size(); ++m) {
+    const MatrixF logits =
+        timed_logits(models[m], hidden[m], targets, pool, scores[m]);
+    const std::size_t at = scores[m].nll.size();
+    scores[m].nll.resize(at + targets.size());
+    if (m > 0) {
+      scores[m].kl.resize(at + targets.size());
+      scores[m].agrees.resize(at + targets.size());
+    }
+    pool.for_ranges(targets.size(), 8, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t i = begin; i < end; ++i) {
+        const auto row = logits.row(i);
+        scores[m].nll[at + i] = negative_log_likelihood(row, targets[i].token);
+        if (m == 0) continue;
+        scores[m].kl[at + i] = kl_divergence(base.row(i), row);
+        scores[m].agrees[at + i] = argmax(base.row(i)) == argmax(row);
+      }
+    });
+    if (m == 0) base = logits;
+  }
+}
+
+// Throws Error(kNumeric) if one of `nll`, the scores of `windows`, is not
+// finite; the first of them is window `number` of the text.
+void require_finite(const ModelUnderTest& model, const EvaluationText& text,
+                    std::span<const EvaluationWindow> windows,
+                    std::span<const double> nll, std::size_t number,
+                    ThreadPool& pool) {
+  for (std::size_t w = 0; w < windows.size(); ++w) {
+    const std::size_t count = windows[w].length - windows[w].score_from;
+    const bool finite = std::ranges::all_of(
+        nll.first(count), [](double x) { return std::isfinite(x); });
+    nll = nll.subspan(count);
+    if (finite) continue;
+    const Batch batch = make_batch(text, windows.subspan(w, 1));
+    throw Error(ErrorCode::kNumeric,
+                model.name + ": window " + std::to_string(number + w) +
+                    " (counted from 0; tokens from " +
+                    std::to_string(windows[w].begin) + "): the predictions " +
+                    "are not finite: " +
+                    find_non_finite(*model.decoder, batch.tokens, pool));
+  }
+}
+
+// The first model is the base of the divergences.
+std::vector<Scores> score(std::span<const ModelUnderTest> models,
+                          const EvaluationText& text,
+                          std::span<const EvaluationWindow> windows,
+                          ThreadPool& pool, const Progress& progress) {
+  std::vector<Scores> scores(models.size());
+  std::size_t done = 0;
+  while (done < windows.size()) {
+    const std::size_t count =
+        std::min(windows.size() - done,
+                 std::max<std::size_t>(1, kBatchTokens / windows[done].length));
+    const Batch batch = make_batch(text, windows.subspan(done, count));
+    std::vector<MatrixF> hidden;
+    for (std::size_t m = 0; m < models.size(); ++m) {
+      const auto start = Clock::now();
+      hidden.push_back(
+          models[m].decoder->forward(batch.tokens, batch.segments, pool));
+      scores[m].seconds += seconds_since(start);
+    }
+    const std::span<const Target> targets = batch.targets;
+    const std::size_t scored = scores[0].nll.size();
+    for (std::size_t t = 0; t < targets.size(); t += kLogitRows) {
+      score_targets(
+          models, hidden,
+          targets.subspan(t, std::min(kLogitRows, targets.size() - t)), pool,
+          scores);
+    }
+    for (std::size_t m = 0; m < models.size(); ++m) {
+      require_finite(models[m], text, windows.subspan(done, count),
+                     std::span(scores[m].nll).subspan(scored), done, pool);
+    }
+    done += count;
+    report(progress,
+           {.phase = "evaluate", .done = done, .total = windows.size()});
+  }
+  return scores;
+}
+
+double mean(std::span<const double> values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) /
+         static_cast<double>(values.size());
+}
+
+// Standard error of the mean.
+double stderr_of_mean(std::span<const double> values, double mean_value) {
+  if (values.size() < 2) return 0;
+  double sum = 0;
+  for (const double v : values) sum += (v - mean_value) * (v - mean_value);
+  const auto n = static_cast<double>(values.size());
+  return std::sqrt(sum / (n - 1) / n);
+}
+
+// Nearest-rank quantile of sorted values.
+double quantile(std::span<const double> sorted, double q) {
+  const auto rank = static_cast<std::size_t>(
+      std::ceil(q * static_cast<double>(sorted.size())));
+  return sorted[std::max<std::size_t>(rank, 1) - 1];
+}
+
+std::string_view protocol_name(Protocol protocol) {
+  switch (protocol) {
+    case Protocol::kWindows:
+      return "windows";
+    case Protocol::kLlamaCpp:
+      return "llama.cpp";
+    case Protocol::kStrided:
+      return "strided";
+  }
+  return "";
+}
+
+std::string_view kv_name(KvCacheType type) {
+  switch (type) {
+    case KvCacheType::kF32:
+      return "f32";
+    case KvCacheType::kInt8:
+      return "int8";
+    case KvCacheType::kFp8:
+      return "fp8";
+    case KvCacheType::kInt4:
+      return "int4";
+  }
+  return "";
+}
+
+// What the checkpoint itself asks for.
+std::string own_kv_scheme(const Decoder& decoder) {
+  const std::optional<KvScheme>& scheme = decoder.blocks()[0].kv_scheme();
+  return scheme ? ", rounded as kv_cache_scheme says: " + scheme->describe()
+                : "";
+}
+
+EvaluationResult summarize(const ModelUnderTest& model, const Scores& scores,
+                           const EvaluationText& text,
+                           const EvaluateConfig& config,
+                           std::span<const EvaluationWindow> windows) {
+  EvaluationResult result{
+      .model = model.name,
+      .text = text.path,
+      .text_sha256 = text.text_sha256,
+      .tokenizer_sha256 = text.tokenizer_sha256,
+      .protocol = std::string(protocol_name(config.protocol)),
+      .kv_cache = std::string(kv_name(config.kv_cache)) +
+                  (config.rotate_keys ? ", keys rotated" : "") +
+                  own_kv_scheme(*model.decoder),
+      .tokens = text.tokens.size(),
+      .scored_tokens = scores.nll.size(),
+      .windows = windows.size(),
+      .context = config.context,
+      .size = model.size,
+      .seconds = scores.seconds};
+  if (config.protocol == Protocol::kStrided) result.stride = config.stride;
+  result.nll = mean(scores.nll);
+  result.perplexity = std::exp(result.nll);
+  if (!std::isfinite(result.perplexity)) {
+    throw Error(ErrorCode::kNumeric, model.name + ": the mean loss of " +
+                                         std::to_string(result.nll) +
+                                         " nats has no finite perplexity");
+  }
+  result.perplexity_stderr =
+      result.perplexity * stderr_of_mean(scores.nll, result.nll);
+  std::size_t run = 0;
+  for (const EvaluationWindow& window : windows) run += window.length;
+  result.tokens_per_second = static_cast<double>(run) / scores.seconds;
+  return result;
+}
+
+Divergence divergence_of(const Scores& scores, double base_nll) {
+  Divergence d;
+  d.kl_mean = mean(scores.kl);
+  d.kl_stderr = stderr_of_mean(scores.kl, d.kl_mean);
+  std::vector<double> sorted = scores.kl;
+  std::ranges::sort(sorted);
+  d.kl_p50 = quantile(sorted, 0.5);
+  d.kl_p99 = quantile(sorted, 0.99);
+  d.kl_max = sorted.back();
+  d.top1_agreement =
+      static_cast<double>(std::ranges::count(scores.agrees, char{1})) /
+      static_cast<double>(scores.agrees.size());
+  d.perplexity_ratio = std::exp(mean(scores.nll) - base_nll);
+  return d;
+}
+
+std::size_t checked_context(const EvaluationText& text,
+                            const EvaluateConfig& config) {
+  if (config.context < 2) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "evaluate: context must be at least 2 tokens");
+  }
+  if (text.tokens.size() < config.context) {
+    throw Error(ErrorCode::kInvalidInput,
+                text.path + ": " + std::to_string(text.tokens.size()) +
+                    " tokens, shorter than one window of " +
+                    std::to_string(config.context));
+  }
+  return config.context;
+}
+
+// Hugging Face's sliding window: each window scores what the one before it has
+// not, the last one ends with the text.
+std::vector<EvaluationWindow> strided_windows(std::size_t tokens,
+                                              std::size_t context,
+                                              std::size_t stride) {
+  if (stride == 0 || stride > context) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "evaluate: stride must be between 1 and the context of " +
+                    std::to_string(context));
+  }
+  std::vector<EvaluationWindow> windows;
+  std::size_t scored_to = 1;  // the first token has no prediction
+  for (std::size_t begin = 0; scored_to < tokens; begin += stride) {
+    const std::size_t end = std::min(begin + context, tokens);
+    windows.push_back({.begin = begin,
+                       .length = end - begin,
+                       .score_from = scored_to - begin});
+    scored_to = end;
+  }
+  return windows;
+}
+
+}  // namespace
+
+KvFormat kv_format(const EvaluateConfig& config) {
+  KvFormat format{.rotate_keys = config.rotate_keys};
+  switch (config.kv_cache) {
+    case KvCacheType::kF32:
+      format.type = KvType::kF32;
+      break;
+    case KvCacheType::kInt8:
+      format.type = KvType::kInt8;
+      break;
+    case KvCacheType::kFp8:
+      format.type = KvType::kFp8;
+      break;
+    case KvCacheType::kInt4:
+      format.type = KvType::kInt4;
+      break;
+  }
+  return format;
+}
+
+EvaluationText load_evaluation_text(const std::filesystem::path& path,
+                                    const Tokenizer& tokenizer) {
+  TokenStream text = read_token_stream(path, tokenizer);
+  return {.tokens = std::move(text.ids),
+          .path = path.string(),
+          .text_sha256 = std::move(text.sha256),
+          .tokenizer_sha256 = tokenizer.sha256,
+          .bos = tokenizer.bos_id};
+}
+
+std::vector<EvaluationWindow> plan_windows(const EvaluationText& text,
+                                           const EvaluateConfig& config) {
+  const std::size_t context = checked_context(text, config);
+  std::vector<EvaluationWindow> windows;
+  if (config.protocol == Protocol::kStrided) {
+    windows = strided_windows(text.tokens.size(), context, config.stride);
+  } else {
+    const bool llama_cpp = config.protocol == Protocol::kLlamaCpp;
+    for (std::size_t begin = 0; begin + context <= text.tokens.size();
+         begin += context) {
+      // llama-perplexity scores positions first + 1 .. n_ctx - 1 with first =
+      // n_ctx / 2, and puts BOS in front where the tokenizer has one.
+      windows.push_back({.begin = begin,
+                         .length = context,
+                         .score_from = llama_cpp ? context / 2 + 1 : 1,
+                         .bos_first = llama_cpp && text.bos.has_value()});
+    }
+  }
+  if (config.max_windows != 0 && windows.size() > config.max_windows) {
+    windows.resize(config.max_windows);
+  }
+  return windows;
+}
+
+EvaluationResult evaluate(const ModelUnderTest& model,
+                          const EvaluationText& text,
+                          const EvaluateConfig& config, ThreadPool& pool,
+                          const Progress& progress) {
+  return compare(model, {}, text, config, pool, progress).base;
+}
+
+Comparison compare(const ModelUnderTest& base,
+                   std::span<const ModelUnderTest> candidates,
+                   const EvaluationText& text, const EvaluateConfig& config,
+                   ThreadPool& pool, const Progress& progress) {
+  std::vector<ModelUnderTest> models{base};
+  models.insert(models.end(), candidates.begin(), candidates.end());
+  const std::size_t vocabulary = base.decoder->architecture().vocabulary;
+  for (const ModelUnderTest& model : candidates) {
+    const std::size_t other = model.decoder->architecture().vocabulary;
+    if (other != vocabulary) {
+      throw Error(ErrorCode::kInvalidInput,
+                  model.name + ": vocabulary of " + std::to_string(other) +
+                      ", the base has " + std::to_string(vocabulary));
+    }
+  }
+  const auto windows = plan_windows(text, config);
+  const auto scores = score(models, text, windows, pool, progress);
+  Comparison comparison;
+  comparison.base = summarize(models[0], scores[0], text, config, windows);
+  for (std::size_t m = 1; m < models.size(); ++m) {
+    comparison.models.push_back(
+        {summarize(models[m], scores[m], text, config, windows),
+         divergence_of(scores[m], comparison.base.nll)});
+  }
+  return comparison;
+}
+
+}  // namespace llmpress

@@ -1,0 +1,215 @@
+#include "compress/pipeline/run/block_compressor.h"
+
+#include "compress/core/error.h"
+#include "compress/surgery/block_smoothing.h"
+
+namespace llmpress {
+namespace {
+
+// The calibration tokens and the block that they run through.
+struct Stream {
+  CalibrationStates* states = nullptr;
+  std::optional<Block> block{};
+
+  void begin(const BlockJob& job, const DenseBlock& weights) {
+    if (states == nullptr) return;
+    block.emplace(*job.arch, job.layer, weights.runnable(), job.isa);
+    if (job.experts == ExpertPolicy::kAllTokens) block->route_to_all_experts();
+    states->begin(*block, *job.pool);
+  }
+  void run_stage(std::size_t stage, ThreadPool& pool) {
+    if (states != nullptr) states->run_stage(*block, stage, pool);
+  }
+};
+
+// Carries a block through its stages. The input of a stage that is wider than
+// the residual stream (an MLP's inner width) is not kept for all calibration
+// tokens: the stage before it is left pending and runs again, batch by batch.
+class StagedBlock {
+ public:
+  StagedBlock(const BlockJob& job, DenseBlock block, CalibrationStreams streams)
+      : job_(job),
+        spec_(job.arch->block(job.layer)),
+        block_(std::move(block)),
+        stream_{.states = streams.compressed},
+        reference_{.states = streams.reference} {
+    stream_.begin(job, block_);
+    reference_.begin(job, block_);
+  }
+
+  CompressedBlock run() {
+    const auto& stages = spec_.stages;
+    compressed_.weights.norms = block_.norms;
+    compressed_.weights.parameters = block_.parameters;
+    compressed_.norm_dtypes = block_.norm_dtypes;
+    compressed_.weights.linears.resize(block_.linears.size());
+    compressed_.layers.resize(block_.linears.size());
+    for (std::size_t s = 0; s < stages.size(); ++s) {
+      const StatsNeeds needs = needs_of_stage(s);
+      const std::vector<InputStats> stats = collect(s, needs);
+      for (const std::size_t l : stages[s].linears) {
+        compress(l, any(needs) ? &stats[spec_.linears[l].group] : nullptr);
+      }
+      advance(s);
+    }
+    return std::move(compressed_);
+  }
+
+ private:
+  LinearTreatment treatment(std::size_t linear) const {
+    return treatment_of(*job_.plan, *job_.arch, job_.layer, linear);
+  }
+
+  double sparsity_of(const LinearTreatment& treatment) const {
+    if (treatment.prune == nullptr) return 0;
+    const auto allocated = job_.sparsities.find(treatment.prune);
+    return allocated != job_.sparsities.end()
+               ? allocated->second
+               : treatment.prune->config.target_sparsity();
+  }
+
+  StatsNeeds needs_of_stage(std::size_t stage) const {
+    StatsNeeds needs;
+    if (stream_.states == nullptr) return needs;
+    for (const std::size_t l : spec_.stages[stage].linears) {
+      const LinearTreatment wanted = treatment(l);
+      needs = needs | needs_of(wanted);
+      if (wanted.quantize != nullptr) {
+        needs.channel_moments = true;  // cheap; the report counts outliers
+      }
+    }
+    return needs;
+  }
+
+  std::vector<InputStats> collect(std::size_t stage, const StatsNeeds& needs) {
+    if (!any(needs)) return {};
+    const CalibrationStates* reference =
+        needs.reference_moment ? reference_.states : nullptr;
+    if (pending_) {
+      return stream_.states->collect_after(
+          *stream_.block, stage - 1, needs, *job_.pool, reference,
+          reference != nullptr ? &*reference_.block : nullptr);
+    }
+    return stream_.states->collect(spec_.stages[stage], needs, *job_.pool,
+                                   reference);
+  }
+
+  bool is_starved(std::size_t l, const InputStats* stats) const {
+    const StageSpec& stage = spec_.stages[spec_.linears[l].stage];
+    return stats != nullptr && stage.groups > 1 &&
+           stats->tokens < job_.expert_min_tokens;
+  }
+
+  // An expert that calibration showed too few tokens, as the recipe says.
+  LinearOutcome compress_starved(const LinearJob& starved, std::size_t tokens) {
+    const std::string few =
+        std::to_string(tokens) +
+        " calibration tokens were routed to it, fewer than expert_min_tokens " +
+        std::to_string(job_.expert_min_tokens);
+    if (job_.experts == ExpertPolicy::kRaise) {
+      throw Error(ErrorCode::kNumeric, starved.name + ": " + few);
+    }
+    LinearJob job = starved;
+    QuantizeStage quantize;
+    PruneStage prune;
+    job.stats = nullptr;
+    if (job.treatment.quantize != nullptr) {
+      quantize = *job.treatment.quantize;
+      if (any(needs_of({.quantize = &quantize})))
+        quantize.config.method = "rtn";
+      job.treatment.quantize = &quantize;
+    }
+    if (job.treatment.prune != nullptr) {
+      prune = *job.treatment.prune;
+      prune.config.method = PruneMethod::kMagnitude;
+      job.treatment.prune = &prune;
+    }
+    LinearOutcome outcome = compress_linear(job, *job_.pool);
+    outcome.report.notes.push_back(few + ": not calibrated");
+    return outcome;
+  }
+
+  void compress(std::size_t l, const InputStats* stats) {
+    const LinearJob job{.name = job_.arch->linear_name(job_.layer, l),
+                        .linear = &block_.linears[l],
+                        .treatment = treatment(l),
+                        .stats = stats,
+                        .sparsity = sparsity_of(treatment(l))};
+    LinearOutcome outcome = is_starved(l, stats)
+                                ? compress_starved(job, stats->tokens)
+                                : compress_linear(job, *job_.pool);
+    if (stats != nullptr) outcome.report.calibration_tokens = stats->tokens;
+    if (stream_.block) stream_.block->replace_linear(l, outcome.weights);
+    if (job_.on_layer) job_.on_layer(outcome.report);
+    compressed_.weights.linears[l] = std::move(outcome.weights);
+    compressed_.layers[l] = std::move(outcome.report);
+    block_.linears[l] = {};  // the dense copy is of no more use
+  }
+
+  // Wider than the residual stream, all told.
+  bool is_wide(const StageSpec& stage) const {
+    return stage.in > job_.arch->hidden || stage.groups > 1;
+  }
+
+  void run_stage(std::size_t stage) {
+    stream_.run_stage(stage, *job_.pool);
+    reference_.run_stage(stage, *job_.pool);
+  }
+
+  void advance(std::size_t stage) {
+    if (stream_.states == nullptr) return;
+    const auto& stages = spec_.stages;
+    if (pending_) run_stage(stage - 1);
+    pending_ = stage + 1 < stages.size() && is_wide(stages[stage + 1]) &&
+               any(needs_of_stage(stage + 1));
+    if (!pending_) run_stage(stage);
+  }
+
+  const BlockJob& job_;
+  const BlockSpec& spec_;
+  DenseBlock block_;
+  Stream stream_, reference_;
+  bool pending_ = false;  // the stage before the current one has not run
+  CompressedBlock compressed_;
+};
+
+// What smoothing, if any, makes of the block.
+DenseBlock smoothed(const BlockJob& job, DenseBlock block,
+                    const CalibrationStates* states) {
+  if (states == nullptr || !wants_smoothing(*job.plan, *job.arch, job.layer)) {
+    return block;
+  }
+  for (const std::string& note : smooth_block_in_place({.arch = job.arch,
+                                 .plan = job.plan,
+                                 .layer = job.layer,
+                                 .isa = job.isa,
+                                 .pool = job.pool},
+                                                       block, *states)) {
+    if (job.on_note) job.on_note(note);
+  }
+  return block;
+}
+
+}  // namespace
+
+CompressedBlock compress_block(const BlockJob& job, DenseBlock block,
+                               CalibrationStreams streams) {
+  DenseBlock ready = smoothed(job, std::move(block), streams.compressed);
+  return StagedBlock(job, std::move(ready), streams).run();
+}
+
+void pass_block(const BlockJob& job, const BlockWeights& compressed,
+                DenseBlock block, CalibrationStreams streams) {
+  if (streams.reference != nullptr) {
+    const DenseBlock ready =
+        smoothed(job, std::move(block), streams.compressed);
+    streams.reference->run(
+        Block(*job.arch, job.layer, ready.runnable(), job.isa), *job.pool);
+  }
+  if (streams.compressed != nullptr) {
+    streams.compressed->run(Block(*job.arch, job.layer, compressed, job.isa),
+                            *job.pool);
+  }
+}
+
+}  // namespace llmpress

@@ -1,0 +1,149 @@
+#include "compress/pipeline/run/block_writer.h"
+
+#include <algorithm>
+#include <map>
+#include <variant>
+#include <vector>
+
+#include "formats/containers/typed_tensors.h"
+
+namespace llmpress {
+namespace {
+
+class BlockWriter {
+ public:
+  BlockWriter(ArtifactWriter& writer, const CompressedBlock& block,
+              std::size_t layer, const Architecture& arch,
+              const BlockSource& source)
+      : writer_(writer),
+        block_(block),
+        layer_(layer),
+        arch_(arch),
+        spec_(arch.block(layer)),
+        source_(source) {}
+
+  void write() {
+    std::map<std::string, std::vector<std::size_t>> shared;
+    for (std::size_t l = 0; l < spec_.linears.size(); ++l) {
+      if (source_tensor(l) != nullptr) {
+        shared[spec_.linears[l].storage->tensor].push_back(l);
+      } else {
+        add_alone(l);
+      }
+    }
+    for (const auto& [tensor, linears] : shared) add_shared(linears);
+    write_norms();
+  }
+
+ private:
+  const TensorInfo* source_tensor(std::size_t l) const {
+    if (source_.checkpoint == nullptr) return nullptr;
+    return shared_tensor(*source_.checkpoint, source_.block, spec_.linears[l]);
+  }
+
+  void add_alone(std::size_t l) {
+    writer_.add_linear(arch_.linear_name(layer_, l), block_.weights.linears[l]);
+  }
+
+  // `linears` lie in one tensor of the source.
+  void add_shared(const std::vector<std::size_t>& linears) {
+    const bool plain = std::ranges::all_of(linears, [&](std::size_t l) {
+      return std::holds_alternative<DenseWeight>(
+          block_.weights.linears[l].weight);
+    });
+    if (!plain) {
+      for (const std::size_t l : linears) add_alone(l);
+      return;
+    }
+    const LinearSpec& first = spec_.linears[linears.front()];
+    const LinearStorage& storage = *first.storage;
+    const std::string prefix = arch_.block_name(layer_) + ".";
+    const std::size_t rows = storage.rows == 0 ? first.out : storage.rows;
+    const std::size_t matrix = rows * first.in;
+    const std::size_t count = experts(linears);
+    std::vector<float> values(count * matrix), biases(count * rows);
+    for (const std::size_t l : linears) {
+      place(l, rows, std::span(values).subspan(index(l) * matrix, matrix),
+            std::span(biases).subspan(index(l) * rows, rows));
+    }
+    std::vector<std::size_t> shape{rows, first.in};
+    if (storage.transposed) std::swap(shape[0], shape[1]);
+    if (storage.index) shape.insert(shape.begin(), count);
+    writer_.add_tensor(rounded_tensor(prefix + storage.tensor,
+                                      source_tensor(linears.front())->dtype,
+                                      shape, values));
+    if (first.bias) add_bias(first, count, rows, biases);
+  }
+
+  std::size_t index(std::size_t l) const {
+    return spec_.linears[l].storage->index.value_or(0);
+  }
+
+  std::size_t experts(const std::vector<std::size_t>& linears) const {
+    std::size_t count = 0;
+    for (const std::size_t l : linears) count = std::max(count, index(l) + 1);
+    return count;
+  }
+
+  // W and bias of one Linear into the matrix [rows, in] that holds it.
+  void place(std::size_t l, std::size_t rows, std::span<float> matrix,
+             std::span<float> biases) const {
+    const LinearSpec& spec = spec_.linears[l];
+    const LinearStorage& storage = *spec.storage;
+    const MatrixF W = dequantize(block_.weights.linears[l].weight);
+    for (std::size_t o = 0; o < spec.out; ++o) {
+      for (std::size_t i = 0; i < spec.in; ++i) {
+        const std::size_t row = storage.first_row + o * storage.row_step;
+        matrix[storage.transposed ? i * rows + row : row * spec.in + i] =
+            W(o, i);
+      }
+    }
+    const std::vector<float>& bias = block_.weights.linears[l].bias;
+    for (std::size_t o = 0; o < bias.size(); ++o) {
+      biases[storage.first_row + o * storage.row_step] = bias[o];
+    }
+  }
+
+  void add_bias(const LinearSpec& first, std::size_t count, std::size_t rows,
+                std::span<const float> biases) {
+    const LinearStorage& storage = *first.storage;
+    const std::string name = storage.bias_tensor.empty() ? first.name + ".bias"
+                                                         : storage.bias_tensor;
+    const TensorInfo& info =
+        source_.checkpoint->tensors().require(source_.block + "." + name);
+    std::vector<std::size_t> shape{rows};
+    if (storage.index) shape.insert(shape.begin(), count);
+    writer_.add_tensor(rounded_tensor(arch_.block_name(layer_) + "." + name,
+                                      info.dtype, shape, biases));
+  }
+
+  void write_norms() {
+    for (const auto& [name, norm] : block_.weights.norms) {
+      const std::string prefix = arch_.block_name(layer_) + "." + name;
+      const DType dtype = block_.norm_dtypes.at(name);
+      writer_.add_tensor(rounded_tensor(prefix + ".weight", dtype,
+                                        {norm.gain.size()}, norm.gain));
+      if (!norm.bias.empty()) {
+        writer_.add_tensor(rounded_tensor(prefix + ".bias", dtype,
+                                          {norm.bias.size()}, norm.bias));
+      }
+    }
+  }
+
+  ArtifactWriter& writer_;
+  const CompressedBlock& block_;
+  std::size_t layer_;
+  const Architecture& arch_;
+  const BlockSpec& spec_;
+  const BlockSource& source_;
+};
+
+}  // namespace
+
+void add_block(ArtifactWriter& writer, const CompressedBlock& block,
+               std::size_t layer, const Architecture& arch,
+               const BlockSource& source) {
+  BlockWriter(writer, block, layer, arch, source).write();
+}
+
+}  // namespace llmpress

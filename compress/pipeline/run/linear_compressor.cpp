@@ -1,0 +1,190 @@
+#include "compress/pipeline/run/linear_compressor.h"
+
+#include <algorithm>
+#include <chrono>
+#include <string_view>
+
+#include "compress/core/error.h"
+#include "pruning/method.h"
+#include "quantizers/method.h"
+
+namespace llmpress {
+namespace {
+
+double zero_fraction(const MatrixF& W) {
+  return static_cast<double>(std::ranges::count(W.data(), 0.0f)) /
+         static_cast<double>(std::max<std::size_t>(W.size(), 1));
+}
+
+// E|Wx|^2 per output, with white x when nothing was calibrated.
+double output_energy(const MatrixF& W, ConstMatrixView S, ThreadPool& pool) {
+  const MatrixF zero(W.rows(), W.cols());
+  return output_error(W.view(), zero.view(), S, pool);
+}
+
+// Inputs that reached LLM.int8()'s threshold (arXiv:2208.07339, section 3).
+std::size_t outlier_columns(const InputStats& stats,
+                            const LinearTreatment& treatment) {
+  const LlmInt8Config defaults;
+  const double threshold =
+      treatment.quantize != nullptr &&
+              treatment.quantize->config.llm_int8.threshold > 0
+          ? treatment.quantize->config.llm_int8.threshold
+          : defaults.threshold;
+  return static_cast<std::size_t>(std::ranges::count_if(
+      stats.abs_max, [&](float x) { return x >= threshold; }));
+}
+
+// Sizes and errors of `outcome.weights` against the weight W before any stage.
+void measure(const DenseLinear& linear, const LinearTreatment& treatment,
+             const InputStats* stats, ThreadPool& pool,
+             LinearOutcome& outcome) {
+  LayerReport& report = outcome.report;
+  const PackedWeight& packed = outcome.weights.weight;
+  report.format = describe(packed);
+  report.out = rows_of(packed);
+  report.in = cols_of(packed);
+  report.bytes = stored_bytes(packed);
+  report.bits_per_weight = bits_per_weight(packed);
+  const MatrixF decoded = dequantize(packed);
+  report.sparsity = zero_fraction(decoded);
+  ConstMatrixView S;
+  if (stats != nullptr && !stats->second_moment.empty()) {
+    S = stats->second_moment.view();
+    report.calibrated = true;
+  }
+  if (stats != nullptr) {
+    report.outlier_columns = outlier_columns(*stats, treatment);
+  }
+  report.output_error = output_error(linear.W.view(), decoded.view(), S, pool);
+  const double energy = output_energy(linear.W, S, pool);
+  report.relative_error = energy > 0 ? report.output_error / energy : 0;
+}
+
+void add_notes(std::vector<std::string> notes, LayerReport& report) {
+  report.notes.insert(report.notes.end(), notes.begin(), notes.end());
+}
+
+PruneResult prune(const LinearJob& job, ThreadPool& pool,
+                  LinearOutcome& outcome) {
+  const PruneConfig& config = job.treatment.prune->config;
+  PruneResult result = prune_weight({.W = job.linear->W.view(),
+                                     .stats = job.stats,
+                                     .config = &config,
+                                     .sparsity = job.sparsity,
+                                     .pool = &pool,
+                                     .name = job.name});
+  outcome.weights.weight =
+      make_dense(result.W.view(), job.linear->dtype.value_or(DType::kF32));
+  outcome.report.method = find_weight_pruner(config.method)->name;
+  outcome.report.damping_fraction = result.damping_fraction;
+  add_notes(result.notes, outcome.report);
+  return result;
+}
+
+// GPTQ starts from the weight as it was and pays for removal and rounding
+// together (arXiv:2301.00774, section 3.5); other methods round what pruning
+// left.
+void quantize(const LinearJob& job, const PruneResult& pruned, ThreadPool& pool,
+              LinearOutcome& outcome) {
+  const QuantizeConfig& config = job.treatment.quantize->config;
+  const bool masked = !pruned.mask.empty();
+  const bool joint = masked && config.method == "gptq";
+  QuantizeRequest request{.W = job.linear->W.view(),
+                          .stats = job.stats,
+                          .config = &config,
+                          .pool = &pool,
+                          .name = job.name};
+  if (joint) request.mask = pruned.mask.view();
+  if (masked && !joint) request.W = pruned.W.view();
+  QuantizeResult result = quantize_weight(request);
+  LayerReport& report = outcome.report;
+  outcome.weights.weight = std::move(result.weight);
+  outcome.weights.input = result.input;
+  report.method = masked ? report.method + "+" + config.method : config.method;
+  report.damping_fraction =
+      std::max(report.damping_fraction, result.damping_fraction);
+  add_notes(result.notes, report);
+}
+
+}  // namespace
+
+bool has_sparse_form(const PackedWeight& weight) {
+  if (std::holds_alternative<DenseWeight>(weight)) return true;
+  const auto* grouped = std::get_if<GroupedIntWeight>(&weight);
+  return grouped != nullptr && grouped->g_idx.empty() &&
+         grouped->float_zeros.empty() &&
+         (grouped->bits == 4 || grouped->bits == 8);
+}
+
+namespace {
+
+// Leaves the zeros out where the recipe asks for it and a packed form exists.
+void store_pruned(const LinearJob& job, LinearOutcome& outcome) {
+  const PruneConfig& config = job.treatment.prune->config;
+  if (config.storage != SparseStorage::kSparse) return;
+  const bool two_of_four = config.keep == 2 && config.of == 4;
+  const SparsePattern pattern =
+      two_of_four ? SparsePattern::k2of4 : SparsePattern::kBitmask;
+  PackedWeight& weight = outcome.weights.weight;
+  if (!has_sparse_form(weight)) {
+    outcome.report.notes.push_back("kept dense: no sparse form of " +
+                                   describe(weight));
+  } else if (const auto* dense = std::get_if<DenseWeight>(&weight)) {
+    const DType dtype = dense->dtype;
+    weight = make_sparse(dequantize(weight).view(), pattern, dtype);
+  } else {
+    weight = make_sparse(std::get<GroupedIntWeight>(weight), pattern);
+  }
+}
+
+void treat(const LinearJob& job, ThreadPool& pool, LinearOutcome& outcome) {
+  PruneResult pruned;
+  if (job.treatment.prune == nullptr && job.treatment.quantize == nullptr) {
+    outcome.weights = kept_form(*job.linear);
+    return;
+  }
+  outcome.weights = job.linear->stored;  // bias, activations, rotation
+  if (job.treatment.prune != nullptr) pruned = prune(job, pool, outcome);
+  if (job.treatment.quantize != nullptr) quantize(job, pruned, pool, outcome);
+  if (job.treatment.prune != nullptr) store_pruned(job, outcome);
+}
+
+}  // namespace
+
+StatsNeeds needs_of(const LinearTreatment& treatment) {
+  StatsNeeds needs;
+  if (treatment.prune != nullptr) {
+    const PruneConfig& config = treatment.prune->config;
+    needs = needs | find_weight_pruner(config.method)->needs(config);
+  }
+  if (treatment.quantize != nullptr) {
+    const QuantizeConfig& config = treatment.quantize->config;
+    // `auto` rounds with its solver once the widths are chosen.
+    const bool automatic = config.method == "auto";
+    needs =
+        needs | find_quantizer_method(automatic ? config.solver : config.method)
+                    .needs(config);
+  }
+  return needs;
+}
+
+LinearOutcome compress_linear(const LinearJob& job, ThreadPool& pool) {
+  const auto start = std::chrono::steady_clock::now();
+  const DenseLinear& linear = *job.linear;
+  LinearOutcome outcome{.report = {.name = job.name, .method = "kept"}};
+  try {
+    treat(job, pool, outcome);
+  } catch (const Error& e) {
+    const std::string_view what = e.what();
+    if (what.find(job.name) != std::string_view::npos) throw;
+    throw Error(e.code(), job.name + ": " + e.what());
+  }
+  measure(linear, job.treatment, job.stats, pool, outcome);
+  outcome.report.seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
+          .count();
+  return outcome;
+}
+
+}  // namespace llmpress

@@ -1,0 +1,36 @@
+// One Linear through the stages that select it: prune, then quantize.
+#pragma once
+
+#include <string>
+
+#include "compress/calibration/dense_block.h"
+#include "compress/calibration/stage_plan.h"
+#include "compress/core/input_stats.h"
+#include "compress/core/parallel.h"
+#include "compress/pipeline/reports/run_report.h"
+
+namespace llmpress {
+
+// What the treatment's methods ask of calibration.
+StatsNeeds needs_of(const LinearTreatment& treatment);
+
+// Whether `storage: sparse` can leave its zeros out.
+bool has_sparse_form(const PackedWeight& weight);
+
+struct LinearOutcome {
+  LinearWeights weights{};
+  LayerReport report{};
+};
+
+struct LinearJob {
+  std::string name{};  // in full
+  const DenseLinear* linear = nullptr;
+  LinearTreatment treatment{};
+  const InputStats* stats = nullptr;  // may be null when needs_of() is empty
+  double sparsity = 0;                // that pruning aims for, if it prunes
+};
+
+// Throws Error(kNumeric) naming the Linear when a method fails.
+LinearOutcome compress_linear(const LinearJob& job, ThreadPool& pool);
+
+}  // namespace llmpress

@@ -1,0 +1,329 @@
+#include "compress/pipeline/run/output_check.h"
+
+#include <algorithm>
+#include <numeric>
+#include <set>
+#include <tuple>
+
+#include "compress/core/error.h"
+#include "compress/pipeline/run/end_compressor.h"
+#include "compress/pipeline/run/linear_compressor.h"
+#include "formats/checkpoints/artifact_writer.h"
+#include "formats/linears/encoded_linear.h"
+#include "formats/linears/loader_rules.h"
+#include "quantizers/rtn.h"
+
+namespace llmpress {
+namespace {
+
+// Rows of the sample that stands for a weight: whole blocks of FP8 and the rest
+// that is left of them. A form depends on its inputs, not on how many outputs.
+constexpr std::size_t kSampleRows = 128;
+
+std::size_t sample_rows(std::size_t out) {
+  return out <= kSampleRows ? out : kSampleRows + out % kSampleRows;
+}
+
+const std::string& solver_of(const QuantizeConfig& config) {
+  const bool delegates = config.method == "awq" ||
+                         config.method == "smoothquant" ||
+                         config.method == "auto";
+  return delegates ? config.solver : config.method;
+}
+
+// What methods add to a rounded weight, as far as it decides the form.
+void add_marks(const QuantizeConfig& config, LinearWeights& linear) {
+  linear.input = config.input;
+  auto* const grouped = std::get_if<GroupedIntWeight>(&linear.weight);
+  const std::string& solver = solver_of(config);
+  if (solver == "llm_int8") {
+    linear.input.kind = ActivationQuant::Kind::kInt;
+    linear.input.outlier_threshold =
+        static_cast<float>(config.llm_int8.threshold);
+  }
+  if (grouped == nullptr) return;
+  if (solver == "hqq") {
+    grouped->zeros.clear();
+    grouped->float_zeros.assign(grouped->scales.size(), 0.0f);
+  }
+  if (solver == "gptq" && config.gptq.act_order && !config.gptq.static_groups &&
+      grouped->group_size < grouped->in) {
+    grouped->g_idx.resize(grouped->in);
+    for (std::size_t i = 0; i < grouped->in; ++i) {
+      grouped->g_idx[i] = static_cast<std::uint32_t>(i / grouped->group_size);
+    }
+  }
+}
+
+class OutputChecker {
+ public:
+  OutputChecker(const OutputConfig& output, const StagePlan& plan,
+                const Checkpoint& checkpoint, const Architecture& arch,
+                ThreadPool& pool)
+      : output_(output),
+        plan_(plan),
+        checkpoint_(checkpoint),
+        arch_(arch),
+        pool_(pool) {}
+
+  OutputCheck check() {
+    for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
+      for (std::size_t l = 0; l < arch_.block(layer).linears.size(); ++l) {
+        const LinearSpec& spec = arch_.block(layer).linears[l];
+        const std::string name = arch_.linear_name(layer, l);
+        check_linear(name, spec.out, spec.in,
+                     treatment_of(plan_, arch_, layer, l));
+      }
+      check_fused(layer);
+    }
+    check_linear(arch_.embedding, arch_.vocabulary, arch_.hidden,
+                 embedding_treatment(plan_, arch_));
+    check_linear(arch_.head, arch_.vocabulary, arch_.hidden,
+                 head_treatment(plan_, arch_));
+    check_shape();
+    say_all();
+    return std::move(result_);
+  }
+
+ private:
+  bool for_loaders() const { return output_.format == "compressed-tensors"; }
+
+  // The form that the Linear will have; nullptr: as it is stored now.
+  const LinearWeights* form_of(std::size_t out, std::size_t in,
+                               const LinearTreatment& treatment) {
+    const bool sparse =
+        treatment.prune != nullptr &&
+        treatment.prune->config.storage == SparseStorage::kSparse;
+    if (treatment.quantize == nullptr && !sparse) return nullptr;
+    const auto key = std::make_tuple(treatment.quantize, treatment.prune,
+                                     sample_rows(out), in);
+    const auto [at, added] = forms_.try_emplace(key);
+    if (added) at->second = make_form(sample_rows(out), in, treatment, sparse);
+    return &at->second;
+  }
+
+  LinearWeights make_form(std::size_t rows, std::size_t in,
+                          const LinearTreatment& treatment, bool sparse) {
+    const MatrixF zero(rows, in);
+    LinearWeights form{.weight = make_dense(zero.view(), DType::kF32)};
+    if (treatment.quantize != nullptr) {
+      const QuantizeConfig& config = treatment.quantize->config;
+      form.weight = round_to_nearest(zero.view(), config, pool_);
+      add_marks(config, form);
+    }
+    if (!sparse) return form;
+    if (has_sparse_form(form.weight)) {
+      form.weight =
+          make_sparse(zero.view(), SparsePattern::kBitmask, DType::kF32);
+    }
+    return form;
+  }
+
+  // A Linear that stays in the codes that it came in; absent: plain numbers.
+  std::optional<LinearWeights> packed_before(const std::string& name) const {
+    if (!checkpoint_.has_linear(name)) return std::nullopt;
+    const TensorInfo* const plain =
+        checkpoint_.tensors().find(name + ".weight");
+    if (plain != nullptr && facts(plain->dtype).bits > 8) return std::nullopt;
+    return checkpoint_.read_linear(name);
+  }
+
+  std::string place_of(const LinearTreatment& treatment) const {
+    if (treatment.quantize != nullptr) {
+      return treatment.quantize->position.to_string();
+    }
+    if (treatment.prune != nullptr) {
+      return treatment.prune->position.to_string();
+    }
+    return checkpoint_.path().string();
+  }
+
+  // The format can store the Linear, and beside those before.
+  void check_held(const std::string& name, const LinearWeights& form,
+                  const std::string& place) {
+    try {
+      const EncodedLinear encoded = encode_linear(output_.format, name, form);
+      const std::string& scheme = encoded.scheme.format;
+      if (!find_output_format(output_.format).one_scheme || scheme == "dense") {
+        return;
+      }
+      if (only_scheme_.empty()) only_scheme_ = scheme;
+      if (scheme == only_scheme_) return;
+      throw Error(ErrorCode::kUnsupported,
+                  "Linear '" + name + "': " + scheme + " beside " +
+                      only_scheme_ + "; " + output_.format +
+                      " stores all Linears of a model alike");
+    } catch (const Error& e) {
+      throw Error(ErrorCode::kInvalidArgument, place + ": " + e.what());
+    }
+  }
+
+  void check_linear(const std::string& name, std::size_t out, std::size_t in,
+                    const LinearTreatment& treatment) {
+    const LinearWeights* form = form_of(out, in, treatment);
+    std::optional<LinearWeights> stored;
+    if (form == nullptr) {
+      stored = packed_before(name);
+      if (!stored) return;
+      form = &*stored;
+    }
+    const std::string place = place_of(treatment);
+    check_held(name, *form, place);
+    if (!for_loaders()) return;
+    const LoaderRule* const rule = broken_rule(name, *form);
+    if (rule == nullptr) return;
+    if (rule->readers == Readers::kOnlyUs && treatment.quantize != nullptr &&
+        change(name, in, *rule, *treatment.quantize)) {
+      return;
+    }
+    if (output_.incompatible == Incompatible::kRefuse &&
+        rule->readers == Readers::kOnlyUs) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  place + ": Linear '" + name +
+                      "': " + std::string(rule->reason) + "; " +
+                      std::string(rule->remedy));
+    }
+    note(std::string(rule->reason) +
+             (rule->readers == Readers::kOnlyUs
+                  ? "; written in the group format 'llmpress', which only "
+                    "llmpress loads; "
+                  : "; ") +
+             std::string(rule->remedy),
+         name);
+  }
+
+  // As the recipe's `incompatible` says; false: the Linear stays what it is.
+  bool change(const std::string& name, std::size_t in, const LoaderRule& rule,
+              const QuantizeStage& stage) {
+    if (output_.incompatible == Incompatible::kSkip) {
+      result_.changed[name] = std::nullopt;
+      note(std::string(rule.reason) + "; not quantized", name);
+      return true;
+    }
+    if (output_.incompatible != Incompatible::kAdapt) return false;
+    QuantizeStage adapted = stage;
+    if (rule.name == "activation-order") {
+      adapted.config.gptq.static_groups = true;
+      note("activation order with static groups, which loaders take", name);
+    } else if (rule.name == "group-divides-inputs") {
+      std::int64_t& group = adapted.config.weights.group_size;
+      group = std::gcd(group, static_cast<std::int64_t>(in));
+      if (group < 2) return false;
+      note("groups of " + std::to_string(group) + ", which divide " +
+               std::to_string(in) + " inputs",
+           name);
+    } else {
+      return false;
+    }
+    result_.changed[name] = std::move(adapted);
+    return true;
+  }
+
+  // What the Linear will be to an engine, in words that differ where it does.
+  std::string scheme_text(std::size_t layer, std::size_t linear) {
+    const LinearSpec& spec = arch_.block(layer).linears[linear];
+    const std::string name = arch_.linear_name(layer, linear);
+    LinearTreatment treatment = treatment_of(plan_, arch_, layer, linear);
+    if (const auto changed = result_.changed.find(name);
+        changed != result_.changed.end()) {
+      treatment.quantize = changed->second ? &*changed->second : nullptr;
+    }
+    const LinearWeights* const form = form_of(spec.out, spec.in, treatment);
+    if (form == nullptr) {
+      return checkpoint_.tensors().find(name + ".weight") != nullptr
+                 ? "as it was"
+                 : "packed before";
+    }
+    if (treatment.quantize != nullptr &&
+        treatment.quantize->config.method == "auto") {
+      return "auto";  // chosen together
+    }
+    return describe(form->weight) + " " +
+           std::to_string(static_cast<int>(form->input.kind)) +
+           std::to_string(form->input.bits) +
+           std::to_string(static_cast<int>(form->input.range));
+  }
+
+  // vLLM runs q, k and v as one product, gate and up as another.
+  void check_fused(std::size_t layer) {
+    if (!for_loaders()) return;
+    for (const StageSpec& stage : arch_.block(layer).stages) {
+      std::set<std::string> schemes;
+      for (const std::size_t l : stage.linears) {
+        if (arch_.block(layer).linears[l].role == LinearRole::kPlain) {
+          schemes.insert(scheme_text(layer, l));
+        }
+      }
+      if (schemes.size() < 2) continue;
+      note(
+          "vLLM fuses Linears of one input (q, k, v; gate, up) and refuses "
+          "different schemes among them; transformers loads them",
+          arch_.linear_name(layer, stage.linears[0]));
+    }
+  }
+
+  // transformers 5 checks this of LlamaConfig even where head_dim is given.
+  void check_shape() {
+    if (arch_.model_type != "llama" || arch_.heads == 0 ||
+        arch_.hidden % arch_.heads == 0 || output_.format == "hdf5") {
+      return;
+    }
+    const std::string what =
+        "transformers 5 refuses a LlamaConfig of " +
+        std::to_string(arch_.hidden) + " channels and " +
+        std::to_string(arch_.heads) +
+        " heads, which do not divide them; llmpress loads it";
+    if (output_.incompatible == Incompatible::kRefuse) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  output_.path.string() + ": " + what);
+    }
+    result_.warnings.push_back(what);
+  }
+
+  void note(const std::string& what, const std::string& where) {
+    const auto at = std::ranges::find(notes_, what, &Note::what);
+    if (at != notes_.end()) {
+      ++at->more;
+    } else {
+      notes_.push_back({what, where, 0});
+    }
+  }
+
+  // One line a reason, however many Linears have it.
+  void say_all() {
+    for (const Note& n : notes_) {
+      result_.warnings.push_back(
+          n.where +
+          (n.more == 0 ? "" : " and " + std::to_string(n.more) + " more") +
+          ": " + n.what);
+    }
+  }
+
+  struct Note {
+    std::string what, where;
+    std::size_t more = 0;
+  };
+
+  const OutputConfig& output_;
+  const StagePlan& plan_;
+  const Checkpoint& checkpoint_;
+  const Architecture& arch_;
+  ThreadPool& pool_;
+  std::map<std::tuple<const QuantizeStage*, const PruneStage*, std::size_t,
+                      std::size_t>,
+           LinearWeights>
+      forms_;
+  std::string only_scheme_;  // of a format that has one a model
+  std::vector<Note> notes_;
+  OutputCheck result_;
+};
+
+}  // namespace
+
+OutputCheck check_output(const OutputConfig& output, const StagePlan& plan,
+                         const Checkpoint& checkpoint, const Architecture& arch,
+                         ThreadPool& pool) {
+  return OutputChecker(output, plan, checkpoint, arch, pool).check();
+}
+
+}  // namespace llmpress

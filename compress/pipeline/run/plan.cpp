@@ -1,0 +1,199 @@
+#include <algorithm>
+#include <map>
+
+#include "compress/core/error.h"
+#include "compress/model/model_source.h"
+#include "compress/pipeline/run/auto_precision.h"
+#include "compress/pipeline/run/run.h"
+#include "compress/pipeline/run/run_jobs.h"
+#include "compress/pipeline/run/stage_check.h"
+#include "compress/pipeline/run/variant_compressor.h"
+#include "compress/surgery/structured_shape.h"
+#include "quantizers/rtn.h"
+
+namespace llmpress {
+namespace {
+
+// What a processor core does in a second of float32 products, all told; only
+// for the estimate of time.
+constexpr double kFlopsPerThread = 6e10;
+
+// Stored bytes of a Linear after its treatment, by rounding a zero weight of
+// the same shape: sizes depend on nothing else. Sizes repeat from block to
+// block.
+class SizePredictor {
+ public:
+  explicit SizePredictor(ThreadPool& pool) : pool_(pool) {}
+
+  std::pair<std::size_t, std::string> predict(
+      const PackedWeight& stored, const LinearTreatment& treatment) {
+    if (treatment.quantize == nullptr) {
+      return {stored_bytes(stored), describe(stored)};
+    }
+    const std::size_t out = rows_of(stored), in = cols_of(stored);
+    if (treatment.quantize->target_bits) {  // widths are chosen during the run
+      const double bits = *treatment.quantize->target_bits;
+      return {
+          static_cast<std::size_t>(static_cast<double>(out * in) * bits / 8),
+          "chosen widths"};
+    }
+    const auto key = std::make_tuple(treatment.quantize, out, in);
+    if (const auto known = sizes_.find(key); known != sizes_.end()) {
+      return known->second;
+    }
+    const MatrixF zero(out, in);
+    const PackedWeight packed =
+        round_to_nearest(zero.view(), treatment.quantize->config, pool_);
+    return sizes_[key] = {stored_bytes(packed), describe(packed)};
+  }
+
+ private:
+  ThreadPool& pool_;
+  std::map<std::tuple<const QuantizeStage*, std::size_t, std::size_t>,
+           std::pair<std::size_t, std::string>>
+      sizes_;
+};
+
+std::string method_of(const LinearTreatment& treatment) {
+  std::string name;
+  if (treatment.prune != nullptr) name = "prune";
+  if (treatment.quantize != nullptr) {
+    name += (name.empty() ? "" : "+") + treatment.quantize->config.method;
+  }
+  return name.empty() ? "kept" : name;
+}
+
+// Calibration activations, the block in its forms (as stored, float32, laid out
+// for the kernels), and the second moment with its factor and a copy.
+// `streams`: how many models the calibration tokens run through side by side.
+std::size_t peak_bytes(const Architecture& arch, std::size_t tokens,
+                       std::size_t streams) {
+  constexpr std::size_t kFloat = sizeof(float), kBatch = 4096;
+  std::size_t block = 0, widest = 0, wide_sum = 0;
+  for (const BlockSpec& kind : arch.kinds) {
+    std::size_t of_kind = 0, outputs = 0;
+    for (const LinearSpec& linear : kind.linears) {
+      of_kind += linear.out * linear.in * kFloat;
+      widest = std::max(widest, linear.in);
+      outputs += linear.out;
+    }
+    block = std::max(block, of_kind);
+    wide_sum = std::max(wide_sum, outputs);
+  }
+  const std::size_t ends = arch.vocabulary * arch.hidden * kFloat * 2;
+  if (tokens == 0) return 3 * block + ends;
+  // Stream and stage input of each; what the dense half started from.
+  const std::size_t states = 2 * streams + (streams - 1);
+  return states * tokens * arch.hidden * kFloat +
+         kBatch * wide_sum * kFloat * 2 + 3 * streams * block +
+         3 * widest * widest * kFloat + ends;
+}
+
+double estimated_seconds(const Architecture& arch, std::size_t tokens,
+                         std::size_t threads) {
+  double flops = 0;
+  const auto add = [&](const LinearSpec& linear) {
+    const auto out = static_cast<double>(linear.out);
+    const auto in = static_cast<double>(linear.in);
+    const auto t = static_cast<double>(tokens);
+    flops += 2 * 2.5 * t * out * in;  // forward passes of calibration
+    flops += t * in * in;             // second moment
+    flops += tokens == 0 ? 20 * out * in : in * in * in + 2 * out * in * in;
+  };
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    for (const LinearSpec& linear : arch.block(layer).linears) add(linear);
+  }
+  return flops / (kFlopsPerThread * static_cast<double>(threads));
+}
+
+// A Linear as the stages that pack it find it: as it is stored, or, once
+// structured pruning has changed its shape, dense.
+PackedWeight planned_input(const ModelSource& model, const Architecture& arch,
+                           std::size_t layer, std::size_t linear) {
+  const LinearSpec& spec = arch.block(layer).linears[linear];
+  PackedWeight stored =
+      read_block_linear(*model.checkpoint, *model.arch, layer, linear).weight;
+  if (rows_of(stored) == spec.out && cols_of(stored) == spec.in) return stored;
+  const auto* dense = std::get_if<DenseWeight>(&stored);
+  const MatrixF zero(spec.out, spec.in);
+  return make_dense(zero.view(), dense == nullptr ? DType::kF32 : dense->dtype);
+}
+
+PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
+                            std::size_t tokens, ThreadPool& pool) {
+  const Architecture arch =
+      planned_architecture(job.plan, model.checkpoint->config_json(),
+                           model.checkpoint->path().string());
+  PlannedVariant planned{.name = job.name,
+                         .output = job.output.path.string(),
+                         .format = job.output.format,
+                         .notes = selection_notes(job.plan, arch),
+                         .warnings = job.warnings};
+  SizePredictor predictor(pool);
+  const ModelSize before = measure_model(*model.checkpoint, *model.arch);
+  std::size_t largest_block = 0, linear_bytes = 0;
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    std::size_t block_bytes = 0;
+    for (std::size_t l = 0; l < arch.block(layer).linears.size(); ++l) {
+      const std::string name = arch.linear_name(layer, l);
+      const LinearTreatment treatment = treatment_of(job.plan, arch, layer, l);
+      const PackedWeight stored = planned_input(model, arch, layer, l);
+      const auto [bytes, becomes] = predictor.predict(stored, treatment);
+      planned.layers.push_back({.name = name,
+                                .stored_as = describe(stored),
+                                .becomes = becomes,
+                                .method = method_of(treatment),
+                                .out = rows_of(stored),
+                                .in = cols_of(stored),
+                                .bytes_before = stored_bytes(stored),
+                                .bytes_after = bytes});
+      block_bytes += bytes;
+    }
+    largest_block = std::max(largest_block, block_bytes);
+    linear_bytes += block_bytes;
+  }
+  const std::size_t outside = before.weight_bytes - before.linear_bytes;
+  planned.output_bytes =
+      outside / model.arch->hidden * arch.hidden + linear_bytes;
+  // Finished blocks, the spool of the writer and the assembled file.
+  planned.disk_bytes = linear_bytes + 2 * planned.output_bytes;
+  const std::size_t used =
+      calibration_use(job.plan, arch) == CalibrationUse::kNone ? 0 : tokens;
+  planned.peak_memory_bytes = predicted_peak_bytes(job.plan, *model.arch, used);
+  planned.seconds = estimated_seconds(arch, used, pool.size());
+  return planned;
+}
+
+}  // namespace
+
+RunPlan plan_recipe(const Recipe& recipe, const RunOptions& options,
+                    ThreadPool& pool) {
+  std::vector<VariantJob> jobs = jobs_of(recipe);
+  check_outputs(inputs_of(recipe), outputs_of(recipe, jobs, options.json));
+  const ModelSource model = open_recipe_model(recipe);
+  check_jobs(recipe, jobs, model, pool);
+  const RunTexts texts = load_texts(recipe, jobs, model);
+  RunPlan plan{.model = recipe.model.string()};
+  if (texts.calibration) plan.calibration_tokens = texts.calibration->tokens();
+  check_memory(jobs, *model.arch, plan.calibration_tokens,
+               options.memory_limit);
+  for (const VariantJob& job : jobs) {
+    plan.variants.push_back(
+        plan_variant(job, model, plan.calibration_tokens, pool));
+  }
+  return plan;
+}
+
+std::size_t predicted_peak_bytes(const StagePlan& plan,
+                                 const Architecture& arch,
+                                 std::size_t calibration_tokens) {
+  const bool reduced =
+      std::ranges::any_of(plan.transforms(), [](const Stage* stage) {
+        return std::holds_alternative<PruneStage>(*stage);
+      });
+  const bool pair = reduced || needs_of_plan(plan, arch).reference_moment;
+  return peak_bytes(arch, calibration_tokens, pair ? 2 : 1) +
+         (wants_auto_precision(plan) ? auto_precision_bytes(arch) : 0);
+}
+
+}  // namespace llmpress

@@ -1,0 +1,50 @@
+// Finished blocks of an unfinished run, on disk: killed at any moment, a run
+// started again goes on from the last finished block.
+//
+//   <output>.resume/fingerprint        a mark, and what the blocks were made
+//   from
+//   <output>.resume/block-00003/       a small artifact: Linears, norms,
+//   layers.json
+//   <output>.resume/reduced-0/         the model after structured pruning
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "compress/model/architecture.h"
+#include "compress/pipeline/run/block_compressor.h"
+#include "formats/checkpoints/artifact_writer.h"
+
+namespace llmpress {
+
+// "<output>.resume" beside the file or folder that `output` leads to.
+std::filesystem::path resume_path(const std::filesystem::path& output);
+
+class ResumeStore {
+ public:
+  // Keeps the blocks found in `directory` if they carry `fingerprint` and
+  // `resume` says so, otherwise starts empty. Throws Error(kInvalidArgument) if
+  // `directory` is not what an unfinished run left (formats/files/replaceable.h).
+  ResumeStore(std::filesystem::path directory, const std::string& fingerprint,
+              bool resume);
+
+  bool has(std::size_t layer) const;
+  // What no stage changes (BlockWeights::parameters) comes from `source`.
+  CompressedBlock load(std::size_t layer, const Architecture& arch,
+                       const Checkpoint& source) const;
+  // Appears whole or not at all.
+  void save(const CompressedBlock& block, std::size_t layer,
+            const Architecture& arch, const std::string& config_json);
+  // For whatever else a run started again can use.
+  const std::filesystem::path& directory() const { return directory_; }
+  // After the artifact is in place.
+  void remove();
+
+ private:
+  std::filesystem::path block_path(std::size_t layer) const;
+  std::filesystem::path directory_;
+};
+
+}  // namespace llmpress

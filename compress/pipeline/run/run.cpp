@@ -1,0 +1,163 @@
+#include "compress/pipeline/run/run.h"
+
+#include <sys/resource.h>
+
+#include <chrono>
+#include <optional>
+
+#include "compress/core/error.h"
+#include "compress/core/linalg.h"
+#include "compress/model/model_source.h"
+#include "compress/model/tensor_places.h"
+#include "compress/pipeline/run/run_jobs.h"
+#include "compress/pipeline/run/variant_compressor.h"
+#include "recipes/recipe_parser.h"
+
+namespace llmpress {
+namespace {
+
+// Models whose stored weights add up to no more than this are compared in one
+// pass; larger ones one by one beside the base.
+constexpr std::size_t kCompareAtOnceBytes = std::size_t{2} << 30;
+
+std::size_t peak_memory_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::size_t>(usage.ru_maxrss) * 1024;  // Linux: kilobytes
+}
+
+class Run {
+ public:
+  Run(const Recipe& recipe, const RunOptions& options, ThreadPool& pool)
+      : recipe_(recipe), options_(options), pool_(pool) {}
+
+  RunReport run() {
+    const auto start = std::chrono::steady_clock::now();
+    std::vector<VariantJob> jobs = jobs_of(recipe_);
+    const OutputGuard guard(inputs_of(recipe_),
+                            outputs_of(recipe_, jobs, options_.json));
+    for (const std::string& note : guard.notes()) add_note(note);
+    model_ = open_recipe_model(recipe_);
+    for (const std::string& note : model_.checkpoint->notes()) add_note(note);
+    check_jobs(recipe_, jobs, model_, pool_);
+    take_texts(load_texts(recipe_, jobs, model_));
+    check_memory(jobs, *model_.arch, calibration_ ? calibration_->tokens() : 0,
+                 options_.memory_limit);
+    describe_run();
+    const RunInputs inputs{
+        .checkpoint = model_.checkpoint.get(),
+        .arch = model_.arch.get(),
+        .calibration = calibration_ ? &*calibration_ : nullptr,
+        .model_sha256 = report_.model_sha256,
+        .tokenizer_sha256 = report_.tokenizer_sha256,
+        .recipe_yaml = report_.recipe_yaml,
+        .kernels = report_.kernels};
+    for (const VariantJob& job : jobs) {
+      report_.variants.push_back(
+          compress_variant(inputs, job, options_, pool_));
+      measure_artifact(report_.variants.back());
+    }
+    if (text_) evaluate_all();
+    report_.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
+            .count();
+    report_.peak_memory_bytes = peak_memory_bytes();
+    if (recipe_.report) write_report(report_, *recipe_.report);
+    return std::move(report_);
+  }
+
+ private:
+  void take_texts(RunTexts texts) {
+    text_ = std::move(texts.evaluation);
+    calibration_ = std::move(texts.calibration);
+    if (!calibration_) return;
+    for (const std::string& note : calibration_->notes) add_note(note);
+  }
+
+  void add_note(const std::string& note) {
+    report_.notes.push_back(note);
+    if (options_.log) options_.log(note);
+  }
+
+  void describe_run() {
+    report_.version = LLMPRESS_VERSION;
+    report_.title = result_name(recipe_);
+    report_.recipe_yaml = resolved_yaml(recipe_);
+    report_.model = recipe_.model.string();
+    report_.model_sha256 = model_sha256(*model_.checkpoint);
+    report_.tokenizer_sha256 = model_.tokenizer->sha256;
+    if (calibration_) {
+      report_.calibration_sha256 = calibration_->sha256;
+      report_.calibration_tokens = calibration_->tokens();
+    }
+    report_.kernels =
+        std::string(isa_name(options_.isa)) + ", OpenBLAS " + blas_core_name();
+    report_.threads = pool_.size();
+    report_.base_size = measure_model(*model_.checkpoint, *model_.arch);
+  }
+
+  void measure_artifact(VariantReport& variant) {
+    const auto checkpoint = open_checkpoint(variant.output);
+    const Architecture arch = read_architecture(*checkpoint);
+    variant.size = measure_model(*checkpoint, arch);
+  }
+
+  Decoder load_decoder(const Checkpoint& checkpoint) const {
+    return Decoder(checkpoint, {.isa = options_.isa,
+                                .kv = kv_format(*recipe_.evaluate),
+                                .progress = options_.progress});
+  }
+
+  // Perplexities of the base and of what was written, from the files.
+  void evaluate_all() {
+    const Decoder base = load_decoder(*model_.checkpoint);
+    const ModelUnderTest base_model{
+        .name = "base", .decoder = &base, .size = report_.base_size};
+    std::size_t bytes = 0;
+    for (const VariantReport& v : report_.variants)
+      bytes += v.size.weight_bytes;
+    const std::size_t at_once =
+        bytes <= kCompareAtOnceBytes ? report_.variants.size() : 1;
+    for (std::size_t v = 0; v < report_.variants.size(); v += at_once) {
+      evaluate_some(base_model,
+                    std::span(report_.variants).subspan(v, at_once));
+    }
+  }
+
+  void evaluate_some(const ModelUnderTest& base,
+                     std::span<VariantReport> variants) {
+    std::vector<std::unique_ptr<Decoder>> decoders;
+    std::vector<ModelUnderTest> models;
+    for (const VariantReport& variant : variants) {
+      decoders.push_back(std::make_unique<Decoder>(
+          load_decoder(*open_checkpoint(variant.output))));
+      models.push_back({.name = variant.name,
+                        .decoder = decoders.back().get(),
+                        .size = variant.size});
+    }
+    const Comparison comparison = compare(
+        base, models, *text_, *recipe_.evaluate, pool_, options_.progress);
+    report_.base = comparison.base;
+    for (std::size_t v = 0; v < variants.size(); ++v) {
+      variants[v].evaluation = comparison.models[v].evaluation;
+      variants[v].divergence = comparison.models[v].divergence;
+    }
+  }
+
+  const Recipe& recipe_;
+  const RunOptions& options_;
+  ThreadPool& pool_;
+  ModelSource model_;
+  std::optional<CalibrationSet> calibration_;
+  std::optional<EvaluationText> text_;
+  RunReport report_;
+};
+
+}  // namespace
+
+RunReport run_recipe(const Recipe& recipe, const RunOptions& options,
+                     ThreadPool& pool) {
+  return Run(recipe, options, pool).run();
+}
+
+}  // namespace llmpress

@@ -1,0 +1,63 @@
+// `llmpress run` and `llmpress plan`: a recipe carried out from checkpoint to
+// artifacts and report.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "compress/core/parallel.h"
+#include "compress/core/progress.h"
+#include "compress/kernels/cpu.h"
+#include "compress/pipeline/reports/run_report.h"
+#include "recipes/recipe.h"
+
+namespace llmpress {
+
+struct RunOptions {
+  Isa isa = best_isa();
+  bool resume = true;  // go on from the finished blocks of an interrupted run
+  std::uint64_t memory_limit = 0;  // bytes; 0: none
+  // Where the caller will write the report as JSON, if at all: an output too.
+  std::filesystem::path json{};
+  Progress progress{};
+  std::function<void(const std::string&)> log{};  // one line, for people
+};
+
+// Throws Error before any work for whatever can be known then; see the exit
+// codes of the command line for the rest. Nothing half-written remains, save
+// the finished blocks that a later run resumes from.
+RunReport run_recipe(const Recipe& recipe, const RunOptions& options,
+                     ThreadPool& pool);
+
+// One row of `plan`: what would happen to a Linear.
+struct PlannedLayer {
+  std::string name{}, stored_as{}, becomes{}, method{};
+  std::size_t out = 0, in = 0, bytes_before = 0, bytes_after = 0;
+};
+
+struct PlannedVariant {
+  std::string name{}, output{}, format{};
+  std::vector<std::string> notes{};
+  std::vector<PlannedLayer> layers{};
+  std::vector<std::string> warnings{};  // as the run would say them
+  std::size_t output_bytes = 0;
+  std::size_t peak_memory_bytes = 0;
+  std::size_t disk_bytes = 0;  // at the peak, temporary files included
+  double seconds = 0;          // a rough estimate from operation counts
+};
+
+struct RunPlan {
+  std::string model{};
+  std::size_t calibration_tokens = 0;
+  std::vector<PlannedVariant> variants{};
+};
+
+// Throws what run_recipe() would before its work.
+RunPlan plan_recipe(const Recipe& recipe, const RunOptions& options,
+                    ThreadPool& pool);
+
+}  // namespace llmpress

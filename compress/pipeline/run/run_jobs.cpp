@@ -1,0 +1,145 @@
+#include "compress/pipeline/run/run_jobs.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <optional>
+#include <span>
+
+#include "compress/core/error.h"
+#include "compress/pipeline/run/output_check.h"
+#include "compress/pipeline/run/resume_store.h"
+#include "compress/pipeline/run/stage_check.h"
+#include "compress/surgery/structured_shape.h"
+#include "formats/checkpoints/artifact_writer.h"
+
+namespace llmpress {
+
+std::string result_name(const Recipe& recipe) {
+  if (!recipe.name.empty()) return recipe.name;
+  return std::filesystem::path(recipe.origin).stem().string();
+}
+
+std::vector<VariantJob> jobs_of(const Recipe& recipe) {
+  std::vector<VariantJob> jobs;
+  const auto add = [&](const std::string& name,
+                       const std::optional<OutputConfig>& output,
+                       std::span<const Stage> own) {
+    if (!output) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  recipe.origin + ": '" + name +
+                      "' has no output; write output: {path: ...} or give "
+                      "--output");
+    }
+    (void)find_output_format(output->format);  // refuses what is not written
+    jobs.push_back({name, *output, StagePlan(recipe.stages, own)});
+  };
+  if (recipe.variants.empty()) add(result_name(recipe), recipe.output, {});
+  for (const Variant& variant : recipe.variants) {
+    add(variant.name, variant.output, variant.stages);
+  }
+  return jobs;
+}
+
+std::vector<InputPath> inputs_of(const Recipe& recipe) {
+  std::vector<InputPath> inputs{{"the model", recipe.model},
+                                {"the recipe", recipe.origin}};
+  if (recipe.calibration) {
+    inputs.push_back({"the calibration text", recipe.calibration->text});
+  }
+  if (recipe.evaluate) {
+    inputs.push_back({"the evaluation text", recipe.evaluate->text});
+  }
+  const auto add_adapters = [&](const std::vector<Stage>& stages) {
+    for (const Stage& stage : stages) {
+      const auto* merge = std::get_if<MergeLoraStage>(&stage);
+      if (merge != nullptr) inputs.push_back({"the adapter", merge->adapter});
+    }
+  };
+  add_adapters(recipe.stages);
+  for (const Variant& variant : recipe.variants) add_adapters(variant.stages);
+  return inputs;
+}
+
+std::vector<OutputPath> outputs_of(const Recipe& recipe,
+                                   const std::vector<VariantJob>& jobs,
+                                   const std::filesystem::path& json) {
+  std::vector<OutputPath> outputs;
+  for (const VariantJob& job : jobs) {
+    const std::string of = job.name.empty() ? "" : " of '" + job.name + "'";
+    outputs.push_back({"the output" + of, job.output.path,
+                       kind_of(find_output_format(job.output.format))});
+    outputs.push_back({"the folder for finished blocks" + of,
+                       resume_path(job.output.path), OutputKind::kResume});
+  }
+  if (recipe.report) {
+    outputs.push_back({"the report", *recipe.report, OutputKind::kReport});
+  }
+  outputs.push_back({"the file of --json", json, OutputKind::kJsonFile});
+  return outputs;
+}
+
+ModelSource open_recipe_model(const Recipe& recipe) {
+  if (recipe.model.empty()) {
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        recipe.origin + ": no model; write model: PATH or give --model");
+  }
+  return open_model(recipe.model);
+}
+
+RunTexts load_texts(const Recipe& recipe, std::span<const VariantJob> jobs,
+                    const ModelSource& model) {
+  RunTexts texts;
+  if (recipe.evaluate) {
+    texts.evaluation =
+        load_evaluation_text(recipe.evaluate->text, *model.tokenizer);
+    (void)plan_windows(*texts.evaluation, *recipe.evaluate);
+  }
+  const bool wanted = std::ranges::any_of(jobs, [&](const VariantJob& job) {
+    return calibration_use(job.plan, *model.arch) != CalibrationUse::kNone;
+  });
+  if (wanted && recipe.calibration) {
+    texts.calibration = load_calibration(*recipe.calibration, *model.tokenizer);
+  }
+  return texts;
+}
+
+void check_jobs(const Recipe& recipe, std::span<VariantJob> jobs,
+                const ModelSource& model, ThreadPool& pool) {
+  for (VariantJob& job : jobs) {
+    const Architecture arch =
+        planned_architecture(job.plan, model.checkpoint->config_json(),
+                             model.checkpoint->path().string());
+    check_selections(job.plan, arch);
+    if (!recipe.calibration &&
+        calibration_use(job.plan, *model.arch) == CalibrationUse::kNeeded) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "variant '" + job.name +
+                      "' needs calibration, but the recipe has no "
+                      "'calibration' section");
+    }
+    OutputCheck check =
+        check_output(job.output, job.plan, *model.checkpoint, arch, pool);
+    job.plan.assign(std::move(check.changed));
+    job.warnings = std::move(check.warnings);
+  }
+}
+
+void check_memory(std::span<const VariantJob> jobs, const Architecture& arch,
+                  std::size_t calibration_tokens, std::uint64_t limit) {
+  if (limit == 0) return;
+  for (const VariantJob& job : jobs) {
+    const bool calibrated =
+        calibration_use(job.plan, arch) != CalibrationUse::kNone;
+    const std::size_t bytes = predicted_peak_bytes(
+        job.plan, arch, calibrated ? calibration_tokens : 0);
+    if (bytes <= limit) continue;
+    throw Error(
+        ErrorCode::kResource,
+        "'" + job.name + "' needs about " + std::to_string(bytes >> 20) +
+            " MiB, the limit is " + std::to_string(limit >> 20) +
+            " MiB; fewer calibration samples or shorter ones need less");
+  }
+}
+
+}  // namespace llmpress

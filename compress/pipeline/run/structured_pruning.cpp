@@ -1,0 +1,377 @@
+#include "compress/pipeline/run/structured_pruning.h"
+
+#include <algorithm>
+#include <numeric>
+#include <optional>
+
+#include "compress/core/error.h"
+#include "compress/core/formatted.h"
+#include "compress/core/linalg.h"
+#include "compress/kernels/norms.h"
+#include "compress/model/tensor_places.h"
+#include "compress/pipeline/reports/layer_report_json.h"
+#include "compress/pipeline/run/block_writer.h"
+#include "compress/pipeline/run/resume_store.h"
+#include "compress/pipeline/run/structured_healing.h"
+#include "compress/surgery/structured_depth.h"
+#include "compress/surgery/structured_ends.h"
+#include "compress/surgery/structured_hidden.h"
+#include "compress/surgery/structured_reduction.h"
+#include "compress/surgery/structured_shape.h"
+#include "formats/checkpoints/artifact_writer.h"
+#include "pruning/healing.h"
+#include "pruning/unit_selection.h"
+
+namespace llmpress {
+namespace {
+
+constexpr const char* kReportFile = "structured.json";
+
+class StructuredPruner {
+ public:
+  explicit StructuredPruner(const StructuredJob& job)
+      : job_(job),
+        arch_(*job.arch),
+        config_(job.stage->config),
+        count_(unit_count(arch_, config_)),
+        layers_(arch_.layers) {
+    std::iota(layers_.begin(), layers_.end(), std::size_t{0});
+  }
+
+  void run() {
+    if (config_.method == PruneMethod::kDepth) choose_layers();
+    if (config_.method == PruneMethod::kHidden) choose_channels();
+    const std::string config =
+        pruned_config(job_.checkpoint->config_json(), arch_, config_, layers_);
+    reduced_arch_ = parse_architecture(config, job_.output.string());
+    use_places_of(arch_, reduced_arch_);
+    start_states();
+    const auto writer =
+        make_artifact_writer({.output = job_.output,
+                              .format = "safetensors",
+                              .source = job_.checkpoint->path()});
+    for (std::size_t p = 0; p < layers_.size(); ++p) {
+      report(job_.progress, {.phase = phase(),
+                             .done = p,
+                             .total = layers_.size(),
+                             .detail = arch_.block_name(layers_[p])});
+      write_block(p, *writer);
+    }
+    report(job_.progress,
+           {.phase = phase(), .done = layers_.size(), .total = layers_.size()});
+    write_ends({.checkpoint = job_.checkpoint,
+                .arch = &arch_,
+                .layers = layers_,
+                .channels = hidden_.kept,
+                .final_gain_scale = hidden_.final_gain,
+                .head = fitted_head()},
+               *writer);
+    writer->add_file(kReportFile, layers_to_json(reports_));
+    writer->finish(config);
+  }
+
+ private:
+  std::string phase() const {
+    return "prune " + std::string(unit_name(config_.method));
+  }
+
+  std::string unit() const {
+    return std::to_string(count_.kept) + " of " + std::to_string(count_.of) +
+           " " + std::string(unit_name(config_.method));
+  }
+
+  const CalibrationSet& calibration() const {
+    if (job_.calibration != nullptr) return *job_.calibration;
+    throw Error(ErrorCode::kInvalidArgument,
+                job_.stage->position.to_string() +
+                    ": this needs calibration, but the recipe has no "
+                    "'calibration' section");
+  }
+
+  CalibrationStates embedded() const {
+    return CalibrationStates(calibration(),
+                             ModelEnds(*job_.checkpoint, arch_, job_.isa),
+                             *job_.pool);
+  }
+
+  UnitChoiceJob choice_job(const CalibrationSet* calibration) const {
+    return {.checkpoint = job_.checkpoint,
+            .arch = &arch_,
+            .config = &config_,
+            .calibration = calibration,
+            .isa = job_.isa,
+            .pool = job_.pool,
+            .progress = job_.progress};
+  }
+
+  void choose_layers() {
+    if (count_.kept == count_.of) return;
+    const DepthChoice choice =
+        choose_depth(choice_job(&calibration()), count_.kept);
+    layers_ = choice.kept;
+    for (const RemovedBlock& removed : choice.removed) {
+      reports_.push_back({.name = arch_.block_name(removed.layer),
+                          .method = "removed",
+                          .format = "-",
+                          .notes = {removed.reason}});
+    }
+  }
+
+  void choose_channels() {
+    std::optional<CalibrationStates> states;
+    if (job_.calibration != nullptr) states = embedded();
+    if (config_.importance == Importance::kActivations) (void)calibration();
+    hidden_ = choose_hidden(choice_job(job_.calibration), count_.kept,
+                            states ? &*states : nullptr);
+  }
+
+  // Calibration that the recipe has is used to measure errors even where
+  // nothing needs it.
+  void start_states() {
+    if (structured_needs_calibration(config_)) (void)calibration();
+    if (job_.calibration == nullptr) return;
+    states_.emplace(PairedStates{embedded(), embedded()});
+    if (hidden_.kept.empty()) return;
+    for (CalibrationBatch& batch : states_->reduced.batches()) {
+      batch.state.hidden =
+          select_columns(batch.state.hidden.view(), hidden_.kept);
+    }
+  }
+
+  void write_block(std::size_t p, ArtifactWriter& writer) {
+    const std::size_t layer = layers_[p];
+    if (p == 0 && states_) skip_blocks(0, layer, states_->dense);
+    const DenseBlock dense = ready_to_cut(
+        load_dense_block(*job_.checkpoint, arch_, layer), arch_, layer);
+    DenseBlock reduced = dense;
+    const std::vector<std::string> notes = reduce(layer, dense, reduced);
+    if (states_) heal(p, dense, reduced, notes);
+    CompressedBlock written;
+    written.weights.norms = reduced.norms;
+    written.norm_dtypes = reduced.norm_dtypes;
+    for (std::size_t l = 0; l < reduced.linears.size(); ++l) {
+      try {
+        written.weights.linears.push_back(kept_form(reduced.linears[l]));
+      } catch (const Error& e) {
+        throw Error(e.code(), arch_.linear_name(layer, l) + ": " + e.what());
+      }
+    }
+    add_block(writer, written, p, reduced_arch_,
+              {job_.checkpoint, arch_.block_name(layer)});
+  }
+
+  void heal(std::size_t p, const DenseBlock& dense, DenseBlock& reduced,
+            const std::vector<std::string>& notes) {
+    const std::size_t next =
+        p + 1 < layers_.size() ? layers_[p + 1] : arch_.layers;
+    auto reports = heal_block({.dense_arch = &arch_,
+                               .reduced_arch = &reduced_arch_,
+                               .dense_layer = layers_[p],
+                               .reduced_layer = p,
+                               .config = &config_,
+                               .channels = hidden_.kept,
+                               .skip =
+                                   [&](CalibrationStates& states) {
+                                     skip_blocks(layers_[p] + 1, next, states);
+                                   },
+                               .unit = unit(),
+                               .isa = job_.isa,
+                               .pool = job_.pool},
+                              dense, reduced, *states_);
+    reports.front().notes.insert(reports.front().notes.end(), notes.begin(),
+                                 notes.end());
+    reports_.insert(reports_.end(), reports.begin(), reports.end());
+  }
+
+  void skip_blocks(std::size_t begin, std::size_t end,
+                   CalibrationStates& states) const {
+    for (std::size_t layer = begin; layer < end; ++layer) {
+      states.run(Block(arch_, layer, read_block(*job_.checkpoint, arch_, layer),
+                       job_.isa),
+                 *job_.pool);
+    }
+  }
+
+  // Takes units out of one block; notes for its report.
+  std::vector<std::string> reduce(std::size_t layer, const DenseBlock& dense,
+                                  DenseBlock& reduced) {
+    switch (config_.method) {
+      case PruneMethod::kFfn:
+        keep_units(
+            ffn_units(arch_.block(layer)),
+            keep_most_important(ffn_importance(layer, dense), count_.kept),
+            reduced);
+        return {};
+      case PruneMethod::kHeads:
+        keep_units(
+            head_units(arch_.block(layer)),
+            keep_most_important(head_importance(layer, dense), count_.kept),
+            reduced);
+        return {};
+      case PruneMethod::kHidden:
+        keep_hidden_channels(arch_.block(layer), hidden_.kept,
+                             hidden_.gains[layer], reduced);
+        return {};
+      case PruneMethod::kKvHeads:
+        return merge(layer, dense, reduced);
+      case PruneMethod::kDepth:
+      case PruneMethod::kMagnitude:
+      case PruneMethod::kWanda:
+      case PruneMethod::kSparseGpt:
+        break;
+    }
+    return {};
+  }
+
+  // Calls visit(X) with the input X [tokens, width] of a Linear of the dense
+  // block on the reduced model's stream, batch by batch.
+  template <class Visit>
+  void each_input(std::size_t layer, const DenseBlock& dense,
+                  std::size_t linear, const Visit& visit) const {
+    const Block block(arch_, layer, dense.runnable(), job_.isa);
+    const std::size_t stage = arch_.block(layer).linears[linear].stage;
+    for (const CalibrationBatch& batch : states_->reduced.batches()) {
+      BlockState state = batch.state;
+      block.begin(state, batch.segments, *job_.pool);
+      for (std::size_t s = 0; s < stage; ++s) {
+        block.run_stage(s, batch.segments, state, *job_.pool);
+      }
+      visit(state.stage_input);
+    }
+  }
+
+  std::vector<double> ffn_importance(std::size_t layer,
+                                     const DenseBlock& dense) const {
+    const BlockUnits units = ffn_units(arch_.block(layer));
+    if (config_.importance != Importance::kActivations) {
+      return unit_weight_importance(units, dense);
+    }
+    InputStatsCollector collector(units.count, {.channel_moments = true},
+                                  states_->reduced.tokens());
+    each_input(layer, dense, units.parts.back().linear,
+               [&](const MatrixF& X) { collector.add(X.view(), *job_.pool); });
+    return activation_importance(collector.finish().abs_mean);
+  }
+
+  std::vector<double> head_importance(std::size_t layer,
+                                      const DenseBlock& dense) const {
+    const BlockUnits units = head_units(arch_.block(layer));
+    if (config_.importance != Importance::kActivations) {
+      return unit_weight_importance(units, dense);
+    }
+    const std::size_t width = units.parts.back().width;
+    std::vector<double> importance(units.count);
+    each_input(layer, dense, units.parts.back().linear, [&](const MatrixF& X) {
+      const auto part = activation_norm_importance(X.view(), width);
+      for (std::size_t u = 0; u < importance.size(); ++u) {
+        importance[u] += part[u] * static_cast<double>(X.rows());
+      }
+    });
+    return importance;
+  }
+
+  std::vector<std::string> merge(std::size_t layer, const DenseBlock& dense,
+                                 DenseBlock& reduced) const {
+    MatrixF S;
+    if (config_.kv_grouping == KvGrouping::kCalibrated) {
+      InputStatsCollector collector(arch_.hidden, {.second_moment = true},
+                                    states_->reduced.tokens());
+      each_input(
+          layer, dense, attention_linears(arch_.block(layer)).q,
+          [&](const MatrixF& X) { collector.add(X.view(), *job_.pool); });
+      S = collector.finish().second_moment;
+    }
+    const MergeLoss loss = merge_heads(arch_.block(layer), count_.kept,
+                                       S.view(), *job_.pool, reduced);
+    if (S.empty()) return {};
+    return {"merged heads carry all but " + scientific(loss.keys) +
+            " of the keys' and " + scientific(loss.values) +
+            " of the values' energy"};
+  }
+
+  // The head reads the stream behind the final norm: refitted as the Linears of
+  // the blocks are, from E[x z^T] so that no logits are needed. A tied head
+  // stays what the embedding is.
+  std::optional<MatrixF> fitted_head() {
+    if (hidden_.kept.empty() || !states_ || !config_.heal || arch_.tied_head) {
+      return std::nullopt;
+    }
+    const MatrixF W =
+        dequantize(job_.checkpoint->read_linear(arch_.head).weight);
+    const MatrixF cut = select_columns(W.view(), hidden_.kept);
+    const auto gain = read_vector(job_.checkpoint->tensors(),
+                                  arch_.final_norm + ".weight", arch_.hidden);
+    auto reduced_gain = select_values(gain, hidden_.kept);
+    for (float& g : reduced_gain) {
+      g = static_cast<float>(static_cast<double>(g) * hidden_.final_gain);
+    }
+    ResidualCollector collector(arch_.hidden, hidden_.kept.size(),
+                                states_->dense.tokens());
+    for (std::size_t b = 0; b < states_->dense.batches().size(); ++b) {
+      const MatrixF x = final_norm(states_->dense.batches()[b], gain);
+      const MatrixF z = final_norm(states_->reduced.batches()[b], reduced_gain);
+      collector.add(z.view(), x.view(), *job_.pool);
+    }
+    ResidualMoments moments = collector.finish();
+    MatrixF R(W.rows(), cut.cols());  // W E[x z^T] - W_K E[z z^T]
+    matmul(W.view(), moments.R.view(), R.view(), *job_.pool);
+    matmul(cut.view(), moments.S.view(), R.view(), *job_.pool, -1.0f,
+           Accumulate::kAdd);
+    moments.R = std::move(R);
+    return refit(cut.view(), std::move(moments), config_.damping(), *job_.pool,
+                 arch_.head)
+        .W;
+  }
+
+  MatrixF final_norm(const CalibrationBatch& batch,
+                     std::span<const float> gain) const {
+    const MatrixF& hidden = batch.state.hidden;
+    MatrixF normed(hidden.rows(), hidden.cols());
+    rms_norm(hidden.view(), gain, arch_.final_norm_options.epsilon,
+             normed.view(), *job_.pool);
+    return normed;
+  }
+
+  const StructuredJob& job_;
+  const Architecture& arch_;
+  const PruneConfig& config_;
+  UnitCount count_;
+  std::vector<std::size_t> layers_;  // that stay
+  HiddenChoice hidden_;              // empty: the stream keeps its channels
+  Architecture reduced_arch_;
+  std::optional<PairedStates> states_;
+  std::vector<LayerReport> reports_;
+};
+
+}  // namespace
+
+bool structured_needs_calibration(const PruneConfig& config) {
+  if (config.heal) return true;
+  switch (config.method) {
+    case PruneMethod::kFfn:
+    case PruneMethod::kHeads:
+    case PruneMethod::kHidden:
+      return config.importance != Importance::kWeights;
+    case PruneMethod::kKvHeads:
+      return config.kv_grouping == KvGrouping::kCalibrated;
+    case PruneMethod::kDepth:
+    case PruneMethod::kMagnitude:
+    case PruneMethod::kWanda:
+    case PruneMethod::kSparseGpt:
+      break;
+  }
+  return true;
+}
+
+void prune_structure(const StructuredJob& job) {
+  check_structured(*job.arch, *job.stage);
+  StructuredPruner(job).run();
+}
+
+std::vector<LayerReport> read_structured_report(
+    const std::filesystem::path& output) {
+  const std::filesystem::path file = output / kReportFile;
+  return layers_from_json(read_file(file), file.string());
+}
+
+}  // namespace llmpress

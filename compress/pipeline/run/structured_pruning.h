@@ -1,0 +1,53 @@
+// A `prune` stage that changes the model's shape, from checkpoint to
+// checkpoint: FFN channels, key/value heads with their query heads, channels of
+// the residual stream or whole blocks go, or key/value heads are merged. The
+// result is an ordinary dense checkpoint with config.json rewritten, which the
+// stages after it read like any other.
+//
+// Block by block: importance is measured on what the reduced blocks before it
+// give, the least important units go (the same number everywhere), and what
+// stays is healed (structured_healing.h). Memory: one block, and the
+// calibration activations of the dense and of the reduced model.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "compress/calibration/calibration_text.h"
+#include "compress/core/parallel.h"
+#include "compress/core/progress.h"
+#include "compress/kernels/cpu.h"
+#include "compress/model/architecture.h"
+#include "compress/pipeline/reports/run_report.h"
+#include "formats/checkpoints/checkpoint.h"
+#include "recipes/recipe.h"
+
+namespace llmpress {
+
+struct StructuredJob {
+  const Checkpoint* checkpoint = nullptr;
+  const Architecture* arch = nullptr;
+  const PruneStage* stage = nullptr;
+  const CalibrationSet* calibration = nullptr;  // null: none in the recipe
+  std::filesystem::path output{};               // folder of the result
+  Isa isa = best_isa();
+  ThreadPool* pool = nullptr;
+  Progress progress{};
+};
+
+// Whether the stage runs calibration text through the model: to rank, to merge
+// or to heal.
+bool structured_needs_calibration(const PruneConfig& config);
+
+// Writes the reduced checkpoint, whole or not at all, and in it the report: for
+// every removed block, and every Linear that was healed or measured, a row.
+// Throws Error as check_structured(), and kNumeric if healing fails.
+void prune_structure(const StructuredJob& job);
+
+// The report that an earlier prune_structure() left in its output.
+std::vector<LayerReport> read_structured_report(
+    const std::filesystem::path& output);
+
+}  // namespace llmpress

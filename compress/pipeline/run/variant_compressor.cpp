@@ -1,0 +1,399 @@
+#include "compress/pipeline/run/variant_compressor.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "compress/core/error.h"
+#include "compress/model/model_check.h"
+#include "compress/model/tensor_places.h"
+#include "compress/pipeline/adapters/adapter_report.h"
+#include "compress/pipeline/reports/sparsity_curve.h"
+#include "compress/pipeline/run/auto_precision.h"
+#include "compress/pipeline/run/block_compressor.h"
+#include "compress/pipeline/run/block_writer.h"
+#include "compress/pipeline/run/end_compressor.h"
+#include "compress/pipeline/run/model_transforms.h"
+#include "compress/pipeline/run/resume_store.h"
+#include "compress/pipeline/run/sparsity_allocation.h"
+#include "compress/pipeline/run/stage_check.h"
+#include "compress/pipeline/run/structured_pruning.h"
+#include "compress/surgery/checkpoint_overlay.h"
+#include "formats/checkpoints/artifact_writer.h"
+
+namespace llmpress {
+namespace {
+
+// Names of tensors that the blocks account for.
+bool belongs_to_block_linear(const std::string& tensor,
+                             const Architecture& arch) {
+  if (!tensor.starts_with(arch.block_prefix)) return false;
+  const std::size_t dot = tensor.find('.', arch.block_prefix.size());
+  if (dot == std::string::npos) return false;
+  const std::string number =
+      tensor.substr(arch.block_prefix.size(), dot - arch.block_prefix.size());
+  const std::string rest = tensor.substr(dot + 1);
+  std::size_t layer = 0;
+  while (layer < arch.layers && std::to_string(layer) != number) ++layer;
+  if (layer == arch.layers) return false;
+  return written_with_block(arch.block(layer), rest);
+}
+
+// Embedding, head, final norm and whatever else stands outside the Linears of
+// the blocks goes through byte for byte.
+void copy_other_tensors(const TransformedModel& model,
+                        const CompressedEnds& ends, ArtifactWriter& writer) {
+  const TensorReader& reader = model.checkpoint().tensors();
+  const auto compressed = [&](const std::string& tensor) {
+    return std::ranges::any_of(ends.linears, [&](const auto& end) {
+      return tensor.starts_with(end.first + ".");
+    });
+  };
+  for (const TensorInfo& info : reader.tensors()) {
+    if (belongs_to_block_linear(info.name, model.architecture()) ||
+        compressed(info.name)) {
+      continue;
+    }
+    const TensorBytes data = reader.read(info);
+    writer.add_tensor({.name = info.name,
+                       .dtype = info.dtype,
+                       .shape = info.shape,
+                       .bytes = {data.bytes.begin(), data.bytes.end()}});
+  }
+}
+
+std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job) {
+  std::string text = std::string("llmpress ") + LLMPRESS_VERSION + "\n" +
+                     job.name + "\n" + inputs.model_sha256 + "\n" +
+                     inputs.recipe_yaml + "\n" + inputs.kernels + "\n";
+  if (inputs.calibration != nullptr) text += inputs.calibration->sha256;
+  for (const Stage* stage : job.plan.transforms()) {
+    const auto* merge = std::get_if<MergeLoraStage>(stage);
+    if (merge == nullptr) continue;
+    for (const auto& file :
+         std::filesystem::directory_iterator(merge->adapter)) {
+      if (file.is_regular_file()) text += sha256_of_file(file.path());
+    }
+  }
+  return sha256_hex(text) + "\n";
+}
+
+class VariantCompressor {
+ public:
+  VariantCompressor(const RunInputs& inputs, const VariantJob& job,
+                    const RunOptions& options, ThreadPool& pool)
+      : inputs_(inputs),
+        job_(job),
+        options_(options),
+        pool_(pool),
+        plan_(job.plan),
+        store_(resume_path(job.output.path), fingerprint_of(inputs, job),
+               options.resume),
+        model_(*inputs.checkpoint, plan_, pool,
+               {.calibration = inputs.calibration,
+                .directory = store_.directory(),
+                .isa = options.isa,
+                .progress = options.progress}) {}
+
+  VariantReport run() {
+    report_ = {.name = job_.name,
+               .output = job_.output.path.string(),
+               .format = job_.output.format,
+               .structured = model_.structured(),
+               .pruning = describe_pruning(plan_),
+               .notes = job_.warnings};
+    const auto add = [&](std::vector<std::string> notes) {
+      report_.notes.insert(report_.notes.end(), notes.begin(), notes.end());
+    };
+    add(model_.notes());
+    add(selection_notes(plan_, model_.architecture()));
+    for (const std::string& note : report_.notes) log(note);
+    for (const LayerReport& layer : report_.structured) log_layer(layer);
+    compress_blocks();
+    write_artifact();
+    store_.remove();
+    report_.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start_)
+            .count();
+    return std::move(report_);
+  }
+
+ private:
+  void compress_blocks() {
+    const Architecture& arch = model_.architecture();
+    const CalibrationUse use = calibration_use_of_blocks(plan_, arch);
+    if (use == CalibrationUse::kNeeded && inputs_.calibration == nullptr) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "variant '" + job_.name +
+                      "' needs calibration, but the recipe has no "
+                      "'calibration' section");
+    }
+    if (use != CalibrationUse::kNone && inputs_.calibration != nullptr) {
+      const ModelEnds ends(model_.checkpoint(), arch, options_.isa);
+      states_.emplace(*inputs_.calibration, ends, pool_);
+      if (needs_of_plan(plan_, arch).reference_moment) reference_ = states_;
+    }
+    if (wants_sparsity_allocation(plan_)) choose_sparsities();
+    if (wants_auto_precision(plan_)) choose_widths();
+    for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+      report(options_.progress, {.phase = "compress " + job_.name,
+                                 .done = layer,
+                                 .total = arch.layers,
+                                 .detail = arch.block_name(layer)});
+      if (store_.has(layer)) {
+        reuse_block(layer);
+      } else {
+        compress_one_block(layer);
+      }
+    }
+    report(options_.progress, {.phase = "compress " + job_.name,
+                               .done = arch.layers,
+                               .total = arch.layers});
+    ends_ = compress_ends(
+        {.checkpoint = &model_.checkpoint(),
+         .arch = &arch,
+         .plan = &plan_,
+         .isa = options_.isa,
+         .pool = &pool_,
+         .on_layer = [this](const LayerReport& l) { log_layer(l); }},
+        streams());
+    report_.layers.insert(report_.layers.end(), ends_.layers.begin(),
+                          ends_.layers.end());
+  }
+
+  ModelPass model_pass() {
+    return {.checkpoint = &model_.checkpoint(),
+            .arch = &model_.architecture(),
+            .plan = &plan_,
+            .calibration = inputs_.calibration,
+            .isa = options_.isa,
+            .pool = &pool_,
+            .progress = options_.progress};
+  }
+
+  void keep_notes(const std::vector<std::string>& notes) {
+    for (const std::string& note : notes) {
+      log(note);
+      report_.notes.push_back(note);
+    }
+  }
+
+  void choose_sparsities() {
+    sparsities_ = allocate_sparsities(model_pass());
+    keep_notes(sparsities_.notes);
+  }
+
+  void choose_widths() {
+    AutoPrecision chosen = choose_precision(model_pass());
+    keep_notes(chosen.notes);
+    plan_.assign(std::move(chosen.stages));
+  }
+
+  void reuse_block(std::size_t layer) {
+    const CompressedBlock block =
+        store_.load(layer, model_.architecture(), model_.checkpoint());
+    log("resumed " + model_.architecture().block_name(layer) +
+        " from an interrupted run");
+    keep_reports(block);
+    if (!states_) return;
+    pass_block(job_of(layer), block.weights, dense_block(layer), streams());
+  }
+
+  void compress_one_block(std::size_t layer) {
+    BlockJob job = job_of(layer);
+    job.on_layer = [this](const LayerReport& l) { log_layer(l); };
+    job.on_note = [this](const std::string& note) { log(note); };
+    CompressedBlock block = compress_block(job, dense_block(layer), streams());
+    note_adapters(layer, block);
+    store_.save(block, layer, model_.architecture(),
+                model_.checkpoint().config_json());
+    keep_reports(block);
+  }
+
+  // What rounding left of merged adapters, where nothing else changed the
+  // weights in between.
+  void note_adapters(std::size_t layer, CompressedBlock& block) const {
+    const auto transforms = plan_.transforms();
+    const bool merges_alone =
+        !transforms.empty() && plan_.smoothing().empty() &&
+        std::ranges::all_of(transforms, [](const Stage* stage) {
+          return std::holds_alternative<MergeLoraStage>(*stage);
+        });
+    if (!merges_alone || plan_.quantizing().empty()) return;
+    for (std::size_t l = 0; l < block.layers.size(); ++l) {
+      const auto decoded = [&](const Checkpoint& checkpoint) {
+        return dequantize(
+            read_block_linear(checkpoint, model_.architecture(), layer, l)
+                .weight);
+      };
+      const auto note =
+          describe_survival(decoded(*inputs_.checkpoint).view(),
+                            decoded(model_.checkpoint()).view(),
+                            dequantize(block.weights.linears[l].weight).view());
+      if (note) block.layers[l].notes.push_back(*note);
+    }
+  }
+
+  BlockJob job_of(std::size_t layer) const {
+    return {.arch = &model_.architecture(),
+            .plan = &plan_,
+            .layer = layer,
+            .isa = options_.isa,
+            .pool = &pool_,
+            .experts = inputs_.calibration == nullptr
+                           ? ExpertPolicy::kNearest
+                           : inputs_.calibration->experts,
+            .expert_min_tokens = inputs_.calibration == nullptr
+                                     ? 0
+                                     : inputs_.calibration->expert_min_tokens,
+            .sparsities = sparsities_.of_block(layer)};
+  }
+
+  DenseBlock dense_block(std::size_t layer) const {
+    return load_dense_block(model_.checkpoint(), model_.architecture(), layer);
+  }
+
+  CalibrationStreams streams() {
+    return {.compressed = states_ ? &*states_ : nullptr,
+            .reference = reference_ ? &*reference_ : nullptr};
+  }
+
+  void write_artifact() {
+    const Architecture& arch = model_.architecture();
+    const auto writer =
+        make_artifact_writer({.output = job_.output.path,
+                              .format = job_.output.format,
+                              .max_shard_bytes = job_.output.max_shard_size,
+                              .source = model_.checkpoint().path()});
+    for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+      add_block(*writer, store_.load(layer, arch, model_.checkpoint()), layer,
+                arch, {&model_.checkpoint(), arch.block_name(layer)});
+      report(options_.progress, {.phase = "write " + job_.name,
+                                 .done = layer + 1,
+                                 .total = arch.layers});
+    }
+    keep_packed_ends();
+    for (const auto& [name, linear] : ends_.linears) {
+      writer->add_linear(name, linear);
+    }
+    copy_other_tensors(model_, ends_, *writer);
+    writer->add_file("recipe.yaml", inputs_.recipe_yaml);
+    writer->add_file("llmpress.json", provenance());
+    const std::string& config = model_.checkpoint().config_json();
+    writer->finish(ends_.unties_head
+                       ? with_flag(config, "tie_word_embeddings", false)
+                       : config);
+  }
+
+  // An embedding or head that was packed before the run keeps its codes.
+  void keep_packed_ends() {
+    const Checkpoint& checkpoint = model_.checkpoint();
+    for (const std::string& name :
+         {model_.architecture().embedding, model_.architecture().head}) {
+      if (ends_.linears.contains(name) || !checkpoint.has_linear(name) ||
+          dense_matrix(checkpoint, name) != nullptr) {
+        continue;
+      }
+      ends_.linears[name] = checkpoint.read_linear(name);
+    }
+  }
+
+  void keep_reports(const CompressedBlock& block) {
+    for (const LayerReport& l : block.layers) {
+      report_.linear_nonzeros +=
+          static_cast<double>(l.out * l.in) * (1 - l.sparsity);
+    }
+    report_.layers.insert(report_.layers.end(), block.layers.begin(),
+                          block.layers.end());
+  }
+
+  // What the artifact was made from, for whoever finds it.
+  std::string provenance() const {
+    nlohmann::ordered_json json{{"llmpress_version", LLMPRESS_VERSION},
+                                {"variant", job_.name},
+                                {"model_sha256", inputs_.model_sha256},
+                                {"tokenizer_sha256", inputs_.tokenizer_sha256}};
+    if (inputs_.calibration != nullptr) {
+      json["calibration"] = {
+          {"token_sha256", inputs_.calibration->sha256},
+          {"sequences", inputs_.calibration->sequences.size()},
+          {"tokens", inputs_.calibration->tokens()}};
+    }
+    json["recipe"] = "recipe.yaml";
+    return json.dump(2) + "\n";
+  }
+
+  void log(const std::string& line) const {
+    if (options_.log) options_.log(line);
+  }
+
+  void log_layer(const LayerReport& layer) const {
+    char line[256];
+    std::snprintf(line, sizeof(line), "%s  %s  %s  relative error %.3g",
+                  layer.name.c_str(), layer.method.c_str(),
+                  layer.format.c_str(), layer.relative_error);
+    log(line);
+    for (const std::string& note : layer.notes) log(layer.name + ": " + note);
+  }
+
+  const std::chrono::steady_clock::time_point start_ =
+      std::chrono::steady_clock::now();
+  const RunInputs& inputs_;
+  const VariantJob& job_;
+  const RunOptions& options_;
+  ThreadPool& pool_;
+  StagePlan plan_;
+  ResumeStore store_;
+  TransformedModel model_;
+  std::optional<CalibrationStates> states_, reference_;
+  SparsityAllocations sparsities_;
+  CompressedEnds ends_;
+  VariantReport report_;
+};
+
+}  // namespace
+
+StatsNeeds needs_of_plan(const StagePlan& plan, const Architecture& arch) {
+  StatsNeeds needs = needs_of_ends(plan, arch);
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    for (std::size_t l = 0; l < arch.block(layer).linears.size(); ++l) {
+      needs = needs | needs_of(treatment_of(plan, arch, layer, l));
+    }
+  }
+  return needs;
+}
+
+CalibrationUse calibration_use_of_blocks(const StagePlan& plan,
+                                         const Architecture& arch) {
+  if (any(needs_of_plan(plan, arch)) || wants_auto_precision(plan) ||
+      wants_sparsity_allocation(plan) || !plan.smoothing().empty()) {
+    return CalibrationUse::kNeeded;
+  }
+  return plan.quantizes_with("llm_int8") ? CalibrationUse::kReport
+                                         : CalibrationUse::kNone;
+}
+
+CalibrationUse calibration_use(const StagePlan& plan,
+                               const Architecture& arch) {
+  const CalibrationUse use = calibration_use_of_blocks(plan, arch);
+  bool reduced = false;
+  for (const Stage* stage : plan.transforms()) {
+    const auto* prune = std::get_if<PruneStage>(stage);
+    if (prune == nullptr) continue;
+    if (structured_needs_calibration(prune->config)) {
+      return CalibrationUse::kNeeded;
+    }
+    reduced = true;  // measures what it did if there is calibration
+  }
+  return use == CalibrationUse::kNone && reduced ? CalibrationUse::kReport
+                                                 : use;
+}
+
+VariantReport compress_variant(const RunInputs& inputs, const VariantJob& job,
+                               const RunOptions& options, ThreadPool& pool) {
+  return VariantCompressor(inputs, job, options, pool).run();
+}
+
+}  // namespace llmpress

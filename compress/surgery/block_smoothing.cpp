@@ -1,0 +1,365 @@
+#include "compress/surgery/block_smoothing.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <optional>
+
+#include "compress/model/facts.h"
+#include "quantizers/awq.h"
+#include "quantizers/smoothquant.h"
+
+namespace llmpress {
+namespace {
+
+bool is_scaling_method(const std::string& method) {
+  return method == "awq" || method == "smoothquant";
+}
+
+enum class Scaling { kAwq, kSmoothQuant };
+
+// How a group is to be scaled, and for which grid.
+struct GroupTask {
+  Scaling scaling = Scaling::kSmoothQuant;
+  QuantizeConfig config{};
+
+  bool solves_with_gptq() const {
+    return scaling == Scaling::kAwq &&
+           (config.method == "gptq" ||
+            (is_scaling_method(config.method) && config.solver == "gptq"));
+  }
+};
+
+// SmoothQuant moves scales into norms only. Within an expert none are moved:
+// its tokens are not those of the others.
+bool applies(Scaling scaling, const BlockSpec& block, const ScaleGroup& group) {
+  if (!group.source_norm.empty()) return true;
+  const StageSpec& stage =
+      block.stages[block.linears[group.consumers.front()].stage];
+  return scaling == Scaling::kAwq && stage.groups == 1;
+}
+
+std::vector<const QuantizeStage*> stages_of(const StagePlan& plan,
+                                            const Architecture& arch,
+                                            std::size_t layer,
+                                            const ScaleGroup& group) {
+  std::vector<const QuantizeStage*> stages;
+  for (const std::size_t consumer : group.consumers) {
+    if (arch.block(layer).linears[consumer].role == LinearRole::kRouter) {
+      continue;  // takes the scales, but is not rounded
+    }
+    stages.push_back(treatment_of(plan, arch, layer, consumer).quantize);
+  }
+  return stages;
+}
+
+// The one stage that rounds all consumers of the group, or nullptr.
+const QuantizeStage* covering_stage(const StagePlan& plan,
+                                    const Architecture& arch, std::size_t layer,
+                                    const ScaleGroup& group) {
+  const auto stages = stages_of(plan, arch, layer, group);
+  const bool one =
+      !stages.empty() && std::ranges::count(stages, stages.front()) ==
+                             static_cast<std::ptrdiff_t>(stages.size());
+  return one ? stages.front() : nullptr;
+}
+
+// Whether the plan would move the scales of some consumer of the group.
+bool wants_scales(const StagePlan& plan, const Architecture& arch,
+                  std::size_t layer, const ScaleGroup& group) {
+  const bool smooths = !plan.smoothing().empty();
+  return std::ranges::any_of(
+      stages_of(plan, arch, layer, group), [&](const QuantizeStage* stage) {
+        return stage != nullptr &&
+               (smooths || is_scaling_method(stage->config.method));
+      });
+}
+
+// A `smooth` stage, or a `quantize` stage whose method scales, that covers all
+// consumers of the group; the grid is that of their quantize stage.
+std::optional<GroupTask> task_of(const StagePlan& plan,
+                                 const Architecture& arch, std::size_t layer,
+                                 const ScaleGroup& group) {
+  const QuantizeStage* quantize = covering_stage(plan, arch, layer, group);
+  if (quantize == nullptr) return std::nullopt;
+  GroupTask task{.config = quantize->config};
+  if (!plan.smoothing().empty()) {
+    const SmoothStage& smooth = *plan.smoothing().front();
+    task.scaling = smooth.method == SmoothMethod::kAwq ? Scaling::kAwq
+                                                       : Scaling::kSmoothQuant;
+    task.config.awq = smooth.awq;
+    task.config.smoothquant = smooth.smoothquant;
+    if (smooth.weights) task.config.weights = *smooth.weights;
+  } else if (is_scaling_method(quantize->config.method)) {
+    task.scaling = quantize->config.method == "awq" ? Scaling::kAwq
+                                                    : Scaling::kSmoothQuant;
+  } else {
+    return std::nullopt;
+  }
+  if (!applies(task.scaling, arch.block(layer), group)) return std::nullopt;
+  return task;
+}
+
+// Mean squared difference of two matrices of the same shape.
+double mean_squared_difference(const MatrixF& a, const MatrixF& b) {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double d =
+        static_cast<double>(a.data()[i]) - static_cast<double>(b.data()[i]);
+    sum += d * d;
+  }
+  return sum / static_cast<double>(std::max<std::size_t>(a.size(), 1));
+}
+
+class BlockSmoother {
+ public:
+  BlockSmoother(const SmoothingJob& job, DenseBlock& block,
+                const CalibrationStates& states)
+      : job_(job),
+        spec_(job.arch->block(job.layer)),
+        block_(block),
+        states_(states) {}
+
+  std::vector<std::string> run() {
+    collect();
+    std::vector<std::string> notes;
+    for (const ScaleGroup& group : spec_.scale_groups) {
+      const auto task = task_of(*job_.plan, *job_.arch, job_.layer, group);
+      if (!task) continue;
+      if (is_rotated(group)) {
+        notes.push_back(describe(group, *task, -1, -1) +
+                        ": not moved, a rotation at inference lies between");
+      } else {
+        notes.push_back(smooth(group, *task));
+      }
+    }
+    return notes;
+  }
+
+ private:
+  // Scales of channels do not pass a rotation of them.
+  bool is_rotated(const ScaleGroup& group) const {
+    return std::ranges::any_of(group.consumers, [&](std::size_t c) {
+      return block_.linears[c].stored.input_hadamard != 0;
+    });
+  }
+
+  std::size_t stage_of(const ScaleGroup& group) const {
+    return spec_.linears[group.consumers.front()].stage;
+  }
+
+  bool solves_with_gptq(const StageSpec& stage) const {
+    return std::ranges::any_of(
+        spec_.scale_groups, [&](const ScaleGroup& group) {
+          const auto task = task_of(*job_.plan, *job_.arch, job_.layer, group);
+          return &spec_.stages[stage_of(group)] == &stage && task &&
+                 task->solves_with_gptq();
+        });
+  }
+
+  // Statistics of every stage's input in the block as it is, in one pass over
+  // the batches; and the inputs of the first batch, to try scales on.
+  void collect() {
+    const auto& stages = spec_.stages;
+    const Block runner(*job_.arch, job_.layer, block_.runnable(), job_.isa);
+    std::vector<InputStatsCollector> collectors;
+    for (const StageSpec& stage : stages) {
+      collectors.push_back(
+          InputStatsCollector(stage.in,
+                              {.second_moment = solves_with_gptq(stage),
+                               .channel_moments = true,
+                               .sample_rows = true},
+                              states_.tokens()));
+    }
+    const auto batches = states_.batches();
+    for (std::size_t b = 0; b < batches.size(); ++b) {
+      BlockState state = batches[b].state;
+      runner.begin(state, batches[b].segments, *job_.pool);
+      for (std::size_t s = 0; s < stages.size(); ++s) {
+        collectors[s].add(state.stage_input.view(), *job_.pool);
+        if (b == 0) entries_.push_back(state);
+        runner.run_stage(s, batches[b].segments, state, *job_.pool);
+      }
+    }
+    for (InputStatsCollector& collector : collectors) {
+      stats_.push_back(collector.finish());
+    }
+  }
+
+  std::string smooth(const ScaleGroup& group, const GroupTask& task) {
+    Consumers consumers;
+    for (const std::size_t c : group.consumers) {
+      consumers.push_back(block_.linears[c].W.view());
+    }
+    const std::size_t stage = stage_of(group);
+    std::vector<float> s;
+    double before = -1, after = -1;
+    if (task.scaling == Scaling::kAwq) {
+      const AwqScales found =
+          search_awq_scales(consumers, stats_[stage].abs_mean, task.config,
+                            module_objective(group, stage), *job_.pool);
+      s = found.s;
+      before = found.identity_error;
+      after = found.error;
+      if (task.solves_with_gptq()) {
+        s = fit_scales_to_gptq(consumers, stats_[stage], task.config, s,
+                               *job_.pool);
+      }
+    } else {
+      const SmoothScales found =
+          find_smooth_scales(consumers, stats_[stage], task.config, *job_.pool);
+      s = found.s;
+      before = found.identity_error;
+      after = found.error;
+    }
+    fold(group, s);
+    rescale_inputs(stage, s);
+    return describe(group, task, before, after);
+  }
+
+  // The error of the module that the group feeds, on the first batch: the
+  // attention's or the MLP's output where the input is a norm's, else the
+  // consumer's own output (arXiv:2306.00978, Eq. 4: f is the block).
+  OutputObjective module_objective(const ScaleGroup& group, std::size_t stage) {
+    const std::size_t last =
+        group.source_norm.empty() ? stage : end_of_step(stage);
+    auto output = [this, stage, last](const Block& runner) {
+      BlockState state = entries_[stage];
+      // What the module adds to the stream, without the stream itself.
+      std::ranges::fill(state.hidden.data(), 0.0f);
+      const auto& segments = states_.batches().front().segments;
+      for (std::size_t s = stage; s <= last; ++s) {
+        runner.run_stage(s, segments, state, *job_.pool);
+      }
+      return state.hidden;
+    };
+    auto runner = std::make_shared<Block>(*job_.arch, job_.layer,
+                                          block_.runnable(), job_.isa);
+    auto wanted = std::make_shared<MatrixF>(output(*runner));
+    return [this, group, runner, wanted,
+            output](const std::vector<MatrixF>& candidates) {
+      for (std::size_t k = 0; k < candidates.size(); ++k) {
+        LinearWeights linear = block_.linears[group.consumers[k]].stored;
+        linear.weight = make_dense(candidates[k].view(), DType::kF32);
+        runner->replace_linear(group.consumers[k], linear);
+      }
+      return mean_squared_difference(output(*runner), *wanted);
+    };
+  }
+
+  // The stage after which the stream has what the module adds to it.
+  std::size_t end_of_step(std::size_t stage) const {
+    for (const StreamStep& step : stream_steps(spec_)) {
+      if (stage <= step.last) return step.last;
+    }
+    return spec_.stages.size() - 1;
+  }
+
+  void fold(const ScaleGroup& group, std::span<const float> s) {
+    for (const std::size_t c : group.consumers) {
+      DenseLinear& linear = block_.linears[c];
+      linear.W = scale_columns(linear.W.view(), s);
+      linear.changed = true;
+    }
+    if (!group.source_norm.empty()) {
+      NormWeights& norm = block_.norms.at(group.source_norm);
+      for (float& gain : norm.gain) gain += norm.offset;
+      unscale_in_place(norm.gain, s);
+      for (float& gain : norm.gain) gain -= norm.offset;
+      if (!norm.bias.empty()) unscale_in_place(norm.bias, s);
+      return;
+    }
+    DenseLinear& source = block_.linears[*group.source_linear];
+    unscale_rows_in_place(source.W.view(), s);
+    std::vector<float>& bias = source.stored.bias;
+    if (!bias.empty()) {
+      unscale_rows_in_place({bias, bias.size(), 1}, s);
+    }
+    source.changed = true;
+  }
+
+  // What was recorded of the stage's input, as it is from now on.
+  void rescale_inputs(std::size_t stage, std::span<const float> s) {
+    InputStats& stats = stats_[stage];
+    for (auto* values :
+         {&stats.abs_max, &stats.abs_mean, &stats.min, &stats.max}) {
+      if (!values->empty()) unscale_in_place(*values, s);
+    }
+    stats.sample_rows = unscale_columns(stats.sample_rows.view(), s);
+    if (!stats.second_moment.empty()) {
+      stats.second_moment = unscale_columns(stats.second_moment.view(), s);
+      unscale_rows_in_place(stats.second_moment.view(), s);
+    }
+    entries_[stage].stage_input =
+        unscale_columns(entries_[stage].stage_input.view(), s);
+  }
+
+  std::string describe(const ScaleGroup& group, const GroupTask& task,
+                       double before, double after) const {
+    std::string source = group.source_norm;
+    if (source.empty()) {
+      source = spec_.linears[*group.source_linear].name;
+    }
+    std::string line = job_.arch->block_name(job_.layer) + ": " +
+                       (task.scaling == Scaling::kAwq ? "awq" : "smoothquant") +
+                       " scales from " + source;
+    if (before > 0) {
+      char text[64];
+      std::snprintf(text, sizeof(text), ", rounding error %.3g -> %.3g", before,
+                    after);
+      line += text;
+    }
+    return line;
+  }
+
+  const SmoothingJob& job_;
+  const BlockSpec& spec_;
+  DenseBlock& block_;
+  const CalibrationStates& states_;
+  std::vector<InputStats> stats_;    // [stages]
+  std::vector<BlockState> entries_;  // [stages], first batch, before the stage
+};
+
+}  // namespace
+
+bool wants_smoothing(const StagePlan& plan, const Architecture& arch,
+                     std::size_t layer) {
+  return std::ranges::any_of(
+      arch.block(layer).scale_groups, [&](const ScaleGroup& group) {
+        return task_of(plan, arch, layer, group).has_value();
+      });
+}
+
+std::vector<std::string> unscaled_groups(const StagePlan& plan,
+                                         const Architecture& arch) {
+  std::map<std::string, std::size_t> unscaled;  // names -> blocks
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    const BlockSpec& block = arch.block(layer);
+    for (const ScaleGroup& group : block.scale_groups) {
+      if (!wants_scales(plan, arch, layer, group) ||
+          covering_stage(plan, arch, layer, group) != nullptr) {
+        continue;
+      }
+      std::string names;
+      for (const std::size_t c : group.consumers) {
+        names += (names.empty() ? "" : ", ") + block.linears[c].name;
+      }
+      ++unscaled[names];
+    }
+  }
+  std::vector<std::string> sentences;
+  for (const auto& [names, blocks] : unscaled) {
+    sentences.push_back("no scales are moved into " + names + " in " +
+                        std::to_string(blocks) +
+                        " blocks: they are not all rounded by one stage");
+  }
+  return sentences;
+}
+
+std::vector<std::string> smooth_block_in_place(
+    const SmoothingJob& job, DenseBlock& block,
+    const CalibrationStates& states) {
+  return BlockSmoother(job, block, states).run();
+}
+
+}  // namespace llmpress

@@ -1,0 +1,42 @@
+// Moves scales between the neighbours of a block before its Linears are
+// rounded: AWQ and SmoothQuant over the scale groups that the architecture
+// describes. The function of the block stays the same.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "compress/calibration/calibration_states.h"
+#include "compress/calibration/dense_block.h"
+#include "compress/calibration/stage_plan.h"
+#include "compress/core/parallel.h"
+#include "compress/kernels/cpu.h"
+
+namespace llmpress {
+
+// Whether some scale group of the architecture is to be smoothed.
+bool wants_smoothing(const StagePlan& plan, const Architecture& arch,
+                     std::size_t layer);
+
+// A sentence for each group of Linears behind one input whose scales the plan
+// would move, but does not: they are not all rounded by one stage.
+std::vector<std::string> unscaled_groups(const StagePlan& plan,
+                                         const Architecture& arch);
+
+struct SmoothingJob {
+  const Architecture* arch = nullptr;
+  const StagePlan* plan = nullptr;
+  std::size_t layer = 0;
+  Isa isa = best_isa();
+  ThreadPool* pool = nullptr;
+};
+
+// Changes norms and weights of `block` in place. `states` holds the inputs of
+// the block and is left as it was. Returns a line for each group: what was
+// scaled and by how much the error of rounding fell.
+std::vector<std::string> smooth_block_in_place(const SmoothingJob& job,
+                                               DenseBlock& block,
+                                               const CalibrationStates& states);
+
+}  // namespace llmpress

@@ -1,0 +1,69 @@
+#include "compress/surgery/outlier_injection.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "compress/core/error.h"
+
+namespace llmpress {
+namespace {
+
+// Indices of the `count` largest |gain|; of equal ones the first.
+std::vector<std::size_t> largest(const std::vector<float>& gain,
+                                 std::size_t count) {
+  std::vector<std::size_t> order(gain.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) {
+    return std::abs(gain[a]) > std::abs(gain[b]);
+  });
+  order.resize(count);
+  return order;
+}
+
+void scale_channels(MatrixF& rows, const std::vector<std::size_t>& channels,
+                    float factor) {
+  for (std::size_t r = 0; r < rows.rows(); ++r) {
+    for (const std::size_t c : channels) rows(r, c) *= factor;
+  }
+}
+
+}  // namespace
+
+CheckpointEdits inject_outliers(const Checkpoint& checkpoint,
+                                const Architecture& arch,
+                                const InjectOutliersStage& stage) {
+  if (stage.channels > arch.hidden) {
+    throw Error(ErrorCode::kInvalidArgument,
+                stage.position.to_string() +
+                    ": inject_outliers: " + std::to_string(stage.channels) +
+                    " channels of " + std::to_string(arch.hidden));
+  }
+  const auto factor = static_cast<float>(stage.factor);
+  CheckpointEdits edits;
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    for (const ScaleGroup& group : arch.block(layer).scale_groups) {
+      if (group.source_norm.empty()) continue;
+      const std::string norm = arch.block_name(layer) + "." + group.source_norm;
+      const auto channels = largest(
+          read_vector(checkpoint.tensors(), norm + ".weight", arch.hidden),
+          stage.channels);
+      const auto amplify = [channels, factor](MatrixF& values) {
+        scale_channels(values, channels, factor);
+      };
+      edits.tensors[norm + ".weight"] = amplify;
+      if (checkpoint.tensors().find(norm + ".bias") != nullptr) {
+        edits.tensors[norm + ".bias"] = amplify;
+      }
+      for (const std::size_t consumer : group.consumers) {
+        edits.linears[arch.linear_name(layer, consumer)] =
+            [channels, factor](MatrixF& W, LinearWeights&) {
+              scale_channels(W, channels, 1 / factor);
+            };
+      }
+    }
+  }
+  return edits;
+}
+
+}  // namespace llmpress

@@ -1,0 +1,220 @@
+#include "compress/surgery/structured_shape.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <stdexcept>
+#include <vector>
+
+#include "compress/core/error.h"
+#include "compress/model/facts.h"
+#include "pruning/unit_selection.h"
+
+namespace llmpress {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::size_t kDefaultMaxWindowLayers = 28;  // of Qwen2 and Qwen3
+
+std::size_t merged_heads(const Architecture& arch, std::size_t kv_heads) {
+  if (kv_heads >= 1 && arch.kv_heads % kv_heads == 0) return kv_heads;
+  throw Error(ErrorCode::kInvalidArgument,
+              "kv_heads: found " + std::to_string(kv_heads) +
+                  ", wanted a divisor of the model's " +
+                  std::to_string(arch.kv_heads) + " key/value heads");
+}
+
+// Lists of one entry a layer, and the first layer that sees a window only.
+void keep_layers(Json& json, const Architecture& arch,
+                 std::span<const std::size_t> kept) {
+  for (auto& [key, value] : json.items()) {
+    if (!value.is_array() || value.size() != arch.layers) continue;
+    Json left = Json::array();
+    for (const std::size_t layer : kept) left.push_back(value.at(layer));
+    value = left;
+  }
+  if (json.value("use_sliding_window", false)) {
+    const auto first = json.value("max_window_layers", kDefaultMaxWindowLayers);
+    json["max_window_layers"] =
+        std::ranges::count_if(kept, [&](std::size_t l) { return l < first; });
+  }
+}
+
+// Throws Error(kUnsupported) for a block whose units do not go one by one.
+void check_block(const BlockSpec& block, const PruneConfig& config) {
+  switch (config.method) {
+    case PruneMethod::kFfn:
+      (void)ffn_units(block);
+      break;
+    case PruneMethod::kHeads:
+      (void)head_units(block);
+      break;
+    case PruneMethod::kHidden:
+      (void)stream_facts(block);
+      break;
+    case PruneMethod::kKvHeads:
+      (void)attention_linears(block);
+      break;
+    case PruneMethod::kDepth:
+    case PruneMethod::kMagnitude:
+    case PruneMethod::kWanda:
+    case PruneMethod::kSparseGpt:
+      break;
+  }
+  if (!config.heal || config.method == PruneMethod::kDepth) return;
+  for (const StreamStep& step : stream_steps(block)) {
+    if (block.stages[step.last].linears.size() == 1) continue;
+    throw Error(ErrorCode::kUnsupported,
+                "what attention and MLP add to the stream at once cannot be "
+                "refitted one by one; 'heal: false' works");
+  }
+}
+
+// config.json must be able to say what is left.
+void check_keys(const Architecture& arch, const PruneConfig& config) {
+  const bool heads = config.method == PruneMethod::kHeads ||
+                     config.method == PruneMethod::kKvHeads;
+  if ((heads || config.method == PruneMethod::kHidden) &&
+      !arch.keys.free_heads) {
+    throw Error(ErrorCode::kUnsupported,
+                "its config.json has no keys for heads that do not follow from "
+                "the hidden size");
+  }
+  if (config.method == PruneMethod::kHidden &&
+      (arch.final_norm_options.kind != NormKind::kRms ||
+       !arch.position_embedding.empty() || !arch.embedding_norm.empty())) {
+    throw Error(ErrorCode::kUnsupported,
+                "channels of the residual stream can go where every norm of it "
+                "is an RMS norm");
+  }
+}
+
+}  // namespace
+
+UnitCount unit_count(const Architecture& arch, const PruneConfig& config) {
+  const auto counted = [&](std::size_t units, std::size_t multiple_of) {
+    return UnitCount{kept_count(units, config.sparsity, multiple_of), units};
+  };
+  switch (config.method) {
+    case PruneMethod::kFfn:
+      return counted(arch.ffn, config.multiple_of);
+    case PruneMethod::kHeads:
+      return counted(arch.kv_heads, 1);
+    case PruneMethod::kHidden:
+      return counted(arch.hidden, config.multiple_of);
+    case PruneMethod::kDepth:
+      return counted(arch.layers, 1);
+    case PruneMethod::kKvHeads:
+      return {merged_heads(arch, config.kv_heads), arch.kv_heads};
+    case PruneMethod::kMagnitude:
+    case PruneMethod::kWanda:
+    case PruneMethod::kSparseGpt:
+      break;
+  }
+  throw std::logic_error("unit_count: a method that removes no units");
+}
+
+std::string_view unit_name(PruneMethod method) {
+  switch (method) {
+    case PruneMethod::kFfn:
+      return "FFN channels";
+    case PruneMethod::kHeads:
+    case PruneMethod::kKvHeads:
+      return "key/value heads";
+    case PruneMethod::kHidden:
+      return "residual channels";
+    case PruneMethod::kDepth:
+      return "blocks";
+    case PruneMethod::kMagnitude:
+    case PruneMethod::kWanda:
+    case PruneMethod::kSparseGpt:
+      break;
+  }
+  return "weights";
+}
+
+void check_structured(const Architecture& arch, const PruneStage& stage) {
+  const PruneConfig& config = stage.config;
+  const auto refuse = [&](ErrorCode code, const std::string& why) {
+    throw Error(code, stage.position.to_string() + ": " + why);
+  };
+  if (config.importance == Importance::kGradients) {
+    refuse(ErrorCode::kUnsupported,
+           "importance 'gradients' needs a backward pass, which this version "
+           "does not have; activations and weights need none");
+  }
+  if (config.method == PruneMethod::kKvHeads &&
+      config.kv_grouping == KvGrouping::kCalibrated &&
+      attention_linears(arch.block(0)).normed) {
+    refuse(ErrorCode::kUnsupported,
+           "kv_grouping 'calibrated' turns keys and queries against each "
+           "other, which this model's norms of both undo; 'mean' works");
+  }
+  try {
+    (void)unit_count(arch, config);
+    for (const BlockSpec& block : arch.kinds) check_block(block, config);
+    check_keys(arch, config);
+  } catch (const Error& e) {
+    refuse(e.code(), arch.model_type + ": " + e.what());
+  }
+}
+
+std::string pruned_config(const std::string& config_json,
+                          const Architecture& arch, const PruneConfig& config,
+                          std::span<const std::size_t> kept_layers) {
+  Json whole = Json::parse(config_json);
+  whole.erase("quantization_config");
+  // A wrapper keeps the decoder's sizes in an object of its own.
+  Json& json =
+      arch.config_object.empty() ? whole : whole.at(arch.config_object);
+  const std::size_t kept = unit_count(arch, config).kept;
+  std::vector<std::size_t> layers(kept_layers.begin(), kept_layers.end());
+  switch (config.method) {
+    case PruneMethod::kFfn:
+      json[arch.keys.ffn] = kept;
+      break;
+    case PruneMethod::kHeads:
+      json[arch.keys.heads] = kept * (arch.heads / arch.kv_heads);
+      json["num_key_value_heads"] = kept;
+      json["head_dim"] = arch.head_dim;
+      break;
+    case PruneMethod::kHidden:
+      json[arch.keys.hidden] = kept;
+      json["head_dim"] = arch.head_dim;
+      break;
+    case PruneMethod::kDepth:
+      if (layers.empty()) {
+        layers.resize(kept);
+        std::iota(layers.begin(), layers.end(), std::size_t{0});
+      }
+      json[arch.keys.layers] = kept;
+      keep_layers(json, arch, layers);
+      break;
+    case PruneMethod::kKvHeads:
+      json["num_key_value_heads"] = kept;
+      break;
+    case PruneMethod::kMagnitude:
+    case PruneMethod::kWanda:
+    case PruneMethod::kSparseGpt:
+      break;
+  }
+  return whole.dump(2);
+}
+
+Architecture planned_architecture(const StagePlan& plan,
+                                  const std::string& config_json,
+                                  const std::string& origin) {
+  std::string config = config_json;
+  Architecture arch = parse_architecture(config, origin);
+  for (const Stage* stage : plan.transforms()) {
+    const auto* prune = std::get_if<PruneStage>(stage);
+    if (prune == nullptr) continue;
+    check_structured(arch, *prune);
+    config = pruned_config(config, arch, prune->config);
+    arch = parse_architecture(config, origin);
+  }
+  return arch;
+}
+
+}  // namespace llmpress

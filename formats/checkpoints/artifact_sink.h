@@ -1,0 +1,50 @@
+// Where the tensors and files of an artifact go: a folder of safetensors or one
+// HDF5 file. Both are made beside the output and renamed onto it when whole.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/checkpoints/artifact_writer.h"
+#include "formats/containers/tensor_io.h"
+
+namespace llmpress {
+
+class ArtifactSink {
+ public:
+  virtual ~ArtifactSink() = default;
+  virtual void put(const NamedTensor& tensor) = 0;
+  // Writes `files` (config.json among them), reads everything back, compares it
+  // and renames it into place.
+  virtual void finish(const std::map<std::string, std::string>& files) = 0;
+};
+
+std::unique_ptr<ArtifactSink> make_directory_sink(
+    const ArtifactOptions& options);
+std::unique_ptr<ArtifactSink> make_hdf5_sink(const ArtifactOptions& options);
+
+// What was put in, to be compared with what is read back.
+class TensorLedger {
+ public:
+  // Throws Error(kInvalidArgument) if a tensor of that name was there before.
+  void add(const NamedTensor& tensor);
+  // Throws Error(kIo) naming the first tensor that differs, is missing or is
+  // there without having been added.
+  void compare(const TensorReader& reader) const;
+  std::size_t total_bytes() const { return total_bytes_; }
+
+ private:
+  struct Entry {
+    DType dtype = DType::kF32;
+    std::vector<std::size_t> shape{};
+    std::string sha256{};
+  };
+  std::map<std::string, Entry> entries_{};
+  std::size_t total_bytes_ = 0;
+};
+
+}  // namespace llmpress

@@ -1,0 +1,251 @@
+#include "formats/checkpoints/artifact_writer.h"
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+
+#include "compress/core/error.h"
+#include "formats/checkpoints/artifact_sink.h"
+#include "formats/checkpoints/carried_files.h"
+#include "formats/containers/safetensors.h"
+#include "formats/files/path_location.h"
+#include "formats/files/replaceable.h"
+#include "formats/linears/bitsandbytes.h"
+#include "formats/linears/compressed_tensors.h"
+#include "formats/linears/quantization_config.h"
+
+namespace llmpress {
+namespace {
+
+namespace fs = std::filesystem;
+using Described = std::map<std::string, DescribedLinear>;
+
+// --- how each format encodes a Linear and describes the model
+// -----------------
+
+EncodedLinear encode_own(const std::string& name, const LinearWeights& linear,
+                         DType) {
+  return encode_compressed_tensors(name, linear);
+}
+
+EncodedLinear encode_plain(const std::string& name, const LinearWeights& linear,
+                           DType) {
+  EncodedLinear encoded = encode_compressed_tensors(name, linear);
+  if (!std::holds_alternative<DenseWeight>(linear.weight) ||
+      encoded.scheme != LinearScheme{}) {
+    throw Error(ErrorCode::kUnsupported,
+                "Linear '" + name + "': " + describe(linear.weight) +
+                    " cannot be stored as plain safetensors; write "
+                    "compressed-tensors or hdf5");
+  }
+  return encoded;
+}
+
+std::string describe_own(const Described& linears,
+                         const std::vector<std::string>& others, DType) {
+  return compressed_tensors_config(linears, others);
+}
+
+std::string describe_plain(const Described&, const std::vector<std::string>&,
+                           DType) {
+  return {};
+}
+
+std::string describe_bitsandbytes(const Described& linears,
+                                  const std::vector<std::string>& others,
+                                  DType compute) {
+  BitsandbytesFacts found{.compute = std::string(facts(compute).torch_name),
+                          .skipped = others};
+  bool any = false;
+  for (const auto& [name, linear] : linears) {
+    const std::string& format = linear.scheme.format;
+    if (format == "dense") {
+      found.skipped.push_back(name);
+      continue;
+    }
+    any = true;
+    found.int8 = format == "bitsandbytes-int8";
+    found.fp4 = format.starts_with("bitsandbytes-fp4");
+    found.nested = format.ends_with("-nested");
+    found.threshold = linear.extension.outlier_threshold;
+  }
+  return any ? bitsandbytes_config(found) : std::string();
+}
+
+struct FormatRow {
+  OutputFormat facts;
+  EncodedLinear (*encode)(const std::string&, const LinearWeights&, DType);
+  std::string (*describe)(const Described&, const std::vector<std::string>&,
+                          DType);
+  std::unique_ptr<ArtifactSink> (*open)(const ArtifactOptions&);
+};
+
+constexpr std::array kFormats{
+    FormatRow{{"compressed-tensors", "a folder that vLLM and transformers load",
+               false, false},
+              encode_own,
+              describe_own,
+              make_directory_sink},
+    FormatRow{{"hdf5", "the same tensors in one .h5 file", true, false},
+              encode_own,
+              describe_own,
+              make_hdf5_sink},
+    FormatRow{
+        {"bitsandbytes", "a folder with NF4, FP4 or int8 Linears", false, true},
+        encode_bitsandbytes,
+        describe_bitsandbytes,
+        make_directory_sink},
+    FormatRow{{"safetensors", "a folder with plain numbers only", false, false},
+              encode_plain,
+              describe_plain,
+              make_directory_sink},
+};
+
+constexpr auto kFormatFacts = [] {
+  std::array<OutputFormat, kFormats.size()> all{};
+  for (std::size_t i = 0; i < all.size(); ++i) all[i] = kFormats[i].facts;
+  return all;
+}();
+
+const FormatRow& row_of(std::string_view name) {
+  return kFormats[static_cast<std::size_t>(&find_output_format(name) -
+                                           kFormatFacts.data())];
+}
+
+// --- the writer
+// ---------------------------------------------------------------
+
+// The type that readers of the source compute in; F32 if it does not say.
+DType compute_dtype(const fs::path& source) {
+  std::error_code ignored;
+  const fs::path config = source / "config.json";
+  if (!fs::is_regular_file(config, ignored)) return DType::kF32;
+  const auto json = nlohmann::json::parse(read_file(config), nullptr, false);
+  for (const char* key : {"dtype", "torch_dtype"}) {
+    if (!json.is_object() || !json.contains(key) || !json[key].is_string()) {
+      continue;
+    }
+    const auto dtype = parse_torch_dtype(json[key].get<std::string>());
+    if (dtype == DType::kF16 || dtype == DType::kBF16) return *dtype;
+  }
+  return DType::kF32;
+}
+
+bool may_be_linear(const NamedTensor& tensor) {
+  return tensor.shape.size() == 2 && tensor.name.ends_with(".weight") &&
+         !is_embedding_name(tensor.name.substr(0, tensor.name.rfind('.')));
+}
+
+class Writer : public ArtifactWriter {
+ public:
+  explicit Writer(const ArtifactOptions& options)
+      : row_(row_of(options.format)),
+        source_(options.source),
+        compute_(compute_dtype(options.source)),
+        sink_(row_.open(options)) {}
+
+  void add_tensor(const NamedTensor& tensor) override {
+    constexpr std::string_view kSuffix = ".weight";
+    if (may_be_linear(tensor)) {
+      others_.push_back(
+          tensor.name.substr(0, tensor.name.size() - kSuffix.size()));
+    }
+    sink_->put(tensor);
+  }
+
+  void add_linear(std::string_view name, const LinearWeights& linear) override {
+    const std::string key(name);
+    check(linear.weight, "Linear '" + key + "'");
+    EncodedLinear encoded = row_.encode(key, linear, compute_);
+    if (row_.facts.one_scheme) check_alike(key, encoded);
+    for (const NamedTensor& tensor : encoded.tensors) sink_->put(tensor);
+    linears_[key] = {std::move(encoded.scheme), encoded.extension};
+  }
+
+  void add_file(std::string_view name, std::string_view content) override {
+    if (!is_plain_file_name(name)) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "'" + std::string(name) + "' is not a plain file name");
+    }
+    files_[std::string(name)] = content;
+  }
+
+  void finish(const std::string& config_json) override {
+    // Its class is Linear in every model, whether it has a weight of its own or
+    // shares the embedding's.
+    if (!linears_.contains("lm_head")) others_.push_back("lm_head");
+    std::sort(others_.begin(), others_.end());
+    others_.erase(std::unique(others_.begin(), others_.end()), others_.end());
+    auto files = carried_files(source_);
+    for (auto& [name, content] : files_) files[name] = std::move(content);
+    std::string& provenance = files[std::string(kProvenanceFile)];
+    provenance = marked_json(provenance);
+    files["config.json"] = with_quantization_config(
+        config_json, row_.describe(linears_, others_, compute_));
+    sink_->finish(files);
+  }
+
+ private:
+  void check_alike(const std::string& name, const EncodedLinear& encoded) {
+    if (encoded.scheme.format == "dense") return;
+    const std::pair found(encoded.scheme.format,
+                          encoded.extension.outlier_threshold);
+    if (!only_scheme_) only_scheme_ = found;
+    if (*only_scheme_ == found) return;
+    throw Error(ErrorCode::kUnsupported,
+                "Linear '" + name + "': " + found.first + " beside " +
+                    only_scheme_->first + "; " + std::string(row_.facts.name) +
+                    " stores all Linears of a model alike, write "
+                    "compressed-tensors");
+  }
+
+  const FormatRow& row_;
+  fs::path source_;
+  DType compute_;
+  std::unique_ptr<ArtifactSink> sink_;
+  Described linears_{};
+  std::vector<std::string> others_{};
+  std::map<std::string, std::string> files_{};
+  std::optional<std::pair<std::string, float>> only_scheme_{};
+};
+
+}  // namespace
+
+std::span<const OutputFormat> output_formats() { return kFormatFacts; }
+
+const OutputFormat& find_output_format(std::string_view name) {
+  std::string known;
+  for (const OutputFormat& format : kFormatFacts) {
+    if (format.name == name) return format;
+    known += (known.empty() ? "" : ", ") + std::string(format.name);
+  }
+  throw Error(
+      ErrorCode::kInvalidArgument,
+      "unknown output format '" + std::string(name) + "'; known: " + known);
+}
+
+OutputKind kind_of(const OutputFormat& format) {
+  return format.single_file ? OutputKind::kHdf5File : OutputKind::kFolder;
+}
+
+EncodedLinear encode_linear(std::string_view format, const std::string& name,
+                            const LinearWeights& linear) {
+  return row_of(format).encode(name, linear, DType::kF32);
+}
+
+std::unique_ptr<ArtifactWriter> make_artifact_writer(
+    const ArtifactOptions& options) {
+  const OutputFormat& format = find_output_format(options.format);
+  ArtifactOptions resolved = options;
+  if (resolved.output.empty()) {
+    throw Error(ErrorCode::kInvalidArgument, "the output has no path");
+  }
+  // A link is followed, so that it is its target that is replaced.
+  resolved.output = resolve_path(resolved.output);
+  check_replaceable(resolved.output, kind_of(format));
+  return std::make_unique<Writer>(resolved);
+}
+
+}  // namespace llmpress

@@ -1,0 +1,83 @@
+// Writes a model directory or file, whole or not at all.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "compress/core/packed_weight.h"
+#include "formats/containers/tensor_io.h"
+#include "formats/files/replaceable.h"
+
+namespace llmpress {
+
+// One row of the table of output formats.
+struct OutputFormat {
+  std::string_view name;  // "compressed-tensors", "hdf5", "safetensors", ...
+  std::string_view summary;
+  bool single_file;  // output.path names a file
+  bool one_scheme;   // all packed Linears of a model alike
+};
+std::span<const OutputFormat> output_formats();
+const OutputFormat& find_output_format(
+    std::string_view name);  // kInvalidArgument
+OutputKind kind_of(const OutputFormat& format);
+
+struct EncodedLinear;
+// How a format stores a Linear. Throws Error(kUnsupported) naming it and a
+// format that can, as ArtifactWriter::add_linear() would.
+EncodedLinear encode_linear(std::string_view format, const std::string& name,
+                            const LinearWeights& linear);
+
+struct ArtifactOptions {
+  std::filesystem::path output{};
+  std::string format = "compressed-tensors";
+  std::size_t max_shard_bytes = 5'000'000'000;
+  // Files of the source directory to carry along byte for byte (tokenizer,
+  // generation_config.json, ...) are taken from here when it is a directory or
+  // an HDF5 file that carries them.
+  std::filesystem::path source{};
+};
+
+// What the quantized Linears have in common goes into config.json's
+// quantization_config, computed by the writer from the weights it was given.
+class ArtifactWriter {
+ public:
+  virtual ~ArtifactWriter() = default;
+  // Tensors and Linears may come in any order; each is spooled to disk at once.
+  virtual void add_tensor(const NamedTensor& tensor) = 0;
+  virtual void add_linear(std::string_view name,
+                          const LinearWeights& linear) = 0;
+  // Extra files in the directory (attributes of an HDF5 file):
+  // "llmpress.json", "recipe.yaml".
+  virtual void add_file(std::string_view name, std::string_view content) = 0;
+  // Writes config.json (`config_json` is the model's own, as changed by stages,
+  // without quantization_config), closes, fsyncs, reads back and compares, and
+  // renames into place. Replaces an earlier artifact of the same path only
+  // then. Without finish() nothing remains but the temporary folder, which the
+  // destructor removes.
+  virtual void finish(const std::string& config_json) = 0;
+};
+
+// Throws Error(kInvalidArgument) if what is at the output is not an artifact
+// that llmpress wrote (replaceable.h), kIo if a parent cannot be created. A
+// command asks that, and more, before it works: output_guard.h.
+std::unique_ptr<ArtifactWriter> make_artifact_writer(
+    const ArtifactOptions& options);
+
+// Writes `content` to what `path` leads to by a temporary name, fsync and
+// rename; into a device or pipe as it is.
+void write_file_atomically(const std::filesystem::path& path,
+                           std::string_view content);
+// Throws Error(kIo) with the path and the reason.
+std::string read_file(const std::filesystem::path& path);
+
+// Lower-case hex.
+std::string sha256_hex(std::string_view bytes);
+std::string sha256_of_file(const std::filesystem::path& path);
+
+}  // namespace llmpress

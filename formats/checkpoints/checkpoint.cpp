@@ -1,0 +1,157 @@
+#include "formats/checkpoints/checkpoint.h"
+
+#include <array>
+#include <utility>
+
+#include "compress/core/error.h"
+#include "formats/checkpoints/artifact_writer.h"
+#include "formats/checkpoints/config_check.h"
+#include "formats/checkpoints/config_reader.h"
+#include "formats/checkpoints/tied_head.h"
+#include "formats/containers/hdf5_file.h"
+#include "formats/files/foreign_file.h"
+#include "formats/files/mapped_file.h"
+#include "formats/linears/dense_linear.h"
+#include "formats/linears/linear_form.h"
+#include "formats/linears/quantization_config.h"
+
+namespace llmpress {
+namespace {
+
+namespace fs = std::filesystem;
+
+class ModelCheckpoint : public Checkpoint {
+ public:
+  ModelCheckpoint(fs::path path, std::unique_ptr<TensorReader> reader,
+                  std::string config_json, std::string_view container)
+      : path_(std::move(path)),
+        reader_(std::move(reader)),
+        config_json_(std::move(config_json)) {
+    const std::string where = config_place(path_.string());
+    notes_ = check_config(config_json_, where);
+    quantization_ = parse_quantization_config(config_json_, where);
+    format_ = quantization_.method.empty() || container == "hdf5"
+                  ? container
+                  : quantization_.method;
+    resolve_tied_head(reader_, config_json_, notes_, where);
+  }
+
+  const fs::path& path() const override { return path_; }
+  const TensorReader& tensors() const override { return *reader_; }
+  const std::string& config_json() const override { return config_json_; }
+  std::string_view format() const override { return format_; }
+
+  bool has_linear(std::string_view name) const override {
+    return find_linear_form(stored(name)) != nullptr;
+  }
+
+  const TensorInfo* plain_weight(std::string_view name) const override {
+    const StoredLinear linear = stored(name);
+    const LinearForm* const form = find_linear_form(linear);
+    const bool plain = form != nullptr && form->matches == is_dense_linear;
+    return plain ? linear.find(".weight") : nullptr;
+  }
+
+  LinearWeights read_linear(std::string_view name) const override {
+    return llmpress::read_linear(stored(name), path_.string());
+  }
+
+  std::string describe_absence(std::string_view name) const override {
+    return llmpress::describe_absence(stored(name));
+  }
+
+  std::optional<KvScheme> kv_scheme(std::string_view name) const override {
+    if (!quantization_.kv_cache) return std::nullopt;
+    return read_kv_scheme(*reader_, std::string(name), *quantization_.kv_cache);
+  }
+
+  std::vector<std::string> notes() const override { return notes_; }
+
+ private:
+  StoredLinear stored(std::string_view name) const {
+    return {*reader_,
+            std::string(name),
+            quantization_.scheme_of(name),
+            quantization_.extension_of(name),
+            quantization_.int8_threshold,
+            quantization_.method};
+  }
+
+  fs::path path_;
+  std::unique_ptr<TensorReader> reader_;
+  std::string config_json_;
+  QuantizationConfig quantization_{};
+  std::string format_{};
+  std::vector<std::string> notes_{};
+};
+
+// Throws if the folder holds a quantized model of a tool whose description is
+// not in config.json.
+void check_side_files(const fs::path& folder, const std::string& config_json) {
+  if (config_json.find("\"quantization_config\"") != std::string::npos) return;
+  struct SideFile {
+    const char* name;
+    const char* what;
+  };
+  constexpr std::array<SideFile, 3> kSideFiles{
+      {{"hf_quant_config.json", "a ModelOpt"},
+       {"quantize_config.json", "an AutoGPTQ"},
+       {"quant_config.json", "an AutoAWQ"}}};
+  std::error_code ignored;
+  for (const SideFile& file : kSideFiles) {
+    if (!fs::exists(folder / file.name, ignored)) continue;
+    throw Error(ErrorCode::kUnsupported,
+                (folder / file.name).string() + ": is " + file.what +
+                    " checkpoint, which is not read; give the model that it "
+                    "was made from");
+  }
+}
+
+}  // namespace
+
+std::string Checkpoint::describe_absence(std::string_view name) const {
+  return "'" + std::string(name) + ".weight' is missing";
+}
+
+std::unique_ptr<Checkpoint> open_checkpoint(const fs::path& path) {
+  std::error_code ignored;
+  if (!path_exists(path)) {
+    throw Error(ErrorCode::kIo, path.string() + ": no such file or directory");
+  }
+  if (fs::is_directory(path, ignored)) {
+    const fs::path config = path / "config.json";
+    if (!path_exists(config)) {
+      throw Error(ErrorCode::kInvalidInput,
+                  path.string() + ": not a model: it has no config.json");
+    }
+    std::string text = read_file(config);
+    check_side_files(path, text);
+    return std::make_unique<ModelCheckpoint>(path, open_tensors(path),
+                                             std::move(text), "huggingface");
+  }
+  if (is_hdf5_file(path)) {
+    std::unique_ptr<TensorReader> reader = open_hdf5_tensors(path);
+    const auto config = reader->metadata().find("config.json");
+    if (config == reader->metadata().end()) {
+      throw Error(
+          ErrorCode::kInvalidInput,
+          path.string() + ": not a model: it has no config.json attribute");
+    }
+    std::string text = config->second;
+    return std::make_unique<ModelCheckpoint>(path, std::move(reader),
+                                             std::move(text), "hdf5");
+  }
+  if (path.extension() == ".safetensors") {
+    throw Error(ErrorCode::kUnsupported,
+                path.string() +
+                    ": is a file of tensors; give the folder that holds it and "
+                    "its config.json");
+  }
+  const std::string foreign = describe_foreign(path);
+  throw Error(ErrorCode::kUnsupported,
+              path.string() + (foreign.empty()
+                                   ? ": neither a model folder nor an HDF5 file"
+                                   : ": is " + foreign));
+}
+
+}  // namespace llmpress

@@ -1,0 +1,69 @@
+#include "formats/linears/dense_linear.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "compress/core/error.h"
+#include "formats/containers/typed_tensors.h"
+#include "formats/linears/compressed_tensors.h"
+
+namespace llmpress {
+
+bool is_dense_linear(const StoredLinear& linear) {
+  const TensorInfo* const info = linear.find(".weight");
+  if (info == nullptr || info->shape.size() != 2) return false;
+  return is_plain_float(info->dtype);
+}
+
+void check_finite(DType dtype, std::span<const std::byte> values,
+                  std::size_t columns, const std::string& where) {
+  const std::size_t row_bytes = bytes_of(dtype, columns);
+  if (row_bytes == 0) return;
+  std::vector<float> row(columns);
+  for (std::size_t o = 0; o < values.size() / row_bytes; ++o) {
+    decode_floats(dtype, values.subspan(o * row_bytes, row_bytes), row);
+    for (std::size_t i = 0; i < columns; ++i) {
+      if (!std::isfinite(row[i])) {
+        throw Error(ErrorCode::kInvalidInput,
+                    where + ": value [" + std::to_string(o) + ", " +
+                        std::to_string(i) + "] is " + std::to_string(row[i]) +
+                        ", not finite");
+      }
+    }
+  }
+}
+
+PackedWeight read_dense_linear(const StoredLinear& linear) {
+  const TensorInfo& info = linear.require(".weight");
+  const TensorBytes stored = linear.reader.read(info);
+  DenseWeight weight{.out = info.shape[0], .in = info.shape[1]};
+  if (info.dtype == DType::kF64) {
+    std::vector<float> values(weight.out * weight.in);
+    decode_floats(info.dtype, stored.bytes, values);
+    weight.data.resize(values.size() * sizeof(float));
+    encode_floats(DType::kF32, values, weight.data);
+  } else {
+    weight.dtype = info.dtype;
+    weight.data.assign(stored.bytes.begin(), stored.bytes.end());
+  }
+  return weight;
+}
+
+ActivationQuant dense_activations(const StoredLinear& linear) {
+  if (linear.method == "fp8") return {};
+  const bool packed = linear.scheme.weights &&
+                      linear.scheme.format != "dense" &&
+                      linear.find(".weight_scale") == nullptr;
+  if (packed) {
+    throw Error(ErrorCode::kInvalidInput,
+                subject_of(linear.require(".weight")) +
+                    ": is stored as plain numbers, but quantization_config has "
+                    "'" +
+                    linear.scheme.format +
+                    "' weights for it; list it in "
+                    "'ignore' if it was left as it is");
+  }
+  return read_activations(linear);
+}
+
+}  // namespace llmpress

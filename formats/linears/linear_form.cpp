@@ -1,0 +1,187 @@
+#include "formats/linears/linear_form.h"
+
+#include <array>
+
+#include "compress/core/checked.h"
+#include "compress/core/error.h"
+#include "formats/containers/typed_tensors.h"
+#include "formats/linears/bitsandbytes.h"
+#include "formats/linears/compressed_tensors.h"
+#include "formats/linears/dense_linear.h"
+#include "formats/linears/sparse_tensors.h"
+
+namespace llmpress {
+
+const TensorInfo* StoredLinear::find(std::string_view suffix) const {
+  return reader.find(name + std::string(suffix));
+}
+
+const TensorInfo& StoredLinear::require(std::string_view suffix) const {
+  return reader.require(name + std::string(suffix));
+}
+
+std::pair<std::size_t, std::size_t> read_matrix_shape(
+    const StoredLinear& linear, std::string_view suffix) {
+  const TensorInfo& info = linear.require(suffix);
+  const auto stored = integers_of(linear.reader, info);
+  if (stored.size() != 2 || stored[0] <= 0 || stored[1] <= 0) {
+    throw Error(ErrorCode::kCorruptFile,
+                subject_of(info) + ": is not two positive sizes");
+  }
+  const auto out = static_cast<std::size_t>(stored[0]);
+  const auto in = static_cast<std::size_t>(stored[1]);
+  checked_mul(checked_mul(out, in, subject_of(info)), 64, subject_of(info));
+  return {out, in};
+}
+
+namespace {
+
+// ".qweight I32, .scales F16": what lies at a Linear's name.
+std::string list_parts(const StoredLinear& linear) {
+  std::string found;
+  for (const TensorInfo& info : linear.reader.tensors()) {
+    if (!info.name.starts_with(linear.name + ".")) continue;
+    found += (found.empty() ? "" : ", ") +
+             info.name.substr(linear.name.size()) + " " +
+             std::string(facts(info.dtype).name);
+  }
+  return found;
+}
+
+// Forms of other tools, by a tensor that only they have.
+struct ForeignForm {
+  std::string_view suffix;
+  std::string_view meaning;
+};
+constexpr std::array kForeignForms{
+    ForeignForm{".qweight", "GPTQ, AWQ or AutoRound"},
+    ForeignForm{".W_q", "HQQ"},
+    ForeignForm{".weight_blocks", "MXFP4 of gpt-oss"},
+    ForeignForm{".blocks", "MXFP4 of gpt-oss"},
+    ForeignForm{".weight.data", "quanto"},
+    ForeignForm{".weight._data", "quanto"},
+    ForeignForm{".weight:_data", "torchao"},
+    ForeignForm{".weight:tensor_data_names", "torchao"},
+    ForeignForm{".weight_qdata", "torchao"},
+    ForeignForm{".codebooks", "AQLM"},
+    ForeignForm{".centroids.weight", "VPTQ"},
+    ForeignForm{".SCB", "LLM.int8() without its .weight"},
+    ForeignForm{".weight.absmax",
+                "bitsandbytes without .weight.quant_state, which says its "
+                "shape"},
+};
+
+// What is wrong with `<name>.weight` as a matrix of plain numbers.
+std::string describe_weight(const StoredLinear& linear,
+                            const TensorInfo& weight) {
+  const std::string dtype(facts(weight.dtype).name);
+  const bool eight = weight.dtype == DType::kF8E4M3 ||
+                     weight.dtype == DType::kF8E5M2 ||
+                     weight.dtype == DType::kI8;
+  if (weight.shape.size() != 2) {
+    return "has shape " + shape_text(weight.shape) + ", wanted 2 dimensions";
+  }
+  if (eight && linear.find(".weight_scale") == nullptr) {
+    return "is " + dtype +
+           " without a scale (.weight_scale, .weight_scale_inv), without "
+           "which its codes mean nothing";
+  }
+  return "is " + dtype + ", wanted F64, F32, F16 or BF16";
+}
+
+}  // namespace
+
+std::span<const LinearForm> linear_forms() {
+  static constexpr std::array kForms{
+      LinearForm{"pack-quantized", is_pack_quantized, read_pack_quantized,
+                 read_activations},
+      LinearForm{"micro-fp4", is_micro_fp4, read_micro_fp4, read_activations},
+      LinearForm{"sparse", is_sparse_linear, read_sparse_linear,
+                 read_activations},
+      LinearForm{"bitsandbytes-4bit", is_table4, read_table4, read_activations},
+      LinearForm{"bitsandbytes-int8", is_bitsandbytes_int8,
+                 read_bitsandbytes_int8, bitsandbytes_int8_activations},
+      LinearForm{"int-quantized", is_int_quantized, read_int_quantized,
+                 read_activations},
+      LinearForm{"float-quantized", is_float_quantized, read_float_quantized,
+                 read_activations},
+      LinearForm{"dense", is_dense_linear, read_dense_linear,
+                 dense_activations},
+  };
+  return kForms;
+}
+
+const LinearForm* find_linear_form(const StoredLinear& linear) {
+  for (const LinearForm& form : linear_forms()) {
+    if (form.matches(linear)) return &form;
+  }
+  return nullptr;
+}
+
+std::string describe_absence(const StoredLinear& linear) {
+  const std::string weight = "'" + linear.name + ".weight'";
+  for (const ForeignForm& form : kForeignForms) {
+    if (linear.find(form.suffix) == nullptr) continue;
+    return "'" + linear.name + "' is stored as " + std::string(form.meaning) +
+           " (" + list_parts(linear) +
+           "), which is not read; give the model that it was made from";
+  }
+  if (const TensorInfo* const info = linear.find(".weight")) {
+    return weight + " " + describe_weight(linear, *info);
+  }
+  const std::string found = list_parts(linear);
+  if (found.empty()) return weight + " is missing";
+  return weight + " is missing beside " + found;
+}
+
+namespace {
+
+// Numbers that check() of the core leaves to whoever brought them in.
+void check_values(const StoredLinear& linear, const PackedWeight& weight) {
+  const auto subject = [&](const char* suffix) {
+    const TensorInfo* const info = linear.find(suffix);
+    return info != nullptr ? subject_of(*info) : linear.where();
+  };
+  if (const auto* const dense = std::get_if<DenseWeight>(&weight)) {
+    check_finite(dense->dtype, dense->data, dense->in, subject(".weight"));
+  } else if (const auto* const fp8 = std::get_if<Fp8Weight>(&weight)) {
+    check_finite(fp8->format, std::as_bytes(std::span(fp8->codes)), fp8->in,
+                 subject(".weight"));
+  } else if (const auto* const sparse = std::get_if<SparseWeight>(&weight)) {
+    if (sparse->bits != 0) return;
+    check_finite(sparse->dtype, sparse->data, sparse->row_offsets.back(),
+                 linear.where() + ": kept values");
+  }
+}
+
+}  // namespace
+
+LinearWeights read_linear(const StoredLinear& linear,
+                          const std::string& where) {
+  const LinearForm* const form = find_linear_form(linear);
+  if (form == nullptr) {
+    const bool missing = list_parts(linear).empty();
+    throw Error(missing ? ErrorCode::kInvalidInput : ErrorCode::kUnsupported,
+                where + ": " + describe_absence(linear));
+  }
+  LinearWeights result{.weight = form->read(linear)};
+  check(result.weight, where + ": Linear '" + linear.name + "'");
+  check_values(linear, result.weight);
+  result.input = form->activations(linear);
+  result.input_hadamard = linear.extension.input_hadamard;
+  if (result.input_hadamard != 0 &&
+      cols_of(result.weight) % result.input_hadamard != 0) {
+    throw Error(ErrorCode::kCorruptFile,
+                where + ": Linear '" + linear.name + "': input_hadamard " +
+                    std::to_string(result.input_hadamard) +
+                    " does not divide " +
+                    std::to_string(cols_of(result.weight)) + " inputs");
+  }
+  if (linear.find(".bias") != nullptr) {
+    result.bias = read_vector(linear.reader, linear.name + ".bias",
+                              rows_of(result.weight));
+  }
+  return result;
+}
+
+}  // namespace llmpress

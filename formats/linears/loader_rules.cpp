@@ -1,0 +1,120 @@
+#include "formats/linears/loader_rules.h"
+
+#include <array>
+#include <variant>
+
+#include "formats/linears/quantization_config.h"
+
+namespace llmpress {
+namespace {
+
+template <class T>
+const T* as(const LinearWeights& linear) {
+  return std::get_if<T>(&linear.weight);
+}
+
+bool ragged_groups(std::string_view, const LinearWeights& l) {
+  const auto* const w = as<GroupedIntWeight>(l);
+  return w != nullptr && w->group_size < w->in && w->in % w->group_size != 0;
+}
+
+bool has_group_index(std::string_view, const LinearWeights& l) {
+  const auto* const w = as<GroupedIntWeight>(l);
+  return w != nullptr && !w->g_idx.empty();
+}
+
+bool has_real_zeros(std::string_view, const LinearWeights& l) {
+  const auto* const w = as<GroupedIntWeight>(l);
+  return w != nullptr && !w->float_zeros.empty();
+}
+
+bool has_outliers(std::string_view, const LinearWeights& l) {
+  const auto* const w = as<Int8Weight>(l);
+  return l.input.outlier_threshold > 0 ||
+         (w != nullptr && !w->outlier_columns.empty());
+}
+
+bool is_e5m2(std::string_view, const LinearWeights& l) {
+  const auto* const w = as<Fp8Weight>(l);
+  return w != nullptr && w->format != DType::kF8E4M3;
+}
+
+bool is_table(std::string_view, const LinearWeights& l) {
+  return as<Table4Weight>(l) != nullptr;
+}
+
+bool ragged_micro_groups(std::string_view, const LinearWeights& l) {
+  const auto* const w = as<MicroFp4Weight>(l);
+  return w != nullptr && w->in % w->group() != 0;
+}
+
+bool is_sparse(std::string_view, const LinearWeights& l) {
+  return as<SparseWeight>(l) != nullptr;
+}
+
+bool is_rotated(std::string_view, const LinearWeights& l) {
+  return l.input_hadamard > 0;
+}
+
+bool is_packed_embedding(std::string_view name, const LinearWeights& l) {
+  return is_embedding_name(name) && as<DenseWeight>(l) == nullptr;
+}
+
+bool has_packed_zeros(std::string_view, const LinearWeights& l) {
+  const auto* const w = as<GroupedIntWeight>(l);
+  return w != nullptr && !w->zeros.empty();
+}
+
+constexpr std::array kRules{
+    LoaderRule{"packed-embedding", Readers::kOnlyUs, is_packed_embedding,
+               "loaders pack Linears only, not embeddings",
+               "leave the embedding out of targets"},
+    LoaderRule{"group-divides-inputs", Readers::kOnlyUs, ragged_groups,
+               "loaders refuse a group size that does not divide the inputs",
+               "take one that does, or -1, or 'output: {incompatible: adapt}' "
+               "for smaller groups where needed"},
+    LoaderRule{"activation-order", Readers::kOnlyUs, has_group_index,
+               "actorder 'group' was removed from compressed-tensors",
+               "use act_order with static_groups: true, or group_aware_order"},
+    LoaderRule{"real-zeros", Readers::kOnlyUs, has_real_zeros,
+               "loaders know whole zero points only",
+               "take a method that rounds them"},
+    LoaderRule{"int8-outliers", Readers::kOnlyUs, has_outliers,
+               "LLM.int8() is no scheme of compressed-tensors",
+               "write format: bitsandbytes, or method rtn with int8 inputs"},
+    LoaderRule{"fp8-e5m2", Readers::kOnlyUs, is_e5m2,
+               "loaders take every 8-bit float for an E4M3",
+               "use weights: {type: fp8_e4m3}"},
+    LoaderRule{"4-bit-table", Readers::kOnlyUs, is_table,
+               "NF4 and FP4 are no schemes of compressed-tensors",
+               "write format: bitsandbytes"},
+    LoaderRule{"micro-groups", Readers::kOnlyUs, ragged_micro_groups,
+               "loaders refuse a width that is no multiple of the 16 or 32 "
+               "inputs of a scale",
+               "leave the Linear out, or use integers"},
+    LoaderRule{"sparse-storage", Readers::kOnlyUs, is_sparse,
+               "loaders of today know no sparse storage",
+               "use storage: dense, which keeps the zeros"},
+    LoaderRule{"online-rotation", Readers::kOnlyUs, is_rotated,
+               "the rotation of its input runs here only",
+               "use rotate: {online: false}"},
+    LoaderRule{"packed-zeros", Readers::kNotHf, has_packed_zeros,
+               "transformers 5.24 with compressed-tensors 0.20 loads no "
+               "asymmetric packed weights",
+               "load with CompressedTensorsConfig(dequantize=True) or vLLM, or "
+               "use symmetric: true"},
+};
+
+}  // namespace
+
+std::span<const LoaderRule> loader_rules() { return kRules; }
+
+const LoaderRule* broken_rule(std::string_view linear,
+                              const LinearWeights& weights) {
+  for (const LoaderRule& rule : kRules) {  // those that only we read are first
+    if (rule.broken(linear, weights)) return &rule;
+  }
+  return nullptr;
+}
+
+}  // namespace llmpress

@@ -1,0 +1,276 @@
+#include "formats/tokenizers/sentencepiece_check.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+#include "compress/core/error.h"
+#include "formats/tokenizers/unicode_text.h"
+
+namespace llmpress {
+namespace {
+
+[[noreturn]] void corrupt(const std::string& origin, const std::string& what) {
+  throw Error(ErrorCode::kCorruptFile,
+              origin + ": not a SentencePiece model: " + what);
+}
+
+// --- protobuf's wire format
+// ---------------------------------------------------
+
+struct Field {
+  std::uint64_t number = 0;
+  unsigned wire_type = 0;
+  std::uint64_t value = 0;     // of wire types 0, 1, 5
+  std::string_view content{};  // of wire type 2
+};
+
+class Message {
+ public:
+  Message(std::string_view bytes, const std::string& origin)
+      : bytes_(bytes), origin_(origin) {}
+
+  std::optional<Field> next() {
+    if (bytes_.empty()) return std::nullopt;
+    const std::uint64_t key = varint();
+    Field field{.number = key >> 3,
+                .wire_type = static_cast<unsigned>(key & 7)};
+    switch (field.wire_type) {
+      case 0:
+        field.value = varint();
+        return field;
+      case 1:
+      case 5: {
+        const std::string_view raw = take(field.wire_type == 1 ? 8 : 4);
+        std::memcpy(&field.value, raw.data(), raw.size());
+        return field;
+      }
+      case 2:
+        field.content = take(varint());
+        return field;
+    }
+    corrupt(origin_, "a field of wire type " + std::to_string(field.wire_type));
+  }
+
+ private:
+  std::string_view take(std::uint64_t size) {
+    if (size > bytes_.size()) corrupt(origin_, "a field ends behind the file");
+    const std::string_view taken = bytes_.substr(0, size);
+    bytes_.remove_prefix(size);
+    return taken;
+  }
+  std::uint64_t varint() {
+    std::uint64_t value = 0;
+    for (int shift = 0; shift < 64; shift += 7) {
+      const auto byte = static_cast<unsigned char>(take(1).front());
+      value |= static_cast<std::uint64_t>(byte & 0x7F) << shift;
+      if (byte < 0x80) return value;
+    }
+    corrupt(origin_, "a number of more than 64 bits");
+  }
+
+  std::string_view bytes_;
+  const std::string& origin_;
+};
+
+// --- the character map
+// --------------------------------------------------------
+
+// The library keeps so many matches of one place in a text on its stack.
+constexpr std::size_t kMostMatches = 32;
+constexpr std::size_t kMostUserDefined = 64;
+// The longest decomposition in Unicode 15 has 33 bytes.
+constexpr std::size_t kLongestReplacement = 1024;
+
+class CharacterMap {
+ public:
+  CharacterMap(std::string_view map, const std::string& origin)
+      : origin_(origin) {
+    std::uint32_t trie_bytes = 0;
+    if (map.size() < sizeof(trie_bytes))
+      corrupt(origin_, "its character map has no trie");
+    std::memcpy(&trie_bytes, map.data(), sizeof(trie_bytes));
+    map.remove_prefix(sizeof(trie_bytes));
+    if (trie_bytes == 0 || trie_bytes % sizeof(std::uint32_t) != 0 ||
+        trie_bytes >= map.size()) {
+      corrupt(origin_, "its character map of " + std::to_string(map.size()) +
+                           " bytes has a trie of " +
+                           std::to_string(trie_bytes));
+    }
+    units_.resize(trie_bytes / sizeof(std::uint32_t));
+    std::memcpy(units_.data(), map.data(), trie_bytes);
+    strings_ = map.substr(trie_bytes);
+  }
+
+  void check() {
+    if (strings_.back() != '\0')
+      corrupt(origin_, "its character map has an open string");
+    if (valid_utf8_length(strings_) != strings_.size()) {
+      corrupt(origin_, "its character map is not UTF-8");
+    }
+    for (std::size_t at = 0; at < strings_.size();) {
+      const std::size_t end = strings_.find('\0', at);
+      if (end - at > kLongestReplacement) {
+        corrupt(origin_, "its character map replaces by " +
+                             std::to_string(end - at) + " bytes");
+      }
+      at = end + 1;
+    }
+    matches_.assign(units_.size(), kNew);
+    walk(base_of(0, units_[0]));
+  }
+
+ private:
+  static constexpr std::uint8_t kNew = 0xFF, kOpen = 0xFE;
+  // A node whose children are being looked at.
+  struct Visit {
+    std::size_t base = 0;
+    unsigned next_label = 0;
+    std::uint8_t most = 0;  // matches below
+  };
+
+  // Where the children of the unit at `at` stand; all 256 are inside.
+  std::size_t base_of(std::size_t at, std::uint32_t unit) const {
+    const std::size_t base =
+        at ^ (std::size_t{unit >> 10} << ((unit & (1u << 9)) >> 6));
+    if ((base | 0xFF) >= units_.size()) {
+      corrupt(origin_, "its character map points outside its trie of " +
+                           std::to_string(units_.size()) + " units");
+    }
+    return base;
+  }
+
+  void check_leaf(std::size_t base) const {
+    const std::size_t place = units_[base] & 0x7FFFFFFF;
+    if (place >= strings_.size())
+      corrupt(origin_, "its character map points outside its strings");
+  }
+
+  // Depth first without recursion; nodes may be shared, but not circular.
+  // matches_[base] is how many matches a text can have below that node.
+  void walk(std::size_t root) {
+    std::vector<Visit> path;
+    const auto enter = [&](std::size_t base) {
+      matches_[base] = kOpen;
+      path.push_back({.base = base});
+    };
+    enter(root);
+    while (!path.empty()) {
+      Visit& now = path.back();
+      if (now.next_label > 0xFF) {
+        const Visit done = now;
+        matches_[done.base] = done.most;
+        path.pop_back();
+        continue;
+      }
+      const unsigned label = now.next_label;
+      const std::size_t at = now.base ^ label;
+      if ((units_[at] & 0x800000FF) != label) {
+        ++now.next_label;
+        continue;
+      }
+      const std::size_t base = base_of(at, units_[at]);
+      const bool leaf = (units_[at] >> 8 & 1) != 0;
+      if (matches_[base] == kOpen)
+        corrupt(origin_, "its character map goes in a circle");
+      if (matches_[base] == kNew) {
+        if (leaf) check_leaf(base);
+        enter(base);
+        continue;  // `now` is looked at again when its child is done
+      }
+      if (leaf) check_leaf(base);
+      const std::size_t below = matches_[base] + (leaf ? 1u : 0u);
+      if (below > kMostMatches)
+        corrupt(origin_, "its character map has too many prefixes");
+      now.most = std::max(now.most, static_cast<std::uint8_t>(below));
+      ++now.next_label;
+    }
+  }
+
+  std::string origin_;
+  std::vector<std::uint32_t> units_{};
+  std::string_view strings_{};
+  std::vector<std::uint8_t> matches_{};  // by base
+};
+
+void check_normalizer(std::string_view spec, const std::string& origin) {
+  Message message(spec, origin);
+  while (const auto field = message.next()) {
+    if (field->number == 2 && field->wire_type == 2 &&
+        !field->content.empty()) {
+      CharacterMap(field->content, origin).check();
+    }
+  }
+}
+
+// --- pieces
+// -------------------------------------------------------------------
+
+void check_piece(std::string_view bytes, std::size_t index,
+                 std::vector<std::string_view>& user_defined,
+                 const std::string& origin) {
+  constexpr std::uint64_t kUserDefined = 4;
+  const auto fail = [&](const char* what) {
+    corrupt(origin, "piece " + std::to_string(index) + " " + what);
+  };
+  std::string_view piece;
+  std::uint64_t type = 1;
+  Message message(bytes, origin);
+  while (const auto field = message.next()) {
+    if (field->number == 1 && field->wire_type == 2) piece = field->content;
+    if (field->number == 2 && field->wire_type == 5) {
+      float score = 0;
+      std::memcpy(&score, &field->value, sizeof(score));
+      if (!std::isfinite(score)) fail("has a score that is not finite");
+    }
+    if (field->number == 3 && field->wire_type == 0) {
+      type = field->value;
+      if (type < 1 || type > 6) fail("is of an unknown type");
+    }
+  }
+  if (piece.empty()) fail("is empty");
+  if (piece.find('\0') != std::string_view::npos) fail("has a NUL");
+  if (valid_utf8_length(piece) != piece.size()) fail("is not UTF-8");
+  if (type == kUserDefined) user_defined.push_back(piece);
+}
+
+// How many of them can begin at one place of a text.
+void check_nesting(std::vector<std::string_view> symbols,
+                   const std::string& origin) {
+  std::ranges::sort(symbols);
+  std::vector<std::string_view> chain;  // each a prefix of the next
+  for (const std::string_view symbol : symbols) {
+    while (!chain.empty() && !symbol.starts_with(chain.back())) {
+      chain.pop_back();
+    }
+    chain.push_back(symbol);
+    if (chain.size() > kMostUserDefined) {
+      corrupt(origin, "more than 64 user-defined pieces begin alike");
+    }
+  }
+}
+
+}  // namespace
+
+void check_sentencepiece_model(std::string_view model,
+                               const std::string& origin) {
+  std::size_t pieces = 0;
+  std::vector<std::string_view> user_defined;
+  Message message(model, origin);
+  while (const auto field = message.next()) {
+    if (field->wire_type != 2) continue;
+    if (field->number == 1) {
+      check_piece(field->content, pieces++, user_defined, origin);
+    }
+    if (field->number == 3 || field->number == 5) {
+      check_normalizer(field->content, origin);
+    }
+  }
+  if (pieces == 0) corrupt(origin, "has no pieces");
+  check_nesting(std::move(user_defined), origin);
+}
+
+}  // namespace llmpress

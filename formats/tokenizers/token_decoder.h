@@ -1,0 +1,73 @@
+// The decoder of tokenizer.json: from the spelling of tokens to text. Known:
+// Sequence, ByteLevel, Metaspace, Replace, ByteFallback, Fuse, Strip.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "formats/files/json_reader.h"
+
+namespace llmpress {
+
+// GPT-2's 256 characters that stand for bytes: !..~, U+00A1..U+00AC and
+// U+00AE..U+00FF for themselves, the other 68 bytes, in order, for U+0100
+// onwards. So a space is U+0120.
+char32_t byte_level_character(unsigned char byte);
+std::optional<unsigned char> byte_of_character(char32_t character);
+// The bytes that a byte-level spelling stands for; empty optional if it holds a
+// character that stands for none.
+std::optional<std::string> byte_level_bytes(std::string_view spelling);
+// The byte that a token such as <0x0A> stands for.
+std::optional<unsigned char> fallback_byte(std::string_view token);
+
+struct Spelling {
+  std::string text{};
+  bool literal = false;  // an added token, which is written as it reads
+};
+
+class TokenDecoder {
+ public:
+  explicit TokenDecoder(const JsonView& json);
+  // What a tokenizer.json without decoder means for its kind of model.
+  static TokenDecoder byte_level();
+  static TokenDecoder metaspace(bool strips_prefix);
+
+  // Well-formed UTF-8: bytes that are not become U+FFFD.
+  std::string decode(std::vector<Spelling> spellings) const;
+
+ private:
+  struct ByteLevel {};
+  struct ByteFallback {};
+  struct Fuse {};
+  struct Metaspace {
+    std::string replacement{};
+    bool strips_prefix = true;
+  };
+  struct Replace {
+    std::string from{}, to{};
+  };
+  struct Strip {
+    std::string content{};
+    std::size_t start = 0, stop = 0;
+  };
+  using Step =
+      std::variant<ByteLevel, ByteFallback, Fuse, Metaspace, Replace, Strip>;
+
+  TokenDecoder() = default;
+  void add(const JsonView& json);
+
+  static void run(const ByteLevel&, std::vector<Spelling>& spellings);
+  static void run(const ByteFallback&, std::vector<Spelling>& spellings);
+  static void run(const Fuse&, std::vector<Spelling>& spellings);
+  static void run(const Metaspace& step, std::vector<Spelling>& spellings);
+  static void run(const Replace& step, std::vector<Spelling>& spellings);
+  static void run(const Strip& step, std::vector<Spelling>& spellings);
+
+  std::vector<Step> steps_{};
+};
+
+}  // namespace llmpress

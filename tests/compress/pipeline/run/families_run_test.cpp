@@ -1,0 +1,172 @@
+// Recipes on every family that has a small golden: what is written evaluates as
+// the same weights in plain numbers do.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "compress/core/rng.h"
+#include "compress/model/decoder.h"
+#include "compress/pipeline/run/run.h"
+#include "formats/containers/hdf5_tables.h"
+#include "recipes/recipe_parser.h"
+#include "tests/formats/temporary_directory.h"
+
+namespace llmpress {
+namespace {
+
+namespace fs = std::filesystem;
+
+// An artifact whose packed weights come as float32.
+class Dequantized : public Checkpoint {
+ public:
+  explicit Dequantized(const Checkpoint& packed) : packed_(packed) {}
+  const fs::path& path() const override { return packed_.path(); }
+  const TensorReader& tensors() const override { return packed_.tensors(); }
+  const std::string& config_json() const override {
+    return packed_.config_json();
+  }
+  std::string_view format() const override { return packed_.format(); }
+  bool has_linear(std::string_view name) const override {
+    return packed_.has_linear(name);
+  }
+  const TensorInfo* plain_weight(std::string_view name) const override {
+    return packed_.plain_weight(name);
+  }
+  LinearWeights read_linear(std::string_view name) const override {
+    LinearWeights linear = packed_.read_linear(name);
+    linear.weight = make_dense(dequantize(linear.weight).view(), DType::kF32);
+    return linear;
+  }
+
+ private:
+  const Checkpoint& packed_;
+};
+
+MatrixF logits_of(const Checkpoint& checkpoint, ThreadPool& pool) {
+  const Decoder decoder(checkpoint);
+  std::vector<TokenId> ids;
+  Rng rng(3);
+  for (std::size_t i = 0; i < 24; ++i) {
+    ids.push_back(
+        static_cast<TokenId>(rng.below(decoder.architecture().vocabulary)));
+  }
+  const Segment all{ids.size(), 0, nullptr};
+  return decoder.ends().logits(decoder.forward(ids, {&all, 1}, pool).view(),
+                               pool);
+}
+
+std::vector<float> floats_of(const TensorReader& reader,
+                             const TensorInfo& info) {
+  const TensorBytes data = reader.read(info);
+  std::vector<float> values(data.bytes.size() / bytes_of(info.dtype, 1));
+  decode_floats(info.dtype, data.bytes, values);
+  return values;
+}
+
+class FamilyRuns : public testing::TestWithParam<fs::path> {
+ protected:
+  fs::path run(const std::string& stage, const std::string& calibration = "") {
+    const std::size_t vocabulary =
+        parse_architecture(open_checkpoint(GetParam())->config_json(), "golden")
+            .vocabulary;
+    write_ids(vocabulary);
+    const Recipe recipe = parse_recipe(
+        "model: " + GetParam().string() +
+            "\ncalibration: {text: " + (directory_.path() / "ids.h5").string() +
+            ", samples: 8, sequence_length: 24" + calibration + "}\nstages: [" +
+            stage +
+            "]\noutput: {path: " + (directory_.path() / "out").string() + "}\n",
+        "test.yaml");
+    report_ = run_recipe(recipe, {}, pool_);
+    return directory_.path() / "out";
+  }
+
+  void write_ids(std::size_t vocabulary) const {
+    std::vector<TokenId> ids;
+    Rng rng(1);
+    for (std::size_t i = 0; i < 8 * 24; ++i) {
+      ids.push_back(static_cast<TokenId>(rng.below(vocabulary)));
+    }
+    write_token_table(directory_.path() / "ids.h5",
+                      {.samples = 8, .length = 24, .ids = ids});
+  }
+
+  void expect_same_as_dequantized(const fs::path& artifact) {
+    const auto packed = open_checkpoint(artifact);
+    const MatrixF found = logits_of(*packed, pool_);
+    const MatrixF wanted = logits_of(Dequantized(*packed), pool_);
+    float largest = 0, worst = 0;
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      largest = std::max(largest, std::abs(wanted.data()[i]));
+      worst = std::max(worst, std::abs(wanted.data()[i] - found.data()[i]));
+    }
+    EXPECT_LE(worst, 1e-3f * largest);
+  }
+
+  TemporaryDirectory directory_;
+  ThreadPool pool_{2};
+  RunReport report_;
+};
+
+TEST_P(FamilyRuns, GptqOfFourBitsEvaluatesAsItsWeights) {
+  expect_same_as_dequantized(
+      run("{quantize: {method: gptq, weights: {bits: 4, group_size: 8}}}"));
+}
+
+TEST_P(FamilyRuns, ShowsEveryTokenToEveryExpertIfAskedTo) {
+  const fs::path artifact =
+      run("{quantize: {method: gptq, weights: {bits: 4, group_size: 8}}}",
+          ", experts: all_tokens");
+  for (const LayerReport& layer : report_.variants[0].layers) {
+    if (layer.method == "kept") continue;  // a router
+    EXPECT_EQ(layer.calibration_tokens, 8u * 24u) << layer.name;
+  }
+  expect_same_as_dequantized(artifact);
+}
+
+TEST_P(FamilyRuns, Fp8EvaluatesAsItsWeights) {
+  expect_same_as_dequantized(
+      run("{quantize: {method: rtn, weights: {type: fp8, group_size: -1}}}"));
+}
+
+// What pruning left stands where it stood, also in stacks and transposed.
+TEST_P(FamilyRuns, PruningKeepsWeightsInTheirPlaces) {
+  const fs::path artifact = run("{prune: {method: magnitude, sparsity: 0.5}}");
+  const auto before = open_checkpoint(GetParam());
+  const auto after = open_checkpoint(artifact);
+  for (const TensorInfo& info : before->tensors().tensors()) {
+    const TensorInfo* const now = after->tensors().find(info.name);
+    ASSERT_NE(now, nullptr) << info.name;
+    ASSERT_EQ(now->shape, info.shape) << info.name;
+    const auto old_values = floats_of(before->tensors(), info);
+    const auto new_values = floats_of(after->tensors(), *now);
+    for (std::size_t i = 0; i < old_values.size(); ++i) {
+      ASSERT_TRUE(new_values[i] == 0 || new_values[i] == old_values[i])
+          << info.name << " at " << i;
+    }
+  }
+}
+
+std::vector<fs::path> goldens() {
+  std::vector<fs::path> found;
+  const fs::path root =
+      fs::path(LLMPRESS_SOURCE_DIR) / "tests/compress/model/goldens";
+  for (const auto& entry : fs::directory_iterator(root)) {
+    found.push_back(entry.path());
+  }
+  std::ranges::sort(found);
+  return found;
+}
+
+INSTANTIATE_TEST_SUITE_P(Goldens, FamilyRuns, testing::ValuesIn(goldens()),
+                         [](const auto& row) {
+                           return row.param.filename().string();
+                         });
+
+}  // namespace
+}  // namespace llmpress

@@ -1,0 +1,62 @@
+#include "compress/surgery/block_smoothing.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "compress/model/model_source.h"
+#include "tests/compress/pipeline/shipped_model.h"
+#include "tests/formats/temporary_directory.h"
+
+namespace llmpress {
+namespace {
+
+// The output of block 0 for the calibration sequences.
+MatrixF output_of(const Architecture& arch, const DenseBlock& block,
+                  CalibrationStates states, ThreadPool& pool) {
+  states.run(Block(arch, 0, block.runnable(), best_isa()), pool);
+  return states.batches()[0].state.hidden;
+}
+
+class BlockSmoothing : public testing::TestWithParam<const char*> {};
+
+TEST_P(BlockSmoothing, ChangesWeightsButNotTheBlock) {
+  ThreadPool pool(2);
+  TemporaryDirectory directory;
+  const Recipe recipe =
+      small_recipe(std::string("[{quantize: {method: ") + GetParam() +
+                       ", weights: {bits: 4, group_size: 32}}}]",
+                   directory.path() / "o");
+  const ModelSource source = open_model(recipe.model);
+  const CalibrationSet set =
+      load_calibration(*recipe.calibration, *source.tokenizer);
+  ThreadPool ends_pool(1);
+  const CalibrationStates states(
+      set, ModelEnds(*source.checkpoint, *source.arch, best_isa()), ends_pool);
+  const StagePlan plan(recipe.stages, {});
+  ASSERT_TRUE(wants_smoothing(plan, *source.arch, 0));
+
+  const DenseBlock before =
+      load_dense_block(*source.checkpoint, *source.arch, 0);
+  DenseBlock after = before;
+  const auto notes = smooth_block_in_place(
+      {.arch = source.arch.get(), .plan = &plan, .pool = &pool}, after, states);
+  EXPECT_GE(notes.size(), 2u);
+  EXPECT_NE(before.norms.at("input_layernorm").gain,
+            after.norms.at("input_layernorm").gain);
+
+  const MatrixF a = output_of(*source.arch, before, states, pool);
+  const MatrixF b = output_of(*source.arch, after, states, pool);
+  double difference = 0, norm = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    difference += std::pow(a.data()[i] - b.data()[i], 2);
+    norm += std::pow(a.data()[i], 2);
+  }
+  EXPECT_LT(std::sqrt(difference / norm), 1e-5);
+}
+
+INSTANTIATE_TEST_SUITE_P(Methods, BlockSmoothing,
+                         testing::Values("awq", "smoothquant"));
+
+}  // namespace
+}  // namespace llmpress

@@ -1,0 +1,256 @@
+#include "formats/checkpoints/artifact_writer.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "compress/core/error.h"
+#include "formats/checkpoints/checkpoint.h"
+#include "formats/containers/sharded.h"
+#include "tests/formats/linears/sample_linears.h"
+#include "tests/formats/temporary_directory.h"
+
+namespace llmpress {
+namespace {
+
+namespace fs = std::filesystem;
+using json = nlohmann::json;
+
+const std::string kConfig =
+    R"({"model_type":"llama","rms_norm_eps":1e-05,"torch_dtype":"bfloat16",)"
+    R"("quantization_config":{"quant_method":"stale"}})";
+
+NamedTensor norm_tensor(const std::string& name = "model.norm.weight") {
+  NamedTensor t{.name = name, .dtype = DType::kBF16, .shape = {3}};
+  for (const int b : {1, 2, 3, 4, 5, 6}) t.bytes.push_back(std::byte(b));
+  return t;
+}
+
+std::string name_of(std::size_t k) {
+  return "model.layers." + std::to_string(k) + ".mlp.down_proj";
+}
+
+fs::path extension_for(std::string_view format) {
+  return find_output_format(format).single_file ? "m.h5" : "m";
+}
+
+class EveryOwnFormat : public testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(ArtifactWriter, EveryOwnFormat,
+                         testing::Values("compressed-tensors", "hdf5"),
+                         [](const auto& instance) {
+                           return instance.param == "hdf5"
+                                      ? "Hdf5"
+                                      : "CompressedTensors";
+                         });
+
+TEST_P(EveryOwnFormat, ReadsBackEveryKindOfLinearAsItWasWritten) {
+  const TemporaryDirectory tmp;
+  const auto samples = sample_linears();
+  const fs::path output = tmp.path() / extension_for(GetParam());
+  auto writer = make_artifact_writer({.output = output, .format = GetParam()});
+  writer->add_tensor(norm_tensor());
+  for (std::size_t k = 0; k < samples.size(); ++k) {
+    writer->add_linear(name_of(k), samples[k].linear);
+  }
+  writer->finish(kConfig);
+
+  const auto model = open_checkpoint(output);
+  EXPECT_EQ(model->format(), GetParam());
+  EXPECT_NE(model->tensors().find("model.norm.weight"), nullptr);
+  for (std::size_t k = 0; k < samples.size(); ++k) {
+    ASSERT_TRUE(model->has_linear(name_of(k))) << samples[k].what;
+    expect_same_linear(model->read_linear(name_of(k)), samples[k].linear,
+                       samples[k].what);
+  }
+  EXPECT_FALSE(model->has_linear("model.layers.99.mlp.down_proj"));
+  EXPECT_THROW(model->read_linear("model.layers.99.mlp.down_proj"), Error);
+}
+
+TEST_P(EveryOwnFormat, ReadsBackEachKindAloneInItsModel) {
+  for (const SampleLinear& sample : sample_linears()) {
+    const TemporaryDirectory tmp;
+    const fs::path output = tmp.path() / extension_for(GetParam());
+    auto writer =
+        make_artifact_writer({.output = output, .format = GetParam()});
+    writer->add_linear("model.layers.0.mlp.up_proj", sample.linear);
+    writer->finish(kConfig);
+    expect_same_linear(
+        open_checkpoint(output)->read_linear("model.layers.0.mlp.up_proj"),
+        sample.linear, sample.what);
+  }
+}
+
+TEST_P(EveryOwnFormat, WritesTheSameOctetsEveryTime) {
+  const TemporaryDirectory tmp;
+  const std::vector<SampleLinear> samples = sample_linears();
+  const auto write = [&](const std::string& stem) {
+    const fs::path output = tmp.path() / stem / extension_for(GetParam());
+    auto writer =
+        make_artifact_writer({.output = output, .format = GetParam()});
+    for (const SampleLinear& s : samples) {
+      writer->add_linear(s.what + describe(s.linear.weight), s.linear);
+    }
+    writer->add_tensor(norm_tensor());
+    writer->finish(kConfig);
+    return fs::is_directory(output) ? output / "model.safetensors" : output;
+  };
+  EXPECT_EQ(sha256_of_file(write("a")), sha256_of_file(write("b")));
+}
+
+TEST_P(EveryOwnFormat, LeavesNothingBehindWithoutFinish) {
+  const TemporaryDirectory tmp;
+  const fs::path output = tmp.path() / extension_for(GetParam());
+  {
+    auto writer =
+        make_artifact_writer({.output = output, .format = GetParam()});
+    writer->add_tensor(norm_tensor());
+    EXPECT_FALSE(fs::exists(output));
+    EXPECT_FALSE(fs::is_empty(tmp.path()));
+  }
+  EXPECT_TRUE(fs::is_empty(tmp.path()));
+}
+
+TEST_P(EveryOwnFormat, ReplacesAnEarlierModelOnlyWhenWhole) {
+  const TemporaryDirectory tmp;
+  const fs::path output = tmp.path() / extension_for(GetParam());
+  const auto write = [&](const std::string& tensor, bool finish) {
+    auto writer =
+        make_artifact_writer({.output = output, .format = GetParam()});
+    writer->add_tensor(norm_tensor(tensor));
+    if (finish) writer->finish(kConfig);
+  };
+  write("first", true);
+  write("second", false);
+  EXPECT_NE(open_checkpoint(output)->tensors().find("first"), nullptr);
+  write("third", true);
+  EXPECT_EQ(open_checkpoint(output)->tensors().find("first"), nullptr);
+  EXPECT_NE(open_checkpoint(output)->tensors().find("third"), nullptr);
+  EXPECT_EQ(std::distance(fs::directory_iterator(tmp.path()), {}), 1);
+}
+
+TEST_P(EveryOwnFormat, RefusesATensorThatComesTwice) {
+  const TemporaryDirectory tmp;
+  auto writer = make_artifact_writer(
+      {.output = tmp.path() / extension_for(GetParam()), .format = GetParam()});
+  writer->add_tensor(norm_tensor());
+  EXPECT_THROW(writer->add_tensor(norm_tensor()), Error);
+}
+
+TEST(ArtifactWriter, FillsShardsGreedilyAndIndexesThem) {
+  const TemporaryDirectory tmp;
+  const fs::path output = tmp.path() / "m";
+  auto writer = make_artifact_writer({.output = output, .max_shard_bytes = 12});
+  for (const char* name : {"e", "d", "c", "b", "a"}) {
+    writer->add_tensor(norm_tensor(name));  // 6 octets each
+  }
+  writer->finish(kConfig);
+  const json index = json::parse(read_file(output / kIndexFileName));
+  EXPECT_EQ(index["metadata"]["total_size"], 30);
+  EXPECT_EQ(index["weight_map"]["e"], "model-00001-of-00003.safetensors");
+  EXPECT_EQ(index["weight_map"]["d"], "model-00001-of-00003.safetensors");
+  EXPECT_EQ(index["weight_map"]["a"], "model-00003-of-00003.safetensors");
+  EXPECT_EQ(open_tensors(output)->tensors().size(), 5u);
+  EXPECT_FALSE(fs::exists(output / "spool"));
+}
+
+TEST(ArtifactWriter, CarriesFilesButNotWeightsNorStaleDescriptions) {
+  const TemporaryDirectory tmp;
+  const fs::path source = tmp.path() / "source", output = tmp.path() / "m";
+  fs::create_directories(source / "folder");
+  for (const char* name :
+       {"tokenizer.json", "tokenizer.model", "generation_config.json",
+        "model.safetensors", "pytorch_model.bin", "quantize_config.json",
+        "model.safetensors.index.json", "config.json", ".hidden",
+        "recipe.yaml"}) {
+    std::ofstream(source / name) << "{}" << name;
+  }
+  auto writer = make_artifact_writer({.output = output, .source = source});
+  writer->add_tensor(norm_tensor());
+  writer->add_file("llmpress.json", "{\"a\":1}");
+  EXPECT_THROW(writer->add_file("../escape", ""), Error);
+  writer->finish(kConfig);
+  std::set<std::string> found;
+  for (const auto& entry : fs::directory_iterator(output)) {
+    found.insert(entry.path().filename().string());
+  }
+  EXPECT_EQ(found,
+            (std::set<std::string>{"config.json", "generation_config.json",
+                                   "llmpress.json", "model.safetensors",
+                                   "tokenizer.json", "tokenizer.model"}));
+  EXPECT_EQ(read_file(output / "tokenizer.json"), "{}tokenizer.json");
+  const json provenance = json::parse(read_file(output / "llmpress.json"));
+  EXPECT_EQ(provenance["a"], 1);
+  EXPECT_EQ(provenance["files"].get<std::set<std::string>>(), found);
+}
+
+TEST(ArtifactWriter, CarriesFilesOutOfAnHdf5FileToo) {
+  const TemporaryDirectory tmp;
+  const fs::path source = tmp.path() / "m.h5", output = tmp.path() / "m";
+  auto first = make_artifact_writer({.output = source, .format = "hdf5"});
+  first->add_tensor(norm_tensor());
+  first->add_file("tokenizer.json", "{}");
+  first->add_file("recipe.yaml", "stages: []");
+  first->finish(kConfig);
+  auto second = make_artifact_writer({.output = output, .source = source});
+  second->add_tensor(norm_tensor());
+  second->finish(kConfig);
+  EXPECT_EQ(read_file(output / "tokenizer.json"), "{}");
+  EXPECT_FALSE(fs::exists(output / "recipe.yaml"));
+}
+
+TEST(ArtifactWriter, KeepsTheModelsConfigurationAndDropsAStaleQuantization) {
+  const TemporaryDirectory tmp;
+  auto writer = make_artifact_writer({.output = tmp.path() / "m"});
+  writer->add_tensor(norm_tensor());
+  writer->finish(kConfig);
+  const json config = json::parse(read_file(tmp.path() / "m/config.json"));
+  EXPECT_EQ(config["torch_dtype"], "bfloat16");
+  EXPECT_EQ(config["rms_norm_eps"], 1e-05);
+  EXPECT_FALSE(config.contains("quantization_config"));
+}
+
+TEST(ArtifactWriter, RefusesToReplaceWhatIsNotAModel) {
+  const TemporaryDirectory tmp;
+  const fs::path folder = tmp.path() / "photos";
+  fs::create_directories(folder);
+  EXPECT_NO_THROW(make_artifact_writer({.output = folder}));  // empty
+  std::ofstream(folder / "cat.png") << "meow";
+  EXPECT_THROW(make_artifact_writer({.output = folder}), Error);
+  EXPECT_THROW(make_artifact_writer({.output = folder, .format = "hdf5"}),
+               Error);
+  EXPECT_THROW(make_artifact_writer({.output = folder / "cat.png"}), Error);
+  EXPECT_THROW(
+      make_artifact_writer({.output = folder / "cat.png", .format = "hdf5"}),
+      Error);
+  EXPECT_THROW(make_artifact_writer({.output = folder / "cat.png/below"}),
+               Error);
+  EXPECT_THROW(
+      make_artifact_writer({.output = tmp.path() / "x", .format = "zip"}),
+      Error);
+  EXPECT_EQ(read_file(folder / "cat.png"), "meow");
+}
+
+TEST(ArtifactWriter, PlainSafetensorsRefusesPackedWeightsByName) {
+  const TemporaryDirectory tmp;
+  auto writer = make_artifact_writer(
+      {.output = tmp.path() / "m", .format = "safetensors"});
+  for (const SampleLinear& s : sample_linears()) {
+    const bool plain = std::holds_alternative<DenseWeight>(s.linear.weight) &&
+                       s.linear.input_hadamard == 0;
+    try {
+      writer->add_linear(
+          "l." + std::to_string(plain) + s.what + describe(s.linear.weight),
+          s.linear);
+      EXPECT_TRUE(plain) << s.what;
+    } catch (const Error& e) {
+      EXPECT_FALSE(plain) << s.what << ": " << e.what();
+      EXPECT_EQ(e.code(), ErrorCode::kUnsupported);
+      EXPECT_NE(std::string(e.what()).find(s.what), std::string::npos);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace llmpress
