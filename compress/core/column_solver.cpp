@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string>
 #include <utility>
 #include <vector>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
 
 namespace llmpress {
@@ -102,10 +102,11 @@ void check_inputs(ConstMatrixView W, ConstMatrixView U,
   (void)compressor, (void)options;
   for (std::size_t i = 0; i < in; ++i) {
     if (!(U(i, i) > 0 && std::isfinite(U(i, i)))) {
-      throw Error(ErrorCode::kNumeric,
-                  "column solver: diagonal element " + std::to_string(i) +
-                      " of the inverse's factor is " + std::to_string(U(i, i)) +
-                      ", wanted a positive number");
+      fail(
+          ErrorCode::kNumeric,
+          "column solver: diagonal element {} of the inverse's factor is {:g}, "
+          "wanted a positive number",
+          i, U(i, i));
     }
   }
 }

@@ -5,19 +5,11 @@
 #include <cmath>
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
 
 namespace llmpress {
 namespace {
-
-// 0.01 rather than 0.010000.
-std::string trimmed(double x) {
-  std::string s = std::to_string(x);  // six decimals
-  while (s.size() > 1 && s.back() == '0') s.pop_back();
-  if (s.back() == '.') s.pop_back();
-  return s;
-}
 
 MatrixF scaled_copy(ConstMatrixView S, float scale, ThreadPool& pool,
                     std::string_view name) {
@@ -33,11 +25,10 @@ MatrixF scaled_copy(ConstMatrixView S, float scale, ThreadPool& pool,
         poison += 0.0f * to[c];
       }
       if (poison != 0) {
-        throw Error(ErrorCode::kNumeric,
-                    std::string(name) +
-                        ": the second moment of the input has "
-                        "a value that is not finite in row " +
-                        std::to_string(r));
+        fail(ErrorCode::kNumeric,
+             "{}: the second moment of the input has a value that is not "
+             "finite in row {}",
+             name, r);
       }
     }
   });
@@ -49,23 +40,23 @@ MatrixF scaled_copy(ConstMatrixView S, float scale, ThreadPool& pool,
 void check(const DampingConfig& config) {
   const auto& [fraction, policy, increment, bound] = config;
   if (!(fraction >= 0 && std::isfinite(bound) && fraction <= bound)) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "damping_fraction: found " + std::to_string(fraction) +
-                    ", wanted a number from 0 to damping_bound " +
-                    std::to_string(bound));
+    fail(ErrorCode::kInvalidArgument,
+         "damping_fraction: found {}, wanted a number from 0 to damping_bound "
+         "{}",
+         fraction, bound);
   }
   if (!(increment > 0 && std::isfinite(increment))) {
-    throw Error(ErrorCode::kInvalidArgument, "damping_increment: found " +
-                                                 std::to_string(increment) +
-                                                 ", wanted a number above 0");
+    fail(ErrorCode::kInvalidArgument,
+         "damping_increment: found {}, wanted a number above 0", increment);
   }
 }
 
 std::vector<std::string> Damped::notes() const {
   if (raises == 0) return {};
-  return {"damping raised to " + trimmed(fraction) +
-          " of the mean diagonal after " + std::to_string(raises) +
-          " failed factorizations"};
+  return {
+      formatted("damping raised to {:g} of the mean diagonal after {} failed "
+                "factorizations",
+                fraction, raises)};
 }
 
 Damped with_damping(const DampingConfig& config, double mean_diagonal,
@@ -78,11 +69,10 @@ Damped with_damping(const DampingConfig& config, double mean_diagonal,
     if (attempt(damped.damping)) return damped;
     if (config.policy == DampingPolicy::kFail ||
         damped.fraction >= config.bound) {
-      throw Error(ErrorCode::kNumeric,
-                  std::string(name) +
-                      ": the second moment of the input cannot be factored "
-                      "with a damping of " +
-                      trimmed(damped.fraction) + " of its mean diagonal");
+      fail(ErrorCode::kNumeric,
+           "{}: the second moment of the input cannot be factored with a "
+           "damping of {:g} of its mean diagonal",
+           name, damped.fraction);
     }
     damped.fraction =
         std::min(damped.fraction + config.increment, config.bound);
@@ -93,8 +83,8 @@ std::vector<std::string> DampedInverse::notes() const {
   std::vector<std::string> notes =
       Damped{damping_fraction, damping, raises}.notes();
   if (!dead.empty()) {
-    notes.push_back(std::to_string(dead.size()) +
-                    " input channels are zero in all calibration tokens");
+    notes.push_back(formatted(
+        "{} input channels are zero in all calibration tokens", dead.size()));
   }
   return notes;
 }

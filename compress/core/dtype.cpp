@@ -13,10 +13,9 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
-#include <string>
 
-#include "compress/core/error.h"
 #include "compress/core/float_bits.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 namespace {
@@ -140,10 +139,10 @@ void encode_f16(std::span<const float> values, std::span<std::byte> out) {
 }
 
 [[noreturn]] void throw_not_floating(DType dtype) {
-  throw Error(ErrorCode::kUnsupported,
-              "dtype: " + std::string(facts(dtype).name) +
-                  " cannot be converted to or from float, wanted F64, F32, "
-                  "F16, BF16, F8_E4M3 or F8_E5M2");
+  fail(ErrorCode::kUnsupported,
+       "dtype: {} cannot be converted to or from float, wanted F64, F32, F16, "
+       "BF16, F8_E4M3 or F8_E5M2",
+       facts(dtype).name);
 }
 
 }  // namespace
@@ -269,10 +268,8 @@ void encode_fitting(DType dtype, std::span<const float> values,
     if (std::abs(x) < limit || !std::isfinite(x)) continue;
     char value[32];
     std::snprintf(value, sizeof(value), "%.6g", static_cast<double>(x));
-    throw Error(ErrorCode::kNumeric,
-                std::string("the value ") + value + " does not fit " +
-                    std::string(facts(dtype).name) + "; use " +
-                    (dtype == DType::kBF16 ? "f32" : "bf16 or f32"));
+    fail(ErrorCode::kNumeric, "the value {} does not fit {}; use {}", value,
+         facts(dtype).name, dtype == DType::kBF16 ? "f32" : "bf16 or f32");
   }
   encode_floats(dtype, values, out);
 }

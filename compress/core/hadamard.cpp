@@ -7,11 +7,10 @@
 #include <cassert>
 #include <cmath>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "compress/core/blas.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/paley.h"
 
 namespace llmpress {
@@ -78,10 +77,10 @@ class Transform {
   explicit Transform(std::size_t n) : n_(n) {
     const Factors factors = factor(n);
     if (factors.paley == 0) {
-      throw Error(ErrorCode::kUnsupported,
-                  "hadamard: no transform of size " + std::to_string(n) +
-                      "; the largest block that divides it is " +
-                      std::to_string(largest_hadamard_block(n)));
+      fail(ErrorCode::kUnsupported,
+           "hadamard: no transform of size {}; the largest block that divides "
+           "it is {}",
+           n, largest_hadamard_block(n));
     }
     power_ = factors.power;
     if (factors.paley > 1) paley_ = paley_matrix(factors.paley);
@@ -134,9 +133,8 @@ void hadamard_transposed_in_place(std::span<float> x) {
 void hadamard_rows_in_place(MatrixView<float> X, std::size_t block,
                             ThreadPool& pool) {
   if (block == 0 || X.cols() % block != 0) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "hadamard: blocks of " + std::to_string(block) +
-                    " do not divide " + std::to_string(X.cols()) + " columns");
+    fail(ErrorCode::kInvalidArgument,
+         "hadamard: blocks of {} do not divide {} columns", block, X.cols());
   }
   const Transform transform(block);
   constexpr std::size_t kElements = std::size_t{1} << 16;

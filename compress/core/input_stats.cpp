@@ -4,11 +4,10 @@
 #include <cassert>
 #include <cmath>
 #include <limits>
-#include <string>
 #include <utility>
 
 #include "compress/core/checked.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
 
 namespace llmpress {
@@ -27,11 +26,10 @@ void require_finite(ConstMatrixView X, std::size_t tokens_before,
       if (zero == 0) continue;
       const auto bad = std::find_if(row.begin(), row.end(),
                                     [](float x) { return !std::isfinite(x); });
-      throw Error(ErrorCode::kNumeric,
-                  "input statistics: token " +
-                      std::to_string(tokens_before + t) + ", channel " +
-                      std::to_string(bad - row.begin()) + " is " +
-                      std::to_string(*bad) + ", wanted a finite number");
+      fail(ErrorCode::kNumeric,
+           "input statistics: token {}, channel {} is {:g}, wanted a finite "
+           "number",
+           tokens_before + t, bad - row.begin(), *bad);
     }
   });
 }

@@ -9,8 +9,8 @@
 
 #include "compress/core/bit_packing.h"
 #include "compress/core/checked.h"
-#include "compress/core/error.h"
 #include "compress/core/float_formats.h"
+#include "compress/core/formatted.h"
 #include "compress/core/table4.h"
 
 // One overload of `decode_row`, `bytes` and `name_of` for each packed type; the
@@ -225,8 +225,9 @@ std::string lower_name(DType dtype) {
 }
 
 std::string int_name(int bits, std::size_t group_size, std::size_t in) {
-  return "int" + std::to_string(bits) +
-         (group_size >= in ? " channel" : " g" + std::to_string(group_size));
+  return formatted(
+      "int{}{}", bits,
+      group_size >= in ? " channel" : formatted(" g{}", group_size));
 }
 
 std::string name_of(const DenseWeight& w) { return lower_name(w.dtype); }
@@ -241,10 +242,10 @@ std::string name_of(const GroupedIntWeight& w) {
 
 std::string name_of(const Int8Weight& w) {
   const std::size_t outliers = w.outlier_columns.size();
-  return std::string("int8") +
-         (w.scales.size() == 1 && w.out != 1 ? " tensor" : " channel") +
-         (w.zeros.empty() ? "" : " asym") +
-         (outliers == 0 ? "" : " +" + std::to_string(outliers) + " outliers");
+  return formatted("int8{}{}{}",
+                   w.scales.size() == 1 && w.out != 1 ? " tensor" : " channel",
+                   w.zeros.empty() ? "" : " asym",
+                   outliers == 0 ? "" : formatted(" +{} outliers", outliers));
 }
 
 std::string name_of(const Fp8Weight& w) {
@@ -252,13 +253,12 @@ std::string name_of(const Fp8Weight& w) {
       w.format == DType::kF8E4M3 ? "fp8_e4m3 " : "fp8_e5m2 ";
   if (w.block_cols >= w.in && w.block_rows >= w.out) return name + "tensor";
   if (w.block_cols >= w.in && w.block_rows == 1) return name + "channel";
-  return name + std::to_string(w.block_rows) + "x" +
-         std::to_string(w.block_cols);
+  return formatted("{}{}x{}", name, w.block_rows, w.block_cols);
 }
 
 std::string name_of(const Table4Weight& w) {
-  return std::string(w.kind == Table4Kind::kNf4 ? "nf4" : "fp4") + " b" +
-         std::to_string(w.block_size) + (w.absmax_codes.empty() ? "" : " dq");
+  return formatted("{} b{}{}", w.kind == Table4Kind::kNf4 ? "nf4" : "fp4",
+                   w.block_size, w.absmax_codes.empty() ? "" : " dq");
 }
 
 std::string name_of(const MicroFp4Weight& w) {

@@ -9,8 +9,8 @@
 #include <type_traits>
 
 #include "compress/core/checked.h"
-#include "compress/core/error.h"
 #include "compress/core/float_formats.h"
+#include "compress/core/formatted.h"
 #include "compress/core/packed_weight.h"
 
 namespace llmpress {
@@ -21,8 +21,8 @@ class Checker {
  public:
   explicit Checker(std::string_view name) : name_(name) {}
 
-  [[noreturn]] void fail(const std::string& what) const {
-    throw Error(ErrorCode::kCorruptFile, name_ + ": " + what);
+  [[noreturn]] void refuse(const std::string& what) const {
+    fail(ErrorCode::kCorruptFile, "{}: {}", name_, what);
   }
 
   // `what` is a string or a function that makes one: messages with numbers in
@@ -31,17 +31,16 @@ class Checker {
   void require(bool condition, const What& what) const {
     if (condition) return;
     if constexpr (std::is_invocable_v<What>) {
-      fail(what());
+      refuse(what());
     } else {
-      fail(what);
+      refuse(what);
     }
   }
 
   void size(std::string_view buffer, std::size_t found,
             std::size_t wanted) const {
     if (found == wanted) return;
-    fail(std::string(buffer) + " holds " + std::to_string(found) +
-         " elements, wanted " + std::to_string(wanted));
+    refuse(formatted("{} holds {} elements, wanted {}", buffer, found, wanted));
   }
 
   std::size_t mul(std::size_t a, std::size_t b) const {
@@ -51,8 +50,7 @@ class Checker {
   // Rejects what cannot be a Linear, so that products of shapes are safe below.
   void shape(std::size_t out, std::size_t in) const {
     if (out == 0 || in == 0) {
-      fail("shape [" + std::to_string(out) + ", " + std::to_string(in) +
-           "] has no elements");
+      refuse(formatted("shape [{}, {}] has no elements", out, in));
     }
     // Room for the widest element.
     checked_mul(mul(out, in), 8, name_);
@@ -62,8 +60,8 @@ class Checker {
   void scales(std::string_view buffer, std::span<const float> values,
               DType dtype) const {
     if (dtype != DType::kF32 && dtype != DType::kF16 && dtype != DType::kBF16) {
-      fail("scales of type " + std::string(facts(dtype).name) +
-           ", wanted F32, F16 or BF16");
+      refuse(formatted("scales of type {}, wanted F32, F16 or BF16",
+                       facts(dtype).name));
     }
     std::array<float, 256> rounded{};
     for (std::size_t b = 0; b < values.size(); b += rounded.size()) {
@@ -73,9 +71,8 @@ class Checker {
       round_through(dtype, std::span(rounded).first(chunk.size()));
       for (std::size_t k = 0; k < chunk.size(); ++k) {
         if (std::isfinite(chunk[k]) && rounded[k] == chunk[k]) continue;
-        fail(std::string(buffer) + "[" + std::to_string(b + k) + "] is " +
-             std::to_string(chunk[k]) + ", wanted a finite " +
-             std::string(facts(dtype).name));
+        refuse(formatted("{}[{}] is {:g}, wanted a finite {}", buffer, b + k,
+                         chunk[k], facts(dtype).name));
       }
     }
   }
@@ -84,9 +81,8 @@ class Checker {
              int bits) const {
     for (std::size_t k = 0; k < values.size(); ++k) {
       if (values[k] >> bits == 0) continue;
-      fail(std::string(buffer) + "[" + std::to_string(k) + "] is " +
-           std::to_string(values[k]) + ", wanted less than 2^" +
-           std::to_string(bits));
+      refuse(formatted("{}[{}] is {}, wanted less than 2^{}", buffer, k,
+                       values[k], bits));
     }
   }
 
@@ -96,16 +92,15 @@ class Checker {
 
 void check_dense_dtype(const Checker& c, DType dtype) {
   if (dtype != DType::kF32 && dtype != DType::kF16 && dtype != DType::kBF16) {
-    c.fail("values of type " + std::string(facts(dtype).name) +
-           ", wanted F32, F16 or BF16");
+    c.refuse(formatted("values of type {}, wanted F32, F16 or BF16",
+                       facts(dtype).name));
   }
 }
 
 void check_group_size(const Checker& c, std::size_t group_size,
                       std::size_t in) {
   if (group_size == 0 || group_size > in) {
-    c.fail("group_size " + std::to_string(group_size) + ", wanted 1.." +
-           std::to_string(in));
+    c.refuse(formatted("group_size {}, wanted 1..{}", group_size, in));
   }
 }
 
@@ -116,7 +111,7 @@ void check_one(const DenseWeight& w, const Checker& c) {
 
 void check_one(const GroupedIntWeight& w, const Checker& c) {
   if (w.bits < 2 || w.bits > 8) {
-    c.fail("bits " + std::to_string(w.bits) + ", wanted 2..8");
+    c.refuse(formatted("bits {}, wanted 2..8", w.bits));
   }
   check_group_size(c, w.group_size, w.in);
   const std::size_t slots = w.out * w.groups();
@@ -131,8 +126,8 @@ void check_one(const GroupedIntWeight& w, const Checker& c) {
   c.size("g_idx", w.g_idx.size(), w.g_idx.empty() ? 0 : w.in);
   for (std::size_t i = 0; i < w.g_idx.size(); ++i) {
     if (w.g_idx[i] < w.groups()) continue;
-    c.fail("g_idx[" + std::to_string(i) + "] is " + std::to_string(w.g_idx[i]) +
-           ", wanted less than " + std::to_string(w.groups()));
+    c.refuse(formatted("g_idx[{}] is {}, wanted less than {}", i, w.g_idx[i],
+                       w.groups()));
   }
   c.codes("zeros", w.zeros, w.bits);
   c.scales("scales", w.scales, w.scale_dtype);
@@ -145,15 +140,13 @@ void check_outliers(const Int8Weight& w, const Checker& c) {
   for (std::size_t k = 0; k < columns; ++k) {
     const std::uint32_t column = w.outlier_columns[k];
     c.require(column < w.in, [&] {
-      return "outlier column " + std::to_string(column) + " of " +
-             std::to_string(w.in);
+      return formatted("outlier column {} of {}", column, w.in);
     });
     c.require(k == 0 || w.outlier_columns[k - 1] < column,
               "outlier columns are not ascending");
     for (std::size_t o = 0; o < w.out; ++o) {
       c.require(w.codes[o * w.in + column] == 0, [&] {
-        return "a code of outlier column " + std::to_string(column) +
-               " is not 0";
+        return formatted("a code of outlier column {} is not 0", column);
       });
     }
   }
@@ -169,9 +162,8 @@ void check_one(const Int8Weight& w, const Checker& c) {
   for (const std::int32_t z : w.zeros) {
     // A grid that contains 0 needs no zero beyond an octet on either side;
     // codes[i] - z must not overflow.
-    c.require(z >= -(1 << 16) && z <= (1 << 16), [&] {
-      return "zero point " + std::to_string(z) + " out of range";
-    });
+    c.require(z >= -(1 << 16) && z <= (1 << 16),
+              [&] { return formatted("zero point {} out of range", z); });
   }
   c.scales("scales", w.scales, w.scale_dtype);
   check_outliers(w, c);
@@ -179,8 +171,8 @@ void check_one(const Int8Weight& w, const Checker& c) {
 
 void check_one(const Fp8Weight& w, const Checker& c) {
   c.require(w.format == DType::kF8E4M3 || w.format == DType::kF8E5M2, [&] {
-    return "codes of type " + std::string(facts(w.format).name) +
-           ", wanted F8_E4M3 or F8_E5M2";
+    return formatted("codes of type {}, wanted F8_E4M3 or F8_E5M2",
+                     facts(w.format).name);
   });
   c.require(w.block_rows > 0 && w.block_cols > 0, "an empty scale block");
   c.size("codes", w.codes.size(), w.out * w.in);
@@ -211,11 +203,11 @@ void check_one(const MicroFp4Weight& w, const Checker& c) {
                             ? e8m0_to_float(w.scales[k])
                             : e4m3_to_float(w.scales[k]);
     if (std::isfinite(scale)) continue;
-    c.fail("scales[" + std::to_string(k) + "] is NaN");
+    c.refuse(formatted("scales[{}] is NaN", k));
   }
   c.require(std::isfinite(w.global_scale) && w.global_scale > 0, [&] {
-    return "global_scale is " + std::to_string(w.global_scale) +
-           ", wanted positive and finite";
+    return formatted("global_scale is {:g}, wanted positive and finite",
+                     w.global_scale);
   });
 }
 
@@ -228,29 +220,29 @@ void check_mask_row(const SparseWeight& w, std::size_t o, const Checker& c) {
   }
   if (w.in % 8 != 0) {
     c.require(row.back() >> (w.in % 8) == 0, [&] {
-      return "mask row " + std::to_string(o) + " goes beyond the last column";
+      return formatted("mask row {} goes beyond the last column", o);
     });
   }
   c.require(w.row_offsets[o] <= w.row_offsets[o + 1] &&
                 w.row_offsets[o + 1] - w.row_offsets[o] == kept,
             [&] {
-              return "row_offsets of row " + std::to_string(o) +
-                     " disagree with its mask of " + std::to_string(kept);
+              return formatted(
+                  "row_offsets of row {} disagree with its mask of {}", o,
+                  kept);
             });
   if (w.pattern != SparsePattern::k2of4) return;
   for (std::size_t i = 0; i < w.in; i += 4) {
     const unsigned four = (unsigned{row[i / 8]} >> (i % 8)) & 15u;
     c.require(std::popcount(four) == 2, [&] {
-      return "mask row " + std::to_string(o) + ", columns " +
-             std::to_string(i) + ".." + std::to_string(i + 3) +
-             ": wanted exactly two kept";
+      return formatted("mask row {}, columns {}..{}: wanted exactly two kept",
+                       o, i, i + 3);
     });
   }
 }
 
 void check_one(const SparseWeight& w, const Checker& c) {
   c.require(w.pattern != SparsePattern::k2of4 || w.in % 4 == 0,
-            [&] { return "2:4 with " + std::to_string(w.in) + " columns"; });
+            [&] { return formatted("2:4 with {} columns", w.in); });
   c.size("mask", w.mask.size(), c.mul(w.out, ceil_div(w.in, 8)));
   c.size("row_offsets", w.row_offsets.size(), w.out + 1);
   c.require(w.row_offsets[0] == 0, "row_offsets do not begin at 0");
@@ -264,9 +256,8 @@ void check_one(const SparseWeight& w, const Checker& c) {
     c.size("zeros", w.zeros.size(), 0);
     return;
   }
-  c.require(w.bits == 4 || w.bits == 8, [&] {
-    return "bits " + std::to_string(w.bits) + ", wanted 0, 4 or 8";
-  });
+  c.require(w.bits == 4 || w.bits == 8,
+            [&] { return formatted("bits {}, wanted 0, 4 or 8", w.bits); });
   check_group_size(c, w.group_size, w.in);
   const std::size_t slots = w.out * ceil_div(w.in, w.group_size);
   c.size("data", w.data.size(), 0);

@@ -2,10 +2,10 @@
 #include <algorithm>
 #include <memory>
 #include <span>
-#include <string>
 
 #include "compress/core/checked.h"
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/packed_weight.h"
 
 namespace llmpress {
@@ -23,10 +23,9 @@ void complete_2of4(std::span<bool> keep, std::size_t o) {
     const auto four = keep.subspan(i, 4);
     auto kept = std::count(four.begin(), four.end(), true);
     if (kept > 2) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  "make_sparse: row " + std::to_string(o) + ", columns " +
-                      std::to_string(i) + ".." + std::to_string(i + 3) + ": " +
-                      std::to_string(kept) + " non-zeros, 2:4 allows 2");
+      fail(ErrorCode::kInvalidArgument,
+           "make_sparse: row {}, columns {}..{}: {} non-zeros, 2:4 allows 2", o,
+           i, i + 3, kept);
     }
     for (bool& k : four) {
       if (kept == 2) break;
@@ -43,9 +42,8 @@ template <class NonZero>
 Mask make_mask(std::size_t out, std::size_t in, SparsePattern pattern,
                NonZero nonzero) {
   if (pattern == SparsePattern::k2of4 && in % 4 != 0) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "make_sparse: " + std::to_string(in) +
-                    " columns are not a multiple of 4, as 2:4 needs");
+    fail(ErrorCode::kInvalidArgument,
+         "make_sparse: {} columns are not a multiple of 4, as 2:4 needs", in);
   }
   const std::size_t octets = ceil_div(in, 8);
   Mask mask{.bits = std::vector<std::uint8_t>(out * octets),
@@ -104,9 +102,9 @@ SparseWeight make_sparse(ConstMatrixView W, SparsePattern pattern,
 SparseWeight make_sparse(const GroupedIntWeight& weight,
                          SparsePattern pattern) {
   if (weight.bits != 4 && weight.bits != 8) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "make_sparse: codes of " + std::to_string(weight.bits) +
-                    " bits, sparse weights have 4 or 8");
+    fail(ErrorCode::kInvalidArgument,
+         "make_sparse: codes of {} bits, sparse weights have 4 or 8",
+         weight.bits);
   }
   if (!weight.g_idx.empty() || !weight.float_zeros.empty()) {
     throw Error(ErrorCode::kInvalidArgument,

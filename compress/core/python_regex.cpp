@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "compress/core/formatted.h"
+
 namespace llmpress {
 namespace {
 
@@ -21,7 +23,7 @@ class Translation {
 
   std::string run() {
     if (pattern_.size() > kLongestPattern) {
-      refuse("is longer than " + std::to_string(kLongestPattern) + " bytes");
+      refuse(formatted("is longer than {} bytes", kLongestPattern));
     }
     while (at_ < pattern_.size()) {
       if (pattern_[at_] == '\\') {
@@ -37,10 +39,9 @@ class Translation {
 
  private:
   [[noreturn]] void refuse(const std::string& what) const {
-    throw Error(options_.code,
-                (options_.place.empty() ? "" : options_.place + ": ") +
-                    "regular expression '" +
-                    std::string(pattern_.substr(0, 120)) + "' " + what);
+    fail(options_.code, "{}regular expression '{}' {}",
+         options_.place.empty() ? "" : options_.place + ": ",
+         pattern_.substr(0, 120), what);
   }
   char peek(std::size_t ahead) const {
     return at_ + ahead < pattern_.size() ? pattern_[at_ + ahead] : '\0';
@@ -61,14 +62,13 @@ class Translation {
     if (kind == 'v') return replace(2, "\\x0b");
     if (kind == 'u' || kind == 'U') return code_point(kind == 'u' ? 4 : 8);
     if (is_letter(kind) && kShared.find(kind) == std::string_view::npos) {
-      refuse(std::string("has \\") + kind +
-             ", which Python's re does not know");
+      refuse(formatted("has \\{}, which Python's re does not know", kind));
     }
     copy(2);
   }
 
   void code_point(std::size_t digits) {
-    out_ += "\\x{" + std::string(pattern_.substr(at_ + 2, digits)) + "}";
+    out_ += formatted("\\x{{{}}}", pattern_.substr(at_ + 2, digits));
     at_ = std::min(at_ + 2 + digits, pattern_.size());
   }
 
@@ -105,8 +105,8 @@ class Translation {
                          (kind == '<' && (next == '=' || next == '!')) ||
                          (kind == 'P' && (next == '<' || next == '='));
       if (!known) {
-        refuse(std::string("has (?") + (kind == '\0' ? ' ' : kind) +
-               ", which Python's re does not know");
+        refuse(formatted("has (?{}, which Python's re does not know",
+                         kind == '\0' ? ' ' : kind));
       }
     }
     copy(1);

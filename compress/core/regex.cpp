@@ -6,6 +6,8 @@
 #include <array>
 #include <utility>
 
+#include "compress/core/formatted.h"
+
 namespace llmpress {
 namespace {
 
@@ -50,22 +52,21 @@ struct Regex::Program {
   Code code{};
   MatchContext limits{};
 
-  [[noreturn]] void fail(const std::string& what) const {
-    throw Error(options.code,
-                (options.place.empty() ? "" : options.place + ": ") +
-                    "regular expression '" + cut(options.shown) + "' " + what);
+  [[noreturn]] void refuse(const std::string& what) const {
+    fail(options.code, "{}regular expression '{}' {}",
+         options.place.empty() ? "" : options.place + ": ", cut(options.shown),
+         what);
   }
 
   [[noreturn]] void fail_at(int rc, std::string_view text,
                             std::size_t from) const {
-    const std::string where =
-        options.for_texts ? " at byte " + std::to_string(from) + " of a text"
-                          : " on '" + cut(text) + "'";
+    const std::string where = options.for_texts
+                                  ? formatted(" at byte {} of a text", from)
+                                  : " on '" + cut(text) + "'";
     if (rc == PCRE2_ERROR_MATCHLIMIT) {
-      fail("takes more than " + std::to_string(options.max_steps) + " steps" +
-           where);
+      refuse(formatted("takes more than {} steps{}", options.max_steps, where));
     }
-    fail("cannot be matched" + where + ": " + message_of(rc));
+    refuse("cannot be matched" + where + ": " + message_of(rc));
   }
 
   int match(std::string_view text, std::size_t from, std::uint32_t flags,
@@ -85,7 +86,8 @@ Regex::Regex(std::string_view pattern, RegexOptions options) {
   auto program = std::make_shared<Program>();
   program->options = std::move(options);
   if (program->options.shown.empty()) program->options.shown = pattern;
-  if (pattern.size() > kLongestPattern) program->fail("is longer than 64 KiB");
+  if (pattern.size() > kLongestPattern)
+    program->refuse("is longer than 64 KiB");
   const CompileContext context(pcre2_compile_context_create(nullptr));
   pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
   int error = 0;
@@ -96,8 +98,8 @@ Regex::Regex(std::string_view pattern, RegexOptions options) {
   program->code.reset(pcre2_compile(units(pattern), pattern.size(), flags,
                                     &error, &offset, context.get()));
   if (!program->code) {
-    program->fail("is malformed at offset " + std::to_string(offset) + ": " +
-                  message_of(error));
+    program->refuse(
+        formatted("is malformed at offset {}: {}", offset, message_of(error)));
   }
   if (program->options.for_texts) {  // where the system allows it
     pcre2_jit_compile(program->code.get(), PCRE2_JIT_COMPLETE);

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/containers/safetensors.h"
 #include "formats/containers/sharded.h"
@@ -50,17 +51,17 @@ constexpr std::array<Suffix, 11> kSuffixes{
 
 using ModuleTensors = std::array<const TensorInfo*, kRoles>;
 
-[[noreturn]] void fail(const TensorInfo& info, const std::string& what,
-                       ErrorCode code = ErrorCode::kInvalidInput) {
-  throw Error(code, subject_of(info) + ": " + what);
+[[noreturn]] void refuse(const TensorInfo& info, const std::string& what,
+                         ErrorCode code = ErrorCode::kInvalidInput) {
+  fail(code, "{}: {}", subject_of(info), what);
 }
 
 void place_tensor(const TensorInfo& info,
                   std::map<std::string, ModuleTensors>& modules) {
   std::string_view name = info.name;
   if (!name.starts_with(kPrefix)) {
-    fail(info, "wanted a name that begins with " + std::string(kPrefix),
-         ErrorCode::kUnsupported);
+    refuse(info, formatted("wanted a name that begins with {}", kPrefix),
+           ErrorCode::kUnsupported);
   }
   name.remove_prefix(kPrefix.size());
   for (const Suffix& suffix : kSuffixes) {
@@ -74,38 +75,38 @@ void place_tensor(const TensorInfo& info,
     }
     const TensorInfo*& slot =
         modules.try_emplace(path, ModuleTensors{}).first->second[suffix.role];
-    if (slot != nullptr) fail(info, "means the same as '" + slot->name + "'");
+    if (slot != nullptr) refuse(info, "means the same as '" + slot->name + "'");
     slot = &info;
     return;
   }
-  fail(info, "is not a part of LoRA, rsLoRA or DoRA that is known here",
-       ErrorCode::kUnsupported);
+  refuse(info, "is not a part of LoRA, rsLoRA or DoRA that is known here",
+         ErrorCode::kUnsupported);
 }
 
 void require_shape_of(const TensorInfo& info,
                       const std::vector<std::size_t>& wanted,
                       const std::string& because) {
   if (info.shape == wanted) return;
-  fail(info, "has shape " + shape_text(info.shape) + ", wanted " +
-                 shape_text(wanted) + because);
+  refuse(info, "has shape " + shape_text(info.shape) + ", wanted " +
+                   shape_text(wanted) + because);
 }
 
 // Both halves of the factors, of a Linear or of an embedding.
 void check_halves(const ModuleTensors& parts) {
   const auto pair = [&](Role a, Role b, const char* other) {
     if ((parts[a] == nullptr) == (parts[b] == nullptr)) return;
-    fail(parts[a] != nullptr ? *parts[a] : *parts[b],
-         std::string("is there without its ") + other);
+    refuse(parts[a] != nullptr ? *parts[a] : *parts[b],
+           formatted("is there without its {}", other));
   };
   pair(kA, kB, "lora_A or lora_B");
   pair(kEmbeddingA, kEmbeddingB, "lora_embedding_A or lora_embedding_B");
   if (parts[kA] != nullptr && parts[kEmbeddingA] != nullptr) {
-    fail(*parts[kA], "stands beside '" + parts[kEmbeddingA]->name + "'");
+    refuse(*parts[kA], "stands beside '" + parts[kEmbeddingA]->name + "'");
   }
   const bool factors = parts[kA] != nullptr || parts[kEmbeddingA] != nullptr;
   for (const Role role : {kLoraBias, kMagnitude}) {
     if (parts[role] != nullptr && !factors) {
-      fail(*parts[role], "is there without its lora_A and lora_B");
+      refuse(*parts[role], "is there without its lora_A and lora_B");
     }
   }
 }
@@ -114,10 +115,10 @@ void check_halves(const ModuleTensors& parts) {
 void check_extra(const TensorInfo* tensor, bool wanted, const char* key,
                  const TensorInfo& B) {
   if (tensor != nullptr && !wanted) {
-    fail(*tensor, std::string("is there, but ") + key + " is off");
+    refuse(*tensor, formatted("is there, but {} is off", key));
   }
   if (tensor == nullptr && wanted) {
-    fail(B, std::string("comes alone, but ") + key + " is on");
+    refuse(B, formatted("comes alone, but {} is on", key));
   }
 }
 
@@ -135,13 +136,13 @@ void read_factors(const PeftConfig& config, const std::string& path,
   const TensorInfo& B = *parts[module.embedding ? kEmbeddingB : kB];
   for (const TensorInfo* const half : {&A, &B}) {
     if (half->shape.size() != 2 || half->shape[0] == 0 || half->shape[1] == 0) {
-      fail(*half, "has shape " + shape_text(half->shape) +
-                      ", wanted two dimensions, not empty");
+      refuse(*half, "has shape " + shape_text(half->shape) +
+                        ", wanted two dimensions, not empty");
     }
   }
   const std::size_t rank = config.rank_of(path), out = B.shape[0];
   const std::string because =
-      " of rank " + std::to_string(rank) + " from adapter_config.json";
+      formatted(" of rank {} from adapter_config.json", rank);
   require_shape_of(A, {rank, A.shape[1]}, because);
   require_shape_of(B, {out, rank}, because);
   check_extra(parts[kMagnitude], config.use_dora, "use_dora", B);
@@ -197,13 +198,12 @@ PeftAdapter read_peft_adapter(const fs::path& directory) {
   const bool sharded = !path_exists(single);
   if (sharded && !path_exists(index)) {
     if (path_exists(directory / "adapter_model.bin")) {
-      throw Error(ErrorCode::kUnsupported,
-                  directory.string() +
-                      ": adapter_model.bin is a Python pickle; save the "
-                      "adapter as safetensors");
+      fail(ErrorCode::kUnsupported,
+           "{}: adapter_model.bin is a Python pickle; save the adapter as "
+           "safetensors",
+           directory);
     }
-    throw Error(ErrorCode::kIo,
-                directory.string() + ": has no adapter_model.safetensors");
+    fail(ErrorCode::kIo, "{}: has no adapter_model.safetensors", directory);
   }
   const auto tensors = sharded ? open_sharded(index) : open_safetensors(single);
   return read_peft_tensors(std::move(parsed), *tensors);

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/adapters/peft_adapter.h"
 #include "formats/files/json_reader.h"
 
@@ -61,7 +62,7 @@ bool is_one_of(const Names& names, std::string_view name) {
 }
 
 [[noreturn]] void invalid(const JsonView& view, const std::string& what) {
-  throw Error(ErrorCode::kInvalidInput, view.place() + ": " + what);
+  fail(ErrorCode::kInvalidInput, "{}: {}", view.place(), what);
 }
 
 bool is_off(const JsonView& view) {

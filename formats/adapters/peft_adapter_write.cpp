@@ -4,6 +4,7 @@
 
 #include "compress/core/checked.h"
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/adapters/peft_adapter.h"
 #include "formats/containers/safetensors.h"
 #include "formats/containers/typed_tensors.h"
@@ -16,15 +17,15 @@ namespace {
 
 using json = nlohmann::json;
 
-[[noreturn]] void fail(const std::string& path, const std::string& what) {
-  throw Error(ErrorCode::kInvalidArgument, "adapter: '" + path + "': " + what);
+[[noreturn]] void refuse(const std::string& path, const std::string& what) {
+  fail(ErrorCode::kInvalidArgument, "adapter: '{}': {}", path, what);
 }
 
 void check_replacement(const std::string& path,
                        const std::optional<PeftReplacement>& replacement) {
   if (replacement && checked_elements(replacement->shape, path) !=
                          replacement->values.size()) {
-    fail(path, "a replacement's size is not its shape's");
+    refuse(path, "a replacement's size is not its shape's");
   }
 }
 
@@ -35,11 +36,11 @@ void check_module(const std::string& path, const PeftModule& module) {
       module.A.empty() == module.B.empty() &&
       (module.magnitude.empty() || module.magnitude.size() == out) &&
       (module.lora_bias.empty() || module.lora_bias.size() == out);
-  if (!fits) fail(path, "A, B, magnitude and bias do not fit");
+  if (!fits) refuse(path, "A, B, magnitude and bias do not fit");
   if (!module.has_factors() && !module.weight && !module.bias) {
-    fail(path, "changes nothing");
+    refuse(path, "changes nothing");
   }
-  if (!std::isfinite(module.scaling)) fail(path, "scaling is not finite");
+  if (!std::isfinite(module.scaling)) refuse(path, "scaling is not finite");
   check_replacement(path, module.weight);
   check_replacement(path, module.bias);
 }
@@ -154,7 +155,7 @@ bool all_or_none(const Modules& modules, std::vector<float> PeftModule::*part,
     if (!module.has_factors()) continue;
     ++((module.*part).empty() ? without : with);
     if (with != 0 && without != 0) {
-      fail(path, std::string("only some modules have a ") + what);
+      refuse(path, formatted("only some modules have a {}", what));
     }
   }
   return with != 0;

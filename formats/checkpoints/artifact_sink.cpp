@@ -1,6 +1,6 @@
 #include "formats/checkpoints/artifact_sink.h"
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/containers/safetensors.h"
 #include "formats/files/sha256.h"
 
@@ -20,27 +20,26 @@ void TensorLedger::add(const NamedTensor& tensor) {
   const auto [at, added] = entries_.emplace(
       info.name, Entry{info.dtype, info.shape, hash_of(tensor.bytes)});
   if (!added) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "tensor '" + info.name + "' was added twice");
+    fail(ErrorCode::kInvalidArgument, "tensor '{}' was added twice", info.name);
   }
   total_bytes_ += info.bytes;
 }
 
 void TensorLedger::compare(const TensorReader& reader) const {
-  const auto fail = [](const std::string& name, const char* what) {
-    throw Error(ErrorCode::kIo, "reading back: tensor '" + name + "' " + what);
+  const auto differs = [](const std::string& name, const char* what) {
+    fail(ErrorCode::kIo, "reading back: tensor '{}' {}", name, what);
   };
   for (const TensorInfo& info : reader.tensors()) {
-    if (!entries_.contains(info.name)) fail(info.name, "was never written");
+    if (!entries_.contains(info.name)) differs(info.name, "was never written");
   }
   for (const auto& [name, entry] : entries_) {
     const TensorInfo* const info = reader.find(name);
-    if (info == nullptr) fail(name, "is missing");
+    if (info == nullptr) differs(name, "is missing");
     if (info->dtype != entry.dtype || info->shape != entry.shape) {
-      fail(name, "has another type or shape");
+      differs(name, "has another type or shape");
     }
     if (hash_of(reader.read(*info).bytes) != entry.sha256) {
-      fail(name, "has other octets than were written");
+      differs(name, "has other octets than were written");
     }
   }
 }

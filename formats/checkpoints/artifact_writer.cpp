@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_sink.h"
 #include "formats/checkpoints/carried_files.h"
 #include "formats/containers/safetensors.h"
@@ -35,10 +36,10 @@ EncodedLinear encode_plain(const std::string& name, const LinearWeights& linear,
   EncodedLinear encoded = encode_compressed_tensors(name, linear);
   if (!std::holds_alternative<DenseWeight>(linear.weight) ||
       encoded.scheme != LinearScheme{}) {
-    throw Error(ErrorCode::kUnsupported,
-                "Linear '" + name + "': " + describe(linear.weight) +
-                    " cannot be stored as plain safetensors; write "
-                    "compressed-tensors or hdf5");
+    fail(ErrorCode::kUnsupported,
+         "Linear '{}': {} cannot be stored as plain safetensors; write "
+         "compressed-tensors or hdf5",
+         name, describe(linear.weight));
   }
   return encoded;
 }
@@ -166,8 +167,7 @@ class Writer : public ArtifactWriter {
 
   void add_file(std::string_view name, std::string_view content) override {
     if (!is_plain_file_name(name)) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  "'" + std::string(name) + "' is not a plain file name");
+      fail(ErrorCode::kInvalidArgument, "'{}' is not a plain file name", name);
     }
     files_[std::string(name)] = content;
   }
@@ -194,11 +194,10 @@ class Writer : public ArtifactWriter {
                           encoded.extension.outlier_threshold);
     if (!only_scheme_) only_scheme_ = found;
     if (*only_scheme_ == found) return;
-    throw Error(ErrorCode::kUnsupported,
-                "Linear '" + name + "': " + found.first + " beside " +
-                    only_scheme_->first + "; " + std::string(row_.facts.name) +
-                    " stores all Linears of a model alike, write "
-                    "compressed-tensors");
+    fail(ErrorCode::kUnsupported,
+         "Linear '{}': {} beside {}; {} stores all Linears of a model alike, "
+         "write compressed-tensors",
+         name, found.first, only_scheme_->first, row_.facts.name);
   }
 
   const FormatRow& row_;
@@ -221,9 +220,8 @@ const OutputFormat& find_output_format(std::string_view name) {
     if (format.name == name) return format;
     known += (known.empty() ? "" : ", ") + std::string(format.name);
   }
-  throw Error(
-      ErrorCode::kInvalidArgument,
-      "unknown output format '" + std::string(name) + "'; known: " + known);
+  fail(ErrorCode::kInvalidArgument, "unknown output format '{}'; known: {}",
+       name, known);
 }
 
 OutputKind kind_of(const OutputFormat& format) {

@@ -4,7 +4,7 @@
 #include <array>
 #include <vector>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/containers/hdf5_file.h"
 
@@ -87,9 +87,9 @@ std::map<std::string, std::string> carried_files(const fs::path& source) {
     for (const auto& [name, content] : files) {
       for (const fs::path& part : fs::path(name)) {
         if (is_plain_file_name(part.string())) continue;
-        throw Error(ErrorCode::kCorruptFile,
-                    source.string() + ": file '" + name +
-                        "' would lie outside the model's folder");
+        fail(ErrorCode::kCorruptFile,
+             "{}: file '{}' would lie outside the model's folder", source,
+             name);
       }
     }
     return files;

@@ -3,7 +3,7 @@
 #include <array>
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/checkpoints/config_check.h"
 #include "formats/checkpoints/config_reader.h"
@@ -100,29 +100,29 @@ void check_side_files(const fs::path& folder, const std::string& config_json) {
   std::error_code ignored;
   for (const SideFile& file : kSideFiles) {
     if (!fs::exists(folder / file.name, ignored)) continue;
-    throw Error(ErrorCode::kUnsupported,
-                (folder / file.name).string() + ": is " + file.what +
-                    " checkpoint, which is not read; give the model that it "
-                    "was made from");
+    fail(ErrorCode::kUnsupported,
+         "{}: is {} checkpoint, which is not read; give the model that it was "
+         "made from",
+         folder / file.name, file.what);
   }
 }
 
 }  // namespace
 
 std::string Checkpoint::describe_absence(std::string_view name) const {
-  return "'" + std::string(name) + ".weight' is missing";
+  return formatted("'{}.weight' is missing", name);
 }
 
 std::unique_ptr<Checkpoint> open_checkpoint(const fs::path& path) {
   std::error_code ignored;
   if (!path_exists(path)) {
-    throw Error(ErrorCode::kIo, path.string() + ": no such file or directory");
+    fail(ErrorCode::kIo, "{}: no such file or directory", path);
   }
   if (fs::is_directory(path, ignored)) {
     const fs::path config = path / "config.json";
     if (!path_exists(config)) {
-      throw Error(ErrorCode::kInvalidInput,
-                  path.string() + ": not a model: it has no config.json");
+      fail(ErrorCode::kInvalidInput, "{}: not a model: it has no config.json",
+           path);
     }
     std::string text = read_file(config);
     check_side_files(path, text);
@@ -133,25 +133,23 @@ std::unique_ptr<Checkpoint> open_checkpoint(const fs::path& path) {
     std::unique_ptr<TensorReader> reader = open_hdf5_tensors(path);
     const auto config = reader->metadata().find("config.json");
     if (config == reader->metadata().end()) {
-      throw Error(
-          ErrorCode::kInvalidInput,
-          path.string() + ": not a model: it has no config.json attribute");
+      fail(ErrorCode::kInvalidInput,
+           "{}: not a model: it has no config.json attribute", path);
     }
     std::string text = config->second;
     return std::make_unique<ModelCheckpoint>(path, std::move(reader),
                                              std::move(text), "hdf5");
   }
   if (path.extension() == ".safetensors") {
-    throw Error(ErrorCode::kUnsupported,
-                path.string() +
-                    ": is a file of tensors; give the folder that holds it and "
-                    "its config.json");
+    fail(ErrorCode::kUnsupported,
+         "{}: is a file of tensors; give the folder that holds it and its "
+         "config.json",
+         path);
   }
   const std::string foreign = describe_foreign(path);
-  throw Error(ErrorCode::kUnsupported,
-              path.string() + (foreign.empty()
-                                   ? ": neither a model folder nor an HDF5 file"
-                                   : ": is " + foreign));
+  fail(ErrorCode::kUnsupported, "{}{}", path,
+       foreign.empty() ? ": neither a model folder nor an HDF5 file"
+                       : ": is " + foreign);
 }
 
 }  // namespace llmpress

@@ -5,7 +5,7 @@
 #include <cctype>
 #include <nlohmann/json.hpp>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/files/json_check.h"
 
 namespace llmpress {
@@ -36,7 +36,7 @@ class Check {
 
  private:
   [[noreturn]] void refuse(const std::string& what) const {
-    throw Error(ErrorCode::kInvalidInput, where_ + ": " + what);
+    fail(ErrorCode::kInvalidInput, "{}: {}", where_, what);
   }
   void note(const std::string& what) { notes_.push_back(where_ + ": " + what); }
   // nullptr if absent, null or empty.
@@ -68,14 +68,15 @@ class Check {
       if (outer == nullptr || inner == rope->end() || *outer == *inner) {
         continue;
       }
-      note("'" + std::string(key) + "' is " + shown(*outer) + " and in '" +
-           name + "' " + shown(*inner) + "; the latter counts");
+      note(formatted("'{}' is {} and in '{}' {}; the latter counts", key,
+                     shown(*outer), name, shown(*inner)));
     }
     const auto type = rope->find("type"), rope_type = rope->find("rope_type");
     if (type != rope->end() && rope_type != rope->end() &&
         *type != *rope_type) {
-      note("'" + std::string(name) + "': 'rope_type' is " + shown(*rope_type) +
-           " and 'type' is " + shown(*type) + "; the first counts");
+      note(formatted(
+          "'{}': 'rope_type' is {} and 'type' is {}; the first counts", name,
+          shown(*rope_type), shown(*type)));
     }
   }
 
@@ -92,8 +93,9 @@ class Check {
     if (types == nullptr || !types->is_array()) return;
     const Json* const layers = find("num_hidden_layers");
     if (layers != nullptr && *layers != types->size()) {
-      refuse("'layer_types' has " + std::to_string(types->size()) +
-             " entries and 'num_hidden_layers' is " + shown(*layers));
+      refuse(formatted(
+          "'layer_types' has {} entries and 'num_hidden_layers' is {}",
+          types->size(), shown(*layers)));
     }
     const bool windows =
         std::ranges::count(*types, Json("sliding_attention")) > 0;

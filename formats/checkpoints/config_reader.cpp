@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/files/json_check.h"
 
 namespace llmpress {
@@ -36,8 +36,8 @@ struct ConfigReader::State {
     return it == json.end() || it->is_null() ? nullptr : &*it;
   }
 
-  [[noreturn]] void fail(ErrorCode code, std::string_view key,
-                         const std::string& wanted) const {
+  [[noreturn]] void refuse(ErrorCode code, std::string_view key,
+                           const std::string& wanted) const {
     const auto it = json.find(key);
     std::string text = "missing";
     if (it != json.end()) {
@@ -46,9 +46,8 @@ struct ConfigReader::State {
         text.resize(kLongestValue - 3), text += "...";
       text = "is " + text;
     }
-    throw Error(code, origin + ": '" + std::string(key) + "' " +
-                          (it == json.end() ? "is " : "") + text + ", wanted " +
-                          wanted);
+    fail(code, "{}: '{}' {}{}, wanted {}", origin, key,
+         it == json.end() ? "is " : "", text, wanted);
   }
 
   std::size_t to_size(std::string_view key, const Json& value) const {
@@ -56,14 +55,14 @@ struct ConfigReader::State {
     const double number = value.is_number() ? value.get<double>() : -1.0;
     if (!(number >= 0 && number <= static_cast<double>(kMaxSize)) ||
         number != std::floor(number)) {
-      fail(ErrorCode::kInvalidInput, key, "a whole number from 0 to 2^31");
+      refuse(ErrorCode::kInvalidInput, key, "a whole number from 0 to 2^31");
     }
     return static_cast<std::size_t>(number);
   }
 
   double to_number(std::string_view key, const Json& value) const {
     if (!value.is_number() || !std::isfinite(value.get<double>())) {
-      fail(ErrorCode::kInvalidInput, key, "a finite number");
+      refuse(ErrorCode::kInvalidInput, key, "a finite number");
     }
     return value.get<double>();
   }
@@ -165,9 +164,8 @@ std::optional<ConfigReader> ConfigReader::object(std::string_view key) const {
   if (!value->is_object()) invalid(key, "an object");
   const auto known = state_->objects.find(key);
   if (known != state_->objects.end()) return known->second;
-  ConfigReader reader(std::make_shared<State>(
-      State{.json = *value,
-            .origin = state_->origin + ": '" + std::string(key) + "'"}));
+  ConfigReader reader(std::make_shared<State>(State{
+      .json = *value, .origin = formatted("{}: '{}'", state_->origin, key)}));
   state_->objects.emplace(std::string(key), reader);
   return reader;
 }
@@ -194,12 +192,12 @@ std::vector<std::string> ConfigReader::unread() const {
 
 void ConfigReader::invalid(std::string_view key,
                            const std::string& wanted) const {
-  state_->fail(ErrorCode::kInvalidInput, key, wanted);
+  state_->refuse(ErrorCode::kInvalidInput, key, wanted);
 }
 
 void ConfigReader::unsupported(std::string_view key,
                                const std::string& wanted) const {
-  state_->fail(ErrorCode::kUnsupported, key, wanted);
+  state_->refuse(ErrorCode::kUnsupported, key, wanted);
 }
 
 }  // namespace llmpress

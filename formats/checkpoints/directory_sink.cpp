@@ -3,7 +3,7 @@
 #include <set>
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_sink.h"
 #include "formats/containers/safetensors.h"
 #include "formats/containers/sharded.h"
@@ -59,8 +59,7 @@ class DirectorySink : public ArtifactSink {
     ledger_.compare(*open_tensors(partial_.path()));
     for (const auto& [name, content] : files) {
       if (read_file(partial_.path() / name) != content) {
-        throw Error(ErrorCode::kIo,
-                    "reading back: file " + name + " has other octets");
+        fail(ErrorCode::kIo, "reading back: file {} has other octets", name);
       }
     }
     // Hours may have passed since it was looked at.

@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "compress/core/checked.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/containers/typed_tensors.h"
 
 namespace llmpress {
@@ -167,23 +167,24 @@ void resolve_tied_head(std::unique_ptr<TensorReader>& reader,
   const bool embedding = !parts_of(*reader, names->embedding).empty();
   if (!head || tie == false) return;
   const std::string pair =
-      std::string(names->embedding) + " and " + std::string(names->head);
+      formatted("{} and {}", names->embedding, names->head);
   if (!embedding) {
     if (tie != true) return;
-    notes.push_back(where + ": tie_word_embeddings is true and only '" +
-                    std::string(names->head) +
-                    "' is stored; it is the embedding too");
+    notes.push_back(
+        formatted("{}: tie_word_embeddings is true and only '{}' is stored; it "
+                  "is the embedding too",
+                  where, names->head));
     reader = std::make_unique<HeadAsEmbedding>(std::move(reader), *names);
     return;
   }
   const Pair found = compare(*reader, *names);
   if (found == Pair::kSame || (found == Pair::kOtherForms && !tie)) return;
   if (found == Pair::kOtherForms) {
-    throw Error(ErrorCode::kUnsupported,
-                where + ": tie_word_embeddings is true, but " + pair +
-                    " are stored in different forms; write "
-                    "tie_word_embeddings: false if the head has weights of its "
-                    "own, or take its tensors out");
+    fail(ErrorCode::kUnsupported,
+         "{}: tie_word_embeddings is true, but {} are stored in different "
+         "forms; write tie_word_embeddings: false if the head has weights of "
+         "its own, or take its tensors out",
+         where, pair);
   }
   config["tie_word_embeddings"] = false;
   config_json = config.dump(2);

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "compress/core/checked.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/containers/hdf5_file.h"
 
 namespace llmpress {
@@ -79,7 +79,7 @@ class CatalogReader {
     const Hdf5Handle root = open_group(file_, "/", where_);
     catalog_.metadata = read_string_attributes(root, where_);
     if (contains(hdf5_members(root, where_).groups, kHdf5TensorGroup)) {
-      add_group(std::string("/") + kHdf5TensorGroup + "/", "", kMaxDepth);
+      add_group(formatted("/{}/", kHdf5TensorGroup), "", kMaxDepth);
     } else {
       add_group("/", "", 0);
     }
@@ -89,9 +89,8 @@ class CatalogReader {
     const auto twice = std::ranges::adjacent_find(
         all, {}, [](const Hdf5Dataset& d) { return d.info.name; });
     if (twice != all.end()) {
-      throw Error(
-          ErrorCode::kCorruptFile,
-          where_ + ": tensor '" + twice->info.name + "': is there twice");
+      fail(ErrorCode::kCorruptFile, "{}: tensor '{}': is there twice", where_,
+           twice->info.name);
     }
     return std::move(catalog_);
   }
@@ -109,8 +108,8 @@ class CatalogReader {
     if (depth == kMaxDepth) return;
     for (const std::string& name : members.groups) {
       if (depth + 1 == kMaxDepth) {
-        throw Error(ErrorCode::kUnsupported,
-                    where_ + ": groups nested more than 30 deep");
+        fail(ErrorCode::kUnsupported, "{}: groups nested more than 30 deep",
+             where_);
       }
       add_group(path + name + "/", prefix + name + ".", depth + 1);
     }
@@ -120,8 +119,7 @@ class CatalogReader {
                    bool ours) {
     const std::string where = where_ + ": tensor '" + name + "'";
     if (catalog_.datasets.size() == kMaxTensors) {
-      throw Error(ErrorCode::kUnsupported,
-                  where_ + ": more than 1000000 tensors");
+      fail(ErrorCode::kUnsupported, "{}: more than 1000000 tensors", where_);
     }
     const Hdf5Handle dataset = open_dataset(file_, path, where);
     const Hdf5Handle type(H5Dget_type(dataset.get()), where);
@@ -144,14 +142,14 @@ class CatalogReader {
     if (!named && plain) return *plain;
     const auto dtype = named ? parse_dtype(*named) : std::nullopt;
     if (!dtype) {
-      throw Error(ErrorCode::kUnsupported,
-                  where + ": unknown dtype '" + named.value_or("") + "'");
+      fail(ErrorCode::kUnsupported, "{}: unknown dtype '{}'", where,
+           named.value_or(""));
     }
     const std::int64_t wanted = hdf5_type_of(*dtype, where);
     if (H5Tget_class(type.get()) != H5Tget_class(wanted) ||
         H5Tget_size(type.get()) != H5Tget_size(wanted)) {
-      throw Error(ErrorCode::kCorruptFile,
-                  where + ": its HDF5 type is not that of " + *named);
+      fail(ErrorCode::kCorruptFile, "{}: its HDF5 type is not that of {}",
+           where, *named);
     }
     return *dtype;
   }
@@ -183,13 +181,13 @@ class Parser {
   }
   std::string string() { return std::string(take(number())); }
   bool at_end() const { return text_.empty(); }
-  [[noreturn]] void fail() const {
-    throw Error(ErrorCode::kCorruptFile, where_ + ": its list is damaged");
+  [[noreturn]] void corrupt() const {
+    fail(ErrorCode::kCorruptFile, "{}: its list is damaged", where_);
   }
 
  private:
   std::string_view take(std::size_t size) {
-    if (size > text_.size()) fail();
+    if (size > text_.size()) corrupt();
     const std::string_view part = text_.substr(0, size);
     text_.remove_prefix(size);
     return part;
@@ -233,7 +231,7 @@ Hdf5Dataset dataset_of(Parser& parser, const std::string& where) {
   dataset.info.file = parser.string();
   dataset.path = parser.string();
   const auto dtype = parse_dtype(parser.string());
-  if (!dtype) parser.fail();
+  if (!dtype) parser.corrupt();
   dataset.info.dtype = *dtype;
   for (std::uint64_t left = parser.number(); left > 0; --left) {
     dataset.info.shape.push_back(parser.number());
@@ -260,7 +258,7 @@ void read_hdf5_dataset(const std::string& file, const Hdf5Dataset& dataset,
   const std::string at = where + ": tensor '" + dataset.info.name + "'";
   const Hdf5Handle opened = open_dataset(root, dataset.path, at);
   if (hdf5_shape(opened, at) != dataset.info.shape) {
-    throw Error(ErrorCode::kCorruptFile, at + ": its shape has changed");
+    fail(ErrorCode::kCorruptFile, "{}: its shape has changed", at);
   }
   read_hdf5(opened, hdf5_type_of(dataset.info.dtype, at), into, at);
 }
@@ -279,7 +277,7 @@ std::map<std::string, std::string> read_hdf5_carried(const std::string& file,
     const Hdf5Handle type(H5Dget_type(dataset.get()), at);
     const auto shape = hdf5_shape(dataset, at);
     if (dtype_of(type) != DType::kU8 || shape.size() != 1) {
-      throw Error(ErrorCode::kCorruptFile, at + ": is not a list of octets");
+      fail(ErrorCode::kCorruptFile, "{}: is not a list of octets", at);
     }
     check_hdf5_storage(dataset, shape[0], at);
     std::string& text = files[name];
@@ -310,7 +308,7 @@ Hdf5Catalog parse_hdf5_catalog(std::string_view text,
   while (!parser.at_end())
     catalog.datasets.push_back(dataset_of(parser, where));
   const auto name = [](const Hdf5Dataset& d) { return d.info.name; };
-  if (!std::ranges::is_sorted(catalog.datasets, {}, name)) parser.fail();
+  if (!std::ranges::is_sorted(catalog.datasets, {}, name)) parser.corrupt();
   return catalog;
 }
 

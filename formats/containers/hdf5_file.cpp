@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "compress/core/checked.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/containers/hdf5_catalog.h"
 #include "formats/files/child_process.h"
 #include "formats/files/mapped_file.h"
@@ -55,9 +55,8 @@ TensorBytes shared_buffer(std::size_t bytes, const std::string& where) {
   void* const at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                           MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (at == MAP_FAILED) {
-    throw Error(ErrorCode::kResource, where + ": no memory for " +
-                                          std::to_string(bytes) +
-                                          " octets: " + std::strerror(errno));
+    fail(ErrorCode::kResource, "{}: no memory for {} octets: {}", where, bytes,
+         std::strerror(errno));
   }
   std::shared_ptr<const void> owner(
       at, [bytes](const void* p) { ::munmap(const_cast<void*>(p), bytes); });
@@ -93,9 +92,8 @@ class Hdf5Reader : public TensorReader {
     const auto all = file_.octets().bytes;
     const std::size_t bytes = dataset.info.bytes;
     if (bytes > all.size() || *dataset.offset > all.size() - bytes) {
-      throw Error(ErrorCode::kCorruptFile, file_.where() + ": tensor '" +
-                                               dataset.info.name +
-                                               "': exceeds the file");
+      fail(ErrorCode::kCorruptFile, "{}: tensor '{}': exceeds the file",
+           file_.where(), dataset.info.name);
     }
     return {all.subspan(*dataset.offset, bytes), file_.octets().owner};
   }
@@ -124,8 +122,8 @@ class Hdf5Reader : public TensorReader {
 void check_link_name(const std::string& name, const std::string& where) {
   if (name.empty() || name == "." || name == ".." ||
       name.find_first_of(std::string_view("/\0", 2)) != std::string::npos) {
-    throw Error(ErrorCode::kUnsupported,
-                where + ": '" + name + "' cannot be a name in an HDF5 file");
+    fail(ErrorCode::kUnsupported, "{}: '{}' cannot be a name in an HDF5 file",
+         where, name);
   }
 }
 
@@ -163,7 +161,7 @@ void write_hdf5_tensor(const Hdf5Handle& group, const NamedTensor& tensor,
   const std::string at = where + ": tensor '" + tensor.name + "'";
   check_link_name(tensor.name, where);
   if (tensor.shape.size() > H5S_MAX_RANK) {
-    throw Error(ErrorCode::kUnsupported, at + ": has too many dimensions");
+    fail(ErrorCode::kUnsupported, "{}: has too many dimensions", at);
   }
   const Hdf5Handle dataset =
       write_hdf5(group, tensor.name, hdf5_type_of(tensor.dtype, at),

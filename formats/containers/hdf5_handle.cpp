@@ -8,7 +8,7 @@
 #include <memory>
 
 #include "compress/core/checked.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 namespace {
@@ -40,11 +40,11 @@ herr_t keep_first(unsigned, const H5E_error2_t* entry, void* text) {
   return 0;
 }
 
-[[noreturn]] void fail(const std::string& what) {
+[[noreturn]] void refuse(const std::string& what) {
   std::string reason;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &reason);
-  throw Error(ErrorCode::kCorruptFile,
-              what + ": HDF5: " + (reason.empty() ? "failed" : reason));
+  fail(ErrorCode::kCorruptFile, "{}: HDF5: {}", what,
+       reason.empty() ? "failed" : reason);
 }
 
 Hdf5Handle simple_space(std::span<const std::size_t> shape,
@@ -104,7 +104,7 @@ Hdf5Session::~Hdf5Session() {
 }
 
 Hdf5Handle::Hdf5Handle(std::int64_t id, const std::string& what) : id_(id) {
-  if (id_ < 0) fail(what);
+  if (id_ < 0) refuse(what);
 }
 
 Hdf5Handle::~Hdf5Handle() {
@@ -115,7 +115,7 @@ Hdf5Handle::~Hdf5Handle() {
 }
 
 void hdf5_check(int status, const std::string& what) {
-  if (status < 0) fail(what);
+  if (status < 0) refuse(what);
 }
 
 std::optional<std::string> read_string_attribute(const Hdf5Handle& object,
@@ -135,7 +135,7 @@ std::optional<std::string> read_string_attribute(const Hdf5Handle& object,
     return read_variable_string(attribute, type, where);
   }
   const std::size_t size = H5Tget_size(type.get());
-  if (size != H5Aget_storage_size(attribute.get())) fail(where);
+  if (size != H5Aget_storage_size(attribute.get())) refuse(where);
   std::string text(size, '\0');
   hdf5_check(H5Aread(attribute.get(), type.get(), text.data()), where);
   text.resize(std::min(text.find('\0'), text.size()));
@@ -203,9 +203,8 @@ std::int64_t hdf5_type_of(DType dtype, const std::string& where) {
     case DType::kF4:
       break;
   }
-  throw Error(
-      ErrorCode::kUnsupported,
-      where + ": F4 elements are half an octet, which HDF5 cannot hold");
+  fail(ErrorCode::kUnsupported,
+       "{}: F4 elements are half an octet, which HDF5 cannot hold", where);
 }
 
 std::vector<std::size_t> hdf5_shape(const Hdf5Handle& dataset,
@@ -213,7 +212,7 @@ std::vector<std::size_t> hdf5_shape(const Hdf5Handle& dataset,
   const Hdf5Session session;
   const Hdf5Handle space(H5Dget_space(dataset.get()), where);
   if (H5Sget_simple_extent_type(space.get()) == H5S_NULL) {
-    throw Error(ErrorCode::kCorruptFile, where + ": has no shape");
+    fail(ErrorCode::kCorruptFile, "{}: has no shape", where);
   }
   const int rank = H5Sget_simple_extent_ndims(space.get());
   hdf5_check(rank, where);
@@ -229,16 +228,14 @@ void check_hdf5_storage(const Hdf5Handle& dataset, std::size_t bytes,
   const Hdf5Handle plist(H5Dget_create_plist(dataset.get()), where);
   const H5D_layout_t layout = H5Pget_layout(plist.get());
   if (layout == H5D_VIRTUAL || H5Pget_external_count(plist.get()) != 0) {
-    throw Error(ErrorCode::kUnsupported,
-                where + ": its data is in another file");
+    fail(ErrorCode::kUnsupported, "{}: its data is in another file", where);
   }
   const std::size_t stored = H5Dget_storage_size(dataset.get());
   const bool expands = layout == H5D_CHUNKED;
   if (expands ? bytes / kMaxExpansion > stored || (bytes != 0 && stored == 0)
               : bytes > stored) {
-    throw Error(ErrorCode::kCorruptFile,
-                where + ": needs " + std::to_string(bytes) +
-                    " octets, the file holds " + std::to_string(stored));
+    fail(ErrorCode::kCorruptFile, "{}: needs {} octets, the file holds {}",
+         where, bytes, stored);
   }
 }
 
@@ -286,8 +283,8 @@ Hdf5Members hdf5_members(const Hdf5Handle& group, const std::string& where) {
     hdf5_check(H5Lget_info(group.get(), name.c_str(), &link, H5P_DEFAULT),
                where);
     if (link.type != H5L_TYPE_HARD) {
-      throw Error(ErrorCode::kUnsupported,
-                  where + ": '" + name + "' is a link to elsewhere");
+      fail(ErrorCode::kUnsupported, "{}: '{}' is a link to elsewhere", where,
+           name);
     }
     const Hdf5Handle object(H5Oopen(group.get(), name.c_str(), H5P_DEFAULT),
                             where);

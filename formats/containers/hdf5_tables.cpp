@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "compress/core/checked.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/containers/hdf5_file.h"
 #include "formats/containers/typed_tensors.h"
 #include "formats/files/atomic_file.h"
@@ -59,9 +59,8 @@ void write_whole(const fs::path& path,
 const TensorInfo& find_ids(const TensorReader& reader, const fs::path& path) {
   const TensorInfo* const info = reader.find("input_ids");
   if (info == nullptr || info->shape.empty() || info->shape.size() > 2) {
-    throw Error(
-        ErrorCode::kInvalidInput,
-        path.string() + ": wanted a dataset input_ids of 1 or 2 dimensions");
+    fail(ErrorCode::kInvalidInput,
+         "{}: wanted a dataset input_ids of 1 or 2 dimensions", path);
   }
   return *info;
 }
@@ -101,10 +100,8 @@ TokenTable read_token_table(const fs::path& path) {
   table.ids.reserve(ids.size());
   for (std::size_t k = 0; k < ids.size(); ++k) {
     if (ids[k] < 0 || ids[k] > std::numeric_limits<std::uint32_t>::max()) {
-      throw Error(ErrorCode::kInvalidInput,
-                  subject_of(info) + ": [" + std::to_string(k / table.length) +
-                      ", " + std::to_string(k % table.length) + "] is " +
-                      std::to_string(ids[k]) + ", not a token id");
+      fail(ErrorCode::kInvalidInput, "{}: [{}, {}] is {}, not a token id",
+           subject_of(info), k / table.length, k % table.length, ids[k]);
     }
     table.ids.push_back(static_cast<std::uint32_t>(ids[k]));
   }
@@ -114,8 +111,8 @@ TokenTable read_token_table(const fs::path& path) {
 void write_token_table(const fs::path& path, const TokenTable& table) {
   if (table.ids.size() !=
       checked_mul(table.samples, table.length, path.string())) {
-    throw Error(ErrorCode::kInvalidArgument,
-                path.string() + ": token ids are not [samples, length]");
+    fail(ErrorCode::kInvalidArgument, "{}: token ids are not [samples, length]",
+         path);
   }
   const std::vector<std::int64_t> wide(table.ids.begin(), table.ids.end());
   write_whole(path, [&](const Hdf5Handle& root) {
@@ -144,8 +141,8 @@ std::map<std::string, InputStats> read_statistics(const fs::path& path) {
     if (info.name.ends_with(kTokens)) {
       const auto tokens = integers_of(*reader, info);
       if (tokens.size() != 1 || tokens[0] < 0) {
-        throw Error(ErrorCode::kCorruptFile,
-                    subject_of(info) + ": is not a number of tokens");
+        fail(ErrorCode::kCorruptFile, "{}: is not a number of tokens",
+             subject_of(info));
       }
       all[linear_of(info, kTokens)].tokens =
           static_cast<std::size_t>(tokens[0]);

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "compress/core/checked.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/files/foreign_file.h"
 #include "formats/files/mapped_file.h"
 
@@ -19,7 +19,7 @@ namespace {
 using json = nlohmann::json;
 
 [[noreturn]] void corrupt(const std::string& where, const std::string& what) {
-  throw Error(ErrorCode::kCorruptFile, where + ": " + what);
+  fail(ErrorCode::kCorruptFile, "{}: {}", where, what);
 }
 
 struct Entry {
@@ -69,8 +69,8 @@ class HeaderEvents : public nlohmann::json_sax<json> {
     }
     const auto dtype = parse_dtype(value);
     if (!dtype) {
-      throw Error(ErrorCode::kUnsupported,
-                  where_ + ": " + subject() + "unknown dtype '" + value + "'");
+      fail(ErrorCode::kUnsupported, "{}: {}unknown dtype '{}'", where_,
+           subject(), value);
     }
     entries.back().info.dtype = *dtype;
     return true;
@@ -142,7 +142,7 @@ class HeaderEvents : public nlohmann::json_sax<json> {
 
   bool parse_error(std::size_t position, const std::string&,
                    const nlohmann::detail::exception&) override {
-    corrupt(where_, "header is not JSON at octet " + std::to_string(position));
+    corrupt(where_, formatted("header is not JSON at octet {}", position));
   }
 
  private:
@@ -176,7 +176,7 @@ class HeaderEvents : public nlohmann::json_sax<json> {
     return true;
   }
   void start_skipping(const char* what) {
-    if (!ignored()) bad(std::string("unexpected ") + what);
+    if (!ignored()) bad(formatted("unexpected {}", what));
     ++skipping_;
   }
 
@@ -194,17 +194,18 @@ std::size_t header_length(std::span<const std::byte> file,
                           const std::string& where) {
   std::uint64_t length = 0;
   if (file.size() < sizeof length) {
-    corrupt(where, "file of " + std::to_string(file.size()) +
-                       " octets is too short for a safetensors header");
+    corrupt(where,
+            formatted("file of {} octets is too short for a safetensors header",
+                      file.size()));
   }
   std::memcpy(&length, file.data(), sizeof length);
   if (length > kMaxHeaderBytes || length > file.size() - sizeof length) {
     const std::string foreign = describe_foreign(file);
     if (!foreign.empty()) corrupt(where, "is " + foreign);
-    corrupt(where, "header of " + std::to_string(length) +
-                       " octets exceeds the file of " +
-                       std::to_string(file.size()) + " or the limit of " +
-                       std::to_string(kMaxHeaderBytes));
+    corrupt(where,
+            formatted(
+                "header of {} octets exceeds the file of {} or the limit of {}",
+                length, file.size(), kMaxHeaderBytes));
   }
   const auto text = file.subspan(sizeof length, length);
   if (text.empty() || text.front() != std::byte{'{'}) {
@@ -224,31 +225,29 @@ void check_layout(std::span<const Entry> entries, std::size_t data_bytes,
   std::size_t at = 0;
   for (const Entry& e : entries) {
     const std::string subject = where + ": tensor '" + e.info.name + "'";
-    const std::string range = "offsets [" + std::to_string(e.begin) + ", " +
-                              std::to_string(e.end) + ")";
+    const std::string range = formatted("offsets [{}, {})", e.begin, e.end);
     if (e.end < e.begin || e.end > data_bytes) {
-      corrupt(subject, range + " exceed " + std::to_string(data_bytes) +
-                           " octets of data");
+      corrupt(subject,
+              formatted("{} exceed {} octets of data", range, data_bytes));
     }
     if (e.begin != at) {
       corrupt(subject,
-              range + (e.begin < at ? " overlap" : " leave a hole after") +
-                  " the tensor before, which ends at " + std::to_string(at));
+              formatted("{}{} the tensor before, which ends at {}", range,
+                        e.begin < at ? " overlap" : " leave a hole after", at));
     }
     const std::size_t bits =
         checked_mul(checked_elements(e.info.shape, subject),
                     facts(e.info.dtype).bits, subject);
     if (bits % 8 != 0) corrupt(subject, "size is not a whole number of octets");
     if (e.end - e.begin != bits / 8) {
-      corrupt(subject, range + " hold " + std::to_string(e.end - e.begin) +
-                           " octets, but its shape needs " +
-                           std::to_string(bits / 8));
+      corrupt(subject, formatted("{} hold {} octets, but its shape needs {}",
+                                 range, e.end - e.begin, bits / 8));
     }
     at = e.end;
   }
   if (at != data_bytes) {
-    corrupt(where, "tensors end at octet " + std::to_string(at) + " of " +
-                       std::to_string(data_bytes) + " octets of data");
+    corrupt(where, formatted("tensors end at octet {} of {} octets of data", at,
+                             data_bytes));
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "compress/core/checked.h"
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/containers/safetensors.h"
 
 namespace llmpress {
@@ -31,9 +32,8 @@ TensorInfo info_of(const NamedTensor& tensor) {
   const std::size_t wanted = bytes_of(tensor.dtype, elements);
   if (tensor.bytes.size() != wanted ||
       elements * facts(tensor.dtype).bits % 8 != 0) {
-    throw Error(ErrorCode::kInvalidArgument,
-                where + ": has " + std::to_string(tensor.bytes.size()) +
-                    " octets, its shape needs " + std::to_string(wanted));
+    fail(ErrorCode::kInvalidArgument, "{}: has {} octets, its shape needs {}",
+         where, tensor.bytes.size(), wanted);
   }
   return {.name = tensor.name,
           .dtype = tensor.dtype,
@@ -67,8 +67,7 @@ std::string safetensors_header(
   for (const std::size_t i : safetensors_order(tensors)) {
     const TensorInfo& t = tensors[i];
     if (!names.insert(t.name).second) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  "two tensors are named '" + t.name + "'");
+      fail(ErrorCode::kInvalidArgument, "two tensors are named '{}'", t.name);
     }
     nlohmann::ordered_json entry;
     entry["dtype"] = facts(t.dtype).name;

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/checkpoints/carried_files.h"
 #include "formats/containers/safetensors.h"
@@ -17,7 +17,7 @@ namespace {
 using json = nlohmann::json;
 
 [[noreturn]] void corrupt(const std::string& where, const std::string& what) {
-  throw Error(ErrorCode::kCorruptFile, where + ": " + what);
+  fail(ErrorCode::kCorruptFile, "{}: {}", where, what);
 }
 
 class ShardedReader : public TensorReader {

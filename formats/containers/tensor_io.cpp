@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "compress/core/checked.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/containers/hdf5_file.h"
 #include "formats/containers/safetensors.h"
 #include "formats/containers/sharded.h"
@@ -19,10 +19,8 @@ namespace fs = std::filesystem;
 
 void check_plain_float(const TensorInfo& info) {
   if (!is_plain_float(info.dtype)) {
-    throw Error(ErrorCode::kInvalidInput,
-                subject_of(info) + ": is " +
-                    std::string(facts(info.dtype).name) +
-                    ", wanted F64, F32, F16 or BF16");
+    fail(ErrorCode::kInvalidInput, "{}: is {}, wanted F64, F32, F16 or BF16",
+         subject_of(info), facts(info.dtype).name);
   }
 }
 
@@ -34,10 +32,8 @@ std::vector<float> decode_finite(const TensorReader& reader,
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (!std::isfinite(values[i])) {
       const std::size_t cols = info.shape.empty() ? 1 : info.shape.back();
-      throw Error(ErrorCode::kInvalidInput,
-                  subject_of(info) + ": value [" + std::to_string(i / cols) +
-                      ", " + std::to_string(i % cols) + "] is " +
-                      std::to_string(values[i]) + ", not finite");
+      fail(ErrorCode::kInvalidInput, "{}: value [{}, {}] is {:g}, not finite",
+           subject_of(info), i / cols, i % cols, values[i]);
     }
   }
   return values;
@@ -57,16 +53,14 @@ const TensorInfo& TensorReader::require(std::string_view name) const {
   const TensorInfo* const info = find(name);
   if (info != nullptr) return *info;
   const std::string where = tensors().empty() ? "model" : tensors()[0].file;
-  throw Error(ErrorCode::kInvalidInput,
-              where + ": tensor '" + std::string(name) + "' is missing");
+  fail(ErrorCode::kInvalidInput, "{}: tensor '{}' is missing", where, name);
 }
 
 MatrixF read_matrix(const TensorReader& reader, std::string_view name) {
   const TensorInfo& info = reader.require(name);
   if (info.shape.size() != 1 && info.shape.size() != 2) {
-    throw Error(ErrorCode::kInvalidInput, subject_of(info) + ": has shape " +
-                                              shape_text(info.shape) +
-                                              ", wanted 1 or 2 dimensions");
+    fail(ErrorCode::kInvalidInput, "{}: has shape {}, wanted 1 or 2 dimensions",
+         subject_of(info), shape_text(info.shape));
   }
   const std::size_t rows = info.shape.size() == 2 ? info.shape[0] : 1;
   return {decode_finite(reader, info), rows, info.shape.back()};
@@ -76,9 +70,8 @@ std::vector<float> read_vector(const TensorReader& reader,
                                std::string_view name, std::size_t size) {
   const TensorInfo& info = reader.require(name);
   if (info.shape != std::vector<std::size_t>{size}) {
-    throw Error(ErrorCode::kInvalidInput,
-                subject_of(info) + ": has shape " + shape_text(info.shape) +
-                    ", wanted [" + std::to_string(size) + "]");
+    fail(ErrorCode::kInvalidInput, "{}: has shape {}, wanted [{}]",
+         subject_of(info), shape_text(info.shape), size);
   }
   return decode_finite(reader, info);
 }
@@ -87,8 +80,7 @@ std::unique_ptr<TensorReader> open_tensors(const fs::path& path) {
   std::error_code ignored;
   if (!fs::is_directory(path, ignored)) {
     if (!path_exists(path)) {
-      throw Error(ErrorCode::kIo,
-                  path.string() + ": no such file or directory");
+      fail(ErrorCode::kIo, "{}: no such file or directory", path);
     }
     return is_hdf5_file(path) ? open_hdf5_tensors(path)
                               : open_safetensors(path);
@@ -97,10 +89,8 @@ std::unique_ptr<TensorReader> open_tensors(const fs::path& path) {
   if (path_exists(single)) return open_safetensors(single);
   if (path_exists(index)) return open_sharded(index);
   const std::string instead = describe_missing_weights(path);
-  throw Error(ErrorCode::kIo, path.string() + ": has neither " +
-                                  std::string(kSingleFileName) + " nor " +
-                                  std::string(kIndexFileName) +
-                                  (instead.empty() ? "" : "; " + instead));
+  fail(ErrorCode::kIo, "{}: has neither {} nor {}{}", path, kSingleFileName,
+       kIndexFileName, instead.empty() ? "" : "; " + instead);
 }
 
 }  // namespace llmpress

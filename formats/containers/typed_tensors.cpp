@@ -7,6 +7,7 @@
 
 #include "compress/core/checked.h"
 #include "compress/core/float_formats.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 namespace {
@@ -36,10 +37,8 @@ NamedTensor rounded_tensor(std::string name, DType dtype,
   const auto bad = std::ranges::find_if_not(
       values, [](float v) { return std::isfinite(v); });
   if (bad != values.end()) {
-    throw Error(ErrorCode::kNumeric, "tensor '" + name + "': value " +
-                                         std::to_string(bad - values.begin()) +
-                                         " is " + std::to_string(*bad) +
-                                         ", not finite");
+    fail(ErrorCode::kNumeric, "tensor '{}': value {} is {:g}, not finite", name,
+         bad - values.begin(), *bad);
   }
   NamedTensor tensor{
       .name = std::move(name), .dtype = dtype, .shape = std::move(shape)};
@@ -47,7 +46,7 @@ NamedTensor rounded_tensor(std::string name, DType dtype,
   try {
     encode_fitting(dtype, values, tensor.bytes);
   } catch (const Error& e) {
-    throw Error(e.code(), "tensor '" + tensor.name + "': " + e.what());
+    fail(e.code(), "tensor '{}': {}", tensor.name, e.what());
   }
   return tensor;
 }
@@ -56,9 +55,8 @@ NamedTensor float_tensor(std::string name, DType dtype,
                          std::vector<std::size_t> shape,
                          std::span<const float> values) {
   if (!representable(dtype, values)) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "tensor '" + name + "': a value is not one of " +
-                    std::string(facts(dtype).name));
+    fail(ErrorCode::kInvalidArgument, "tensor '{}': a value is not one of {}",
+         name, facts(dtype).name);
   }
   NamedTensor tensor{
       .name = std::move(name), .dtype = dtype, .shape = std::move(shape)};
@@ -98,23 +96,20 @@ void require_shape(const TensorInfo& info, std::span<const std::size_t> shape) {
                  shape.end())) {
     return;
   }
-  throw Error(ErrorCode::kCorruptFile, subject_of(info) + ": has shape " +
-                                           shape_text(info.shape) +
-                                           ", wanted " + shape_text(shape));
+  fail(ErrorCode::kCorruptFile, "{}: has shape {}, wanted {}", subject_of(info),
+       shape_text(info.shape), shape_text(shape));
 }
 
 void require_dtype(const TensorInfo& info, DType dtype) {
   if (info.dtype == dtype) return;
-  throw Error(ErrorCode::kCorruptFile,
-              subject_of(info) + ": is " + std::string(facts(info.dtype).name) +
-                  ", wanted " + std::string(facts(dtype).name));
+  fail(ErrorCode::kCorruptFile, "{}: is {}, wanted {}", subject_of(info),
+       facts(info.dtype).name, facts(dtype).name);
 }
 
 std::pair<std::size_t, std::size_t> require_matrix(const TensorInfo& info) {
   if (info.shape.size() != 2) {
-    throw Error(ErrorCode::kCorruptFile, subject_of(info) + ": has shape " +
-                                             shape_text(info.shape) +
-                                             ", wanted 2 dimensions");
+    fail(ErrorCode::kCorruptFile, "{}: has shape {}, wanted 2 dimensions",
+         subject_of(info), shape_text(info.shape));
   }
   // Products of the two below cannot overflow.
   checked_mul(checked_mul(info.shape[0], info.shape[1], subject_of(info)), 64,
@@ -140,9 +135,8 @@ std::vector<float> floats_of(const TensorReader& reader,
   }
   const DType d = info.dtype;
   if (!is_plain_float(d)) {
-    throw Error(ErrorCode::kCorruptFile, subject_of(info) + ": is " +
-                                             std::string(facts(d).name) +
-                                             ", wanted a floating type");
+    fail(ErrorCode::kCorruptFile, "{}: is {}, wanted a floating type",
+         subject_of(info), facts(d).name);
   }
   decode_floats(d, stored.bytes, values);
   return values;

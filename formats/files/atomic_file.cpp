@@ -12,7 +12,7 @@
 #include <string>
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/files/mapped_file.h"
 #include "formats/files/path_location.h"
@@ -23,8 +23,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-[[noreturn]] void fail(const fs::path& path, const std::string& what) {
-  throw Error(ErrorCode::kIo, path.string() + ": " + what);
+[[noreturn]] void refuse(const fs::path& path, const std::string& what) {
+  fail(ErrorCode::kIo, "{}: {}", path, what);
 }
 
 int open_to_read(const fs::path& path, int flags = 0) {
@@ -54,8 +54,7 @@ fs::path beside(const fs::path& path, const std::string& suffix) {
 
 // The process id keeps two runs apart, the number two writers of one run.
 fs::path partial_name(const fs::path& target, int number) {
-  return beside(target, ".partial-" + std::to_string(::getpid()) + "-" +
-                            std::to_string(number));
+  return beside(target, formatted(".partial-{}-{}", ::getpid(), number));
 }
 
 // Swaps two names at once; false where the file system cannot.
@@ -76,7 +75,7 @@ void replace_in_two_steps(const fs::path& from, const fs::path& target) {
     fs::rename(from, target, error);
     if (error) fs::rename(old, target, ignored);
   }
-  if (error) fail(target, "cannot rename into place: " + error.message());
+  if (error) refuse(target, "cannot rename into place: " + error.message());
   sync_directory(folder_of(target));
   fs::remove_all(old, ignored);
 }
@@ -111,7 +110,7 @@ std::string remove_leftover(const fs::path& path) {
 void rename_or_fail(const fs::path& from, const fs::path& to) {
   std::error_code error;
   fs::rename(from, to, error);
-  if (error) fail(to, "cannot rename into place: " + error.message());
+  if (error) refuse(to, "cannot rename into place: " + error.message());
 }
 
 }  // namespace
@@ -122,7 +121,7 @@ OutputFile::OutputFile(const fs::path& path)
                       0666);
       })) {
   if (fd_ < 0)
-    fail(path_, std::string("cannot create: ") + std::strerror(errno));
+    refuse(path_, formatted("cannot create: {}", std::strerror(errno)));
   ::flock(fd_, LOCK_EX | LOCK_NB);  // so that it is no leftover while written
 }
 
@@ -131,7 +130,7 @@ OutputFile OutputFile::stream(const fs::path& path) {
   file.path_ = path;
   file.fd_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY);
   if (file.fd_ < 0)
-    fail(path, std::string("cannot open: ") + std::strerror(errno));
+    refuse(path, formatted("cannot open: {}", std::strerror(errno)));
   return file;
 }
 
@@ -155,7 +154,7 @@ void OutputFile::write(std::span<const std::byte> bytes) {
                      std::min(bytes.size(), std::size_t{1} << 30));
     });
     if (n <= 0)
-      fail(path_, std::string("cannot write: ") + std::strerror(errno));
+      refuse(path_, formatted("cannot write: {}", std::strerror(errno)));
     bytes = bytes.subspan(static_cast<std::size_t>(n));
   }
 }
@@ -171,8 +170,8 @@ void OutputFile::close() {
   // Interrupted, it is closed all the same.
   const bool closed = ::close(fd) == 0 || errno == EINTR;
   if (!closed || !synced) {
-    fail(path_, std::string("cannot flush: ") +
-                    std::strerror(synced ? errno : reason));
+    refuse(path_, formatted("cannot flush: {}",
+                            std::strerror(synced ? errno : reason)));
   }
 }
 
@@ -185,7 +184,7 @@ PartialDirectory::PartialDirectory(const fs::path& target) {
     if (fs::create_directory(candidate, error)) path_ = candidate;
   }
   if (error) {
-    fail(target, "cannot create the folder for output: " + error.message());
+    refuse(target, "cannot create the folder for output: " + error.message());
   }
   // Held for as long as this lives, so that others can tell it from a leftover.
   lock_ = open_to_read(path_, O_DIRECTORY);
@@ -204,20 +203,20 @@ void sync_file(const fs::path& path) {
   const int reason = errno;
   if (fd >= 0) ::close(fd);
   if (!synced)
-    fail(path, std::string("cannot flush: ") + std::strerror(reason));
+    refuse(path, formatted("cannot flush: {}", std::strerror(reason)));
 }
 
 void sync_directory(const fs::path& directory) {
   const int fd = open_to_read(directory, O_DIRECTORY);
   if (fd < 0)
-    fail(directory, std::string("cannot open: ") + std::strerror(errno));
+    refuse(directory, formatted("cannot open: {}", std::strerror(errno)));
   const bool synced = flush(fd);
   const int reason = errno;
   ::close(fd);
   // Some file systems cannot flush a folder; their renames are as safe as they
   // get.
   if (!synced && reason != EINVAL && reason != ENOTSUP) {
-    fail(directory, std::string("cannot flush: ") + std::strerror(reason));
+    refuse(directory, formatted("cannot flush: {}", std::strerror(reason)));
   }
 }
 

@@ -18,6 +18,7 @@
 #include <new>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 namespace {
@@ -145,10 +146,10 @@ bool read_all(int fd, const ChildLimits& limits, std::string& text) {
 
 std::string end_of(int status, const ChildLimits& limits) {
   if (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU) {
-    return "took over " + std::to_string(limits.cpu_seconds) + " s";
+    return formatted("took over {} s", limits.cpu_seconds);
   }
   if (WIFSIGNALED(status)) {
-    return "ended by signal " + std::to_string(WTERMSIG(status));
+    return formatted("ended by signal {}", WTERMSIG(status));
   }
   return "ended early, as where memory runs out";
 }
@@ -160,9 +161,8 @@ std::string run_in_child(const std::string& where, const ChildLimits& limits,
   Pipe pipe;
   const pid_t id = pipe.ends[0] < 0 ? -1 : ::fork();
   if (id < 0) {
-    throw Error(
-        ErrorCode::kResource,
-        where + ": cannot start a process to read it: " + std::strerror(errno));
+    fail(ErrorCode::kResource, "{}: cannot start a process to read it: {}",
+         where, std::strerror(errno));
   }
   if (id == 0) be_child(pipe.ends[1], limits, body);
   Child child(id);
@@ -172,10 +172,8 @@ std::string run_in_child(const std::string& where, const ChildLimits& limits,
   const int status = in_time ? child.wait() : child.end();
   if (!in_time || !WIFEXITED(status) || WEXITSTATUS(status) != 0 ||
       text.empty()) {
-    throw Error(ErrorCode::kCorruptFile,
-                where + ": reading it " +
-                    (in_time ? end_of(status, limits) : "did not end") +
-                    "; the file is damaged");
+    fail(ErrorCode::kCorruptFile, "{}: reading it {}; the file is damaged",
+         where, in_time ? end_of(status, limits) : "did not end");
   }
   const char kind = text[0];
   text.erase(0, 1);

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "compress/core/formatted.h"
+
 namespace llmpress {
 namespace {
 
@@ -85,7 +87,7 @@ std::string describe_missing_weights(const fs::path& folder) {
   for (const Magic& unread : kUnreadWeights) {
     for (const std::string& name : names) {
       if (!name.ends_with(unread.octets)) continue;
-      return "'" + name + "' " + std::string(unread.meaning);
+      return formatted("'{}' {}", name, unread.meaning);
     }
   }
   return {};

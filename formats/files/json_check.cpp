@@ -6,7 +6,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/files/foreign_file.h"
 
 namespace llmpress {
@@ -36,17 +36,18 @@ class Events : public nlohmann::json_sax<json> {
   }
   bool end_array() override { return leave(); }
   bool key(string_t& name) override {
-    if (!keys_.back().insert(name).second) fail("duplicate key '" + name + "'");
+    if (!keys_.back().insert(name).second)
+      refuse("duplicate key '" + name + "'");
     return true;
   }
   bool parse_error(std::size_t position, const std::string&,
                    const nlohmann::detail::exception&) override {
-    fail("not JSON at octet " + std::to_string(position) + place_of(position));
+    refuse(formatted("not JSON at octet {}{}", position, place_of(position)));
   }
 
  private:
-  [[noreturn]] void fail(const std::string& what) const {
-    throw Error(ErrorCode::kCorruptFile, where_ + ": " + what);
+  [[noreturn]] void refuse(const std::string& what) const {
+    fail(ErrorCode::kCorruptFile, "{}: {}", where_, what);
   }
   // Of the octet before which the parser stopped, counted from 1.
   std::string place_of(std::size_t position) const {
@@ -56,16 +57,16 @@ class Events : public nlohmann::json_sax<json> {
     const std::size_t column = newline == std::string_view::npos
                                    ? read.size()
                                    : read.size() - newline - 1;
-    return " (line " + std::to_string(1 + std::ranges::count(read, '\n')) +
-           ", column " + std::to_string(column + 1) + ")";
+    return formatted(" (line {}, column {})",
+                     1 + std::ranges::count(read, '\n'), column + 1);
   }
   bool inside() const {
-    if (keys_.empty()) fail("not a JSON object");
+    if (keys_.empty()) refuse("not a JSON object");
     return true;
   }
   bool enter() {
     if (keys_.size() == kMaxDepth) {
-      fail("nested more than " + std::to_string(kMaxDepth) + " deep");
+      refuse(formatted("nested more than {} deep", kMaxDepth));
     }
     keys_.emplace_back();
     return true;
@@ -85,11 +86,11 @@ class Events : public nlohmann::json_sax<json> {
 void check_json_object(std::string_view text, const std::string& where) {
   // The parser takes a NUL for the end of its input.
   if (text.find('\0') != std::string_view::npos) {
-    throw Error(ErrorCode::kCorruptFile, where + ": contains a NUL");
+    fail(ErrorCode::kCorruptFile, "{}: contains a NUL", where);
   }
   const std::string foreign = describe_foreign(std::as_bytes(std::span(text)));
   if (!foreign.empty()) {
-    throw Error(ErrorCode::kCorruptFile, where + ": is " + foreign);
+    fail(ErrorCode::kCorruptFile, "{}: is {}", where, foreign);
   }
   Events events(text, where);
   json::sax_parse(text.begin(), text.end(), &events);

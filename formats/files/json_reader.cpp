@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/files/json_check.h"
 
 namespace llmpress {
@@ -65,8 +65,7 @@ std::uint64_t JsonView::natural(std::uint64_t largest) const {
   if (!json.is_number_unsigned()) wrong_type("a whole number");
   const auto value = json.get<std::uint64_t>();
   if (value > largest) {
-    corrupt("found " + std::to_string(value) + ", wanted at most " +
-            std::to_string(largest));
+    corrupt(formatted("found {}, wanted at most {}", value, largest));
   }
   return value;
 }
@@ -77,7 +76,7 @@ std::vector<JsonView> JsonView::items() const {
   views.reserve(json_of(node_).size());
   for (const Json& item : json_of(node_)) {
     views.emplace_back(&item, origin_,
-                       pointer_ + "/" + std::to_string(views.size()));
+                       formatted("{}/{}", pointer_, views.size()));
   }
   return views;
 }
@@ -97,7 +96,7 @@ JsonView JsonView::at(std::string_view member) const {
   if (!is_object()) wrong_type("an object");
   const auto found = json_of(node_).find(member);
   if (found == json_of(node_).end()) {
-    corrupt("member '" + std::string(member) + "' is missing");
+    corrupt(formatted("member '{}' is missing", member));
   }
   return {&*found, origin_, child_pointer(pointer_, member)};
 }
@@ -125,11 +124,11 @@ std::string JsonView::place() const {
 }
 
 void JsonView::corrupt(const std::string& what) const {
-  throw Error(ErrorCode::kCorruptFile, place() + ": " + what);
+  fail(ErrorCode::kCorruptFile, "{}: {}", place(), what);
 }
 
 void JsonView::unsupported(const std::string& what) const {
-  throw Error(ErrorCode::kUnsupported, place() + ": " + what);
+  fail(ErrorCode::kUnsupported, "{}: {}", place(), what);
 }
 
 void JsonView::wrong_type(const char* wanted) const {
@@ -148,8 +147,8 @@ JsonDocument::JsonDocument(std::string_view text, std::string origin)
   try {
     tree_->json = Json::parse(text);
   } catch (const Json::exception& error) {
-    throw Error(ErrorCode::kCorruptFile,
-                tree_->origin + ": not JSON: " + error.what());
+    fail(ErrorCode::kCorruptFile, "{}: not JSON: {}", tree_->origin,
+         error.what());
   }
 }
 

@@ -8,21 +8,21 @@
 #include <cerrno>
 #include <cstring>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/files/system_call.h"
 
 namespace llmpress {
 namespace {
 
-[[noreturn]] void fail(const std::filesystem::path& path, const char* why) {
-  throw Error(ErrorCode::kIo, path.string() + ": cannot read: " + why);
+[[noreturn]] void refuse(const std::filesystem::path& path, const char* why) {
+  fail(ErrorCode::kIo, "{}: cannot read: {}", path, why);
 }
 
 std::size_t size_of(int fd, const std::filesystem::path& path) {
   struct stat status {};
-  if (::fstat(fd, &status) != 0) fail(path, std::strerror(errno));
-  if (S_ISDIR(status.st_mode)) fail(path, "is a folder, wanted a file");
-  if (!S_ISREG(status.st_mode)) fail(path, "not a regular file");
+  if (::fstat(fd, &status) != 0) refuse(path, std::strerror(errno));
+  if (S_ISDIR(status.st_mode)) refuse(path, "is a folder, wanted a file");
+  if (!S_ISREG(status.st_mode)) refuse(path, "not a regular file");
   return static_cast<std::size_t>(status.st_size);
 }
 
@@ -32,7 +32,7 @@ bool path_exists(const std::filesystem::path& path) {
   std::error_code error;
   const auto kind = std::filesystem::status(path, error).type();
   const bool absent = kind == std::filesystem::file_type::not_found;
-  if (error && !absent) fail(path, error.message().c_str());
+  if (error && !absent) refuse(path, error.message().c_str());
   return !absent;
 }
 
@@ -43,7 +43,7 @@ FileDescriptor::~FileDescriptor() {
 FileDescriptor open_regular_file(const std::filesystem::path& path) {
   const int fd = retry_interrupted(
       [&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); });
-  if (fd < 0) fail(path, std::strerror(errno));
+  if (fd < 0) refuse(path, std::strerror(errno));
   return FileDescriptor(fd);
 }
 
@@ -52,7 +52,7 @@ TensorBytes map_file(const FileDescriptor& file,
   const std::size_t size = size_of(file.get(), path);
   if (size == 0) return {};
   void* const at = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
-  if (at == MAP_FAILED) fail(path, std::strerror(errno));
+  if (at == MAP_FAILED) refuse(path, std::strerror(errno));
   std::shared_ptr<const void> owner(
       at, [size](const void* p) { ::munmap(const_cast<void*>(p), size); });
   return {{static_cast<const std::byte*>(at), size}, std::move(owner)};

@@ -5,7 +5,7 @@
 #include <span>
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/files/atomic_file.h"
 #include "formats/files/path_location.h"
 
@@ -21,10 +21,8 @@ struct Place {
 
 [[noreturn]] void collide(const Place& output, const char* relation,
                           const Place& other) {
-  throw Error(ErrorCode::kInvalidArgument,
-              output.at.path().string() + ": " + output.what + " " + relation +
-                  " " + other.what + " '" + other.at.path().string() +
-                  "'; choose another path");
+  fail(ErrorCode::kInvalidArgument, "{}: {} {} {} '{}'; choose another path",
+       output.at.path(), output.what, relation, other.what, other.at.path());
 }
 
 // Every file below `folder` by its identity, links followed; `on_link` gets
@@ -82,10 +80,9 @@ class Inputs {
     for (const auto& [id, path] : there) {
       const auto found = files_.find(id);
       if (found == files_.end()) continue;
-      throw Error(ErrorCode::kInvalidArgument,
-                  output.at.path().string() + ": " + output.what + ": '" +
-                      path.string() + "' is a link to the input '" +
-                      found->second.string() + "'; choose another path");
+      fail(ErrorCode::kInvalidArgument,
+           "{}: {}: '{}' is a link to the input '{}'; choose another path",
+           output.at.path(), output.what, path, found->second);
     }
   }
 
@@ -131,8 +128,8 @@ std::vector<OutputPath> without_empty(const std::vector<OutputPath>& outputs) {
     if (output.path.empty()) continue;
     output.path = resolve_path(output.path);
     if (!output.path.has_filename()) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  output.path.string() + ": cannot be " + output.what);
+      fail(ErrorCode::kInvalidArgument, "{}: cannot be {}", output.path,
+           output.what);
     }
     named.push_back(std::move(output));
   }
@@ -200,9 +197,8 @@ void OutputGuard::MadeFolders::make(const fs::path& folder) {
   if (fs::create_directory(folder, error)) {
     paths.push_back(folder);
   } else if (error) {
-    throw Error(
-        ErrorCode::kIo,
-        folder.string() + ": the folder cannot be made: " + error.message());
+    fail(ErrorCode::kIo, "{}: the folder cannot be made: {}", folder,
+         error.message());
   }
 }
 

@@ -12,7 +12,7 @@
 #include <string>
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/files/system_call.h"
 
 namespace llmpress {
@@ -31,9 +31,8 @@ std::string describe_self() {
   std::tm utc{};
   ::gmtime_r(&now, &utc);
   std::strftime(time.data(), time.size(), "%Y-%m-%d %H:%M:%S UTC", &utc);
-  return std::string(kMark) + " " + LLMPRESS_VERSION + ", process " +
-         std::to_string(::getpid()) + " on " + host.data() + ", since " +
-         time.data();
+  return formatted("{} {}, process {} on {}, since {}", kMark, LLMPRESS_VERSION,
+                   ::getpid(), host.data(), time.data());
 }
 
 std::string read_holder(int fd) {
@@ -72,28 +71,28 @@ bool is_still_at(int fd, const fs::path& path) {
 OutputLock::OutputLock(const fs::path& target)
     : path_(target.parent_path() /
             ("." + target.filename().string() + ".llmpress-lock")) {
-  const auto fail = [&](ErrorCode code, const std::string& why) {
+  const auto refuse = [&](ErrorCode code, const std::string& why) {
     if (fd_ >= 0) ::close(std::exchange(fd_, -1));
-    throw Error(code, target.string() + ": " + why);
+    fail(code, "{}: {}", target, why);
   };
   for (;;) {
     fd_ = open_lock_file(path_);
     if (fd_ < 0) {
-      fail(ErrorCode::kIo,
-           "cannot be written, no lock can be made beside it: " +
-               std::string(std::strerror(errno)));
+      refuse(ErrorCode::kIo,
+             formatted("cannot be written, no lock can be made beside it: {}",
+                       std::strerror(errno)));
     }
     const std::string holder = read_holder(fd_);
     if (!holder.empty() && !holder.starts_with(kMark)) {
-      fail(ErrorCode::kInvalidArgument,
-           path_.string() + " is in the way, and is no lock of llmpress");
+      refuse(ErrorCode::kInvalidArgument,
+             formatted("{} is in the way, and is no lock of llmpress", path_));
     }
     if (retry_interrupted([&] { return ::flock(fd_, LOCK_EX | LOCK_NB); }) !=
         0) {
       if (errno != EWOULDBLOCK) break;  // no locks here
-      fail(ErrorCode::kIo, "is being written by another run (" +
-                               (holder.empty() ? "just begun" : holder) +
-                               "); wait for it or choose another path");
+      refuse(ErrorCode::kIo, formatted("is being written by another run ({}); "
+                                       "wait for it or choose another path",
+                                       holder.empty() ? "just begun" : holder));
     }
     if (is_still_at(fd_, path_)) break;
     ::close(std::exchange(fd_, -1));  // its holder removed it meanwhile

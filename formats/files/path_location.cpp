@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <span>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 namespace {
@@ -16,7 +16,7 @@ constexpr int kMaxLinks = 40;  // as the kernel has it
 
 fs::path follow(const fs::path& path, int links) {
   if (links > kMaxLinks) {
-    throw Error(ErrorCode::kIo, path.string() + ": links lead in a circle");
+    fail(ErrorCode::kIo, "{}: links lead in a circle", path);
   }
   std::error_code error;
   fs::path whole = fs::canonical(path, error);

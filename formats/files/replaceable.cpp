@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/containers/hdf5_file.h"
 #include "formats/containers/tensor_io.h"
@@ -15,8 +16,7 @@ namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
 [[noreturn]] void refuse(const fs::path& path, const std::string& why) {
-  throw Error(ErrorCode::kInvalidArgument,
-              path.string() + ": " + why + "; not replaced");
+  fail(ErrorCode::kInvalidArgument, "{}: {}; not replaced", path, why);
 }
 
 // A JSON object that llmpress wrote; null otherwise.
@@ -40,8 +40,9 @@ std::set<std::string> listed_files(const fs::path& folder) {
   std::set<std::string> files;
   if (!json.is_object() || !json.contains("files") ||
       !json["files"].is_array()) {
-    refuse(folder, "exists and is not an output of llmpress (no " +
-                       std::string(kProvenanceFile) + " that lists its files)");
+    refuse(folder, formatted("exists and is not an output of llmpress (no {} "
+                             "that lists its files)",
+                             kProvenanceFile));
   }
   for (const ordered_json& name : json["files"]) {
     if (name.is_string()) files.insert(name.get<std::string>());
@@ -160,8 +161,8 @@ void check_replaceable(const fs::path& path, OutputKind kind) {
   try {
     if (fs::exists(path)) check_exists(path, kind);
   } catch (const fs::filesystem_error& e) {
-    throw Error(ErrorCode::kIo, path.string() + ": cannot be looked into: " +
-                                    e.code().message());
+    fail(ErrorCode::kIo, "{}: cannot be looked into: {}", path,
+         e.code().message());
   }
 }
 

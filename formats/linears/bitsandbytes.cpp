@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "compress/core/checked.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/table4.h"
 #include "formats/containers/typed_tensors.h"
 #include "formats/files/json_check.h"
@@ -32,15 +32,15 @@ std::string kind_name(Table4Kind kind) {
 // As Python's json.dumps writes it: readers parse it, but the octets are part
 // of the file's hash.
 std::string quant_state(const Table4Weight& w, DType compute) {
-  std::string text =
-      "{\"quant_type\": \"" + kind_name(w.kind) +
-      "\", \"blocksize\": " + std::to_string(w.block_size) + ", \"dtype\": \"" +
-      std::string(facts(compute).torch_name) + "\", \"shape\": [" +
-      std::to_string(w.out) + ", " + std::to_string(w.in) + "]";
+  std::string text = formatted(
+      "{{\"quant_type\": \"{}\", \"blocksize\": {}, \"dtype\": \"{}\", "
+      "\"shape\": [{}, {}]",
+      kind_name(w.kind), w.block_size, facts(compute).torch_name, w.out, w.in);
   if (!w.absmax_codes.empty()) {
-    text += ", \"nested_blocksize\": " + std::to_string(kNestedBlock) +
-            ", \"nested_dtype\": \"float32\", \"nested_offset\": " +
-            json(static_cast<double>(w.nested_offset)).dump();
+    text += formatted(
+        ", \"nested_blocksize\": {}, \"nested_dtype\": \"float32\", "
+        "\"nested_offset\": {}",
+        kNestedBlock, json(static_cast<double>(w.nested_offset)).dump());
   }
   return text + "}";
 }
@@ -59,8 +59,8 @@ void check_map(const StoredLinear& l, const TensorInfo* info,
     same = std::abs(found[k] - wanted[k]) <= 1e-6f;
   }
   if (!same) {
-    throw Error(ErrorCode::kUnsupported,
-                subject_of(*info) + ": is not the table of its type");
+    fail(ErrorCode::kUnsupported, "{}: is not the table of its type",
+         subject_of(*info));
   }
 }
 
@@ -71,8 +71,8 @@ const TensorInfo* find_state(const StoredLinear& l, Table4Kind kind) {
 std::size_t positive(const json& value, const std::string& what,
                      const std::string& where) {
   if (!value.is_number_unsigned() || value == 0U) {
-    throw Error(ErrorCode::kCorruptFile,
-                where + ": '" + what + "' is not a positive size");
+    fail(ErrorCode::kCorruptFile, "{}: '{}' is not a positive size", where,
+         what);
   }
   return value.get<std::size_t>();
 }
@@ -88,7 +88,7 @@ void read_state(const StoredLinear& l, const TensorInfo& info,
   w.block_size = positive(state.value("blocksize", json()), "blocksize", where);
   const auto shape = state.find("shape");
   if (shape == state.end() || !shape->is_array() || shape->size() != 2) {
-    throw Error(ErrorCode::kCorruptFile, where + ": 'shape' is not [out, in]");
+    fail(ErrorCode::kCorruptFile, "{}: 'shape' is not [out, in]", where);
   }
   w.out = positive((*shape)[0], "shape", where);
   w.in = positive((*shape)[1], "shape", where);
@@ -98,8 +98,8 @@ void read_state(const StoredLinear& l, const TensorInfo& info,
   if (!offset->is_number() ||
       positive(state.value("nested_blocksize", json()), "nested_blocksize",
                where) != kNestedBlock) {
-    throw Error(ErrorCode::kUnsupported,
-                where + ": double quantization other than in blocks of 256");
+    fail(ErrorCode::kUnsupported,
+         "{}: double quantization other than in blocks of 256", where);
   }
   w.nested_offset = static_cast<float>(offset->get<double>());
 }
@@ -115,10 +115,10 @@ std::optional<float> scb_of(float scale) {
 }
 
 [[noreturn]] void refuse(const std::string& name, const std::string& what) {
-  throw Error(
-      ErrorCode::kUnsupported,
-      "Linear '" + name + "': " + what +
-          " cannot be stored as bitsandbytes; write compressed-tensors");
+  fail(ErrorCode::kUnsupported,
+       "Linear '{}': {} cannot be stored as bitsandbytes; write "
+       "compressed-tensors",
+       name, what);
 }
 
 EncodedLinear encode_int8(const std::string& name, const LinearWeights& linear,
@@ -134,7 +134,7 @@ EncodedLinear encode_int8(const std::string& name, const LinearWeights& linear,
   std::vector<float> scb(w.out);
   for (std::size_t o = 0; o < w.out; ++o) {
     const auto value = scb_of(w.scales[w.scales.size() == 1 ? 0 : o]);
-    if (!value) refuse(name, "the scale of row " + std::to_string(o));
+    if (!value) refuse(name, formatted("the scale of row {}", o));
     scb[o] = *value;
   }
   EncodedLinear e;
@@ -172,9 +172,9 @@ std::vector<NamedTensor> table4_tensors(const std::string& name,
     tensors.push_back(tensor_of(p + ".nested_quant_map", DType::kF32,
                                 {nested_map.size()}, nested_map));
   }
-  tensors.push_back(tensor_of(name + std::string(kState) + kind_name(w.kind),
-                              DType::kU8, {state.size()},
-                              std::vector<char>(state.begin(), state.end())));
+  tensors.push_back(tensor_of(
+      formatted("{}{}{}", name, kState, kind_name(w.kind)), DType::kU8,
+      {state.size()}, std::vector<char>(state.begin(), state.end())));
   return tensors;
 }
 
@@ -245,8 +245,8 @@ PackedWeight read_bitsandbytes_int8(const StoredLinear& l) {
   if (const TensorInfo* const format = l.find(".weight_format")) {
     const auto order = elements_of<std::uint8_t>(l.reader, *format, DType::kU8);
     if (order.size() != 1 || order[0] != 0) {
-      throw Error(ErrorCode::kUnsupported,
-                  subject_of(*format) + ": a layout other than rows");
+      fail(ErrorCode::kUnsupported, "{}: a layout other than rows",
+           subject_of(*format));
     }
   }
   const TensorInfo& scb = l.require(".SCB");

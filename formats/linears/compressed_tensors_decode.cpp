@@ -8,7 +8,7 @@
 
 #include "compress/core/bit_packing.h"
 #include "compress/core/checked.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/containers/typed_tensors.h"
 #include "formats/linears/compressed_tensors.h"
 #include "formats/linears/packed_words.h"
@@ -18,17 +18,17 @@ namespace {
 
 using Shape = std::vector<std::size_t>;
 
-[[noreturn]] void fail(const StoredLinear& l, ErrorCode code,
-                       const std::string& what) {
-  throw Error(code, l.where() + ": " + what);
+[[noreturn]] void refuse(const StoredLinear& l, ErrorCode code,
+                         const std::string& what) {
+  fail(code, "{}: {}", l.where(), what);
 }
 
 const QuantArgs& require_args(const StoredLinear& l, bool floating) {
   if (!l.scheme.weights || l.scheme.weights->floating != floating) {
-    fail(l, ErrorCode::kInvalidInput,
-         std::string(
-             "its weight is quantized, but quantization_config has no ") +
-             (floating ? "float" : "int") + " weights for it");
+    refuse(l, ErrorCode::kInvalidInput,
+           formatted("its weight is quantized, but quantization_config has no "
+                     "{} weights for it",
+                     floating ? "float" : "int"));
   }
   return *l.scheme.weights;
 }
@@ -67,9 +67,9 @@ std::vector<std::uint8_t> unsigned_codes(const StoredLinear& l,
   codes.reserve(stored.size());
   for (const std::int64_t v : stored) {
     if (v < -offset || v >= offset) {
-      fail(l, ErrorCode::kCorruptFile,
-           subject_of(info) + " holds " + std::to_string(v) + ", beyond " +
-               std::to_string(bits) + " bits");
+      refuse(
+          l, ErrorCode::kCorruptFile,
+          formatted("{} holds {}, beyond {} bits", subject_of(info), v, bits));
     }
     codes.push_back(static_cast<std::uint8_t>(v + offset));
   }
@@ -122,8 +122,8 @@ void read_group_index(const StoredLinear& l, GroupedIntWeight& w) {
   }
   for (const std::int64_t g : stored) {
     if (g < 0 || g > std::numeric_limits<std::int32_t>::max()) {
-      fail(l, ErrorCode::kCorruptFile,
-           subject_of(*info) + " holds group " + std::to_string(g));
+      refuse(l, ErrorCode::kCorruptFile,
+             formatted("{} holds group {}", subject_of(*info), g));
     }
     w.g_idx.push_back(static_cast<std::uint32_t>(g));
   }
@@ -134,11 +134,10 @@ WordPacking packing_of(const StoredLinear& l, const TensorInfo& info,
   for (const WordPacking p : {WordPacking::kDense, WordPacking::kOld}) {
     if (info.shape[1] == words_for(in, bits, p)) return p;
   }
-  fail(l, ErrorCode::kCorruptFile,
-       subject_of(info) + ": has " + std::to_string(info.shape[1]) +
-           " words a row, " + std::to_string(in) + " codes of " +
-           std::to_string(bits) + " bits need " +
-           std::to_string(words_for(in, bits, WordPacking::kDense)));
+  refuse(l, ErrorCode::kCorruptFile,
+         formatted("{}: has {} words a row, {} codes of {} bits need {}",
+                   subject_of(info), info.shape[1], in, bits,
+                   words_for(in, bits, WordPacking::kDense)));
 }
 
 std::vector<std::uint32_t> repacked(std::vector<std::uint32_t> words,
@@ -156,8 +155,8 @@ std::vector<std::uint32_t> repacked(std::vector<std::uint32_t> words,
 
 void require_int_bits(const StoredLinear& l, int bits) {
   if (bits < 2 || bits > 8) {
-    fail(l, ErrorCode::kUnsupported,
-         std::to_string(bits) + "-bit integers, wanted 2..8 bits");
+    refuse(l, ErrorCode::kUnsupported,
+           formatted("{}-bit integers, wanted 2..8 bits", bits));
   }
 }
 

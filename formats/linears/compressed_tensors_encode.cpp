@@ -5,7 +5,7 @@
 
 #include "compress/core/bit_packing.h"
 #include "compress/core/checked.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/containers/typed_tensors.h"
 #include "formats/linears/bitsandbytes.h"
 #include "formats/linears/compressed_tensors.h"
@@ -31,9 +31,10 @@ NamedTensor zero_tensor(const std::string& name, const Shape& shape,
   std::vector<std::int8_t> narrow;
   for (const std::int32_t z : zeros) {
     if (z < INT8_MIN || z > INT8_MAX) {
-      throw Error(ErrorCode::kUnsupported,
-                  "Linear '" + linear + "': zero point " + std::to_string(z) +
-                      " does not fit the 8 bits of compressed-tensors");
+      fail(ErrorCode::kUnsupported,
+           "Linear '{}': zero point {} does not fit the 8 bits of "
+           "compressed-tensors",
+           linear, z);
     }
     narrow.push_back(static_cast<std::int8_t>(z));
   }

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "compress/core/checked.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/containers/typed_tensors.h"
 #include "formats/linears/compressed_tensors.h"
 
@@ -14,9 +14,9 @@ namespace {
 
 using Shape = std::vector<std::size_t>;
 
-[[noreturn]] void fail(const StoredLinear& l, ErrorCode code,
-                       const std::string& what) {
-  throw Error(code, l.where() + ": " + what);
+[[noreturn]] void refuse(const StoredLinear& l, ErrorCode code,
+                         const std::string& what) {
+  fail(code, "{}: {}", l.where(), what);
 }
 
 // --- 8-bit floats
@@ -47,7 +47,8 @@ void find_block(const StoredLinear& l, const TensorInfo& scale, Fp8Weight& w) {
     w.block_cols = w.in;
   }
   if (w.block_rows == 0 || w.block_cols == 0) {
-    fail(l, ErrorCode::kInvalidInput, "quantization_config has an empty block");
+    refuse(l, ErrorCode::kInvalidInput,
+           "quantization_config has an empty block");
   }
   const std::size_t rows = ceil_div(w.out, w.block_rows);
   const std::size_t cols = ceil_div(w.in, w.block_cols);
@@ -73,9 +74,10 @@ PackedWeight read_float_quantized(const StoredLinear& l) {
   w.codes = elements_of<std::uint8_t>(l.reader, info, info.dtype);
   const TensorInfo& scale = *find_fp8_scale(l);
   if (scale.dtype == DType::kU8) {
-    fail(l, ErrorCode::kUnsupported,
-         "is MXFP8 (8-bit floats with U8 scales in groups), which is not read; "
-         "give the model that it was made from");
+    refuse(
+        l, ErrorCode::kUnsupported,
+        "is MXFP8 (8-bit floats with U8 scales in groups), which is not read; "
+        "give the model that it was made from");
   }
   find_block(l, scale, w);
   w.scale_dtype = scale_dtype_of(scale);
@@ -121,9 +123,9 @@ ActivationQuant read_activations(const StoredLinear& l) {
   const bool known =
       args.floating ? args.bits == 8 : args.bits == 8 || args.bits == 4;
   if (!known) {
-    fail(l, ErrorCode::kUnsupported,
-         "activations of " + std::to_string(args.bits) + "-bit " +
-             (args.floating ? "floats" : "integers"));
+    refuse(l, ErrorCode::kUnsupported,
+           formatted("activations of {}-bit {}", args.bits,
+                     args.floating ? "floats" : "integers"));
   }
   input.kind =
       args.floating ? ActivationQuant::Kind::kFp8 : ActivationQuant::Kind::kInt;
@@ -138,16 +140,16 @@ ActivationQuant read_activations(const StoredLinear& l) {
   const TensorInfo& scale = l.require(".input_scale");
   const auto scales = floats_of(l.reader, scale);
   if (scales.size() != 1 || !std::isfinite(scales[0]) || scales[0] <= 0) {
-    fail(l, ErrorCode::kCorruptFile,
-         subject_of(scale) + " is not one positive number");
+    refuse(l, ErrorCode::kCorruptFile,
+           subject_of(scale) + " is not one positive number");
   }
   input.static_scale = scales[0];
   if (!args.symmetric) {
     const TensorInfo& zero = l.require(".input_zero_point");
     const auto zeros = integers_of(l.reader, zero);
     if (zeros.size() != 1 || zeros[0] < -65536 || zeros[0] > 65536) {
-      fail(l, ErrorCode::kCorruptFile,
-           subject_of(zero) + " is not one zero point");
+      refuse(l, ErrorCode::kCorruptFile,
+             subject_of(zero) + " is not one zero point");
     }
     input.static_zero = static_cast<std::int32_t>(zeros[0]);
   }

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/containers/typed_tensors.h"
 #include "formats/linears/compressed_tensors.h"
 
@@ -24,10 +24,8 @@ void check_finite(DType dtype, std::span<const std::byte> values,
     decode_floats(dtype, values.subspan(o * row_bytes, row_bytes), row);
     for (std::size_t i = 0; i < columns; ++i) {
       if (!std::isfinite(row[i])) {
-        throw Error(ErrorCode::kInvalidInput,
-                    where + ": value [" + std::to_string(o) + ", " +
-                        std::to_string(i) + "] is " + std::to_string(row[i]) +
-                        ", not finite");
+        fail(ErrorCode::kInvalidInput, "{}: value [{}, {}] is {:g}, not finite",
+             where, o, i, row[i]);
       }
     }
   }
@@ -55,13 +53,10 @@ ActivationQuant dense_activations(const StoredLinear& linear) {
                       linear.scheme.format != "dense" &&
                       linear.find(".weight_scale") == nullptr;
   if (packed) {
-    throw Error(ErrorCode::kInvalidInput,
-                subject_of(linear.require(".weight")) +
-                    ": is stored as plain numbers, but quantization_config has "
-                    "'" +
-                    linear.scheme.format +
-                    "' weights for it; list it in "
-                    "'ignore' if it was left as it is");
+    fail(ErrorCode::kInvalidInput,
+         "{}: is stored as plain numbers, but quantization_config has '{}' "
+         "weights for it; list it in 'ignore' if it was left as it is",
+         subject_of(linear.require(".weight")), linear.scheme.format);
   }
   return read_activations(linear);
 }

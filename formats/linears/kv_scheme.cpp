@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/containers/typed_tensors.h"
 
 namespace llmpress {
@@ -20,9 +20,10 @@ const TensorInfo& find_scale(const TensorReader& reader,
       }
     }
   }
-  throw Error(ErrorCode::kInvalidInput,
-              "'" + block + "' has no " + side +
-                  "_scale, but quantization_config.kv_cache_scheme is static");
+  fail(
+      ErrorCode::kInvalidInput,
+      "'{}' has no {}_scale, but quantization_config.kv_cache_scheme is static",
+      block, side);
 }
 
 std::vector<float> read_scales(const TensorReader& reader,
@@ -31,8 +32,8 @@ std::vector<float> read_scales(const TensorReader& reader,
   const bool good = std::ranges::all_of(
       scales, [](float s) { return std::isfinite(s) && s > 0; });
   if (scales.empty() || !good) {
-    throw Error(ErrorCode::kCorruptFile,
-                subject_of(info) + ": holds no positive finite scales");
+    fail(ErrorCode::kCorruptFile, "{}: holds no positive finite scales",
+         subject_of(info));
   }
   return scales;
 }
@@ -41,22 +42,23 @@ std::vector<float> read_scales(const TensorReader& reader,
 
 std::string KvScheme::describe() const {
   const bool fp8 = rounding.kind == ActivationQuant::Kind::kFp8;
-  return (fp8 ? "fp8" : "int" + std::to_string(rounding.bits)) +
-         (key_scales.empty() ? " with scales found at run time"
-                             : " with static scales");
+  return formatted(
+      "{}{} with {}", fp8 ? "fp" : "int", rounding.bits,
+      key_scales.empty() ? "scales found at run time" : "static scales");
 }
 
 void check_kv_scheme(const QuantArgs& args, const std::string& where) {
   const auto refuse = [&](const std::string& what) {
-    throw Error(ErrorCode::kUnsupported,
-                where + ": quantization_config.kv_cache_scheme: " + what);
+    fail(ErrorCode::kUnsupported, "{}: quantization_config.kv_cache_scheme: {}",
+         where, what);
   };
   const bool known =
       args.floating ? args.bits == 8 : args.bits == 8 || args.bits == 4;
   if (!known) {
-    refuse(std::to_string(args.bits) + "-bit " +
-           (args.floating ? "floats" : "integers") +
-           " are not supported; known are 8-bit floats, 8- and 4-bit integers");
+    refuse(
+        formatted("{}-bit {} are not supported; known are 8-bit floats, 8- and "
+                  "4-bit integers",
+                  args.bits, args.floating ? "floats" : "integers"));
   }
   if (!args.symmetric) refuse("symmetric false is not supported");
   const bool strategy = args.strategy == "tensor" ||

@@ -3,7 +3,7 @@
 #include <array>
 
 #include "compress/core/checked.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/containers/typed_tensors.h"
 #include "formats/linears/bitsandbytes.h"
 #include "formats/linears/compressed_tensors.h"
@@ -25,8 +25,8 @@ std::pair<std::size_t, std::size_t> read_matrix_shape(
   const TensorInfo& info = linear.require(suffix);
   const auto stored = integers_of(linear.reader, info);
   if (stored.size() != 2 || stored[0] <= 0 || stored[1] <= 0) {
-    throw Error(ErrorCode::kCorruptFile,
-                subject_of(info) + ": is not two positive sizes");
+    fail(ErrorCode::kCorruptFile, "{}: is not two positive sizes",
+         subject_of(info));
   }
   const auto out = static_cast<std::size_t>(stored[0]);
   const auto in = static_cast<std::size_t>(stored[1]);
@@ -41,9 +41,9 @@ std::string list_parts(const StoredLinear& linear) {
   std::string found;
   for (const TensorInfo& info : linear.reader.tensors()) {
     if (!info.name.starts_with(linear.name + ".")) continue;
-    found += (found.empty() ? "" : ", ") +
-             info.name.substr(linear.name.size()) + " " +
-             std::string(facts(info.dtype).name);
+    found +=
+        formatted("{}{} {}", found.empty() ? "" : ", ",
+                  info.name.substr(linear.name.size()), facts(info.dtype).name);
   }
   return found;
 }
@@ -122,9 +122,10 @@ std::string describe_absence(const StoredLinear& linear) {
   const std::string weight = "'" + linear.name + ".weight'";
   for (const ForeignForm& form : kForeignForms) {
     if (linear.find(form.suffix) == nullptr) continue;
-    return "'" + linear.name + "' is stored as " + std::string(form.meaning) +
-           " (" + list_parts(linear) +
-           "), which is not read; give the model that it was made from";
+    return formatted(
+        "'{}' is stored as {} ({}), which is not read; give the model that it "
+        "was made from",
+        linear.name, form.meaning, list_parts(linear));
   }
   if (const TensorInfo* const info = linear.find(".weight")) {
     return weight + " " + describe_weight(linear, *info);
@@ -161,8 +162,8 @@ LinearWeights read_linear(const StoredLinear& linear,
   const LinearForm* const form = find_linear_form(linear);
   if (form == nullptr) {
     const bool missing = list_parts(linear).empty();
-    throw Error(missing ? ErrorCode::kInvalidInput : ErrorCode::kUnsupported,
-                where + ": " + describe_absence(linear));
+    fail(missing ? ErrorCode::kInvalidInput : ErrorCode::kUnsupported, "{}: {}",
+         where, describe_absence(linear));
   }
   LinearWeights result{.weight = form->read(linear)};
   check(result.weight, where + ": Linear '" + linear.name + "'");
@@ -171,11 +172,9 @@ LinearWeights read_linear(const StoredLinear& linear,
   result.input_hadamard = linear.extension.input_hadamard;
   if (result.input_hadamard != 0 &&
       cols_of(result.weight) % result.input_hadamard != 0) {
-    throw Error(ErrorCode::kCorruptFile,
-                where + ": Linear '" + linear.name + "': input_hadamard " +
-                    std::to_string(result.input_hadamard) +
-                    " does not divide " +
-                    std::to_string(cols_of(result.weight)) + " inputs");
+    fail(ErrorCode::kCorruptFile,
+         "{}: Linear '{}': input_hadamard {} does not divide {} inputs", where,
+         linear.name, result.input_hadamard, cols_of(result.weight));
   }
   if (linear.find(".bias") != nullptr) {
     result.bias = read_vector(linear.reader, linear.name + ".bias",

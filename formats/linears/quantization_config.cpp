@@ -4,7 +4,7 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/python_regex.h"
 #include "formats/files/json_check.h"
 #include "formats/linears/kv_scheme.h"
@@ -14,9 +14,9 @@ namespace {
 
 using json = nlohmann::json;
 
-[[noreturn]] void fail(const std::string& where, const std::string& what,
-                       ErrorCode code = ErrorCode::kInvalidInput) {
-  throw Error(code, where + ": quantization_config: " + what);
+[[noreturn]] void refuse(const std::string& where, const std::string& what,
+                         ErrorCode code = ErrorCode::kInvalidInput) {
+  fail(code, "{}: quantization_config: {}", where, what);
 }
 
 // --- typed access: absent and null are the same
@@ -31,7 +31,8 @@ bool bool_at(const json& object, const char* key, bool otherwise,
              const std::string& where) {
   const json* const value = find(object, key);
   if (value == nullptr) return otherwise;
-  if (!value->is_boolean()) fail(where, std::string(key) + " is not a boolean");
+  if (!value->is_boolean())
+    refuse(where, formatted("{} is not a boolean", key));
   return value->get<bool>();
 }
 
@@ -39,7 +40,7 @@ std::string string_at(const json& object, const char* key,
                       const std::string& otherwise, const std::string& where) {
   const json* const value = find(object, key);
   if (value == nullptr) return otherwise;
-  if (!value->is_string()) fail(where, std::string(key) + " is not a string");
+  if (!value->is_string()) refuse(where, formatted("{} is not a string", key));
   return value->get<std::string>();
 }
 
@@ -50,7 +51,7 @@ std::size_t size_of_value(const json& value, const char* key,
     if (value == -1) return 0;
     if (value >= 0 && value <= 2147483648LL) return value.get<std::size_t>();
   }
-  fail(where, std::string(key) + " is not a size");
+  refuse(where, formatted("{} is not a size", key));
 }
 
 std::size_t size_at(const json& object, const char* key, std::size_t otherwise,
@@ -62,10 +63,10 @@ std::size_t size_at(const json& object, const char* key, std::size_t otherwise,
 float float_at(const json& object, const char* key, const std::string& where) {
   const json* const value = find(object, key);
   if (value == nullptr) return 0;
-  if (!value->is_number()) fail(where, std::string(key) + " is not a number");
+  if (!value->is_number()) refuse(where, formatted("{} is not a number", key));
   const double number = value->get<double>();
   if (!(number >= 0 && number <= 1e30)) {
-    fail(where, std::string(key) + " is out of range");
+    refuse(where, formatted("{} is out of range", key));
   }
   return static_cast<float>(number);
 }
@@ -75,9 +76,9 @@ std::vector<std::string> strings_at(const json& object, const char* key,
   std::vector<std::string> strings;
   const json* const value = find(object, key);
   if (value == nullptr) return strings;
-  if (!value->is_array()) fail(where, std::string(key) + " is not a list");
+  if (!value->is_array()) refuse(where, formatted("{} is not a list", key));
   for (const json& item : *value) {
-    if (!item.is_string()) fail(where, std::string(key) + " holds no strings");
+    if (!item.is_string()) refuse(where, formatted("{} holds no strings", key));
     strings.push_back(item.get<std::string>());
   }
   return strings;
@@ -85,7 +86,7 @@ std::vector<std::string> strings_at(const json& object, const char* key,
 
 const json& require_object(const json& value, const std::string& what,
                            const std::string& where) {
-  if (!value.is_object()) fail(where, what + " is not an object");
+  if (!value.is_object()) refuse(where, what + " is not an object");
   return value;
 }
 
@@ -98,7 +99,7 @@ void read_block(const json& object, const char* key, QuantArgs& args,
   const json* const block = find(object, key);
   if (block == nullptr) return;
   if (!block->is_array() || block->size() != 2) {
-    fail(where, std::string(key) + " is not [rows, cols]");
+    refuse(where, formatted("{} is not [rows, cols]", key));
   }
   args.block_rows = size_of_value((*block)[0], key, where);
   args.block_cols = size_of_value((*block)[1], key, where);
@@ -115,11 +116,11 @@ bool orders_by_group(const json& object, const std::string& where) {
 QuantArgs read_args(const json& object, const std::string& where) {
   QuantArgs args;
   const std::size_t bits = size_at(object, "num_bits", 8, where);
-  if (bits < 1 || bits > 16) fail(where, "num_bits is out of range");
+  if (bits < 1 || bits > 16) refuse(where, "num_bits is out of range");
   args.bits = static_cast<int>(bits);
   const std::string type = string_at(object, "type", "int", where);
   if (type != "int" && type != "float") {
-    fail(where, "unknown type '" + type + "'", ErrorCode::kUnsupported);
+    refuse(where, "unknown type '" + type + "'", ErrorCode::kUnsupported);
   }
   args.floating = type == "float";
   args.symmetric = bool_at(object, "symmetric", true, where);
@@ -138,8 +139,8 @@ QuantArgs read_args(const json& object, const std::string& where) {
 LinearScheme read_scheme(const json& group, const std::string& format,
                          const std::string& where) {
   if (find(group, "output_activations") != nullptr) {
-    fail(where, "output_activations are not supported",
-         ErrorCode::kUnsupported);
+    refuse(where, "output_activations are not supported",
+           ErrorCode::kUnsupported);
   }
   LinearScheme scheme{.format = string_at(group, "format", format, where)};
   if (const json* const w = find(group, "weights")) {
@@ -167,9 +168,8 @@ void read_own(const json& object, QuantizationConfig& config,
               const std::string& where) {
   const std::size_t version = size_at(object, "version", 1, where);
   if (version != 1) {
-    fail(where,
-         "llmpress version " + std::to_string(version) + ", this knows 1",
-         ErrorCode::kUnsupported);
+    refuse(where, formatted("llmpress version {}, this knows 1", version),
+           ErrorCode::kUnsupported);
   }
   const json* const linears = find(object, "linears");
   if (linears == nullptr) return;
@@ -189,21 +189,21 @@ void read_compressed_tensors(const json& object, QuantizationConfig& config,
     const json* const groups =
         transform->is_object() ? find(*transform, "config_groups") : nullptr;
     if (groups != nullptr && !groups->empty()) {
-      fail(where,
-           "transform_config rotates activations, which this version "
-           "does not apply",
-           ErrorCode::kUnsupported);
+      refuse(where,
+             "transform_config rotates activations, which this version "
+             "does not apply",
+             ErrorCode::kUnsupported);
     }
   }
   if (const json* const groups = find(object, "config_groups")) {
     for (const auto& [name, group] :
          require_object(*groups, "config_groups", where).items()) {
       if (!group.is_object()) {
-        fail(where,
-             "config_groups." + name +
-                 " is a preset's name; wanted it "
-                 "written out",
-             ErrorCode::kUnsupported);
+        refuse(where,
+               "config_groups." + name +
+                   " is a preset's name; wanted it "
+                   "written out",
+               ErrorCode::kUnsupported);
       }
       config.groups.push_back({.targets = strings_at(group, "targets", where),
                                .scheme = read_scheme(group, format, where)});
@@ -277,12 +277,12 @@ void read_method(const json& object, QuantizationConfig& config,
     known += (known.empty() ? "" : ", ") + std::string(method.name);
   }
   if (name.empty()) {
-    fail(where, "'quant_method' is missing; known are " + known);
+    refuse(where, "'quant_method' is missing; known are " + known);
   }
-  fail(where,
-       "quant_method '" + name + "' is not supported; known are " + known +
-           ". Give the model that it was made from",
-       ErrorCode::kUnsupported);
+  refuse(where,
+         "quant_method '" + name + "' is not supported; known are " + known +
+             ". Give the model that it was made from",
+         ErrorCode::kUnsupported);
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 
 #include "compress/core/bit_packing.h"
 #include "compress/core/checked.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/containers/typed_tensors.h"
 #include "formats/linears/packed_words.h"
 
@@ -51,9 +51,8 @@ std::vector<std::uint64_t> count_rows(const SparseWeight& w,
       kept += static_cast<std::uint64_t>(std::popcount(w.mask[o * octets + b]));
     }
     if (w.in % 8 != 0 && w.mask[o * octets + octets - 1] >> (w.in % 8) != 0) {
-      throw Error(ErrorCode::kCorruptFile,
-                  subject_of(mask) + ": row " + std::to_string(o) +
-                      " keeps columns beyond " + std::to_string(w.in));
+      fail(ErrorCode::kCorruptFile, "{}: row {} keeps columns beyond {}",
+           subject_of(mask), o, w.in);
     }
     offsets.push_back(offsets.back() + kept);
   }
@@ -69,8 +68,8 @@ void check_row_offsets(const StoredLinear& l, const SparseWeight& w) {
     same = std::cmp_equal(stored[o], w.row_offsets[o]);
   }
   if (!same) {
-    throw Error(ErrorCode::kCorruptFile,
-                subject_of(*info) + ": disagrees with the bitmask");
+    fail(ErrorCode::kCorruptFile, "{}: disagrees with the bitmask",
+         subject_of(*info));
   }
 }
 
@@ -79,10 +78,9 @@ void read_codes(const StoredLinear& l, const TensorInfo& values,
   w.bits = l.extension.sparse_bits;
   w.group_size = l.extension.sparse_group_size;
   if (w.bits < 2 || w.bits > 8 || w.group_size == 0) {
-    throw Error(ErrorCode::kInvalidInput,
-                l.where() + ": quantization_config says " +
-                    std::to_string(w.bits) + " bits in groups of " +
-                    std::to_string(w.group_size));
+    fail(ErrorCode::kInvalidInput,
+         "{}: quantization_config says {} bits in groups of {}", l.where(),
+         w.bits, w.group_size);
   }
   const std::size_t kept = w.row_offsets.back();
   require_shape(values, Shape{packed_words(kept, w.bits)});
@@ -113,9 +111,8 @@ void read_numbers(const StoredLinear& l, const TensorInfo& values,
     require_shape(values, Shape{kept});
   }
   if (checked_elements(values.shape, subject_of(values)) != kept) {
-    throw Error(ErrorCode::kCorruptFile,
-                subject_of(values) + ": has " + shape_text(values.shape) +
-                    " values, the bitmask keeps " + std::to_string(kept));
+    fail(ErrorCode::kCorruptFile, "{}: has {} values, the bitmask keeps {}",
+         subject_of(values), shape_text(values.shape), kept);
   }
   w.dtype = values.dtype;
   const TensorBytes stored = l.reader.read(values);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "compress/core/formatted.h"
 #include "formats/tokenizers/unicode_text.h"
 
 namespace llmpress {
@@ -49,8 +50,8 @@ void check_added_token(const std::string& content, const JsonView& place) {
   constexpr std::size_t kLongest = 4096;
   if (content.empty()) place.corrupt("an added token is empty");
   if (content.size() > kLongest) {
-    place.corrupt("an added token of " + std::to_string(content.size()) +
-                  " bytes, wanted at most 4096");
+    place.corrupt(formatted("an added token of {} bytes, wanted at most 4096",
+                            content.size()));
   }
 }
 

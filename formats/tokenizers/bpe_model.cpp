@@ -5,7 +5,7 @@
 #include <queue>
 #include <tuple>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/tokenizers/token_decoder.h"
 #include "formats/tokenizers/unicode_text.h"
 
@@ -240,10 +240,9 @@ void BpeModel::append_unknown(std::string_view character, bool& after_unknown,
     return;
   }
   if (!config_.unknown) {
-    throw Error(ErrorCode::kInvalidInput,
-                config_.origin + ": no token for '" +
-                    replace_invalid_utf8(character) +
-                    "', and no token for what is unknown");
+    fail(ErrorCode::kInvalidInput,
+         "{}: no token for '{}', and no token for what is unknown",
+         config_.origin, replace_invalid_utf8(character));
   }
   if (!after_unknown || !config_.fuse_unknown) {
     symbols.push_back(*config_.unknown);
@@ -258,8 +257,8 @@ void BpeModel::merge(Scratch& scratch) const {
   auto& heap = scratch.state_->heap;
   if (symbols.size() < 2) return;
   if (symbols.size() >= kNone) {
-    throw Error(ErrorCode::kInvalidInput,
-                config_.origin + ": a piece of text is too long");
+    fail(ErrorCode::kInvalidInput, "{}: a piece of text is too long",
+         config_.origin);
   }
   const auto size = static_cast<std::uint32_t>(symbols.size());
   previous.resize(size);

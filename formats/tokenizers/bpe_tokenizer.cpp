@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/tokenizers/unicode_text.h"
 
 namespace llmpress {
@@ -130,8 +130,8 @@ void BpeTokenizer::read_model(const JsonView& model) {
   for (const auto& [token, view] : model.at("vocab").members()) {
     const auto id = static_cast<TokenId>(view.natural(kLargestTokenId));
     if (id < spellings_.size() && spellings_[id]) {
-      view.corrupt("id " + std::to_string(id) + " is already that of '" +
-                   spellings_[id]->text + "'");
+      view.corrupt(
+          formatted("id {} is already that of '{}'", id, spellings_[id]->text));
     }
     vocabulary_.emplace(token, id);
     add_spelling(id, token, false);
@@ -185,16 +185,13 @@ void BpeTokenizer::read_added_tokens(const JsonView& root,
     };
     const auto own = id_of(token.content);
     if (own && *own != token.id) {
-      throw Error(ErrorCode::kCorruptFile,
-                  place() + ": found id " + std::to_string(token.id) +
-                      ", wanted " + std::to_string(*own) +
-                      " as in /model/vocab");
+      fail(ErrorCode::kCorruptFile,
+           "{}: found id {}, wanted {} as in /model/vocab", place(), token.id,
+           *own);
     }
     if (!own && token.id < spellings_.size() && spellings_[token.id]) {
-      throw Error(ErrorCode::kCorruptFile,
-                  place() + ": id " + std::to_string(token.id) +
-                      " is already that of '" + spellings_[token.id]->text +
-                      "'");
+      fail(ErrorCode::kCorruptFile, "{}: id {} is already that of '{}'",
+           place(), token.id, spellings_[token.id]->text);
     }
     add_spelling(token.id, token.content, true);
     added_ids_[token.content] = token.id;
@@ -230,9 +227,9 @@ void BpeTokenizer::read_ends(const JsonView& root,
   eos_id = config.eos ? id_of(*config.eos) : std::nullopt;
   if (!eos_id && !config.eos && metaspace_) eos_id = id_of("</s>");
   if (wanted.first && bos_id != wanted.first) {
-    processor->unsupported("token " + std::to_string(*wanted.first) +
-                           " before the text is not the BOS token of " +
-                           config.origin);
+    processor->unsupported(
+        formatted("token {} before the text is not the BOS token of {}",
+                  *wanted.first, config.origin));
   }
   // As transformers 5, which drops add_bos_token where it has tokenizer.json
   // (tokenization_utils_base.py), and 4.57 but for Llama's and Gemma's classes,
@@ -241,25 +238,22 @@ void BpeTokenizer::read_ends(const JsonView& root,
                        : metaspace_ && config.add_bos.value_or(true);
   if (adds_bos && !bos_id) {
     if (config.add_bos) {
-      throw Error(ErrorCode::kInvalidInput,
-                  config.origin +
-                      ": add_bos_token is true, but the BOS token " +
-                      (config.bos ? "'" + *config.bos + "' is unknown"
-                                  : "is not named"));
+      fail(ErrorCode::kInvalidInput,
+           "{}: add_bos_token is true, but the BOS token {}", config.origin,
+           config.bos ? "'" + *config.bos + "' is unknown" : "is not named");
     }
     adds_bos = false;
   }
   if (wanted.first &&
       (*wanted.first >= spellings_.size() || !spellings_[*wanted.first])) {
-    processor->corrupt("token " + std::to_string(*wanted.first) +
-                       " is not in the vocabulary");
+    processor->corrupt(
+        formatted("token {} is not in the vocabulary", *wanted.first));
   }
 }
 
 std::vector<TokenId> BpeTokenizer::encode(std::string_view text) const {
   if (const std::size_t valid = valid_utf8_length(text); valid < text.size()) {
-    throw Error(ErrorCode::kInvalidInput,
-                "text: byte " + std::to_string(valid) + " is not UTF-8");
+    fail(ErrorCode::kInvalidInput, "text: byte {} is not UTF-8", valid);
   }
   std::vector<TokenId> ids;
   BpeModel::Scratch scratch;
@@ -290,10 +284,9 @@ std::string BpeTokenizer::decode(std::span<const TokenId> ids) const {
   spellings.reserve(ids.size());
   for (const TokenId id : ids) {
     if (id >= spellings_.size() || !spellings_[id]) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  "decode: id " + std::to_string(id) +
-                      " is not in the vocabulary of " +
-                      std::to_string(vocabulary_size()));
+      fail(ErrorCode::kInvalidArgument,
+           "decode: id {} is not in the vocabulary of {}", id,
+           vocabulary_size());
     }
     spellings.push_back(*spellings_[id]);
   }

@@ -7,15 +7,15 @@
 #include <optional>
 #include <vector>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/tokenizers/unicode_text.h"
 
 namespace llmpress {
 namespace {
 
 [[noreturn]] void corrupt(const std::string& origin, const std::string& what) {
-  throw Error(ErrorCode::kCorruptFile,
-              origin + ": not a SentencePiece model: " + what);
+  fail(ErrorCode::kCorruptFile, "{}: not a SentencePiece model: {}", origin,
+       what);
 }
 
 // --- protobuf's wire format
@@ -52,7 +52,7 @@ class Message {
         field.content = take(varint());
         return field;
     }
-    corrupt(origin_, "a field of wire type " + std::to_string(field.wire_type));
+    corrupt(origin_, formatted("a field of wire type {}", field.wire_type));
   }
 
  private:
@@ -96,9 +96,9 @@ class CharacterMap {
     map.remove_prefix(sizeof(trie_bytes));
     if (trie_bytes == 0 || trie_bytes % sizeof(std::uint32_t) != 0 ||
         trie_bytes >= map.size()) {
-      corrupt(origin_, "its character map of " + std::to_string(map.size()) +
-                           " bytes has a trie of " +
-                           std::to_string(trie_bytes));
+      corrupt(origin_,
+              formatted("its character map of {} bytes has a trie of {}",
+                        map.size(), trie_bytes));
     }
     units_.resize(trie_bytes / sizeof(std::uint32_t));
     std::memcpy(units_.data(), map.data(), trie_bytes);
@@ -114,8 +114,8 @@ class CharacterMap {
     for (std::size_t at = 0; at < strings_.size();) {
       const std::size_t end = strings_.find('\0', at);
       if (end - at > kLongestReplacement) {
-        corrupt(origin_, "its character map replaces by " +
-                             std::to_string(end - at) + " bytes");
+        corrupt(origin_,
+                formatted("its character map replaces by {} bytes", end - at));
       }
       at = end + 1;
     }
@@ -137,8 +137,9 @@ class CharacterMap {
     const std::size_t base =
         at ^ (std::size_t{unit >> 10} << ((unit & (1u << 9)) >> 6));
     if ((base | 0xFF) >= units_.size()) {
-      corrupt(origin_, "its character map points outside its trie of " +
-                           std::to_string(units_.size()) + " units");
+      corrupt(origin_,
+              formatted("its character map points outside its trie of {} units",
+                        units_.size()));
     }
     return base;
   }
@@ -213,8 +214,8 @@ void check_piece(std::string_view bytes, std::size_t index,
                  std::vector<std::string_view>& user_defined,
                  const std::string& origin) {
   constexpr std::uint64_t kUserDefined = 4;
-  const auto fail = [&](const char* what) {
-    corrupt(origin, "piece " + std::to_string(index) + " " + what);
+  const auto refuse = [&](const char* what) {
+    corrupt(origin, formatted("piece {} {}", index, what));
   };
   std::string_view piece;
   std::uint64_t type = 1;
@@ -224,16 +225,16 @@ void check_piece(std::string_view bytes, std::size_t index,
     if (field->number == 2 && field->wire_type == 5) {
       float score = 0;
       std::memcpy(&score, &field->value, sizeof(score));
-      if (!std::isfinite(score)) fail("has a score that is not finite");
+      if (!std::isfinite(score)) refuse("has a score that is not finite");
     }
     if (field->number == 3 && field->wire_type == 0) {
       type = field->value;
-      if (type < 1 || type > 6) fail("is of an unknown type");
+      if (type < 1 || type > 6) refuse("is of an unknown type");
     }
   }
-  if (piece.empty()) fail("is empty");
-  if (piece.find('\0') != std::string_view::npos) fail("has a NUL");
-  if (valid_utf8_length(piece) != piece.size()) fail("is not UTF-8");
+  if (piece.empty()) refuse("is empty");
+  if (piece.find('\0') != std::string_view::npos) refuse("has a NUL");
+  if (valid_utf8_length(piece) != piece.size()) refuse("is not UTF-8");
   if (type == kUserDefined) user_defined.push_back(piece);
 }
 

@@ -6,7 +6,7 @@
 #include <unordered_set>
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/tokenizers/sentencepiece_check.h"
 #include "formats/tokenizers/unicode_text.h"
 
@@ -38,8 +38,8 @@ struct SentencePieceTokenizer::Processor {
     const auto status =
         library.LoadFromSerializedProto({model.data(), model.size()});
     if (!status.ok()) {
-      throw Error(ErrorCode::kCorruptFile,
-                  origin + ": not a SentencePiece model: " + reason_of(status));
+      fail(ErrorCode::kCorruptFile, "{}: not a SentencePiece model: {}", origin,
+           reason_of(status));
     }
   }
 };
@@ -67,9 +67,9 @@ SentencePieceTokenizer::SentencePieceTokenizer(std::string_view model,
   eos_id = config.eos ? id_of(*config.eos) : optional_id(library.eos_id());
   adds_bos = config.add_bos.value_or(bos_id.has_value());
   if (adds_bos && !bos_id) {
-    throw Error(ErrorCode::kInvalidInput,
-                config.origin + ": add_bos_token is true, but there is no '" +
-                    config.bos.value_or("BOS") + "' token");
+    fail(ErrorCode::kInvalidInput,
+         "{}: add_bos_token is true, but there is no '{}' token", config.origin,
+         config.bos.value_or("BOS"));
   }
 }
 
@@ -87,7 +87,7 @@ void SentencePieceTokenizer::read_pieces() {
     }
   }
   if (spellings_.empty()) {
-    throw Error(ErrorCode::kCorruptFile, origin_ + ": no pieces");
+    fail(ErrorCode::kCorruptFile, "{}: no pieces", origin_);
   }
   decoder_ = TokenDecoder::metaspace(strips_prefix);
 }
@@ -127,10 +127,9 @@ void SentencePieceTokenizer::read_special_tokens(
     const auto own = id_of(token.content);
     if (own == token.id) continue;
     if (own || (token.id < spellings_.size() && spellings_[token.id])) {
-      throw Error(ErrorCode::kCorruptFile, config.origin + ": added token '" +
-                                               token.content + "': id " +
-                                               std::to_string(token.id) +
-                                               " is not the one of " + origin_);
+      fail(ErrorCode::kCorruptFile,
+           "{}: added token '{}': id {} is not the one of {}", config.origin,
+           token.content, token.id, origin_);
     }
     if (spellings_.size() <= token.id) {
       spellings_.resize(std::size_t{token.id} + 1);
@@ -144,14 +143,12 @@ void SentencePieceTokenizer::read_special_tokens(
 std::vector<TokenId> SentencePieceTokenizer::encode(
     std::string_view text) const {
   if (const std::size_t valid = valid_utf8_length(text); valid < text.size()) {
-    throw Error(ErrorCode::kInvalidInput,
-                "text: byte " + std::to_string(valid) + " is not UTF-8");
+    fail(ErrorCode::kInvalidInput, "text: byte {} is not UTF-8", valid);
   }
   // Positions are int in the library, and a space becomes three bytes.
   if (text.size() > std::numeric_limits<int>::max() / 4) {
-    throw Error(ErrorCode::kInvalidInput,
-                "text: " + std::to_string(text.size()) +
-                    " bytes are too many for SentencePiece at once");
+    fail(ErrorCode::kInvalidInput,
+         "text: {} bytes are too many for SentencePiece at once", text.size());
   }
   std::vector<TokenId> ids;
   std::vector<int> part_ids;
@@ -166,7 +163,7 @@ std::vector<TokenId> SentencePieceTokenizer::encode(
     const auto status = processor.library.Encode(
         {part.text.data(), part.text.size()}, &part_ids);
     if (!status.ok()) {
-      throw Error(ErrorCode::kInvalidInput, origin_ + ": " + reason_of(status));
+      fail(ErrorCode::kInvalidInput, "{}: {}", origin_, reason_of(status));
     }
     for (const int id : part_ids) ids.push_back(static_cast<TokenId>(id));
   }
@@ -178,10 +175,9 @@ std::string SentencePieceTokenizer::decode(std::span<const TokenId> ids) const {
   spellings.reserve(ids.size());
   for (const TokenId id : ids) {
     if (id >= spellings_.size() || !spellings_[id]) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  "decode: id " + std::to_string(id) +
-                      " is not in the vocabulary of " +
-                      std::to_string(vocabulary_size()));
+      fail(ErrorCode::kInvalidArgument,
+           "decode: id {} is not in the vocabulary of {}", id,
+           vocabulary_size());
     }
     spellings.push_back(*spellings_[id]);
   }

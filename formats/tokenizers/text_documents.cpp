@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/tokenizers/unicode_text.h"
 
@@ -39,8 +39,7 @@ constexpr std::array<Magic, 13> kOtherKinds{{
 
 [[noreturn]] void invalid(const std::string& where, std::size_t line,
                           const std::string& what) {
-  throw Error(ErrorCode::kInvalidInput,
-              where + ":" + std::to_string(line) + ": " + what);
+  fail(ErrorCode::kInvalidInput, "{}:{}: {}", where, line, what);
 }
 
 std::size_t line_of(std::string_view content, std::size_t byte) {
@@ -52,17 +51,17 @@ std::size_t line_of(std::string_view content, std::size_t byte) {
 void check_text(std::string_view content, const std::string& where) {
   for (const auto& [bytes, advice] : kOtherKinds) {
     if (content.starts_with(bytes)) {
-      throw Error(
-          ErrorCode::kUnsupported,
-          where + ": not plain text or JSON: it is " + std::string(advice));
+      fail(ErrorCode::kUnsupported, "{}: not plain text or JSON: it is {}",
+           where, advice);
     }
   }
   const std::size_t nul = content.find('\0');
   const std::size_t bad = valid_utf8_length(content);
   if (nul < bad) {
     invalid(where, line_of(content, nul),
-            "byte " + std::to_string(nul) +
-                " is NUL; wanted text in UTF-8 (is this UTF-16, or no text?)");
+            formatted("byte {} is NUL; wanted text in UTF-8 (is this UTF-16, "
+                      "or no text?)",
+                      nul));
   }
   if (bad == content.size()) return;
   char shown[8];
@@ -70,9 +69,9 @@ void check_text(std::string_view content, const std::string& where) {
       shown, sizeof(shown), "0x%02X",
       static_cast<unsigned>(static_cast<unsigned char>(content[bad])));
   invalid(where, line_of(content, bad),
-          "byte " + std::to_string(bad) + " (" + shown +
-              ") is not UTF-8; convert the file if it is in another encoding, "
-              "such as Latin-1");
+          formatted("byte {} ({}) is not UTF-8; convert the file if it is in "
+                    "another encoding, such as Latin-1",
+                    bad, shown));
 }
 
 bool is_named_json(std::string_view where) {
@@ -102,7 +101,7 @@ std::optional<std::string> add_texts(const Json& value, bool strings,
     return std::nullopt;
   }
   if (!value.is_object())
-    return "found a JSON " + std::string(value.type_name());
+    return formatted("found a JSON {}", value.type_name());
   const auto text = value.find("text");
   if (text == value.end()) return "found " + keys_of(value);
   if (text->is_string()) {
@@ -110,11 +109,11 @@ std::optional<std::string> add_texts(const Json& value, bool strings,
     return std::nullopt;
   }
   if (!text->is_array()) {
-    return "found a JSON " + std::string(text->type_name()) + " in 'text'";
+    return formatted("found a JSON {} in 'text'", text->type_name());
   }
   for (const Json& item : *text) {
     if (!item.is_string()) {
-      return "found a JSON " + std::string(item.type_name()) + " in 'text'";
+      return formatted("found a JSON {} in 'text'", item.type_name());
     }
     documents.push_back(item.get<std::string>());
   }
@@ -135,7 +134,7 @@ std::vector<std::string> documents_of_value(const Json& value,
   }
   for (std::size_t i = 0; i < value.size() && complaint.empty(); ++i) {
     if (const auto found = add_texts(value[i], true, documents)) {
-      complaint = "item " + std::to_string(i) + ": " + *found + kWanted;
+      complaint = formatted("item {}: {}{}", i, *found, kWanted);
     }
   }
   if (value.empty()) complaint = "found an empty array";
@@ -169,8 +168,7 @@ void check_no_nul(const std::vector<std::string>& documents,
                   const std::string& where) {
   for (std::size_t i = 0; i < documents.size(); ++i) {
     if (documents[i].find('\0') != std::string::npos) {
-      throw Error(ErrorCode::kInvalidInput,
-                  where + ": text " + std::to_string(i) + " has a NUL");
+      fail(ErrorCode::kInvalidInput, "{}: text {} has a NUL", where, i);
     }
   }
 }
@@ -191,7 +189,7 @@ std::vector<std::string> text_documents(std::string_view content,
   if (!whole.is_discarded() && bracketed) {
     documents = documents_of_value(whole, complaint);
     if (!complaint.empty() && named) {
-      throw Error(ErrorCode::kInvalidInput, where + ": " + complaint);
+      fail(ErrorCode::kInvalidInput, "{}: {}", where, complaint);
     }
   } else {
     documents = documents_of_lines(content, named, where);

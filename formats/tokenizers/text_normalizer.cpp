@@ -4,7 +4,7 @@
 #include <span>
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 
@@ -28,8 +28,7 @@ TextNormalizer::TextNormalizer(const JsonView& json) : place_(json.place()) {
   add(json);
   constexpr std::size_t kMostSteps = 100;
   if (steps_.size() > kMostSteps) {
-    json.unsupported(std::to_string(steps_.size()) +
-                     " steps, wanted at most 100");
+    json.unsupported(formatted("{} steps, wanted at most 100", steps_.size()));
   }
 }
 
@@ -114,9 +113,8 @@ std::string TextNormalizer::apply_step(const Step& step,
         replaced(text, matches.pattern.find_all(text), matches.to, most_bytes);
   }
   if (!out || out->size() > most_bytes) {
-    throw Error(ErrorCode::kInvalidInput,
-                place_ + ": a text grows to more than " +
-                    std::to_string(most_bytes) + " bytes");
+    fail(ErrorCode::kInvalidInput, "{}: a text grows to more than {} bytes",
+         place_, most_bytes);
   }
   return std::move(*out);
 }

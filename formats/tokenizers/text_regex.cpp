@@ -2,13 +2,13 @@
 
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 namespace {
 
 [[noreturn]] void refuse(const std::string& place, const std::string& what) {
-  throw Error(ErrorCode::kUnsupported, place + ": regular expression: " + what);
+  fail(ErrorCode::kUnsupported, "{}: regular expression: {}", place, what);
 }
 
 // From Oniguruma's dialect to PCRE2's.
@@ -48,7 +48,7 @@ class Translation {
     }
     if (kind == 'h' || kind == 'H' || kind == 'g' || kind == 'Q' ||
         kind == 'E' || kind == 'C' || kind == 'K') {
-      refuse(place_, std::string("\\") + kind + " is not supported");
+      refuse(place_, formatted("\\{} is not supported", kind));
     }
     copy(2);
   }

@@ -1,6 +1,7 @@
 #include "formats/tokenizers/tokenizer.h"
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/files/mapped_file.h"
 #include "formats/tokenizers/bpe_tokenizer.h"
@@ -64,9 +65,8 @@ std::unique_ptr<Tokenizer> tokenizer_from_files(const FileContents& content_of,
   const std::string json = content_of(kJsonName);
   const std::string model = content_of(kSentencePieceName);
   if (json.empty() && model.empty()) {
-    throw Error(
-        ErrorCode::kInvalidInput,
-        origin + ": no tokenizer, wanted tokenizer.json or tokenizer.model");
+    fail(ErrorCode::kInvalidInput,
+         "{}: no tokenizer, wanted tokenizer.json or tokenizer.model", origin);
   }
   try {
     if (!json.empty()) return tokenizer_from_json(json, beside, origin);

@@ -9,7 +9,7 @@
 #include <limits>
 #include <vector>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 namespace {
@@ -68,24 +68,22 @@ const UNormalizer2* normalizer(UnicodeForm form) {
       break;
   }
   if (U_FAILURE(status)) {
-    throw Error(ErrorCode::kIo,
-                std::string("Unicode normalization: ") + u_errorName(status));
+    fail(ErrorCode::kIo, "Unicode normalization: {}", u_errorName(status));
   }
   return instance;
 }
 
-[[noreturn]] void fail(UErrorCode status) {
-  throw Error(ErrorCode::kInvalidInput,
-              std::string("Unicode normalization: ") + u_errorName(status));
+[[noreturn]] void refuse(UErrorCode status) {
+  fail(ErrorCode::kInvalidInput, "Unicode normalization: {}",
+       u_errorName(status));
 }
 
 void append_normalized(std::string& out, std::string_view line,
                        const UNormalizer2* form) {
   // No form makes a text longer than 18 times (Unicode TR 15, section 9).
   if (line.size() > std::numeric_limits<std::int32_t>::max() / 54) {
-    throw Error(ErrorCode::kInvalidInput, "Unicode normalization: a line of " +
-                                              std::to_string(line.size()) +
-                                              " bytes is too long");
+    fail(ErrorCode::kInvalidInput,
+         "Unicode normalization: a line of {} bytes is too long", line.size());
   }
   UErrorCode status = U_ZERO_ERROR;
   std::vector<UChar> source(line.size()), normalized(line.size());
@@ -93,7 +91,7 @@ void append_normalized(std::string& out, std::string_view line,
   u_strFromUTF8(source.data(), static_cast<std::int32_t>(source.size()),
                 &length, line.data(), static_cast<std::int32_t>(line.size()),
                 &status);
-  if (U_FAILURE(status)) fail(status);
+  if (U_FAILURE(status)) refuse(status);
   source.resize(static_cast<std::size_t>(length));
   for (int attempt = 0; attempt < 2; ++attempt) {
     status = U_ZERO_ERROR;
@@ -104,14 +102,14 @@ void append_normalized(std::string& out, std::string_view line,
     if (status != U_BUFFER_OVERFLOW_ERROR) break;
     normalized.resize(static_cast<std::size_t>(length));
   }
-  if (U_FAILURE(status)) fail(status);
+  if (U_FAILURE(status)) refuse(status);
   const std::size_t before = out.size();
   out.resize(before + 3 * static_cast<std::size_t>(length));
   std::int32_t bytes = 0;
   u_strToUTF8(out.data() + before,
               static_cast<std::int32_t>(out.size() - before), &bytes,
               normalized.data(), length, &status);
-  if (U_FAILURE(status)) fail(status);
+  if (U_FAILURE(status)) refuse(status);
   out.resize(before + static_cast<std::size_t>(bytes));
 }
 

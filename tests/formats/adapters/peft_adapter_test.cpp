@@ -11,6 +11,7 @@
 
 #include "compress/core/checked.h"
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/rng.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/containers/safetensors.h"
@@ -96,8 +97,7 @@ TEST(PeftConfig, AHundredThousandPatternsAreBoundedWork) {
   for (const std::string end : {"q_proj", "(q|k)_proj"}) {  // names, patterns
     std::string text = R"({"peft_type": "LORA", "rank_pattern": {)";
     for (int i = 0; i < 100'000; ++i) {
-      text += "\"layers\\\\." + std::to_string(i) + "." + end +
-              "\": " + std::to_string(i % 99 + 1) + ", ";
+      text += formatted("\"layers\\\\.{}.{}\": {}, ", i, end, i % 99 + 1);
     }
     text += "\"last\": 1000}}";
     const PeftConfig config = parse_peft_config(text, "adapter_config.json");
@@ -416,7 +416,7 @@ TEST(PeftAdapter, ReadsAFolderWholeOrInShards) {
   const std::vector<NamedTensor> tensors = plain_tensors();
   std::map<std::string, std::string> index;
   for (std::size_t i = 0; i < 2; ++i) {
-    const std::string file = "shard-" + std::to_string(i) + ".safetensors";
+    const std::string file = formatted("shard-{}.safetensors", i);
     write_file_atomically(path / file,
                           write_safetensors(std::span(&tensors[i], 1), {}));
     index[tensors[i].name] = file;

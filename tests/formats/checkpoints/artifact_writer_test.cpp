@@ -7,6 +7,7 @@
 #include <set>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/checkpoints/checkpoint.h"
 #include "formats/containers/sharded.h"
 #include "tests/formats/linears/sample_linears.h"
@@ -29,7 +30,7 @@ NamedTensor norm_tensor(const std::string& name = "model.norm.weight") {
 }
 
 std::string name_of(std::size_t k) {
-  return "model.layers." + std::to_string(k) + ".mlp.down_proj";
+  return formatted("model.layers.{}.mlp.down_proj", k);
 }
 
 fs::path extension_for(std::string_view format) {
@@ -241,7 +242,7 @@ TEST(ArtifactWriter, PlainSafetensorsRefusesPackedWeightsByName) {
                        s.linear.input_hadamard == 0;
     try {
       writer->add_linear(
-          "l." + std::to_string(plain) + s.what + describe(s.linear.weight),
+          formatted("l.{}{}{}", plain, s.what, describe(s.linear.weight)),
           s.linear);
       EXPECT_TRUE(plain) << s.what;
     } catch (const Error& e) {

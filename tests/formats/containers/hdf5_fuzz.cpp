@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/containers/hdf5_file.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data,
@@ -13,7 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data,
   using namespace llmpress;
   static const std::filesystem::path path =
       std::filesystem::temp_directory_path() /
-      ("llmpress-fuzz-" + std::to_string(::getpid()) + ".h5");
+      formatted("llmpress-fuzz-{}.h5", ::getpid());
   std::ofstream(path, std::ios::binary)
       .write(reinterpret_cast<const char*>(data),
              static_cast<std::streamsize>(size));

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/files/atomic_file.h"
 #include "tests/formats/temporary_directory.h"
@@ -186,7 +187,7 @@ TEST_F(Guard, TheSecondRunIsRefusedNamingTheFirst) {
       FAIL() << "not refused";
     } catch (const Error& e) {
       EXPECT_EQ(e.code(), ErrorCode::kIo);
-      EXPECT_TRUE(has(e.what(), "process " + std::to_string(::getpid())));
+      EXPECT_TRUE(has(e.what(), formatted("process {}", ::getpid())));
     }
     EXPECT_TRUE(fs::exists(lock));
   }

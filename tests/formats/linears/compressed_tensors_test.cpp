@@ -8,6 +8,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/float_formats.h"
+#include "compress/core/formatted.h"
 #include "formats/containers/safetensors.h"
 #include "formats/containers/typed_tensors.h"
 #include "formats/linears/bitsandbytes.h"
@@ -167,7 +168,7 @@ TEST(CompressedTensors, ReadsTheOldPackingByItsWidth) {
          tensor_of<std::int64_t>("p.weight_shape", DType::kI64, {2}, {64, 64}),
          float_tensor("p.weight_scale", DType::kF16, {64, 1}, w.scales)},
         int_scheme(bits, "channel", 0, false));
-    expect_same_linear(linear, {.weight = w}, std::to_string(bits) + " bits");
+    expect_same_linear(linear, {.weight = w}, formatted("{} bits", bits));
   }
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "compress/core/formatted.h"
 #include "formats/tokenizers/token_decoder.h"
 #include "formats/tokenizers/unicode_text.h"
 
@@ -65,7 +66,7 @@ inline nlohmann::json metaspace_tokenizer(
   nlohmann::json vocab = {{"<unk>", 0}, {"<s>", 1}, {"</s>", 2}};
   constexpr const char* kDigits = "0123456789ABCDEF";
   for (std::size_t b = 0; b < 256; ++b) {
-    vocab[std::string("<0x") + kDigits[b / 16] + kDigits[b % 16] + ">"] = b + 3;
+    vocab[formatted("<0x{}{}>", kDigits[b / 16], kDigits[b % 16])] = b + 3;
   }
   for (const char* character : {"▁", "a", "b", "c"}) {
     vocab[character] = vocab.size();
