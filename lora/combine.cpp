@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
 #include "compress/core/rng.h"
 #include "lora/extract.h"
@@ -47,8 +48,8 @@ const MethodRow& row_of(CombineMethod method) {
   return kRows[static_cast<std::size_t>(method)];
 }
 
-[[noreturn]] void fail(const std::string& what) {
-  throw Error(ErrorCode::kInvalidArgument, "combine: " + what);
+[[noreturn]] void refuse(const std::string& what) {
+  fail(ErrorCode::kInvalidArgument, "combine: {}", what);
 }
 
 // FNV-1a (Fowler, Noll, Vo), 64 bits: names to seeds, the same everywhere.
@@ -100,14 +101,14 @@ double disjoint_mean(Values values, Values weights, MajoritySign majority) {
 
 void check_changes(std::span<const MatrixF> changes,
                    std::span<const double> weights) {
-  if (changes.empty()) fail("no changes");
+  if (changes.empty()) refuse("no changes");
   if (weights.size() != changes.size()) {
-    fail(std::to_string(weights.size()) + " weights for " +
-         std::to_string(changes.size()) + " changes");
+    refuse(
+        formatted("{} weights for {} changes", weights.size(), changes.size()));
   }
   for (const MatrixF& D : changes) {
     if (D.rows() != changes[0].rows() || D.cols() != changes[0].cols()) {
-      fail("changes of different shapes");
+      refuse("changes of different shapes");
     }
   }
 }
@@ -157,8 +158,8 @@ bool combines_factors(CombineMethod method) { return row_of(method).factors; }
 
 void check(const CombineConfig& config) {
   if (config.density > 0 && config.density <= 1) return;
-  fail("density is " + std::to_string(config.density) +
-       ", wanted above 0 and at most 1");
+  refuse(
+      formatted("density is {}, wanted above 0 and at most 1", config.density));
 }
 
 void trim_in_place(double density, MatrixView<float> D) {
@@ -227,22 +228,21 @@ LoraDelta combine_factors(std::span<const LoraDelta> deltas,
                           std::span<const double> weights,
                           const CombineConfig& config,
                           std::string_view tensor_name, ThreadPool& pool) {
-  if (deltas.size() != weights.size() || deltas.empty()) fail("no adapters");
+  if (deltas.size() != weights.size() || deltas.empty()) refuse("no adapters");
   std::vector<MatrixF> A, B;
   std::vector<double> of_A, of_B;
   const std::string method(name_of(config.method));
   for (std::size_t t = 0; t < deltas.size(); ++t) {
     if (!deltas[t].magnitude.empty()) {
-      throw Error(ErrorCode::kUnsupported,
-                  "combine: '" + method +
-                      "' combines factors, and DoRA is more than its factors; "
-                      "'cat' and '" +
-                      method + "_svd' take it");
+      fail(ErrorCode::kUnsupported,
+           "combine: '{}' combines factors, and DoRA is more than its factors; "
+           "'cat' and '{}_svd' take it",
+           method, method);
     }
     if (deltas[t].A.rows() != deltas[0].A.rows()) {
-      fail("'" + method + "' combines factors of one rank, found " +
-           std::to_string(deltas[0].A.rows()) + " and " +
-           std::to_string(deltas[t].A.rows()) + "; 'cat' takes any");
+      refuse(formatted(
+          "'{}' combines factors of one rank, found {} and {}; 'cat' takes any",
+          method, deltas[0].A.rows(), deltas[t].A.rows()));
     }
     const double v = weights[t] * deltas[t].scaling;
     of_A.push_back(std::copysign(std::sqrt(std::abs(v)), v));

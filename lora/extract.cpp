@@ -4,9 +4,9 @@
 #include <cmath>
 #include <limits>
 #include <span>
-#include <string>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
 #include "lora/randomized_svd.h"
 
@@ -24,10 +24,9 @@ MatrixF difference(ConstMatrixView base, ConstMatrixView tuned) {
   for (std::size_t i = 0; i < D.size(); ++i) {
     D.data()[i] = tuned.data()[i] - base.data()[i];
     if (!std::isfinite(D.data()[i])) {
-      throw Error(ErrorCode::kNumeric,
-                  "extract: the difference is not finite at [" +
-                      std::to_string(i / D.cols()) + ", " +
-                      std::to_string(i % D.cols()) + "]");
+      fail(ErrorCode::kNumeric,
+           "extract: the difference is not finite at [{}, {}]", i / D.cols(),
+           i % D.cols());
     }
   }
   return D;
@@ -93,11 +92,10 @@ void check(const ExtractConfig& config) {
       (config.rank >= 1 || config.energy < 1)) {
     return;
   }
-  throw Error(ErrorCode::kInvalidArgument,
-              "extract: rank " + std::to_string(config.rank) + " and energy " +
-                  std::to_string(config.energy) +
-                  ", wanted an energy above 0 and at most 1, and a rank "
-                  "unless the energy is below 1");
+  fail(ErrorCode::kInvalidArgument,
+       "extract: rank {} and energy {}, wanted an energy above 0 and at most "
+       "1, and a rank unless the energy is below 1",
+       config.rank, config.energy);
 }
 
 ExtractedLora extract_lora(ConstMatrixView base, ConstMatrixView tuned,

@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <string>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
 
 namespace llmpress {
@@ -14,15 +14,15 @@ namespace {
 
 constexpr std::size_t kGrain = 16;  // tokens of a chunk
 
-[[noreturn]] void fail(const std::string& what) {
-  throw Error(ErrorCode::kInvalidArgument, "lora: " + what);
+[[noreturn]] void refuse(const std::string& what) {
+  fail(ErrorCode::kInvalidArgument, "lora: {}", what);
 }
 
 void check_factors(const LoraDelta& delta) {
   if (delta.A.rows() != delta.B.cols() ||
       (!delta.bias.empty() && delta.bias.size() != delta.B.rows())) {
-    fail("A of rank " + std::to_string(delta.A.rows()) + ", B of rank " +
-         std::to_string(delta.B.cols()) + " and their bias do not fit");
+    refuse(formatted("A of rank {}, B of rank {} and their bias do not fit",
+                     delta.A.rows(), delta.B.cols()));
   }
 }
 
@@ -31,9 +31,8 @@ void check_base(const LoraDelta& delta, ConstMatrixView W) {
   const std::size_t out = delta.transposed ? W.cols() : W.rows();
   const std::size_t in = delta.transposed ? W.rows() : W.cols();
   if (delta.B.rows() != out || delta.A.cols() != in) {
-    fail("A and B are for a weight [" + std::to_string(delta.B.rows()) + ", " +
-         std::to_string(delta.A.cols()) + "], the base has [" +
-         std::to_string(out) + ", " + std::to_string(in) + "]");
+    refuse(formatted("A and B are for a weight [{}, {}], the base has [{}, {}]",
+                     delta.B.rows(), delta.A.cols(), out, in));
   }
 }
 
@@ -61,9 +60,8 @@ void finish(const LoraOperator& lora, const MatrixF& H, MatrixView<float> Y,
 void check_output(const LoraOperator& lora, std::size_t tokens,
                   ConstMatrixView Y) {
   if (Y.rows() == tokens && Y.cols() == lora.B.rows()) return;
-  fail("an output [" + std::to_string(Y.rows()) + ", " +
-       std::to_string(Y.cols()) + "], wanted [" + std::to_string(tokens) +
-       ", " + std::to_string(lora.B.rows()) + "]");
+  refuse(formatted("an output [{}, {}], wanted [{}, {}]", Y.rows(), Y.cols(),
+                   tokens, lora.B.rows()));
 }
 
 }  // namespace
@@ -122,8 +120,8 @@ LoraOperator sum_of(std::vector<LoraOperator> operators) {
 void apply_in_place(const LoraOperator& lora, ConstMatrixView X,
                     MatrixView<float> Y, ThreadPool& pool) {
   if (X.cols() != lora.A.cols()) {
-    fail("an input of width " + std::to_string(X.cols()) + ", wanted " +
-         std::to_string(lora.A.cols()));
+    refuse(
+        formatted("an input of width {}, wanted {}", X.cols(), lora.A.cols()));
   }
   check_output(lora, X.rows(), Y);
   MatrixF H(X.rows(), lora.A.rows());
@@ -138,8 +136,8 @@ void apply_embedding_in_place(const LoraOperator& lora,
   MatrixF H(tokens.size(), lora.A.rows());
   for (std::size_t t = 0; t < tokens.size(); ++t) {
     if (tokens[t] >= lora.A.cols()) {
-      fail("token " + std::to_string(tokens[t]) + ", but the adapter has " +
-           std::to_string(lora.A.cols()));
+      refuse(formatted("token {}, but the adapter has {}", tokens[t],
+                       lora.A.cols()));
     }
     for (std::size_t k = 0; k < H.cols(); ++k) H(t, k) = lora.A(k, tokens[t]);
   }

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
 
 namespace llmpress {
@@ -13,7 +14,7 @@ namespace {
 constexpr std::size_t kGrain = 64;  // rows or columns of a chunk
 
 std::string shape(std::size_t r, std::size_t c) {
-  return "[" + std::to_string(r) + ", " + std::to_string(c) + "]";
+  return formatted("[{}, {}]", r, c);
 }
 
 void check_shapes(const LoraDelta& delta, ConstMatrixView W) {
@@ -25,11 +26,11 @@ void check_shapes(const LoraDelta& delta, ConstMatrixView W) {
       (delta.magnitude.empty() || delta.magnitude.size() == out) &&
       (delta.bias.empty() || delta.bias.size() == out);
   if (fits) return;
-  throw Error(ErrorCode::kInvalidArgument,
-              "lora: A " + shape(delta.A.rows(), delta.A.cols()) + " and B " +
-                  shape(delta.B.rows(), delta.B.cols()) +
-                  " do not fit a weight " + shape(W.rows(), W.cols()) +
-                  (delta.transposed ? " stored [in, out]" : ""));
+  fail(ErrorCode::kInvalidArgument,
+       "lora: A {} and B {} do not fit a weight {}{}",
+       shape(delta.A.rows(), delta.A.cols()),
+       shape(delta.B.rows(), delta.B.cols()), shape(W.rows(), W.cols()),
+       delta.transposed ? " stored [in, out]" : "");
 }
 
 MatrixF transpose(const MatrixF& M) {
@@ -108,8 +109,7 @@ void merge_dora(const LoraDelta& delta, double weight, MatrixView<float> W,
 void check_finite(std::span<const float> values, const char* what) {
   for (const float v : values) {
     if (std::isfinite(v)) continue;
-    throw Error(ErrorCode::kNumeric,
-                std::string("lora: ") + what + " is not finite");
+    fail(ErrorCode::kNumeric, "lora: {} is not finite", what);
   }
 }
 
@@ -130,9 +130,9 @@ void merge_bias_in_place(const LoraDelta& delta, double weight,
                          std::span<float> b) {
   if (delta.bias.empty()) return;
   if (delta.bias.size() != b.size()) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "lora: a bias of " + std::to_string(delta.bias.size()) +
-                    " does not fit one of " + std::to_string(b.size()));
+    fail(ErrorCode::kInvalidArgument,
+         "lora: a bias of {} does not fit one of {}", delta.bias.size(),
+         b.size());
   }
   for (std::size_t o = 0; o < b.size(); ++o) {
     b[o] = static_cast<float>(b[o] + weight * delta.scaling * delta.bias[o]);

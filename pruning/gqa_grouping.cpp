@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
 #include "pruning/alike_groups.h"
 #include "pruning/unit_selection.h"
@@ -20,7 +20,7 @@ using Pair = std::pair<std::size_t, std::size_t>;
 
 void require(bool holds, const std::string& what) {
   if (!holds) {
-    throw Error(ErrorCode::kInvalidArgument, "key/value grouping: " + what);
+    fail(ErrorCode::kInvalidArgument, "key/value grouping: {}", what);
   }
 }
 
@@ -28,13 +28,13 @@ void check_shapes(const AttentionWeights& weights, const AttentionShape& shape,
                   std::size_t new_kv_heads) {
   const auto& [heads, kv_heads, head_dim, pairs, rotary_dim] = shape;
   require(new_kv_heads >= 1 && kv_heads % new_kv_heads == 0,
-          "found " + std::to_string(new_kv_heads) +
-              " new heads, wanted a divisor of " + std::to_string(kv_heads));
+          formatted("found {} new heads, wanted a divisor of {}", new_kv_heads,
+                    kv_heads));
   require(kv_heads >= 1 && heads % kv_heads == 0 && head_dim >= 1 &&
               rotary_dim <= head_dim && rotary_dim % 2 == 0,
-          "found " + std::to_string(heads) + " query heads for " +
-              std::to_string(kv_heads) + " of " + std::to_string(head_dim) +
-              ", wanted a multiple and an even rotary part");
+          formatted("found {} query heads for {} of {}, wanted a multiple and "
+                    "an even rotary part",
+                    heads, kv_heads, head_dim));
   const std::size_t d = weights.q.cols();
   const auto has = [](const MatrixF& M, std::size_t rows, std::size_t cols) {
     return M.rows() == rows && M.cols() == cols;
@@ -364,9 +364,9 @@ GroupedAttention group_kv_heads_calibrated(const AttentionWeights& weights,
                                            ConstMatrixView S,
                                            ThreadPool& pool) {
   check_shapes(weights, shape, new_kv_heads);
-  require(shape.head_dim % 2 == 0, "found an odd head_dim " +
-                                       std::to_string(shape.head_dim) +
-                                       ", wanted pairs of dimensions");
+  require(shape.head_dim % 2 == 0,
+          formatted("found an odd head_dim {}, wanted pairs of dimensions",
+                    shape.head_dim));
   require(S.rows() == weights.q.cols() && S.cols() == S.rows(),
           "the second moment does not have the attention's width");
   const std::size_t g = shape.kv_heads / new_kv_heads, h = shape.head_dim;

@@ -6,7 +6,7 @@
 #include <optional>
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
 #include "pruning/output_error.h"
 #include "pruning/unit_selection.h"
@@ -23,12 +23,10 @@ void check_shapes(ConstMatrixView W, ConstMatrixView S,
       kept.back() < in) {
     return;
   }
-  throw Error(ErrorCode::kInvalidArgument,
-              std::string(name) + ": healing " + std::to_string(in) +
-                  " inputs with a second moment [" + std::to_string(S.rows()) +
-                  ", " + std::to_string(S.cols()) + "] and " +
-                  std::to_string(kept.size()) +
-                  " kept, wanted matching sizes and ascending indices");
+  fail(ErrorCode::kInvalidArgument,
+       "{}: healing {} inputs with a second moment [{}, {}] and {} kept, "
+       "wanted matching sizes and ascending indices",
+       name, in, S.rows(), S.cols(), kept.size());
 }
 
 MatrixF submatrix(ConstMatrixView S, std::span<const std::size_t> rows,
@@ -122,9 +120,8 @@ Healed heal(ConstMatrixView W, ConstMatrixView S,
   const double squared = quadratic(W_D, submatrix(S, removed, removed), pool);
   const double gained = dot(B, X) + damped.damping * dot(X, X);
   if (!std::isfinite(squared) || !std::isfinite(gained)) {
-    throw Error(
-        ErrorCode::kNumeric,
-        std::string(name) + ": healing gave values that are not finite");
+    fail(ErrorCode::kNumeric, "{}: healing gave values that are not finite",
+         name);
   }
   healed.error_removed = squared / out;
   healed.error_healed = std::max(0.0, squared - gained) / out;
@@ -163,17 +160,14 @@ Healed refit(ConstMatrixView W, ResidualMoments moments,
   auto& [S, R, energy] = moments;
   if (S.rows() != W.cols() || S.cols() != W.cols() || R.rows() != W.rows() ||
       R.cols() != W.cols()) {
-    throw Error(ErrorCode::kInvalidArgument,
-                std::string(name) + ": moments of [" +
-                    std::to_string(R.rows()) + ", " + std::to_string(S.rows()) +
-                    "], wanted the weight's [" + std::to_string(W.rows()) +
-                    ", " + std::to_string(W.cols()) + "]");
+    fail(ErrorCode::kInvalidArgument,
+         "{}: moments of [{}, {}], wanted the weight's [{}, {}]", name,
+         R.rows(), S.rows(), W.rows(), W.cols());
   }
   Healed healed{.W = MatrixF(W)};
   if (W.size() == 0) return healed;
   if (!std::isfinite(energy)) {
-    throw Error(ErrorCode::kNumeric,
-                std::string(name) + ": the outputs to fit are not finite");
+    fail(ErrorCode::kNumeric, "{}: the outputs to fit are not finite", name);
   }
   const MatrixF B = transposed(R);
   const auto [X, damped] = solve_damped(std::move(S), B, damping, pool, name);
@@ -183,9 +177,8 @@ Healed refit(ConstMatrixView W, ResidualMoments moments,
   // E|r - D z|^2 = E|r|^2 - 2 tr(D R^T) + tr(D S D^T), D S = R - damping D.
   const double gained = dot(B, X) + damped.damping * dot(X, X);
   if (!std::isfinite(gained)) {
-    throw Error(
-        ErrorCode::kNumeric,
-        std::string(name) + ": healing gave values that are not finite");
+    fail(ErrorCode::kNumeric, "{}: healing gave values that are not finite",
+         name);
   }
   const auto out = static_cast<double>(W.rows());
   healed.error_removed = energy / out;

@@ -1,9 +1,8 @@
 #include "pruning/importance.h"
 
 #include <cmath>
-#include <string>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 namespace {
@@ -13,10 +12,9 @@ void check_slice(const UnitSlice& slice, std::size_t units) {
       slice.axis == UnitAxis::kRows ? slice.W.rows() : slice.W.cols();
   if (slice.width == 0 || length / slice.width != units ||
       length % slice.width != 0) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "importance: a matrix of " + std::to_string(length) +
-                    " rows or columns, wanted " + std::to_string(units) +
-                    " units of " + std::to_string(slice.width));
+    fail(ErrorCode::kInvalidArgument,
+         "importance: a matrix of {} rows or columns, wanted {} units of {}",
+         length, units, slice.width);
   }
 }
 
@@ -53,13 +51,11 @@ std::vector<double> gradient_importance(std::span<const UnitSlice> slices,
     check_slice(slice, units);
     if (slice.gradient.rows() != slice.W.rows() ||
         slice.gradient.cols() != slice.W.cols()) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  "importance: a gradient [" +
-                      std::to_string(slice.gradient.rows()) + ", " +
-                      std::to_string(slice.gradient.cols()) +
-                      "], wanted the weight's shape [" +
-                      std::to_string(slice.W.rows()) + ", " +
-                      std::to_string(slice.W.cols()) + "]");
+      fail(
+          ErrorCode::kInvalidArgument,
+          "importance: a gradient [{}, {}], wanted the weight's shape [{}, {}]",
+          slice.gradient.rows(), slice.gradient.cols(), slice.W.rows(),
+          slice.W.cols());
     }
     for_each_weight(slice, [&](std::size_t u, std::size_t r, std::size_t c) {
       importance[u] += static_cast<double>(slice.W(r, c)) *
@@ -73,10 +69,9 @@ std::vector<double> gradient_importance(std::span<const UnitSlice> slices,
 std::vector<double> activation_importance(std::span<const float> abs_mean,
                                           std::size_t width) {
   if (width == 0 || abs_mean.size() % width != 0) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "importance: " + std::to_string(abs_mean.size()) +
-                    " channels, wanted whole units of " +
-                    std::to_string(width));
+    fail(ErrorCode::kInvalidArgument,
+         "importance: {} channels, wanted whole units of {}", abs_mean.size(),
+         width);
   }
   std::vector<double> importance(abs_mean.size() / width);
   for (std::size_t i = 0; i < abs_mean.size(); ++i) {
@@ -89,10 +84,8 @@ std::vector<double> activation_importance(std::span<const float> abs_mean,
 std::vector<double> activation_norm_importance(ConstMatrixView X,
                                                std::size_t width) {
   if (width == 0 || X.cols() % width != 0) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "importance: " + std::to_string(X.cols()) +
-                    " channels, wanted whole units of " +
-                    std::to_string(width));
+    fail(ErrorCode::kInvalidArgument,
+         "importance: {} channels, wanted whole units of {}", X.cols(), width);
   }
   std::vector<double> importance(X.cols() / width);
   for (std::size_t t = 0; t < X.rows(); ++t) {
@@ -113,9 +106,8 @@ std::vector<double> combined_importance(
   std::vector<double> combined(parts.front().size());
   for (const std::vector<double>& part : parts) {
     if (part.size() != combined.size()) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  "importance: " + std::to_string(part.size()) +
-                      " units, wanted " + std::to_string(combined.size()));
+      fail(ErrorCode::kInvalidArgument, "importance: {} units, wanted {}",
+           part.size(), combined.size());
     }
     double sum = 0;
     for (const double x : part) sum += x;

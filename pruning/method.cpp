@@ -6,7 +6,7 @@
 #include <cmath>
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "pruning/magnitude.h"
 #include "pruning/mask.h"
 #include "pruning/sparsegpt.h"
@@ -40,18 +40,15 @@ void check_weights(const PruneRequest& request) {
           const auto bad = std::ranges::find_if_not(
               row, [](float w) { return std::isfinite(w); });
           if (bad == row.end()) continue;
-          throw Error(ErrorCode::kInvalidInput,
-                      std::string(request.name) + ": weight [" +
-                          std::to_string(o) + ", " +
-                          std::to_string(bad - row.begin()) + "] is " +
-                          std::to_string(*bad) + ", wanted a finite number");
+          fail(ErrorCode::kInvalidInput,
+               "{}: weight [{}, {}] is {:g}, wanted a finite number",
+               request.name, o, bad - row.begin(), *bad);
         }
       });
 }
 
 [[noreturn]] void reject(const PruneRequest& request, const std::string& what) {
-  throw Error(ErrorCode::kInvalidArgument,
-              std::string(request.name) + ": " + what);
+  fail(ErrorCode::kInvalidArgument, "{}: {}", request.name, what);
 }
 
 void check_stats(const PruneRequest& request, const StatsNeeds& needs) {
@@ -59,21 +56,19 @@ void check_stats(const PruneRequest& request, const StatsNeeds& needs) {
   const InputStats none{};
   const InputStats& stats = request.stats != nullptr ? *request.stats : none;
   if (needs.channel_moments && stats.square_mean.size() != in) {
-    reject(request, "channel moments of " +
-                        std::to_string(stats.square_mean.size()) +
-                        " inputs, wanted " + std::to_string(in));
+    reject(request, formatted("channel moments of {} inputs, wanted {}",
+                              stats.square_mean.size(), in));
   }
   const MatrixF& S = stats.second_moment;
   if (needs.second_moment && (S.rows() != in || S.cols() != in)) {
-    reject(request, "second moment [" + std::to_string(S.rows()) + ", " +
-                        std::to_string(S.cols()) + "], wanted [" +
-                        std::to_string(in) + ", " + std::to_string(in) + "]");
+    reject(request, formatted("second moment [{}, {}], wanted [{}, {}]",
+                              S.rows(), S.cols(), in, in));
   }
   for (const float square : stats.square_mean) {
     if (!(square >= 0 && std::isfinite(square))) {
-      throw Error(ErrorCode::kNumeric,
-                  std::string(request.name) + ": mean square of an input is " +
-                      std::to_string(square) + ", wanted a finite number");
+      fail(ErrorCode::kNumeric,
+           "{}: mean square of an input is {:g}, wanted a finite number",
+           request.name, square);
     }
   }
 }
@@ -93,8 +88,8 @@ PruneResult prune_weight(const PruneRequest& request) {
   const WeightPruner* pruner = find_weight_pruner(request.config->method);
   if (pruner == nullptr) reject(request, "not a method for single weights");
   if (!(request.sparsity >= 0 && request.sparsity < 1)) {
-    reject(request, "sparsity " + std::to_string(request.sparsity) +
-                        ", wanted a number in [0, 1)");
+    reject(request, formatted("sparsity {}, wanted a number in [0, 1)",
+                              request.sparsity));
   }
   check_stats(request, pruner->needs(*request.config));
   check_weights(request);

@@ -4,9 +4,9 @@
 #include <cassert>
 #include <cmath>
 #include <numeric>
-#include <string>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 namespace {
@@ -64,10 +64,10 @@ double outlier_ratio(std::span<const OwlLinear> linears, double threshold,
 std::vector<double> owl_sparsities(std::span<const double> outlier_ratios,
                                    double sparsity, double lambda) {
   if (!(lambda >= 0 && 2 * lambda <= sparsity && sparsity + 2 * lambda < 1)) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "owl: found sparsity " + std::to_string(sparsity) +
-                    " and lambda " + std::to_string(lambda) +
-                    ", wanted sparsity +- 2 lambda within [0, 1)");
+    fail(ErrorCode::kInvalidArgument,
+         "owl: found sparsity {} and lambda {}, wanted sparsity +- 2 lambda "
+         "within [0, 1)",
+         sparsity, lambda);
   }
   for (const double ratio : outlier_ratios) {
     if (!std::isfinite(ratio)) {

@@ -3,13 +3,13 @@
 #include <cmath>
 #include <string>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 namespace {
 
 void require(bool holds, const std::string& what) {
-  if (!holds) throw Error(ErrorCode::kInvalidArgument, "prune: " + what);
+  if (!holds) fail(ErrorCode::kInvalidArgument, "prune: {}", what);
 }
 
 void check_owl(const PruneConfig& config) {
@@ -17,13 +17,13 @@ void check_owl(const PruneConfig& config) {
           "allocation: owl spreads an unstructured sparsity; a pattern fixes "
           "it and a structured method removes the same from every block");
   require(std::isfinite(config.owl_threshold) && config.owl_threshold > 0,
-          "owl_threshold: found " + std::to_string(config.owl_threshold) +
-              ", wanted a number above 0");
+          formatted("owl_threshold: found {}, wanted a number above 0",
+                    config.owl_threshold));
   require(config.owl_lambda >= 0 && 2 * config.owl_lambda <= config.sparsity &&
               config.sparsity + 2 * config.owl_lambda < 1,
-          "owl_lambda: found " + std::to_string(config.owl_lambda) +
-              ", wanted sparsity +- 2 owl_lambda within [0, 1) at sparsity " +
-              std::to_string(config.sparsity));
+          formatted("owl_lambda: found {}, wanted sparsity +- 2 owl_lambda "
+                    "within [0, 1) at sparsity {}",
+                    config.owl_lambda, config.sparsity));
 }
 
 }  // namespace
@@ -35,10 +35,9 @@ bool removes_single_weights(PruneMethod method) {
 
 void check(const PruneConfig& config) {
   require(config.sparsity >= 0 && config.sparsity < 1,
-          "sparsity: found " + std::to_string(config.sparsity) +
-              ", wanted a number in [0, 1)");
-  const std::string pattern =
-      std::to_string(config.keep) + ":" + std::to_string(config.of);
+          formatted("sparsity: found {}, wanted a number in [0, 1)",
+                    config.sparsity));
+  const std::string pattern = formatted("{}:{}", config.keep, config.of);
   if (config.keep != 0 || config.of != 0) {
     require(config.keep >= 1 && config.keep < config.of,
             "pattern: found " + pattern + ", wanted n:m with 1 <= n < m");

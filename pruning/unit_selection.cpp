@@ -4,21 +4,19 @@
 #include <cassert>
 #include <cmath>
 #include <numeric>
-#include <string>
 
 #include "compress/core/checked.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 
 std::size_t kept_count(std::size_t units, double fraction,
                        std::size_t multiple_of) {
   if (!(fraction >= 0 && fraction < 1) || multiple_of == 0) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "units to remove: found a fraction of " +
-                    std::to_string(fraction) + " and multiples of " +
-                    std::to_string(multiple_of) +
-                    ", wanted [0, 1) and 1 or more");
+    fail(ErrorCode::kInvalidArgument,
+         "units to remove: found a fraction of {} and multiples of {}, wanted "
+         "[0, 1) and 1 or more",
+         fraction, multiple_of);
   }
   if (units == 0) return 0;
   // A millionth of a unit: 0.3 of 10 units is 3 although 0.3 is not exact.
@@ -33,9 +31,8 @@ std::vector<std::size_t> keep_most_important(std::span<const double> importance,
   assert(count <= importance.size());
   for (std::size_t u = 0; u < importance.size(); ++u) {
     if (!std::isfinite(importance[u])) {
-      throw Error(ErrorCode::kNumeric, "importance of unit " +
-                                           std::to_string(u) +
-                                           " is not a finite number");
+      fail(ErrorCode::kNumeric, "importance of unit {} is not a finite number",
+           u);
     }
   }
   std::vector<std::size_t> order(importance.size());

@@ -3,11 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "compress/core/activation_grid.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 namespace {
@@ -55,18 +54,16 @@ ActivationQuant resolve_activation(const ActivationQuant& input,
   using Kind = ActivationQuant::Kind;
   ActivationQuant resolved = input;
   if (input.kind == Kind::kInt && input.bits != 4 && input.bits != 8) {
-    throw Error(ErrorCode::kInvalidArgument,
-                std::string(name) + ": input: bits is " +
-                    std::to_string(input.bits) + ", need 4 or 8");
+    fail(ErrorCode::kInvalidArgument, "{}: input: bits is {}, need 4 or 8",
+         name, input.bits);
   }
   if (input.kind == Kind::kNone ||
       input.range != ActivationQuant::Range::kStatic) {
     return resolved;
   }
   if (stats == nullptr || stats->abs_max.empty()) {
-    throw Error(
-        ErrorCode::kInvalidArgument,
-        std::string(name) + ": input: a static range needs calibration data");
+    fail(ErrorCode::kInvalidArgument,
+         "{}: input: a static range needs calibration data", name);
   }
   const bool two_sided = !input.symmetric && !stats->min.empty();
   const Range range{two_sided ? smallest(stats->min) : -largest(stats->abs_max),

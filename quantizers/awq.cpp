@@ -5,11 +5,11 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
-#include <string>
 #include <utility>
 
 #include "compress/core/checked.h"
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
 #include "quantizers/gptq.h"
 #include "quantizers/int_grid.h"
@@ -309,8 +309,8 @@ QuantizeResult quantize_awq(const QuantizeRequest& request) {
   QuantizeResult result = finish_result(
       request, round_to_nearest(clipped.W.view(), config, *request.pool));
   if (clipped.clipped_groups > 0) {
-    result.notes.push_back("clipped " + std::to_string(clipped.clipped_groups) +
-                           " of " + std::to_string(clipped.groups) + " groups");
+    result.notes.push_back(formatted("clipped {} of {} groups",
+                                     clipped.clipped_groups, clipped.groups));
   }
   return result;
 }

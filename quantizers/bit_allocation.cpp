@@ -4,10 +4,9 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
-#include <string>
 
 #include "compress/core/checked.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 namespace {
@@ -20,9 +19,8 @@ using Options = std::vector<BitOption>;
 std::vector<std::size_t> efficient_options(const Options& options,
                                            std::size_t layer) {
   if (options.empty()) {
-    throw Error(
-        ErrorCode::kInvalidArgument,
-        "mixed precision: layer " + std::to_string(layer) + " has no options");
+    fail(ErrorCode::kInvalidArgument,
+         "mixed precision: layer {} has no options", layer);
   }
   std::vector<std::size_t> order(options.size());
   std::iota(order.begin(), order.end(), 0u);
@@ -36,9 +34,8 @@ std::vector<std::size_t> efficient_options(const Options& options,
   double least = kInfinity;
   for (const std::size_t k : order) {
     if (std::isnan(options[k].loss)) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  "mixed precision: a loss of layer " + std::to_string(layer) +
-                      " is NaN");
+      fail(ErrorCode::kInvalidArgument,
+           "mixed precision: a loss of layer {} is NaN", layer);
     }
     // The smallest stays even if its loss is infinite: it may have to be taken.
     if (!kept.empty() && !(options[k].loss < least)) continue;

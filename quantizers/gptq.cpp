@@ -8,7 +8,7 @@
 
 #include "compress/core/column_solver.h"
 #include "compress/core/damping.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
 #include "quantizers/activation_range.h"
 #include "quantizers/gptq_order.h"
@@ -25,8 +25,7 @@ constexpr float kHessianScale = 2.0f;
 
 [[noreturn]] void reject(const QuantizeRequest& request,
                          const std::string& what) {
-  throw Error(ErrorCode::kInvalidArgument,
-              std::string(request.name) + ": gptq: " + what);
+  fail(ErrorCode::kInvalidArgument, "{}: gptq: {}", request.name, what);
 }
 
 void check_request(const QuantizeRequest& request) {
@@ -100,9 +99,8 @@ DampedInverse invert_hessian(const QuantizeRequest& request,
   DampedInverse inverse = damped_inverse_cholesky(S, kHessianScale, damping,
                                                   *request.pool, request.name);
   if (inverse.dead.size() == S.rows()) {
-    throw Error(
-        ErrorCode::kNumeric,
-        std::string(request.name) + ": gptq: every input was 0 in calibration");
+    fail(ErrorCode::kNumeric, "{}: gptq: every input was 0 in calibration",
+         request.name);
   }
   return inverse;
 }

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "compress/core/checked.h"
-#include "compress/core/error.h"
 #include "compress/core/float_formats.h"
+#include "compress/core/formatted.h"
 #include "quantizers/activation_range.h"
 #include "quantizers/int_grid.h"
 #include "quantizers/quantize_result.h"
@@ -135,8 +135,7 @@ QuantizeResult quantize_hqq(const QuantizeRequest& request) {
   const QuantizeConfig& config = *request.config;
   check_weights(request.W, request.name);
   const auto reject = [&](const std::string& what) {
-    throw Error(ErrorCode::kInvalidArgument,
-                std::string(request.name) + ": hqq: " + what);
+    fail(ErrorCode::kInvalidArgument, "{}: hqq: {}", request.name, what);
   };
   if (config.weights.type != WeightType::kInt) {
     reject("weights.type must be int");

@@ -9,6 +9,7 @@
 
 #include "compress/core/checked.h"
 #include "compress/core/float_formats.h"
+#include "compress/core/formatted.h"
 #include "quantizers/grid_error.h"
 #include "quantizers/int_code.h"
 #include "quantizers/vector_clones.h"
@@ -70,18 +71,20 @@ void encode_span(const float* w, std::size_t n, float scale, float zero,
 
 void check_int_scheme(const WeightScheme& scheme) {
   const auto reject = [](const std::string& what) {
-    throw Error(ErrorCode::kInvalidArgument, "weights: " + what);
+    fail(ErrorCode::kInvalidArgument, "weights: {}", what);
   };
   if (scheme.bits < 2 || scheme.bits > 8) {
-    reject("bits is " + std::to_string(scheme.bits) + ", need 2..8");
+    reject(formatted("bits is {}, need 2..8", scheme.bits));
   }
   if (scheme.group_size < -1) {
-    reject("group_size is " + std::to_string(scheme.group_size) +
-           ", need a positive size, -1 (one group a row) or 0 (whole tensor)");
+    reject(
+        formatted("group_size is {}, need a positive size, -1 (one group a "
+                  "row) or 0 (whole tensor)",
+                  scheme.group_size));
   }
   if (!(scheme.mse_norm > 0) || scheme.mse_norm > 16) {
-    reject("mse_norm is " + std::to_string(scheme.mse_norm) +
-           ", need more than 0 and at most 16");
+    reject(formatted("mse_norm is {}, need more than 0 and at most 16",
+                     scheme.mse_norm));
   }
   if (scheme.scale_dtype != DType::kF32 && scheme.scale_dtype != DType::kF16 &&
       scheme.scale_dtype != DType::kBF16) {
@@ -91,19 +94,17 @@ void check_int_scheme(const WeightScheme& scheme) {
 
 void check_weights(ConstMatrixView W, std::string_view name) {
   if (W.size() == 0) {
-    throw Error(ErrorCode::kInvalidInput,
-                std::string(name) + ": weight [" + std::to_string(W.rows()) +
-                    ", " + std::to_string(W.cols()) + "] is empty");
+    fail(ErrorCode::kInvalidInput, "{}: weight [{}, {}] is empty", name,
+         W.rows(), W.cols());
   }
   const auto bad = std::find_if(W.data().begin(), W.data().end(), [](float w) {
     return !(std::abs(w) <= kMaxMagnitude);
   });  // NaN too
   if (bad == W.data().end()) return;
   const auto at = static_cast<std::size_t>(bad - W.data().begin());
-  throw Error(ErrorCode::kInvalidInput,
-              std::string(name) + ": weight [" + std::to_string(at / W.cols()) +
-                  ", " + std::to_string(at % W.cols()) + "] is " +
-                  std::to_string(*bad) + ", need finite values up to 1e38");
+  fail(ErrorCode::kInvalidInput,
+       "{}: weight [{}, {}] is {:g}, need finite values up to 1e38", name,
+       at / W.cols(), at % W.cols(), *bad);
 }
 
 std::size_t resolved_group_size(const WeightScheme& scheme, std::size_t in) {
@@ -250,12 +251,12 @@ std::vector<std::string> scale_notes(std::span<const float> scales,
       std::ranges::count_if(scales, [](float s) { return s < kMinNormalF16; });
   std::vector<std::string> notes;
   if (large > 0) {
-    notes.push_back(std::to_string(large) +
-                    " scales clamped to 65504, the largest f16");
+    notes.push_back(
+        formatted("{} scales clamped to 65504, the largest f16", large));
   }
   if (small > 0) {
-    notes.push_back(std::to_string(small) +
-                    " scales below 6.1e-5 stored as f16 subnormals");
+    notes.push_back(
+        formatted("{} scales below 6.1e-5 stored as f16 subnormals", small));
   }
   return notes;
 }

@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "compress/core/error.h"
 #include "compress/core/float_formats.h"
+#include "compress/core/formatted.h"
 #include "quantizers/int_grid.h"
 #include "quantizers/quantize_result.h"
 
@@ -82,9 +82,9 @@ std::vector<std::uint32_t> outliers_of(const QuantizeRequest& request) {
   }
   if (request.stats == nullptr ||
       request.stats->abs_max.size() != request.W.cols()) {
-    throw Error(ErrorCode::kInvalidArgument,
-                std::string(request.name) +
-                    ": llm_int8: calibrated outliers need calibration data");
+    fail(ErrorCode::kInvalidArgument,
+         "{}: llm_int8: calibrated outliers need calibration data",
+         request.name);
   }
   for (std::size_t i = 0; i < request.W.cols(); ++i) {
     if (static_cast<double>(request.stats->abs_max[i]) >= config.threshold) {
@@ -108,10 +108,10 @@ void check_request(const QuantizeRequest& request) {
       scheme.group_size <= 0) {
     return;
   }
-  throw Error(ErrorCode::kInvalidArgument,
-              std::string(request.name) +
-                  ": llm_int8: weights must be int, 8 bits, with group_size -1 "
-                  "(a scale a row) or 0 (one for the tensor)");
+  fail(ErrorCode::kInvalidArgument,
+       "{}: llm_int8: weights must be int, 8 bits, with group_size -1 (a scale "
+       "a row) or 0 (one for the tensor)",
+       request.name);
 }
 
 }  // namespace
@@ -148,10 +148,10 @@ Int8Weight quantize_int8(ConstMatrixView W, const WeightScheme& scheme,
   for (std::size_t o = 0; o < q.out; ++o) {
     for (const std::uint32_t i : outlier_columns) {
       if (std::abs(W(o, i)) >= kFirstBeyondF16) {
-        throw Error(ErrorCode::kNumeric,
-                    "llm_int8: outlier weight [" + std::to_string(o) + ", " +
-                        std::to_string(i) + "] is " + std::to_string(W(o, i)) +
-                        ", which does not fit f16");
+        fail(
+            ErrorCode::kNumeric,
+            "llm_int8: outlier weight [{}, {}] is {:g}, which does not fit f16",
+            o, i, W(o, i));
       }
       q.outlier_values.push_back(f16_from_float(W(o, i)));
     }
@@ -182,9 +182,9 @@ QuantizeResult quantize_llm_int8(const QuantizeRequest& request) {
       resolved,
       quantize_int8(request.W, config.weights, outliers, *request.pool));
   if (!outliers.empty()) {
-    result.notes.push_back(std::to_string(outliers.size()) + " of " +
-                           std::to_string(request.W.cols()) +
-                           " inputs are outliers, kept in f16");
+    result.notes.push_back(
+        formatted("{} of {} inputs are outliers, kept in f16", outliers.size(),
+                  request.W.cols()));
   }
   return result;
 }
@@ -196,11 +196,10 @@ const LlmInt8Row& find_llm_int8_row(std::string_view name) {
   if (found != std::end(kRows)) return *found;
   std::string known;
   for (const LlmInt8Row& row : kRows) {
-    known += (known.empty() ? "'" : ", '") + std::string(row.name) + "'";
+    known += formatted("{}{}'", known.empty() ? "'" : ", '", row.name);
   }
-  throw Error(
-      ErrorCode::kInvalidArgument,
-      "llm_int8: row '" + std::string(name) + "' is not one of " + known);
+  fail(ErrorCode::kInvalidArgument, "llm_int8: row '{}' is not one of {}", name,
+       known);
 }
 
 QuantizeConfig llm_int8_config(const LlmInt8Row& row, double threshold) {

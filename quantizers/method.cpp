@@ -4,7 +4,7 @@
 #include <array>
 #include <string>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
 #include "quantizers/awq.h"
 #include "quantizers/gptq.h"
@@ -54,9 +54,8 @@ const QuantizerMethod& find_quantizer_method(std::string_view name) {
   for (const QuantizerMethod& method : kMethods) {
     known += (known.empty() ? "" : ", ") + std::string(method.name);
   }
-  throw Error(
-      ErrorCode::kInvalidArgument,
-      "quantize: method '" + std::string(name) + "' is not one of " + known);
+  fail(ErrorCode::kInvalidArgument, "quantize: method '{}' is not one of {}",
+       name, known);
 }
 
 double output_error(ConstMatrixView W, ConstMatrixView W_quantized,

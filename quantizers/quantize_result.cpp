@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string>
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "quantizers/activation_range.h"
 #include "quantizers/int_grid.h"
 
@@ -65,8 +64,7 @@ QuantizeResult finish_result(const QuantizeRequest& request,
                              PackedWeight weight, double known_error) {
   const std::span<const float> scales = std::visit(ScalesOf{}, weight);
   if (!std::ranges::all_of(scales, [](float s) { return std::isfinite(s); })) {
-    throw Error(ErrorCode::kNumeric,
-                std::string(request.name) + ": a scale is not finite");
+    fail(ErrorCode::kNumeric, "{}: a scale is not finite", request.name);
   }
   QuantizeResult result{.input = resolve_activation(
                             request.config->input, request.stats, request.name),

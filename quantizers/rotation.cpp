@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <cassert>
-#include <string>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/hadamard.h"
 #include "compress/core/rng.h"
 
@@ -18,10 +17,9 @@ void check_size(std::size_t size, const Rotation& rotation) {
       (rotation.signs.empty() || rotation.signs.size() == size)) {
     return;
   }
-  throw Error(ErrorCode::kInvalidArgument,
-              "rotation: vectors of " + std::to_string(size) +
-                  " do not match blocks of " + std::to_string(rotation.block) +
-                  " and " + std::to_string(rotation.signs.size()) + " signs");
+  fail(ErrorCode::kInvalidArgument,
+       "rotation: vectors of {} do not match blocks of {} and {} signs", size,
+       rotation.block, rotation.signs.size());
 }
 
 void flip_signs(std::span<float> x, const Rotation& rotation) {

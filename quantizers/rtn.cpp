@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
-#include <string>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "quantizers/activation_range.h"
 #include "quantizers/fp8.h"
 #include "quantizers/int_grid.h"
@@ -88,14 +88,13 @@ StatsNeeds imatrix_needs(const QuantizeConfig&) {
 QuantizeResult quantize_imatrix(const QuantizeRequest& request) {
   QuantizeConfig config = *request.config;
   if (config.weights.type != WeightType::kInt) {
-    throw Error(
-        ErrorCode::kInvalidArgument,
-        std::string(request.name) + ": imatrix: weights.type must be int");
+    fail(ErrorCode::kInvalidArgument, "{}: imatrix: weights.type must be int",
+         request.name);
   }
   if (request.stats == nullptr ||
       request.stats->square_mean.size() != request.W.cols()) {
-    throw Error(ErrorCode::kInvalidArgument,
-                std::string(request.name) + ": imatrix needs calibration data");
+    fail(ErrorCode::kInvalidArgument, "{}: imatrix needs calibration data",
+         request.name);
   }
   config.weights.range = RangeSearch::kMse;
   config.weights.mse_norm = 2;

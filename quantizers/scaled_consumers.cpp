@@ -1,10 +1,9 @@
 #include "quantizers/scaled_consumers.h"
 
 #include <cassert>
-#include <string>
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
 #include "quantizers/method.h"
 
@@ -93,11 +92,9 @@ void check_consumers(std::span<const ConstMatrixView> consumers,
                      std::span<const float> per_channel, const char* what) {
   for (const ConstMatrixView& W : consumers) {
     if (W.cols() == per_channel.size() && W.size() > 0) continue;
-    throw Error(ErrorCode::kInvalidArgument,
-                std::string(what) + " has " +
-                    std::to_string(per_channel.size()) +
-                    " channels, the weight [" + std::to_string(W.rows()) +
-                    ", " + std::to_string(W.cols()) + "] wants one an input");
+    fail(ErrorCode::kInvalidArgument,
+         "{} has {} channels, the weight [{}, {}] wants one an input", what,
+         per_channel.size(), W.rows(), W.cols());
   }
 }
 

@@ -1,8 +1,6 @@
 #include "quantizers/scaling_solver.h"
 
-#include <string>
-
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 namespace {
@@ -11,8 +9,8 @@ const QuantizerMethod& solver_of(const QuantizeConfig& config) {
   if (config.solver == "rtn" || config.solver == "gptq") {
     return find_quantizer_method(config.solver);
   }
-  throw Error(ErrorCode::kInvalidArgument,
-              "quantize: solver '" + config.solver + "' is not rtn or gptq");
+  fail(ErrorCode::kInvalidArgument, "quantize: solver '{}' is not rtn or gptq",
+       config.solver);
 }
 
 }  // namespace

@@ -5,11 +5,10 @@
 #include <cassert>
 #include <cmath>
 #include <numeric>
-#include <string>
 #include <vector>
 
 #include "compress/core/checked.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/table4.h"
 #include "quantizers/rtn.h"
 
@@ -140,9 +139,8 @@ Table4Weight quantize_table4(ConstMatrixView W, const WeightScheme& scheme,
 QuantizeResult quantize_nf4(const QuantizeRequest& request) {
   const WeightType type = request.config->weights.type;
   if (type != WeightType::kNf4 && type != WeightType::kFp4) {
-    throw Error(
-        ErrorCode::kInvalidArgument,
-        std::string(request.name) + ": nf4: weights.type must be nf4 or fp4");
+    fail(ErrorCode::kInvalidArgument,
+         "{}: nf4: weights.type must be nf4 or fp4", request.name);
   }
   return quantize_rtn(request);
 }

@@ -4,6 +4,7 @@
 #include <numeric>
 #include <utility>
 
+#include "compress/core/formatted.h"
 #include "recipes/yaml_tree.h"
 
 namespace llmpress {
@@ -182,7 +183,7 @@ std::string section_in_words(std::string_view section) {
   if (section.empty()) return "at the top level";
   if (section == "stage") return "in an entry of 'stages'";
   if (section == "variant") return "in an entry of 'variants'";
-  return "in '" + std::string(section) + "'";
+  return formatted("in '{}'", section);
 }
 
 std::vector<std::string_view> keys_of(std::string_view section) {
@@ -257,8 +258,7 @@ std::string unknown_key_message(std::string_view section,
   const std::string_view near = nearest_word(key, keys);
   std::string message =
       "unknown key " + quoted + " " + section_in_words(section);
-  if (!near.empty())
-    return message + "; did you mean '" + std::string(near) + "'?";
+  if (!near.empty()) return formatted("{}; did you mean '{}'?", message, near);
   return message + "; known are " + join_words(keys, " and ");
 }
 

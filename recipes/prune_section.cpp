@@ -4,6 +4,7 @@
 #include <initializer_list>
 #include <string>
 
+#include "compress/core/formatted.h"
 #include "recipes/selection_section.h"
 #include "recipes/words.h"
 
@@ -34,9 +35,10 @@ void read_pattern(const Section& section, PruneConfig& config) {
   }
   if (!valid || config.keep == 0 || config.keep >= config.of ||
       config.of > 256) {
-    section.fail("pattern", "is '" + text +
-                                "'; wants unstructured or n:m, n of every m "
-                                "weights kept, 0 < n < m <= 256, such as 2:4");
+    section.refuse("pattern",
+                   "is '" + text +
+                       "'; wants unstructured or n:m, n of every m "
+                       "weights kept, 0 < n < m <= 256, such as 2:4");
   }
 }
 
@@ -45,9 +47,9 @@ void read_sparsity(const Section& section, PruneConfig& config) {
   read_pattern(section, config);
   if (!config.patterned()) return;
   if (section.has("sparsity") && config.sparsity != config.target_sparsity()) {
-    section.fail("sparsity", "contradicts the pattern, which removes " +
-                                 std::to_string(config.of - config.keep) +
-                                 " of " + std::to_string(config.of));
+    section.refuse("sparsity",
+                   formatted("contradicts the pattern, which removes {} of {}",
+                             config.of - config.keep, config.of));
   }
   config.sparsity = config.target_sparsity();
 }
@@ -57,9 +59,9 @@ void read_allocation(const Section& section, PruneConfig& config) {
       "allocation", config.allocation, kAllocationWords);
   const bool owl = config.allocation == SparsityAllocation::kOwl;
   if (owl && config.patterned()) {
-    section.fail("allocation",
-                 "cannot be 'owl' with a pattern, which is the "
-                 "same everywhere");
+    section.refuse("allocation",
+                   "cannot be 'owl' with a pattern, which is the "
+                   "same everywhere");
   }
   if (!owl) {
     constexpr std::string_view kKeys[] = {"owl_threshold", "owl_lambda"};
@@ -80,7 +82,7 @@ void read_damping(const Section& section, PruneConfig& config) {
   config.damping_bound =
       section.number("damping_bound", config.damping_bound, 0, 100);
   if (config.damping_bound < config.damping_fraction) {
-    section.fail("damping_bound", "is below 'damping_fraction'");
+    section.refuse("damping_bound", "is below 'damping_fraction'");
   }
 }
 

@@ -69,7 +69,7 @@ void read_precision(const Section& section, QuantizeStage& stage) {
     config.weights = read_weights(*node, config.weights);
   }
   if (section.has("input") && section.has("activations")) {
-    section.fail("activations", "is another word for 'input', given too");
+    section.refuse("activations", "is another word for 'input', given too");
   }
   for (const std::string_view key : {"input", "activations"}) {
     if (const YamlNode* node = section.find(key)) {
@@ -85,7 +85,7 @@ GptqConfig read_gptq(const Section& section) {
   gptq.group_aware_order =
       section.boolean("group_aware_order", gptq.group_aware_order);
   if (gptq.group_aware_order && gptq.act_order) {
-    section.fail("group_aware_order", "and 'act_order' exclude each other");
+    section.refuse("group_aware_order", "and 'act_order' exclude each other");
   }
   gptq.damping_fraction =
       section.number("damping_fraction", gptq.damping_fraction, 0, 100);
@@ -97,7 +97,7 @@ GptqConfig read_gptq(const Section& section) {
       section.number("damping_bound", gptq.damping_bound, 0, 100);
   if (gptq.damping_policy == DampingPolicy::kRaise &&
       gptq.damping_bound < gptq.damping_fraction) {
-    section.fail("damping_bound", "is below 'damping_fraction'");
+    section.refuse("damping_bound", "is below 'damping_fraction'");
   }
   gptq.dead_columns = section.choice<DeadColumns>(
       "dead_columns", gptq.dead_columns, kDeadColumnsWords);
@@ -107,7 +107,7 @@ GptqConfig read_gptq(const Section& section) {
   gptq.asymmetric_calibration =
       section.boolean("asymmetric_calibration", gptq.asymmetric_calibration);
   if (section.has("gptaq_alpha") && !gptq.asymmetric_calibration) {
-    section.fail("gptaq_alpha", "needs 'asymmetric_calibration: true'");
+    section.refuse("gptaq_alpha", "needs 'asymmetric_calibration: true'");
   }
   gptq.gptaq_alpha = section.number("gptaq_alpha", gptq.gptaq_alpha, 0, 1);
   return gptq;
@@ -134,7 +134,7 @@ LlmInt8Config read_llm_int8(const YamlNode& node) {
 void read_method_sections(const Section& section, QuantizeConfig& config) {
   for (const std::string_view key : kMethodSections) {
     if (section.has(key) && key != config.method) {
-      section.fail(key, "does not apply to method '" + config.method + "'");
+      section.refuse(key, "does not apply to method '" + config.method + "'");
     }
   }
   if (const YamlNode* node = section.find("awq")) {
@@ -153,8 +153,8 @@ void read_solver(const Section& section, QuantizeConfig& config) {
   const bool scaling = config.method == "awq" ||
                        config.method == "smoothquant" || config.method == kAuto;
   if (section.has("solver") && !scaling) {
-    section.fail("solver", "does not apply to method '" + config.method +
-                               "', which is its own");
+    section.refuse("solver", "does not apply to method '" + config.method +
+                                 "', which is its own");
   }
   config.solver =
       section.choice<std::string_view>("solver", config.solver, kSolverWords);
@@ -173,9 +173,9 @@ void read_budget(const Section& section, QuantizeStage& stage) {
     return;
   }
   if (section.has("target_bits") == section.has("target_bytes")) {
-    section.fail("method",
-                 "is 'auto', which needs either 'target_bits' or "
-                 "'target_bytes'");
+    section.refuse("method",
+                   "is 'auto', which needs either 'target_bits' or "
+                   "'target_bytes'");
   }
   if (section.has("target_bits")) {
     stage.target_bits = section.number("target_bits", 0, 1, 32);
@@ -198,36 +198,39 @@ void check_precision(const Section& section, const QuantizeConfig& config) {
       config.method == "gptq" || config.solver == "gptq" ||
       config.method == "imatrix";
   if (needs_integers && !integers) {
-    section.fail(where("weights"), "gives type '" + type + "' to method '" +
-                                       config.method +
-                                       "', which rounds to integers");
+    section.refuse(where("weights"), "gives type '" + type + "' to method '" +
+                                         config.method +
+                                         "', which rounds to integers");
   }
   if (config.method == "hqq" && config.weights.symmetric) {
-    section.fail(where("weights"),
-                 "must be 'symmetric: false' for method 'hqq', which searches "
-                 "for zero points");
+    section.refuse(
+        where("weights"),
+        "must be 'symmetric: false' for method 'hqq', which searches "
+        "for zero points");
   }
   const bool table = config.weights.type == WeightType::kNf4 ||
                      config.weights.type == WeightType::kFp4;
   if (config.method == "nf4" && !table) {
-    section.fail(where("weights"), "gives type '" + type + "' to method 'nf4'");
+    section.refuse(where("weights"),
+                   "gives type '" + type + "' to method 'nf4'");
   }
   if (config.method == "llm_int8" &&
       (config.weights.bits != 8 || config.weights.group_size > 0)) {
-    section.fail(where("weights"),
-                 "must be 8 bits with a scale a row (group_size: -1) or a "
-                 "tensor (0) for method 'llm_int8'");
+    section.refuse(where("weights"),
+                   "must be 8 bits with a scale a row (group_size: -1) or a "
+                   "tensor (0) for method 'llm_int8'");
   }
   const char* input = section.has("activations") ? "activations" : "input";
   if (config.input.kind == Kind::kInt && !integers) {
-    section.fail(where(input),
-                 "rounds activations to integers, weights to " + type);
+    section.refuse(where(input),
+                   "rounds activations to integers, weights to " + type);
   }
   if (config.input.kind == Kind::kFp8 && !fp8) {
-    section.fail(where(input), "rounds activations to fp8, weights to " + type);
+    section.refuse(where(input),
+                   "rounds activations to fp8, weights to " + type);
   }
   if (config.method == "llm_int8" && config.input.kind != Kind::kInt) {
-    section.fail(where(input), "must be 'type: int' for method 'llm_int8'");
+    section.refuse(where(input), "must be 'type: int' for method 'llm_int8'");
   }
 }
 

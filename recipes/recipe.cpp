@@ -1,5 +1,7 @@
 #include "recipes/recipe.h"
 
+#include "compress/core/formatted.h"
+
 namespace llmpress {
 namespace {
 
@@ -14,7 +16,7 @@ Overloaded(Ts...) -> Overloaded<Ts...>;
 
 std::string SourcePosition::to_string() const {
   if (line == 0) return file;
-  return file + ":" + std::to_string(line) + ":" + std::to_string(column);
+  return formatted("{}:{}:{}", file, line, column);
 }
 
 std::string_view stage_name(const Stage& stage) {

@@ -4,6 +4,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "compress/core/formatted.h"
 #include "recipes/section.h"
 #include "recipes/stage_reader.h"
 #include "recipes/words.h"
@@ -99,9 +100,9 @@ std::string read_variant_name(const Section& section) {
            (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
   });
   if (!plain || name[0] == '.') {
-    section.fail("name", "is '" + name +
-                             "'; it names files: wants letters, digits, '_', "
-                             "'-' and '.', not first");
+    section.refuse("name", "is '" + name +
+                               "'; it names files: wants letters, digits, '_', "
+                               "'-' and '.', not first");
   }
   return name;
 }
@@ -239,19 +240,17 @@ Recipe load_recipe(const Path& path, const RecipeOverrides& overrides) {
   const auto kind = std::filesystem::status(path, error).type();
   const bool regular = kind == std::filesystem::file_type::regular;
   if (error && kind != std::filesystem::file_type::not_found) {
-    throw Error(ErrorCode::kIo, path.string() + ": " + error.message());
+    fail(ErrorCode::kIo, "{}: {}", path, error.message());
   }
   // A pipe would be waited for.
   std::ifstream file;
   if (regular) file.open(path, std::ios::binary);
   const std::string text(std::istreambuf_iterator<char>(file), {});
   if (!file.is_open() || file.bad()) {
-    throw Error(
-        ErrorCode::kIo,
-        path.string() + ": the recipe cannot be read: " +
-            (kind == std::filesystem::file_type::not_found ? "no such file"
-             : regular ? "it may not be read"
-                       : "it is not a regular file"));
+    fail(ErrorCode::kIo, "{}: the recipe cannot be read: {}", path,
+         kind == std::filesystem::file_type::not_found ? "no such file"
+         : regular                                     ? "it may not be read"
+                   : "it is not a regular file");
   }
   return parse_recipe(text, path, overrides);
 }

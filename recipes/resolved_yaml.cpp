@@ -3,6 +3,7 @@
 #include <string_view>
 #include <variant>
 
+#include "compress/core/formatted.h"
 #include "recipes/recipe_parser.h"
 #include "recipes/schemes.h"
 #include "recipes/words.h"
@@ -93,10 +94,7 @@ class Writer {
 };
 
 std::string block_text(const WeightScheme& scheme) {
-  std::string text = "[";
-  text += std::to_string(scheme.block_rows) + ", ";
-  text += std::to_string(scheme.block_cols) + "]";
-  return text;
+  return formatted("[{}, {}]", scheme.block_rows, scheme.block_cols);
 }
 
 void write_weights(Writer& out, const WeightScheme& scheme) {
@@ -234,8 +232,7 @@ void write_single_weights(Writer& out, const PruneStage& stage) {
   const PruneConfig& config = stage.config;
   out.number("sparsity", config.sparsity);
   if (config.patterned()) {
-    out.text("pattern",
-             std::to_string(config.keep) + ":" + std::to_string(config.of));
+    out.text("pattern", formatted("{}:{}", config.keep, config.of));
   } else {
     out.word("pattern", "unstructured");
   }

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <sstream>
 
+#include "compress/core/formatted.h"
+
 namespace llmpress {
 namespace {
 
@@ -65,24 +67,24 @@ const YamlNode& Section::require(std::string_view key) const {
   const YamlNode* node = find(key);
   if (node == nullptr) {
     const std::string label = name_.empty() ? "a recipe" : quote(name_);
-    fail_at(node_->position, label + " needs '" + std::string(key) + "'");
+    fail_at(node_->position, formatted("{} needs '{}'", label, key));
   }
   return *node;
 }
 
-void Section::fail(std::string_view key, const std::string& message) const {
+void Section::refuse(std::string_view key, const std::string& message) const {
   const YamlNode* node = find(key);
   const SourcePosition& where =
       node == nullptr ? node_->position : node->position;
   std::string label = quote(key);
-  if (!name_.empty()) label += " in '" + std::string(name_) + "'";
+  if (!name_.empty()) label += formatted(" in '{}'", name_);
   fail_at(where, label + " " + message);
 }
 
 void Section::forbid(std::span<const std::string_view> keys,
                      const std::string& message) const {
   for (const std::string_view key : keys) {
-    if (has(key)) fail(key, message);
+    if (has(key)) refuse(key, message);
   }
 }
 
@@ -90,7 +92,7 @@ const std::string& Section::scalar(std::string_view key,
                                    const char* wanted) const {
   const YamlNode& node = require(key);
   if (node.kind != YamlNode::Kind::kScalar) {
-    fail(key, "is " + describe(node) + "; wants " + wanted);
+    refuse(key, "is " + describe(node) + "; wants " + wanted);
   }
   return node.scalar;
 }
@@ -99,7 +101,7 @@ const std::string& Section::plain_scalar(std::string_view key,
                                          const char* wanted) const {
   const std::string& value = scalar(key, wanted);
   if (find(key)->quoted) {
-    fail(key, "is " + describe(*find(key)) + "; wants " + wanted);
+    refuse(key, "is " + describe(*find(key)) + "; wants " + wanted);
   }
   return value;
 }
@@ -110,11 +112,11 @@ std::int64_t Section::integer(std::string_view key, std::int64_t absent,
   const std::string& value = plain_scalar(key, "an integer");
   std::int64_t number = 0;
   if (!parse_whole(value, number) || number < low || number > high) {
-    std::string range = " from " + std::to_string(low);
+    std::string range = formatted(" from {}", low);
     if (high != std::numeric_limits<std::int64_t>::max()) {
-      range += " to " + std::to_string(high);
+      range += formatted(" to {}", high);
     }
-    fail(key, "is '" + value + "'; wants an integer" + range);
+    refuse(key, "is '" + value + "'; wants an integer" + range);
   }
   return number;
 }
@@ -136,8 +138,8 @@ double Section::number(std::string_view key, double absent, double low,
   double number = 0;
   // from_chars knows "nan" and "inf", which no range contains.
   if (!parse_whole(value, number) || !(number >= low && number <= high)) {
-    fail(key, "is '" + value + "'; wants a number from " + short_number(low) +
-                  " to " + short_number(high));
+    refuse(key, "is '" + value + "'; wants a number from " + short_number(low) +
+                    " to " + short_number(high));
   }
   return number;
 }
@@ -146,7 +148,7 @@ bool Section::boolean(std::string_view key, bool absent) const {
   if (!has(key)) return absent;
   const std::string& value = plain_scalar(key, "true or false");
   if (value != "true" && value != "false") {
-    fail(key, "is '" + value + "'; wants true or false");
+    refuse(key, "is '" + value + "'; wants true or false");
   }
   return value == "true";
 }
@@ -203,7 +205,7 @@ std::uint64_t Section::bytes(std::string_view key, std::uint64_t absent) const {
   // 2^53: beyond it a double no longer counts single bytes.
   if (!parse_whole(digits, number) || !(number * unit >= 1) ||
       number * unit > 9007199254740992.0) {
-    fail(key, "is '" + value + "'; wants " + kWanted);
+    refuse(key, "is '" + value + "'; wants " + kWanted);
   }
   return static_cast<std::uint64_t>(std::llround(number * unit));
 }
@@ -216,8 +218,8 @@ std::size_t Section::choice_index(
   }
   std::string message = "is '" + value + "'; wants " + join_words(names);
   const std::string_view near = nearest_word(value, names);
-  if (!near.empty()) message += "; did you mean '" + std::string(near) + "'?";
-  fail(key, message);
+  if (!near.empty()) message += formatted("; did you mean '{}'?", near);
+  refuse(key, message);
 }
 
 }  // namespace llmpress

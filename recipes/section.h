@@ -71,8 +71,8 @@ class Section {
                            std::span<const std::string_view> names) const;
 
   // Throws "<where>: 'key' in 'section' <message>".
-  [[noreturn]] void fail(std::string_view key,
-                         const std::string& message) const;
+  [[noreturn]] void refuse(std::string_view key,
+                           const std::string& message) const;
   // Throws if one of `keys` is given: "'key' in 'section' <message>".
   void forbid(std::span<const std::string_view> keys,
               const std::string& message) const;

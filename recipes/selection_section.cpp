@@ -21,7 +21,7 @@ LayerSelection read_selection(const Section& section) {
   LayerSelection selection{.targets = read_entries(section, "targets"),
                            .ignore = read_entries(section, "ignore")};
   if (section.has("targets") && selection.targets.empty()) {
-    section.fail("targets", "is an empty list, which would select nothing");
+    section.refuse("targets", "is an empty list, which would select nothing");
   }
   if (selection.targets.empty()) selection.targets = {"Linear"};
   return selection;
@@ -47,7 +47,7 @@ SmoothQuantConfig read_smoothquant(const Section& section) {
   smoothquant.search_alpha =
       section.boolean("search_alpha", smoothquant.search_alpha);
   if (smoothquant.search_alpha && section.has("alpha")) {
-    section.fail("alpha", "is searched: 'search_alpha' is true");
+    section.refuse("alpha", "is searched: 'search_alpha' is true");
   }
   smoothquant.alpha = section.number("alpha", smoothquant.alpha, 0, 1);
   return smoothquant;

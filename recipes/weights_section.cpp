@@ -3,6 +3,7 @@
 #include <bit>
 #include <string>
 
+#include "compress/core/formatted.h"
 #include "recipes/schemes.h"
 #include "recipes/words.h"
 
@@ -29,7 +30,7 @@ bool is_table4(const WeightScheme& scheme) {
 // compressed-tensors says "float" and the number of bits.
 WeightScheme float_of_bits(const Section& section) {
   if (!section.has("bits")) {
-    section.fail("type", "is 'float', which needs 'bits': 8, 16 or 32");
+    section.refuse("type", "is 'float', which needs 'bits': 8, 16 or 32");
   }
   const std::int64_t bits = section.integer("bits", 0, 0, 64);
   const char* name = bits == 8    ? "fp8"
@@ -39,8 +40,8 @@ WeightScheme float_of_bits(const Section& section) {
   for (const WeightTypeFacts& row : weight_types()) {
     if (row.name == name) return row.defaults;
   }
-  section.fail("bits", "is '" + std::to_string(bits) +
-                           "'; a float has 8 (fp8), 16 (bf16) or 32");
+  section.refuse(
+      "bits", formatted("is '{}'; a float has 8 (fp8), 16 (bf16) or 32", bits));
 }
 
 WeightScheme read_type(const Section& section, const WeightScheme& base) {
@@ -64,9 +65,8 @@ void read_bits(const Section& section, WeightScheme& scheme) {
     return;
   }
   if (section.integer("bits", scheme.bits, 1, 64) != scheme.bits) {
-    section.fail(
-        "bits", "does not fit the type: " + std::string(facts_of(scheme).name) +
-                    " has " + std::to_string(scheme.bits));
+    section.refuse("bits", formatted("does not fit the type: {} has {}",
+                                     facts_of(scheme).name, scheme.bits));
   }
 }
 
@@ -90,7 +90,7 @@ void read_fp8_blocks(const Section& section, WeightScheme& scheme) {
     scheme.block_rows = side(node->items[0]);
     scheme.block_cols = side(node->items[1]);
   } else {
-    section.fail("block_size", "wants one number or [rows, cols]");
+    section.refuse("block_size", "wants one number or [rows, cols]");
   }
   scheme.group_size = 0;
 }
@@ -128,13 +128,14 @@ void read_fp8(const Section& section, WeightScheme& scheme) {
 
 void read_table4(const Section& section, WeightScheme& scheme) {
   forbid(section, {"group_size", "range", "mse_norm", "scale_dtype"},
-         "does not apply to " + std::string(facts_of(scheme).name) +
-             "; its blocks are 'block_size'");
+         formatted("does not apply to {}; its blocks are 'block_size'",
+                   facts_of(scheme).name));
   const std::size_t block = section.count(
       "block_size", static_cast<std::size_t>(scheme.group_size), 32, 4096);
   if (!std::has_single_bit(block)) {
-    section.fail("block_size", "is '" + std::to_string(block) +
-                                   "'; wants a power of two from 32 to 4096");
+    section.refuse(
+        "block_size",
+        formatted("is '{}'; wants a power of two from 32 to 4096", block));
   }
   scheme.group_size = static_cast<std::int64_t>(block);
   scheme.double_quant = section.boolean("double_quant", scheme.double_quant);
@@ -147,8 +148,8 @@ WeightScheme read_weights(const YamlNode& node, const WeightScheme& base) {
   WeightScheme scheme = read_type(section, base);
   read_bits(section, scheme);
   if (scheme.type != WeightType::kInt && !section.boolean("symmetric", true)) {
-    section.fail("symmetric",
-                 "cannot be false: only integers have zero points");
+    section.refuse("symmetric",
+                   "cannot be false: only integers have zero points");
   }
   if (scheme.type == WeightType::kInt) {
     read_int(section, scheme);
@@ -160,8 +161,8 @@ WeightScheme read_weights(const YamlNode& node, const WeightScheme& base) {
     forbid(section,
            {"group_size", "range", "mse_norm", "scale_dtype", "block_size",
             "double_quant"},
-           "does not apply to " + std::string(facts_of(scheme).name) +
-               ", which has no choice here");
+           formatted("does not apply to {}, which has no choice here",
+                     facts_of(scheme).name));
   }
   return scheme;
 }
@@ -182,8 +183,8 @@ ActivationQuant read_input(const YamlNode& node, const ActivationQuant& base) {
   }
   quant.bits = static_cast<int>(section.integer("bits", quant.bits, 4, 8));
   if (quant.bits != 8 && (quant.bits != 4 || quant.kind == Kind::kFp8)) {
-    section.fail("bits", quant.kind == Kind::kFp8 ? "of fp8 is 8"
-                                                  : "is neither 4 nor 8");
+    section.refuse("bits", quant.kind == Kind::kFp8 ? "of fp8 is 8"
+                                                    : "is neither 4 nor 8");
   }
   const bool dynamic =
       section.boolean("dynamic", quant.range != Range::kStatic);
@@ -192,11 +193,11 @@ ActivationQuant read_input(const YamlNode& node, const ActivationQuant& base) {
   }
   quant.range = section.choice<Range>("range", quant.range, kInputRangeWords);
   if (section.has("dynamic") && dynamic == (quant.range == Range::kStatic)) {
-    section.fail("dynamic", "contradicts 'range'");
+    section.refuse("dynamic", "contradicts 'range'");
   }
   quant.symmetric = section.boolean("symmetric", quant.symmetric);
   if (quant.kind == Kind::kFp8 && !quant.symmetric) {
-    section.fail("symmetric", "cannot be false: fp8 has no zero points");
+    section.refuse("symmetric", "cannot be false: fp8 has no zero points");
   }
   return quant;
 }

@@ -8,6 +8,8 @@
 #include <sstream>
 #include <utility>
 
+#include "compress/core/formatted.h"
+
 namespace llmpress {
 namespace {
 
@@ -146,10 +148,9 @@ class TreeBuilder : public YAML::EventHandler {
     }
     for (const YamlKey& earlier : map.keys) {
       if (earlier.name != key.scalar) continue;
-      fail_at(key.position, "key '" + key.scalar +
-                                "' is given twice; first at "
-                                "line " +
-                                std::to_string(earlier.position.line));
+      fail_at(key.position,
+              formatted("key '{}' is given twice; first at line {}", key.scalar,
+                        earlier.position.line));
     }
     map.keys.push_back({.name = key.scalar, .position = key.position});
   }
@@ -188,8 +189,8 @@ YamlNode& child_of_list(YamlNode& list, const std::string& part,
     fail_at(position, quote(part) + " must be the index of a list entry");
   }
   if (index >= list.items.size()) {
-    fail_at(position, "no entry " + part + " in a list of " +
-                          std::to_string(list.items.size()));
+    fail_at(position,
+            formatted("no entry {} in a list of {}", part, list.items.size()));
   }
   return list.items[index];
 }
