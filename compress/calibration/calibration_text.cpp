@@ -1,7 +1,7 @@
 #include "compress/calibration/calibration_text.h"
 
 #include "compress/calibration/token_stream.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/rng.h"
 #include "formats/checkpoints/artifact_writer.h"
 
@@ -37,11 +37,10 @@ CalibrationSet load_calibration(const CalibrationConfig& config,
       read_token_stream(config.text, tokenizer).ids;
   const std::size_t length = config.sequence_length;
   if (stream.size() < length) {
-    throw Error(ErrorCode::kInvalidInput,
-                origin + ": " + std::to_string(stream.size()) +
-                    " tokens, shorter than one calibration sequence of " +
-                    std::to_string(length) +
-                    "; give a longer text or a smaller sequence_length");
+    fail(ErrorCode::kInvalidInput,
+         "{}: {} tokens, shorter than one calibration sequence of {}; give a "
+         "longer text or a smaller sequence_length",
+         origin, stream.size(), length);
   }
   CalibrationSet set{.text_tokens = stream.size(),
                      .experts = config.experts,
@@ -58,9 +57,9 @@ CalibrationSet load_calibration(const CalibrationConfig& config,
   set.sha256 = sha256_hex(bytes);
   if (set.sequences.size() < config.samples) {
     set.notes.push_back(
-        origin + " holds " + std::to_string(set.sequences.size()) +
-        " sequences of " + std::to_string(length) + " tokens, fewer than the " +
-        std::to_string(config.samples) + " asked for; all are used");
+        formatted("{} holds {} sequences of {} tokens, fewer than the {} asked "
+                  "for; all are used",
+                  origin, set.sequences.size(), length, config.samples));
   }
   return set;
 }

@@ -2,14 +2,14 @@
 
 #include <string>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 namespace {
 
 [[noreturn]] void refuse(const SourcePosition& position,
                          const std::string& why) {
-  throw Error(ErrorCode::kInvalidArgument, position.to_string() + ": " + why);
+  fail(ErrorCode::kInvalidArgument, "{}: {}", position.to_string(), why);
 }
 
 // When a stage acts, in a plan's own order.
@@ -73,9 +73,9 @@ void check_order(std::span<const Stage* const> stages) {
       const char* const why = conflict(*stages[e], *stages[l]);
       if (why == nullptr) continue;
       refuse(position_of(*stages[l]),
-             "'" + std::string(stage_name(*stages[l])) + "' after '" +
-                 std::string(stage_name(*stages[e])) + "' (" +
-                 position_of(*stages[e]).to_string() + "): " + why);
+             formatted("'{}' after '{}' ({}): {}", stage_name(*stages[l]),
+                       stage_name(*stages[e]),
+                       position_of(*stages[e]).to_string(), why));
     }
   }
 }

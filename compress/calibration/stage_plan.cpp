@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "compress/calibration/stage_order.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 
@@ -41,9 +41,9 @@ StagePlan::StagePlan(std::span<const Stage> shared,
         quantized_.emplace_back(quantize->layers,
                                 quantize->position.to_string());
       } else if (std::holds_alternative<DistillStage>(stage)) {
-        throw Error(ErrorCode::kUnsupported,
-                    position_of(stage).to_string() +
-                        ": stage 'distill' is not in this version");
+        fail(ErrorCode::kUnsupported,
+             "{}: stage 'distill' is not in this version",
+             position_of(stage).to_string());
       } else {
         transforms_.push_back(&stage);
       }

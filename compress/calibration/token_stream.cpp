@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/containers/hdf5_file.h"
 #include "formats/containers/hdf5_tables.h"
@@ -17,11 +17,10 @@ TokenStream read_token_ids(const std::filesystem::path& path,
                      .sha256 = sha256_hex(read_file(path))};
   for (std::size_t i = 0; i < stream.ids.size(); ++i) {
     if (stream.ids[i] < tokenizer.vocabulary_size()) continue;
-    throw Error(ErrorCode::kInvalidInput,
-                path.string() + ": token id " + std::to_string(stream.ids[i]) +
-                    " at position " + std::to_string(i) +
-                    " is not in the tokenizer's vocabulary of " +
-                    std::to_string(tokenizer.vocabulary_size()));
+    fail(ErrorCode::kInvalidInput,
+         "{}: token id {} at position {} is not in the tokenizer's vocabulary "
+         "of {}",
+         path, stream.ids[i], i, tokenizer.vocabulary_size());
   }
   return stream;
 }

@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string>
 
 #include "compress/core/activation_grid.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/kernels/linear_kernel.h"
 #include "compress/kernels/row_kernels.h"
 
@@ -57,9 +56,10 @@ void require_finite(std::span<const float> x, std::size_t token) {
   float sum = 0;
   for (const float v : lane) sum += v;
   if (sum == 0.0f) return;
-  throw Error(ErrorCode::kNumeric,
-              "activation rounding: token " + std::to_string(token) +
-                  ": a value is not finite, which no grid can hold");
+  fail(ErrorCode::kNumeric,
+       "activation rounding: token {}: a value is not finite, which no grid "
+       "can hold",
+       token);
 }
 
 Mask find_mask(const ActivationQuant& quant, ConstMatrixView X,

@@ -6,8 +6,8 @@
 #include <string>
 #include <utility>
 
-#include "compress/core/error.h"
 #include "compress/core/float_formats.h"
+#include "compress/core/formatted.h"
 #include "compress/core/hadamard.h"
 #include "compress/core/linalg.h"
 #include "compress/kernels/activation_rounding.h"
@@ -28,29 +28,28 @@ std::span<const std::uint32_t> outlier_columns(const PackedWeight& weight) {
 
 void check_linear(const LinearWeights& linear) {
   const std::size_t out = rows_of(linear.weight), in = cols_of(linear.weight);
-  const auto fail = [&](const std::string& what) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "linear kernel for " + describe(linear.weight) + ": " + what);
+  const auto refuse = [&](const std::string& what) {
+    fail(ErrorCode::kInvalidArgument, "linear kernel for {}: {}",
+         describe(linear.weight), what);
   };
   if (!linear.bias.empty() && linear.bias.size() != out) {
-    fail("bias of " + std::to_string(linear.bias.size()) + " for " +
-         std::to_string(out) + " outputs");
+    refuse(formatted("bias of {} for {} outputs", linear.bias.size(), out));
   }
   if (linear.input_hadamard != 0 &&
       (in % linear.input_hadamard != 0 ||
        !hadamard_size_supported(linear.input_hadamard))) {
-    fail("no Hadamard transform of " + std::to_string(linear.input_hadamard) +
-         " of " + std::to_string(in) + " inputs");
+    refuse(formatted("no Hadamard transform of {} of {} inputs",
+                     linear.input_hadamard, in));
   }
   const ActivationQuant& q = linear.input;
   if (q.kind == Kind::kInt && q.bits != 4 && q.bits != 8) {
-    fail("activations of " + std::to_string(q.bits) + " bits, wanted 4 or 8");
+    refuse(formatted("activations of {} bits, wanted 4 or 8", q.bits));
   }
   if (q.kind != Kind::kNone && q.range == ActivationQuant::Range::kStatic) {
-    if (!(q.static_scale > 0)) fail("static activation scale is not above 0");
+    if (!(q.static_scale > 0)) refuse("static activation scale is not above 0");
     if (q.static_zero < -128 || q.static_zero > 127) {
-      fail("static activation zero " + std::to_string(q.static_zero) +
-           " is not in -128..127");
+      refuse(formatted("static activation zero {} is not in -128..127",
+                       q.static_zero));
     }
   }
 }
@@ -114,7 +113,7 @@ class PreparedLinear : public LinearKernel {
         isa_(isa),
         integer_(linear.input.kind == Kind::kInt &&
                  has_integer_codes(linear.weight)),
-        name_(describe(linear.weight) + "/" + std::string(isa_name(isa))) {
+        name_(formatted("{}/{}", describe(linear.weight), isa_name(isa))) {
     if (integer_) name_ += "/a" + std::to_string(linear.input.bits);
     const auto columns = outlier_columns(linear.weight);
     outlier_columns_.assign(columns.begin(), columns.end());

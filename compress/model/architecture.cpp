@@ -5,7 +5,7 @@
 #include <optional>
 #include <string_view>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/model/families/family.h"
 #include "compress/model/families/wrappers.h"
 
@@ -106,9 +106,9 @@ const Family& find_family(const ConfigReader& config) {
     known += (known.empty() ? "" : ", ") + std::string(family.model_type);
   }
   if (!type) config.invalid("model_type", "one of " + known);
-  throw Error(ErrorCode::kUnsupported,
-              config.origin() + ": model_type '" + *type +
-                  "' is not supported; known are " + known);
+  fail(ErrorCode::kUnsupported,
+       "{}: model_type '{}' is not supported; known are {}", config.origin(),
+       *type, known);
 }
 
 const Wrapper& find_wrapper(const ConfigReader& config) {
@@ -118,9 +118,9 @@ const Wrapper& find_wrapper(const ConfigReader& config) {
     if (type == wrapper.model_type) return wrapper;
     known += (known.empty() ? "" : ", ") + std::string(wrapper.model_type);
   }
-  throw Error(ErrorCode::kUnsupported,
-              config.origin() + ": model_type '" + type +
-                  "' with a text_config is not supported; known are " + known);
+  fail(ErrorCode::kUnsupported,
+       "{}: model_type '{}' with a text_config is not supported; known are {}",
+       config.origin(), type, known);
 }
 
 // The decoder of `arch` inside of a larger model. A wrapper without the key
@@ -140,10 +140,10 @@ void wrap(const ConfigReader& config, const Wrapper& wrapper,
 void refuse_unread(const ConfigReader& config, const Family& family) {
   for (const std::string& key : config.unread()) {
     if (concerns_others(key)) continue;
-    throw Error(ErrorCode::kUnsupported,
-                config.origin() + ": '" + key + "' is not understood for '" +
-                    std::string(family.model_type) +
-                    "', and may change what the model computes");
+    fail(ErrorCode::kUnsupported,
+         "{}: '{}' is not understood for '{}', and may change what the model "
+         "computes",
+         config.origin(), key, family.model_type);
   }
 }
 

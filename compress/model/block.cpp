@@ -5,7 +5,7 @@
 #include <utility>
 #include <variant>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/hadamard.h"
 
 namespace llmpress {
@@ -17,15 +17,13 @@ void check_segments(std::span<const Segment> segments, std::size_t rows) {
     total += segment.rows;
     const std::size_t cached = segment.cache ? segment.cache->tokens() : 0;
     if (segment.past != cached) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  "segment: past is " + std::to_string(segment.past) +
-                      ", but its cache holds " + std::to_string(cached));
+      fail(ErrorCode::kInvalidArgument,
+           "segment: past is {}, but its cache holds {}", segment.past, cached);
     }
   }
   if (total != rows) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "segments have " + std::to_string(total) + " rows, the batch " +
-                    std::to_string(rows));
+    fail(ErrorCode::kInvalidArgument, "segments have {} rows, the batch {}",
+         total, rows);
   }
 }
 
@@ -35,11 +33,9 @@ void check_key_rotation(const Architecture& arch, const BlockSpec& spec) {
     if (attention == nullptr || hadamard_size_supported(attention->head_dim)) {
       continue;
     }
-    throw Error(ErrorCode::kUnsupported,
-                arch.model_type +
-                    ": rotated keys: there is no Hadamard transform of "
-                    "head_dim " +
-                    std::to_string(attention->head_dim));
+    fail(ErrorCode::kUnsupported,
+         "{}: rotated keys: there is no Hadamard transform of head_dim {}",
+         arch.model_type, attention->head_dim);
   }
 }
 
@@ -60,10 +56,8 @@ Block::Block(const Architecture& arch, std::size_t layer,
   if (options_.kv.rotate_keys) check_key_rotation(arch, spec());
   linears_.resize(spec().linears.size());
   if (weights.linears.size() != linears_.size()) {
-    throw Error(ErrorCode::kInvalidInput,
-                arch.block_name(layer) + ": has " +
-                    std::to_string(weights.linears.size()) +
-                    " Linears, wanted " + std::to_string(linears_.size()));
+    fail(ErrorCode::kInvalidInput, "{}: has {} Linears, wanted {}",
+         arch.block_name(layer), weights.linears.size(), linears_.size());
   }
   for (std::size_t i = 0; i < linears_.size(); ++i) {
     replace_linear(i, weights.linears[i]);
@@ -77,11 +71,8 @@ Block::Block(const Architecture& arch, std::size_t layer,
   kv_scheme_ = weights.kv_scheme;
   parameters_ = weights.parameters;
   if (parameters_.size() != spec().parameters.size()) {
-    throw Error(ErrorCode::kInvalidInput,
-                arch.block_name(layer) + ": has " +
-                    std::to_string(parameters_.size()) +
-                    " other tensors, wanted " +
-                    std::to_string(spec().parameters.size()));
+    fail(ErrorCode::kInvalidInput, "{}: has {} other tensors, wanted {}",
+         arch.block_name(layer), parameters_.size(), spec().parameters.size());
   }
 }
 
@@ -89,12 +80,9 @@ void Block::replace_linear(std::size_t index, const LinearWeights& weights) {
   const LinearSpec& linear = spec().linears.at(index);
   if (rows_of(weights.weight) != linear.out ||
       cols_of(weights.weight) != linear.in) {
-    throw Error(ErrorCode::kInvalidInput,
-                arch_->linear_name(layer_, index) + ": weight is [" +
-                    std::to_string(rows_of(weights.weight)) + ", " +
-                    std::to_string(cols_of(weights.weight)) + "], wanted [" +
-                    std::to_string(linear.out) + ", " +
-                    std::to_string(linear.in) + "]");
+    fail(ErrorCode::kInvalidInput, "{}: weight is [{}, {}], wanted [{}, {}]",
+         arch_->linear_name(layer_, index), rows_of(weights.weight),
+         cols_of(weights.weight), linear.out, linear.in);
   }
   linears_[index] = make_linear_kernel(weights, options_.isa);
 }
@@ -110,10 +98,8 @@ void Block::replace_norm(const std::string& name, const NormWeights& weights) {
   assert(norm != spec().norms.end());
   if (weights.gain.size() != norm->width ||
       (!weights.bias.empty() && weights.bias.size() != norm->width)) {
-    throw Error(ErrorCode::kInvalidInput,
-                arch_->block_name(layer_) + "." + name + ": gain has " +
-                    std::to_string(weights.gain.size()) + " values, wanted " +
-                    std::to_string(norm->width));
+    fail(ErrorCode::kInvalidInput, "{}.{}: gain has {} values, wanted {}",
+         arch_->block_name(layer_), name, weights.gain.size(), norm->width);
   }
   NormWeights& prepared =
       norms_[static_cast<std::size_t>(norm - spec().norms.begin())];
@@ -178,10 +164,10 @@ std::vector<Activations> Block::enter(BlockState& state,
   for (const CarriedValue& c : block.carried_in) {
     if (c.channel >= state.carried.size() ||
         state.carried[c.channel].rows.rows() != state.hidden.rows()) {
-      throw Error(ErrorCode::kUnsupported,
-                  arch_->block_name(layer_) +
-                      ": reads what blocks before it made beside the stream, "
-                      "which was not kept here");
+      fail(ErrorCode::kUnsupported,
+           "{}: reads what blocks before it made beside the stream, which was "
+           "not kept here",
+           arch_->block_name(layer_));
     }
     values[c.value] = state.carried[c.channel];
   }

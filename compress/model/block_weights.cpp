@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "compress/core/checked.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/linears/dense_linear.h"
 
 namespace llmpress {
@@ -14,12 +14,11 @@ namespace {
 
 [[noreturn]] void invalid(const Checkpoint& checkpoint,
                           const std::string& what) {
-  throw Error(ErrorCode::kInvalidInput,
-              checkpoint.path().string() + ": " + what);
+  fail(ErrorCode::kInvalidInput, "{}: {}", checkpoint.path(), what);
 }
 
 std::string shape_text(std::size_t rows, std::size_t cols) {
-  return "[" + std::to_string(rows) + ", " + std::to_string(cols) + "]";
+  return formatted("[{}, {}]", rows, cols);
 }
 
 // Some quantizers write a bias of zeros for every Linear: that is no bias.
@@ -27,9 +26,8 @@ void check_bias(const Checkpoint& checkpoint, const std::string& name,
                 const LinearSpec& spec, std::vector<float>& bias) {
   if (spec.bias) {
     if (bias.size() != spec.out) {
-      invalid(checkpoint, "'" + name + "' has a bias of " +
-                              std::to_string(bias.size()) + ", wanted " +
-                              std::to_string(spec.out));
+      invalid(checkpoint, formatted("'{}' has a bias of {}, wanted {}", name,
+                                    bias.size(), spec.out));
     }
     return;
   }
@@ -59,8 +57,7 @@ class StoredElsewhere {
     std::vector<std::size_t> found = info.shape;
     if (storage.index && !found.empty()) {
       if (*storage.index >= found[0]) {
-        invalid(checkpoint_,
-                "'" + name + "' has " + std::to_string(found[0]) + " experts");
+        invalid(checkpoint_, formatted("'{}' has {} experts", name, found[0]));
       }
       found.erase(found.begin());
     }
@@ -70,10 +67,10 @@ class StoredElsewhere {
     }
     if (info.dtype != DType::kF32 && info.dtype != DType::kF16 &&
         info.dtype != DType::kBF16) {
-      throw Error(ErrorCode::kUnsupported,
-                  checkpoint_.path().string() + ": '" + name +
-                      "' holds several Linears in a type that only "
-                      "`<Linear>.weight` is read in, wanted F32, F16 or BF16");
+      fail(ErrorCode::kUnsupported,
+           "{}: '{}' holds several Linears in a type that only "
+           "`<Linear>.weight` is read in, wanted F32, F16 or BF16",
+           checkpoint_.path(), name);
     }
     LinearWeights linear{.weight = cut(info, rows)};
     if (spec_.bias) linear.bias = read_bias();

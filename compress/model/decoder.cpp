@@ -4,7 +4,7 @@
 #include <cmath>
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/kernels/norms.h"
 #include "compress/model/tensor_places.h"
 #include "formats/linears/dense_linear.h"
@@ -20,11 +20,10 @@ void check_matrix_shape(const Checkpoint& checkpoint, const std::string& name,
                         std::size_t rows, std::size_t cols,
                         const Architecture& arch) {
   if (rows == arch.vocabulary && cols == arch.input_width()) return;
-  throw Error(ErrorCode::kInvalidInput,
-              place(checkpoint) + ": '" + name + "' is [" +
-                  std::to_string(rows) + ", " + std::to_string(cols) +
-                  "], wanted [vocab_size " + std::to_string(arch.vocabulary) +
-                  ", hidden_size " + std::to_string(arch.input_width()) + "]");
+  fail(ErrorCode::kInvalidInput,
+       "{}: '{}' is [{}, {}], wanted [vocab_size {}, hidden_size {}]",
+       place(checkpoint), name, rows, cols, arch.vocabulary,
+       arch.input_width());
 }
 
 // As it multiplies; empty without a name.
@@ -93,10 +92,10 @@ ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
   }
   const std::string& head = arch.tied_head ? arch.embedding : arch.head;
   if (!checkpoint.has_linear(head)) {
-    throw Error(ErrorCode::kInvalidInput,
-                place(checkpoint) + ": " + checkpoint.describe_absence(head) +
-                    "; config.json says that the head is not tied to the "
-                    "embedding (tie_word_embeddings)");
+    fail(ErrorCode::kInvalidInput,
+         "{}: {}; config.json says that the head is not tied to the embedding "
+         "(tie_word_embeddings)",
+         place(checkpoint), checkpoint.describe_absence(head));
   }
   LinearWeights weights = checkpoint.read_linear(head);
   check_matrix_shape(checkpoint, head, rows_of(weights.weight),
@@ -118,12 +117,9 @@ void ModelEnds::add_positions(std::span<const Segment> segments,
   for (std::size_t t = 0; t < positions.size(); ++t) {
     const std::size_t p = positions[t] + arch_->position_offset;
     if (p >= positions_.rows()) {
-      throw Error(
-          ErrorCode::kInvalidInput,
-          "position " + std::to_string(positions[t]) +
-              ": the model has embeddings of " +
-              std::to_string(positions_.rows() - arch_->position_offset) +
-              " positions");
+      fail(ErrorCode::kInvalidInput,
+           "position {}: the model has embeddings of {} positions",
+           positions[t], positions_.rows() - arch_->position_offset);
     }
     const auto row = positions_.row(p);
     for (std::size_t c = 0; c < row.size(); ++c) X(t, c) += row[c];

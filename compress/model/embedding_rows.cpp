@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/model/model_check.h"
 #include "formats/linears/dense_linear.h"
 
@@ -27,11 +27,9 @@ EmbeddingRows::EmbeddingRows(const Checkpoint& checkpoint,
     cols = cols_of(*packed_);
   }
   if (rows == vocabulary && cols == width) return;
-  throw Error(ErrorCode::kInvalidInput,
-              checkpoint.path().string() + ": '" + name + "' is [" +
-                  std::to_string(rows) + ", " + std::to_string(cols) +
-                  "], wanted [vocab_size " + std::to_string(vocabulary) +
-                  ", hidden_size " + std::to_string(width) + "]");
+  fail(ErrorCode::kInvalidInput,
+       "{}: '{}' is [{}, {}], wanted [vocab_size {}, hidden_size {}]",
+       checkpoint.path(), name, rows, cols, vocabulary, width);
 }
 
 MatrixF EmbeddingRows::rows(std::span<const TokenId> tokens) const {
@@ -40,10 +38,9 @@ MatrixF EmbeddingRows::rows(std::span<const TokenId> tokens) const {
   for (std::size_t t = 0; t < tokens.size(); ++t) {
     const std::size_t id = tokens[t];
     if (id >= vocabulary_) {
-      throw Error(ErrorCode::kInvalidInput,
-                  "token id " + std::to_string(id) +
-                      " is not in the model's vocabulary of " +
-                      std::to_string(vocabulary_));
+      fail(ErrorCode::kInvalidInput,
+           "token id {} is not in the model's vocabulary of {}", id,
+           vocabulary_);
     }
     const std::span<float> row = X.row(t);
     if (packed_) {
@@ -53,9 +50,8 @@ MatrixF EmbeddingRows::rows(std::span<const TokenId> tokens) const {
                     row);
     }
     if (!std::ranges::all_of(row, [](float x) { return std::isfinite(x); })) {
-      throw Error(ErrorCode::kInvalidInput,
-                  "'" + name_ + "': row " + std::to_string(id) +
-                      " holds a value that is not finite");
+      fail(ErrorCode::kInvalidInput,
+           "'{}': row {} holds a value that is not finite", name_, id);
     }
   }
   return X;

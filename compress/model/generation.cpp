@@ -4,7 +4,7 @@
 #include <chrono>
 #include <string>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/kernels/softmax.h"
 #include "compress/model/beam_search.h"
 #include "compress/model/non_finite.h"
@@ -19,16 +19,15 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }
 
 [[noreturn]] void wrong(const std::string& what) {
-  throw Error(ErrorCode::kInvalidArgument, "generation: " + what);
+  fail(ErrorCode::kInvalidArgument, "generation: {}", what);
 }
 
 void check(const Architecture& arch, std::span<const TokenId> prompt,
            const GenerationConfig& config) {
   if (prompt.empty()) wrong("the prompt is empty");
   if (prompt.size() > arch.max_positions) {
-    wrong("the prompt has " + std::to_string(prompt.size()) +
-          " tokens, the model " + std::to_string(arch.max_positions) +
-          " positions");
+    wrong(formatted("the prompt has {} tokens, the model {} positions",
+                    prompt.size(), arch.max_positions));
   }
   if (!(config.temperature >= 0)) wrong("temperature must be 0 or more");
   if (!(config.top_p > 0 && config.top_p <= 1))

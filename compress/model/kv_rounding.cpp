@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string>
 
 #include "compress/core/activation_grid.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 namespace {
@@ -42,10 +41,9 @@ void round_side(const ActivationQuant& rounding, std::span<const float> scales,
                 std::size_t heads, MatrixView<float> X) {
   const std::size_t head_dim = X.cols() / heads;
   if (scales.size() > 1 && scales.size() != heads) {
-    throw Error(ErrorCode::kInvalidInput,
-                "kv_cache_scheme: " + std::to_string(scales.size()) +
-                    " scales for " + std::to_string(heads) +
-                    " key and value heads");
+    fail(ErrorCode::kInvalidInput,
+         "kv_cache_scheme: {} scales for {} key and value heads", scales.size(),
+         heads);
   }
   const bool together =
       rounding.range == ActivationQuant::Range::kTensor || scales.size() == 1;

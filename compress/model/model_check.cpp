@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/packed_weight.h"
 #include "compress/model/block.h"
 #include "formats/containers/typed_tensors.h"
@@ -110,8 +111,7 @@ class Inspection {
       text += (i == 0 ? " " : "; ") + problems_[i];
     }
     if (problems_.size() > kProblemsListed) {
-      text += "; and " + std::to_string(problems_.size() - kProblemsListed) +
-              " more";
+      text += formatted("; and {} more", problems_.size() - kProblemsListed);
     }
     throw Error(ErrorCode::kInvalidInput, text);
   }
@@ -202,11 +202,9 @@ void check_model(const Checkpoint& checkpoint, const Architecture& arch) {
 void check_tokenizer(const Tokenizer& tokenizer, const Architecture& arch,
                      const std::string& origin) {
   if (tokenizer.vocabulary_size() <= arch.vocabulary) return;
-  throw Error(ErrorCode::kInvalidInput,
-              origin + ": has token ids up to " +
-                  std::to_string(tokenizer.vocabulary_size() - 1) +
-                  ", but the model's embedding has " +
-                  std::to_string(arch.vocabulary) + " rows");
+  fail(ErrorCode::kInvalidInput,
+       "{}: has token ids up to {}, but the model's embedding has {} rows",
+       origin, tokenizer.vocabulary_size() - 1, arch.vocabulary);
 }
 
 }  // namespace llmpress

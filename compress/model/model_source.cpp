@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/model/tensor_places.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/containers/hdf5_file.h"
@@ -43,11 +43,10 @@ class AbsentTokenizer : public Tokenizer {
 
  private:
   [[noreturn]] void refuse() const {
-    throw Error(ErrorCode::kInvalidInput,
-                origin_ +
-                    ": has neither tokenizer.json nor tokenizer.model, so no "
-                    "text can be read; token ids in an HDF5 file (input_ids) "
-                    "need none");
+    fail(ErrorCode::kInvalidInput,
+         "{}: has neither tokenizer.json nor tokenizer.model, so no text can "
+         "be read; token ids in an HDF5 file (input_ids) need none",
+         origin_);
   }
 
   std::size_t vocabulary_;

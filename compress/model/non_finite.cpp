@@ -4,7 +4,7 @@
 #include <cmath>
 #include <optional>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 namespace {
@@ -21,8 +21,8 @@ std::optional<std::size_t> first_bad_row(const MatrixF& X) {
 }
 
 std::string place(const std::string& module, std::size_t token) {
-  return module + ": its output is not finite at token " +
-         std::to_string(token) + " (counted from 0)";
+  return formatted("{}: its output is not finite at token {} (counted from 0)",
+                   module, token);
 }
 
 }  // namespace
@@ -48,8 +48,8 @@ void require_finite_logits(const Decoder& decoder,
                            std::span<const TokenId> tokens,
                            const std::string& where, ThreadPool& pool) {
   if (all_finite(logits)) return;
-  throw Error(ErrorCode::kNumeric,
-              where + ": " + find_non_finite(decoder, tokens, pool));
+  fail(ErrorCode::kNumeric, "{}: {}", where,
+       find_non_finite(decoder, tokens, pool));
 }
 
 }  // namespace llmpress

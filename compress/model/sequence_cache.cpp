@@ -5,11 +5,11 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <string>
 
 #include "compress/core/checked.h"
 #include "compress/core/error.h"
 #include "compress/core/float_formats.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 namespace {
@@ -194,10 +194,9 @@ void KvCache::append(CachePlace place, ConstMatrixView K, ConstMatrixView V) {
          V.cols() == store.slot.kv_heads * store.slot.value_dim &&
          K.rows() == V.rows());
   if (K.rows() > capacity_ - tokens_) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "KV cache: " + std::to_string(tokens_) + " + " +
-                    std::to_string(K.rows()) + " tokens exceed its capacity " +
-                    std::to_string(capacity_));
+    fail(ErrorCode::kInvalidArgument,
+         "KV cache: {} + {} tokens exceed its capacity {}", tokens_, K.rows(),
+         capacity_);
   }
   const auto write = [&](ConstMatrixView rows, std::size_t dim,
                          std::vector<std::byte>& to) {

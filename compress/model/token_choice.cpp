@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
-#include <string>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 
@@ -16,10 +16,9 @@ void penalize_in_place(std::span<float> logits, std::span<const TokenId> seen,
   std::sort(distinct.begin(), distinct.end());
   distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
   if (!distinct.empty() && distinct.back() >= logits.size()) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "token id " + std::to_string(distinct.back()) +
-                    " is not in the vocabulary of " +
-                    std::to_string(logits.size()));
+    fail(ErrorCode::kInvalidArgument,
+         "token id {} is not in the vocabulary of {}", distinct.back(),
+         logits.size());
   }
   const auto p = static_cast<float>(penalty);
   for (const TokenId t : distinct) {
@@ -33,8 +32,7 @@ std::vector<TokenProbability> sampling_distribution(
   std::vector<TokenProbability> kept(logits.size());
   for (std::size_t i = 0; i < logits.size(); ++i) {
     if (std::isnan(logits[i])) {
-      throw Error(ErrorCode::kNumeric,
-                  "logit of token " + std::to_string(i) + " is not a number");
+      fail(ErrorCode::kNumeric, "logit of token {} is not a number", i);
     }
     kept[i] = {static_cast<TokenId>(i), static_cast<double>(logits[i])};
   }

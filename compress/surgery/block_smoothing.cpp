@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 
+#include "compress/core/formatted.h"
 #include "compress/model/facts.h"
 #include "quantizers/awq.h"
 #include "quantizers/smoothquant.h"
@@ -349,9 +350,10 @@ std::vector<std::string> unscaled_groups(const StagePlan& plan,
   }
   std::vector<std::string> sentences;
   for (const auto& [names, blocks] : unscaled) {
-    sentences.push_back("no scales are moved into " + names + " in " +
-                        std::to_string(blocks) +
-                        " blocks: they are not all rounded by one stage");
+    sentences.push_back(
+        formatted("no scales are moved into {} in {} blocks: they are not all "
+                  "rounded by one stage",
+                  names, blocks));
   }
   return sentences;
 }

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/hadamard.h"
 #include "compress/model/facts.h"
 #include "compress/model/model_check.h"
@@ -70,9 +71,8 @@ class ModelRotator {
 
  private:
   [[noreturn]] void refuse(const std::string& why) const {
-    throw Error(ErrorCode::kUnsupported, stage_.position.to_string() +
-                                             ": rotate: " + arch_.model_type +
-                                             ": " + why);
+    fail(ErrorCode::kUnsupported, "{}: rotate: {}: {}",
+         stage_.position.to_string(), arch_.model_type, why);
   }
 
   // Rotations leave the function alone where the stream meets RMS norms and
@@ -234,9 +234,10 @@ class ModelRotator {
   void note_blocks(const std::string& what, std::size_t size,
                    std::size_t block) {
     if (block == size) return;
-    plan_.notes.push_back("rotate: no Hadamard matrix of the " + what + " " +
-                          std::to_string(size) + " is known; blocks of " +
-                          std::to_string(block) + " are used");
+    plan_.notes.push_back(
+        formatted("rotate: no Hadamard matrix of the {} {} is known; blocks of "
+                  "{} are used",
+                  what, size, block));
   }
 
   const Checkpoint& checkpoint_;

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 namespace {
@@ -34,10 +34,8 @@ CheckpointEdits inject_outliers(const Checkpoint& checkpoint,
                                 const Architecture& arch,
                                 const InjectOutliersStage& stage) {
   if (stage.channels > arch.hidden) {
-    throw Error(ErrorCode::kInvalidArgument,
-                stage.position.to_string() +
-                    ": inject_outliers: " + std::to_string(stage.channels) +
-                    " channels of " + std::to_string(arch.hidden));
+    fail(ErrorCode::kInvalidArgument, "{}: inject_outliers: {} channels of {}",
+         stage.position.to_string(), stage.channels, arch.hidden);
   }
   const auto factor = static_cast<float>(stage.factor);
   CheckpointEdits edits;

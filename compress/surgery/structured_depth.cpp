@@ -69,8 +69,8 @@ class PerplexityChooser {
       const auto [position, nll] = cheapest(choice.kept);
       choice.removed.push_back(
           {choice.kept[position],
-           "perplexity " + fixed(std::exp(nll), 4) + " without it on " +
-               std::to_string(probe_.tokens()) + " calibration tokens"});
+           formatted("perplexity {} without it on {} calibration tokens",
+                     fixed(std::exp(nll), 4), probe_.tokens())});
       choice.kept.erase(choice.kept.begin() +
                         static_cast<std::ptrdiff_t>(position));
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "compress/core/formatted.h"
 #include "compress/model/model_check.h"
 #include "compress/model/tensor_places.h"
 #include "formats/containers/typed_tensors.h"
@@ -82,7 +83,7 @@ class EndsWriter {
       if (!info.name.starts_with(block)) continue;
       const std::string rest = info.name.substr(block.size());
       if (!written_with_block(job_.arch->block(job_.layers[p]), rest)) {
-        copy(info, prefix + std::to_string(p) + "." + rest);
+        copy(info, formatted("{}{}.{}", prefix, p, rest));
       }
       return;
     }

@@ -3,7 +3,7 @@
 #include <map>
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "pruning/unit_selection.h"
 
 namespace llmpress {
@@ -56,10 +56,10 @@ DenseBlock ready_to_cut(DenseBlock block, const Architecture& arch,
   for (std::size_t l = 0; l < block.linears.size(); ++l) {
     DenseLinear& linear = block.linears[l];
     if (linear.stored.input_hadamard != 0) {
-      throw Error(ErrorCode::kUnsupported,
-                  arch.linear_name(layer, l) +
-                      ": its input is rotated at inference, so no channel of "
-                      "it can go; prune first, then rotate");
+      fail(ErrorCode::kUnsupported,
+           "{}: its input is rotated at inference, so no channel of it can go; "
+           "prune first, then rotate",
+           arch.linear_name(layer, l));
     }
     linear.stored.input = {};
     linear.changed = true;

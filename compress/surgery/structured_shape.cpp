@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/model/facts.h"
 #include "pruning/unit_selection.h"
 
@@ -19,10 +20,9 @@ constexpr std::size_t kDefaultMaxWindowLayers = 28;  // of Qwen2 and Qwen3
 
 std::size_t merged_heads(const Architecture& arch, std::size_t kv_heads) {
   if (kv_heads >= 1 && arch.kv_heads % kv_heads == 0) return kv_heads;
-  throw Error(ErrorCode::kInvalidArgument,
-              "kv_heads: found " + std::to_string(kv_heads) +
-                  ", wanted a divisor of the model's " +
-                  std::to_string(arch.kv_heads) + " key/value heads");
+  fail(ErrorCode::kInvalidArgument,
+       "kv_heads: found {}, wanted a divisor of the model's {} key/value heads",
+       kv_heads, arch.kv_heads);
 }
 
 // Lists of one entry a layer, and the first layer that sees a window only.
@@ -137,7 +137,7 @@ std::string_view unit_name(PruneMethod method) {
 void check_structured(const Architecture& arch, const PruneStage& stage) {
   const PruneConfig& config = stage.config;
   const auto refuse = [&](ErrorCode code, const std::string& why) {
-    throw Error(code, stage.position.to_string() + ": " + why);
+    fail(code, "{}: {}", stage.position.to_string(), why);
   };
   if (config.importance == Importance::kGradients) {
     refuse(ErrorCode::kUnsupported,

@@ -3,7 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <cmath>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 
@@ -45,20 +45,18 @@ std::vector<WeightedAdapter> weighted(const AdapterArguments& arguments) {
   const std::size_t n = arguments.paths.size();
   const std::vector<double>& scales = arguments.scales;
   if (scales.size() > 1 && scales.size() != n) {
-    throw Error(ErrorCode::kInvalidArgument,
-                arguments.scale_option + " is given " +
-                    std::to_string(scales.size()) + " times for " +
-                    std::to_string(n) +
-                    " adapters; give one for all or one each");
+    fail(ErrorCode::kInvalidArgument,
+         "{} is given {} times for {} adapters; give one for all or one each",
+         arguments.scale_option, scales.size(), n);
   }
   if (n == 0 && !scales.empty()) {
-    throw Error(ErrorCode::kInvalidArgument,
-                arguments.scale_option + " is given without an adapter");
+    fail(ErrorCode::kInvalidArgument, "{} is given without an adapter",
+         arguments.scale_option);
   }
   for (const double scale : scales) {
     if (std::isfinite(scale)) continue;
-    throw Error(ErrorCode::kInvalidArgument,
-                arguments.scale_option + ": wanted a finite number");
+    fail(ErrorCode::kInvalidArgument, "{}: wanted a finite number",
+         arguments.scale_option);
   }
   std::vector<WeightedAdapter> adapters;
   for (std::size_t i = 0; i < n; ++i) {

@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/printable.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
@@ -18,7 +19,7 @@
 namespace llmpress {
 namespace {
 
-int fail(int code, const char* what) {
+int report(int code, const char* what) {
   std::fprintf(stderr, "llmpress: error: %s\n", printable(what, "\n").c_str());
   return code;
 }
@@ -65,17 +66,17 @@ int run_command_line(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     // --help and --version come this way too, with code 0.
     if (app.exit(e) != 0) return 2;
-    return std::cout.flush() ? 0 : fail(3, "cannot write to standard output");
+    return std::cout.flush() ? 0 : report(3, "cannot write to standard output");
   } catch (const Error& e) {
-    return fail(exit_code(e.code()), e.what());
+    return report(exit_code(e.code()), e.what());
   } catch (const std::bad_alloc&) {
-    return fail(exit_code(ErrorCode::kResource), "out of memory");
+    return report(exit_code(ErrorCode::kResource), "out of memory");
   } catch (const std::filesystem::filesystem_error& e) {
-    return fail(exit_code(ErrorCode::kIo),
-                (e.path1().string() + ": " + e.code().message()).c_str());
+    return report(exit_code(ErrorCode::kIo),
+                  (e.path1().string() + ": " + e.code().message()).c_str());
   } catch (const std::system_error& e) {  // threads, for one
-    return fail(exit_code(ErrorCode::kResource),
-                (std::string("the system refused: ") + e.what()).c_str());
+    return report(exit_code(ErrorCode::kResource),
+                  formatted("the system refused: {}", e.what()).c_str());
   } catch (const std::exception& e) {
     std::fprintf(stderr,
                  "llmpress: internal error: %s\nThis is a bug of llmpress; "

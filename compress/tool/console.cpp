@@ -10,6 +10,7 @@
 #include <string>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/printable.h"
 
 namespace llmpress {
@@ -54,9 +55,8 @@ void open_standard_streams() {
 void flush_results() {
   const bool failed = std::ferror(stdout) != 0;
   if (std::fflush(stdout) != 0 || failed) {
-    throw Error(ErrorCode::kIo, std::string("cannot write the results to "
-                                            "standard output: ") +
-                                    std::strerror(errno));
+    fail(ErrorCode::kIo, "cannot write the results to standard output: {}",
+         std::strerror(errno));
   }
 }
 

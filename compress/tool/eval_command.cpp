@@ -2,6 +2,7 @@
 #include <map>
 #include <memory>
 
+#include "compress/core/formatted.h"
 #include "compress/model/model_source.h"
 #include "compress/pipeline/adapters/adapter_beside.h"
 #include "compress/pipeline/evaluation/evaluation.h"
@@ -183,10 +184,10 @@ void compare_models(const EvalArguments& arguments) {
     const Tokenizer& tokenizer = *loaded.back().source.tokenizer;
     if (load_evaluation_text(arguments.config.text, tokenizer).tokens !=
         text.tokens) {
-      throw Error(ErrorCode::kInvalidInput,
-                  path.string() +
-                      ": its tokenizer cuts the text differently from the "
-                      "base's; their perplexities cannot be compared");
+      fail(ErrorCode::kInvalidInput,
+           "{}: its tokenizer cuts the text differently from the base's; their "
+           "perplexities cannot be compared",
+           path);
     }
   }
   const Comparison comparison =

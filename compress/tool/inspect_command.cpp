@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 
+#include "compress/core/formatted.h"
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/evaluation/inspection.h"
 #include "compress/tool/commands.h"
@@ -77,7 +78,7 @@ void verify_path(const InspectArguments& arguments) {
   if (!result.problems.empty()) {
     std::string list;
     for (const std::string& problem : result.problems) list += "\n  " + problem;
-    throw Error(ErrorCode::kInvalidInput, result.path + ":" + list);
+    fail(ErrorCode::kInvalidInput, "{}:{}", result.path, list);
   }
   print("%s: ok, %zu tensors, %zu Linears\n", result.path.c_str(),
         result.tensors, result.linears.size());

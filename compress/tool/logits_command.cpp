@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/model/decoder.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/session.h"
@@ -35,9 +36,9 @@ std::vector<TokenId> parse_ids(const std::string& text) {
     TokenId id = 0;
     const auto [next, error] = std::from_chars(at, end, id);
     if (error != std::errc() || (next != end && *next != ',')) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  "--ids: '" + text +
-                      "' is neither a file nor token ids with commas between");
+      fail(ErrorCode::kInvalidArgument,
+           "--ids: '{}' is neither a file nor token ids with commas between",
+           text);
     }
     ids.push_back(id);
     if (next == end) return ids;
@@ -53,7 +54,7 @@ std::vector<TokenId> to_ids(std::span<const std::byte> bytes,
   std::vector<TokenId> ids;
   for (const T value : values) {
     if (value < 0 || value > std::numeric_limits<std::int32_t>::max()) {
-      invalid(where + ": " + std::to_string(value) + " is no token id");
+      invalid(formatted("{}: {} is no token id", where, value));
     }
     ids.push_back(static_cast<TokenId>(value));
   }
@@ -123,8 +124,8 @@ void write(const LogitsArguments& arguments) {
                arguments.incremental
                    ? token_by_token(decoder, ids, session.pool())
                    : whole(decoder, ids, session.pool()));
-  session.log("logits of " + std::to_string(ids.size()) + " tokens in " +
-              arguments.output.string());
+  session.log(
+      formatted("logits of {} tokens in {}", ids.size(), arguments.output));
 }
 
 }  // namespace

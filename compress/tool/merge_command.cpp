@@ -3,7 +3,7 @@
 #include <memory>
 #include <optional>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/model/model_source.h"
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/adapters/adapter_merge.h"
@@ -36,11 +36,11 @@ void merge_dense(const MergeArguments& arguments, const Checkpoint& base,
                  const Architecture& arch, Session& session) {
   if (!arguments.calibration.text.empty() || !arguments.evaluate.text.empty() ||
       !arguments.json.empty() || !arguments.format.empty()) {
-    throw Error(ErrorCode::kInvalidArgument,
-                arguments.base.string() +
-                    ": is not quantized; --calibration, --text, --json and "
-                    "--format are for merging into a quantized base. To merge "
-                    "and then quantize, write a recipe with both stages");
+    fail(ErrorCode::kInvalidArgument,
+         "{}: is not quantized; --calibration, --text, --json and --format are "
+         "for merging into a quantized base. To merge and then quantize, write "
+         "a recipe with both stages",
+         arguments.base);
   }
   AdapterMerge merged = merge_adapters(base, arch, weighted(arguments.adapters),
                                        arguments.combine, session.pool());
@@ -78,10 +78,10 @@ void print_report(const RequantizeReport& report) {
 
 void merge_packed(const MergeArguments& arguments, Session& session) {
   if (arguments.dtype) {
-    throw Error(ErrorCode::kInvalidArgument,
-                arguments.base.string() +
-                    ": is quantized, and the result is stored as it is; "
-                    "--dtype is for dense bases");
+    fail(ErrorCode::kInvalidArgument,
+         "{}: is quantized, and the result is stored as it is; --dtype is for "
+         "dense bases",
+         arguments.base);
   }
   RequantizeOptions options{
       .output = arguments.output,

@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <limits>
 
+#include "compress/core/formatted.h"
+
 namespace llmpress {
 namespace {
 
@@ -30,8 +32,8 @@ OptionCheck whole_number(std::uint64_t least, std::uint64_t most) {
     if (parse(text, value) && value >= least && value <= most) {
       return std::string();
     }
-    return "found '" + text + "', wanted a whole number from " +
-           std::to_string(least) + " to " + std::to_string(most);
+    return formatted("found '{}', wanted a whole number from {} to {}", text,
+                     least, most);
   };
 }
 

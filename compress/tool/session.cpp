@@ -11,6 +11,7 @@
 
 #include "compress/core/blas_core_type.h"
 #include "compress/core/cancel.h"
+#include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
 #include "compress/core/printable.h"
 #include "compress/tool/console.h"
@@ -25,9 +26,10 @@ namespace {
 // has it (docs/cli.md), which products keep only with the same kernels.
 void require_avx2_products() {
   if (use_avx2_blas_kernels()) return;
-  throw Error(ErrorCode::kUnsupported,
-              "--isa avx2: this OpenBLAS has only kernels for " +
-                  blas_core_name() + "; wants one built with DYNAMIC_ARCH");
+  fail(ErrorCode::kUnsupported,
+       "--isa avx2: this OpenBLAS has only kernels for {}; wants one built "
+       "with DYNAMIC_ARCH",
+       blas_core_name());
 }
 
 Isa choose_isa(const std::string& name) {
@@ -41,8 +43,8 @@ Isa choose_isa(const std::string& name) {
     }
     known += (known.empty() ? "" : ", ") + std::string(isa_name(isa));
   }
-  throw Error(ErrorCode::kInvalidArgument,
-              "--isa " + name + ": this machine has " + known);
+  fail(ErrorCode::kInvalidArgument, "--isa {}: this machine has {}", name,
+       known);
 }
 
 // Threads beyond the processors only wait; a few times as many do no harm.
@@ -79,13 +81,11 @@ Session::Session(const SessionOptions& options)
                                     : spdlog::level::info);
   spdlog::set_default_logger(logger);
   if (options.threads > pool_->size()) {
-    log("--threads " + std::to_string(options.threads) +
-        ": more than this machine can use, taking " +
-        std::to_string(pool_->size()));
+    log(formatted("--threads {}: more than this machine can use, taking {}",
+                  options.threads, pool_->size()));
   }
-  debug("kernels " + std::string(isa_name(isa_)) +
-        ", float32 products OpenBLAS " + blas_core_name() + ", " +
-        std::to_string(pool_->size()) + " threads");
+  debug(formatted("kernels {}, float32 products OpenBLAS {}, {} threads",
+                  isa_name(isa_), blas_core_name(), pool_->size()));
 }
 
 Session::~Session() { spdlog::drop("llmpress"); }

@@ -2,7 +2,7 @@
 #include <map>
 #include <memory>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/model/model_check.h"
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/adapters/adapter_merge.h"
@@ -34,10 +34,10 @@ void unmerge(const UnmergeArguments& arguments) {
   check_model(*merged, arch);
   for (const std::string& note : merged->notes()) session.log(note);
   if (is_packed(*merged, arch)) {
-    throw Error(ErrorCode::kUnsupported,
-                arguments.merged.string() +
-                    ": is quantized; rounding took part of the adapter away, "
-                    "so that it cannot be taken out again");
+    fail(ErrorCode::kUnsupported,
+         "{}: is quantized; rounding took part of the adapter away, so that it "
+         "cannot be taken out again",
+         arguments.merged);
   }
   AdapterMerge edits = unmerge_adapters(
       *merged, arch, weighted(arguments.adapters), session.pool());

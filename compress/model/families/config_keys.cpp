@@ -5,7 +5,7 @@
 #include <cmath>
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 namespace {
@@ -13,7 +13,7 @@ namespace {
 constexpr std::size_t kMaxLayers = 100000;
 
 [[noreturn]] void invalid(const ConfigReader& config, const std::string& what) {
-  throw Error(ErrorCode::kInvalidInput, config.origin() + ": " + what);
+  fail(ErrorCode::kInvalidInput, "{}: {}", config.origin(), what);
 }
 
 constexpr std::pair<std::string_view, Activation> kActivations[] = {
@@ -88,7 +88,7 @@ std::vector<double> read_factors(const ConfigReader& rope, std::string_view key,
   const std::vector<double> factors = rope.numbers(key);
   if (factors.size() != count ||
       !std::ranges::all_of(factors, [](double f) { return f > 0; })) {
-    rope.invalid(key, std::to_string(count) + " positive numbers");
+    rope.invalid(key, formatted("{} positive numbers", count));
   }
   return factors;
 }
@@ -202,10 +202,10 @@ std::size_t read_head_dim(const ConfigReader& config, const SizeKeys& keys,
     return require_size(config, keys.head_dim, keys.default_head_dim);
   }
   if (arch.hidden % arch.heads == 0) return arch.hidden / arch.heads;
-  invalid(config, std::string(keys.hidden) + " " + std::to_string(arch.hidden) +
-                      " is not a multiple of " + std::string(keys.heads) + " " +
-                      std::to_string(arch.heads) +
-                      ", and head_dim is not given");
+  invalid(
+      config,
+      formatted("{} {} is not a multiple of {} {}, and head_dim is not given",
+                keys.hidden, arch.hidden, keys.heads, arch.heads));
 }
 
 }  // namespace
@@ -236,9 +236,9 @@ void read_sizes(const ConfigReader& config, const SizeKeys& keys,
   arch.max_positions =
       require_size(config, keys.max_positions, keys.default_max_positions);
   if (arch.heads % arch.kv_heads != 0) {
-    invalid(config, std::string(keys.heads) + " " + std::to_string(arch.heads) +
-                        " is not a multiple of num_key_value_heads " +
-                        std::to_string(arch.kv_heads));
+    invalid(config,
+            formatted("{} {} is not a multiple of num_key_value_heads {}",
+                      keys.heads, arch.heads, arch.kv_heads));
   }
   arch.head_dim = read_head_dim(config, keys, arch);
 }
@@ -349,8 +349,11 @@ RopeConfig read_rope_object(const ConfigReader& config,
   }
   to.dim = static_cast<std::size_t>(static_cast<double>(dim) * partial);
   if (to.dim % 2 != 0 || to.dim == 0) {
-    invalid(config, "rotary embedding needs pairs, but turns " +
-                        std::to_string(to.dim) + " coordinates of a head");
+    invalid(
+        config,
+        formatted(
+            "rotary embedding needs pairs, but turns {} coordinates of a head",
+            to.dim));
   }
   if (rope) read_scaling(config, *rope, arch, dim, defaults, to);
   return to;
@@ -388,16 +391,16 @@ std::vector<std::string> read_layer_types(
   std::vector<std::string> types = config.texts("layer_types");
   if (types.empty()) return fallback;
   if (types.size() != layers) {
-    invalid(config, "'layer_types' has " + std::to_string(types.size()) +
-                        " entries for " + std::to_string(layers) + " layers");
+    invalid(config, formatted("'layer_types' has {} entries for {} layers",
+                              types.size(), layers));
   }
   for (const std::string& type : types) {
     if (std::ranges::find(known, type) != known.end()) continue;
     std::string list;
     for (const std::string& k : known) list += (list.empty() ? "" : ", ") + k;
-    throw Error(ErrorCode::kUnsupported, config.origin() +
-                                             ": 'layer_types' has '" + type +
-                                             "', wanted one of " + list);
+    fail(ErrorCode::kUnsupported,
+         "{}: 'layer_types' has '{}', wanted one of {}", config.origin(), type,
+         list);
   }
   return types;
 }

@@ -1,6 +1,6 @@
 #include "compress/model/families/expert_blocks.h"
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/model/families/config_keys.h"
 
 namespace llmpress {
@@ -86,7 +86,7 @@ RouteOp read_route(const ConfigReader& config,
     if (!config.has(key)) continue;
     const std::size_t count = require_size(config, key);
     if (experts && *experts != count) {
-      config.invalid(key, std::string(name) + ", which it is another name of");
+      config.invalid(key, formatted("{}, which it is another name of", name));
     }
     experts = count;
     name = key;
@@ -98,7 +98,7 @@ RouteOp read_route(const ConfigReader& config,
       default_top == 0 ? std::nullopt : std::optional(default_top));
   if (route.top > route.experts) {
     config.invalid("num_experts_per_tok",
-                   "at most the " + std::to_string(route.experts) + " experts");
+                   formatted("at most the {} experts", route.experts));
   }
   return route;
 }
@@ -124,8 +124,8 @@ void read_groups(const ConfigReader& config, std::size_t default_groups,
   route.kept_groups = size("topk_group", default_kept);
   route.group_rank = rank;
   if (route.experts % route.groups != 0) {
-    config.invalid("n_group", "a divisor of the " +
-                                  std::to_string(route.experts) + " experts");
+    config.invalid("n_group",
+                   formatted("a divisor of the {} experts", route.experts));
   }
   const std::size_t of_group = route.experts / route.groups;
   if (rank == GroupRank::kTopTwoSum && of_group < 2) {

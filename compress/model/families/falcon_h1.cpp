@@ -1,9 +1,9 @@
 // Falcon-H1 (arXiv:2507.22448): in every block attention and a Mamba-2 mixer
 // side by side, then a gated MLP, with factors on what goes into and out of
 // each.
-#include <string>
 #include <vector>
 
+#include "compress/core/formatted.h"
 #include "compress/model/families/common_blocks.h"
 #include "compress/model/families/config_keys.h"
 #include "compress/model/families/family.h"
@@ -59,7 +59,7 @@ std::vector<float> read_factors(const ConfigReader& config, const char* key,
   const std::vector<double> written = config.numbers(key);
   if (written.empty()) return std::vector<float>(count, 1.0f);
   if (written.size() != count) {
-    config.invalid(key, std::to_string(count) + " numbers");
+    config.invalid(key, formatted("{} numbers", count));
   }
   return {written.begin(), written.end()};
 }

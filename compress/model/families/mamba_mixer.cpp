@@ -1,6 +1,6 @@
 #include "compress/model/families/mamba_mixer.h"
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/model/families/config_keys.h"
 
 namespace llmpress {
@@ -106,12 +106,10 @@ std::optional<std::size_t> size_or_auto(const ConfigReader& config,
 void check_mixer(const ConfigReader& config, const MambaMixer& mixer) {
   if (mixer.inner != mixer.heads * mixer.head_dim ||
       mixer.heads % mixer.groups != 0 || mixer.inner % mixer.groups != 0) {
-    throw Error(ErrorCode::kInvalidInput,
-                config.origin() + ": a mixer " + std::to_string(mixer.inner) +
-                    " wide does not divide into " +
-                    std::to_string(mixer.heads) + " heads of " +
-                    std::to_string(mixer.head_dim) + " in " +
-                    std::to_string(mixer.groups) + " groups");
+    fail(ErrorCode::kInvalidInput,
+         "{}: a mixer {} wide does not divide into {} heads of {} in {} groups",
+         config.origin(), mixer.inner, mixer.heads, mixer.head_dim,
+         mixer.groups);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/pipeline/adapters/adapter_merge.h"
 #include "lora/lora_apply.h"
 
@@ -77,10 +78,10 @@ class Companion : public WeightCompanion {
     if (found == modules_.end()) return kernel;
     const AdaptedModule& module = found->second;
     if (weights.input_hadamard != 0) {
-      throw Error(ErrorCode::kUnsupported,
-                  "'" + name +
-                      "' is rotated: the adapter was trained on inputs that "
-                      "are not; merge it before rotating");
+      fail(ErrorCode::kUnsupported,
+           "'{}' is rotated: the adapter was trained on inputs that are not; "
+           "merge it before rotating",
+           name);
     }
     const MatrixF W =
         module.has_dora() ? dequantize(weights.weight) : MatrixF();

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/model/block.h"
 #include "compress/model/tensor_places.h"
 #include "formats/adapters/peft_adapter.h"
@@ -46,9 +47,9 @@ class Extraction {
            {.phase = "extract", .done = names.size(), .total = names.size()});
     add_others();
     if (modules_.empty()) {
-      throw Error(ErrorCode::kInvalidInput,
-                  tuned_.path().string() + " and " + base_.path().string() +
-                      " have the same Linears: there is nothing to extract");
+      fail(ErrorCode::kInvalidInput,
+           "{} and {} have the same Linears: there is nothing to extract",
+           tuned_.path(), base_.path());
     }
     write_peft_adapter(
         options_.output, modules_,
@@ -87,10 +88,9 @@ class Extraction {
     try {
       return extract_lora(from.view(), to.view(), options_.config, pool_);
     } catch (const Error& e) {
-      throw Error(e.code() == ErrorCode::kInvalidArgument
-                      ? ErrorCode::kInvalidInput
-                      : e.code(),
-                  "Linear '" + name + "': " + e.what());
+      fail(e.code() == ErrorCode::kInvalidArgument ? ErrorCode::kInvalidInput
+                                                   : e.code(),
+           "Linear '{}': {}", name, e.what());
     }
   }
 

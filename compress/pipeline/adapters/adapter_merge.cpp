@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/model/model_check.h"
 
 namespace llmpress {
@@ -26,7 +27,7 @@ class ModuleMerge {
       merge_factors(W);
       if (bias != nullptr) merge_biases(*bias);
     } catch (const Error& e) {
-      throw Error(e.code(), "module '" + module_.name + "': " + e.what());
+      fail(e.code(), "module '{}': {}", module_.name, e.what());
     }
   }
 
@@ -86,10 +87,10 @@ using Merge = std::shared_ptr<const ModuleMerge>;
 
 void require_unrotated(const std::string& name, const LinearWeights& linear) {
   if (linear.input_hadamard == 0) return;
-  throw Error(ErrorCode::kUnsupported,
-              "'" + name +
-                  "' is rotated: the adapter was trained on inputs that are "
-                  "not; merge it before rotating");
+  fail(ErrorCode::kUnsupported,
+       "'{}' is rotated: the adapter was trained on inputs that are not; merge "
+       "it before rotating",
+       name);
 }
 
 std::size_t largest_rank(const AdapterSet& set) {
@@ -155,9 +156,9 @@ class MergePlan {
 
   void require_dense(const std::string& name) const {
     if (dense_matrix(checkpoint_, name) != nullptr) return;
-    throw Error(ErrorCode::kUnsupported,
-                checkpoint_.path().string() + ": '" + name +
-                    "' is stored packed, and the adapter changes it");
+    fail(ErrorCode::kUnsupported,
+         "{}: '{}' is stored packed, and the adapter changes it",
+         checkpoint_.path(), name);
   }
 
   // The base's embedding, as the head had it, with what changes the head.
@@ -227,8 +228,8 @@ AdapterMerge unmerge_adapters(const Checkpoint& checkpoint,
                               ThreadPool& pool) {
   const auto unsupported = [](const AdapterPart& part, const std::string& name,
                               const char* why) {
-    throw Error(ErrorCode::kUnsupported,
-                part.adapter + ": module '" + name + "': " + why);
+    fail(ErrorCode::kUnsupported, "{}: module '{}': {}", part.adapter, name,
+         why);
   };
   AdapterSet set = read_adapters(checkpoint, arch, adapters);
   for (AdaptedModule& module : set.modules) {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/model/model_check.h"
 #include "quantizers/fp8.h"
 #include "quantizers/hqq.h"
@@ -15,10 +15,10 @@ namespace llmpress {
 namespace {
 
 [[noreturn]] void refuse_sparse(const std::string& name) {
-  throw Error(ErrorCode::kUnsupported,
-              "Linear '" + name +
-                  "': is sparse, and the adapter's change would fill its "
-                  "zeros; merge into the dense base and prune again");
+  fail(ErrorCode::kUnsupported,
+       "Linear '{}': is sparse, and the adapter's change would fill its zeros; "
+       "merge into the dense base and prune again",
+       name);
 }
 
 struct SchemeOf {

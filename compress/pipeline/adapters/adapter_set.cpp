@@ -6,7 +6,7 @@
 #include <span>
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/model/block.h"
 #include "formats/containers/typed_tensors.h"
 
@@ -14,11 +14,7 @@ namespace llmpress {
 namespace {
 
 std::string brackets(std::size_t rows, std::size_t cols) {
-  std::string text = "[";
-  return text.append(std::to_string(rows))
-      .append(", ")
-      .append(std::to_string(cols))
-      .append("]");
+  return formatted("[{}, {}]", rows, cols);
 }
 
 // A module that an adapter may change: W [rows, cols] as it is stored, a norm's
@@ -55,10 +51,11 @@ std::string vocabulary_hint(const ModuleShape& shape, std::size_t rows) {
   const bool end = shape.place == ModulePlace::kEmbedding ||
                    shape.place == ModulePlace::kHead;
   if (!end || rows == shape.rows) return "";
-  return ": the adapter was trained with a vocabulary of " +
-         std::to_string(rows) +
-         " tokens; give the base as many rows first (transformers: "
-         "resize_token_embeddings, then save_pretrained)";
+  return formatted(
+      ": the adapter was trained with a vocabulary of {} tokens; give the base "
+      "as many rows first (transformers: resize_token_embeddings, then "
+      "save_pretrained)",
+      rows);
 }
 
 void check_factors(const AdapterPart& part, const std::string& name,
@@ -88,19 +85,19 @@ void check_replacement(const AdapterPart& part, const std::string& name,
                        const std::vector<std::size_t>& wanted,
                        const ModuleShape& shape) {
   if (part.weight != 1) {
-    refuse_part(part, name,
-                std::string("a replaced ") + what +
-                    " counts whole or not at all, not with a weight of " +
-                    std::to_string(part.weight));
+    refuse_part(
+        part, name,
+        formatted(
+            "a replaced {} counts whole or not at all, not with a weight of {}",
+            what, part.weight));
   }
   if (replacement.shape == wanted) return;
   refuse_part(part, name,
-              std::string("a ") + what + " of " +
-                  shape_text(replacement.shape) + " does not replace one of " +
-                  shape_text(wanted) +
-                  (replacement.shape.size() == 2
-                       ? vocabulary_hint(shape, replacement.shape[0])
-                       : ""));
+              formatted("a {} of {} does not replace one of {}{}", what,
+                        shape_text(replacement.shape), shape_text(wanted),
+                        replacement.shape.size() == 2
+                            ? vocabulary_hint(shape, replacement.shape[0])
+                            : ""));
 }
 
 void check_part(const AdapterPart& part, const std::string& name,
@@ -129,8 +126,8 @@ void check_single(const AdaptedModule& module, const char* what,
     if (!((*part.module).*replacement)) continue;
     if (first != nullptr) {
       refuse_part(part, module.name,
-                  std::string("replaces the ") + what + " that " +
-                      first->adapter + " replaces too");
+                  formatted("replaces the {} that {} replaces too", what,
+                            first->adapter));
     }
     first = &part;
   }
@@ -167,10 +164,10 @@ void note_missing(const PeftAdapter& read, const Modules& modules,
                       "', which no module of the model is");
     }
     if (held == named) continue;
-    notes.push_back(where + ": target_modules names '" + target + "', but " +
-                    std::to_string(named - held) + " of " +
-                    std::to_string(named) +
-                    " such modules have no factors and stay as they are");
+    notes.push_back(
+        formatted("{}: target_modules names '{}', but {} of {} such modules "
+                  "have no factors and stay as they are",
+                  where, target, named - held, named));
   }
 }
 
@@ -188,9 +185,8 @@ void note_unmatched(const PatternValues<Value>& pattern, const char* key,
                     "', which matches no module of the model");
   }
   if (unmatched.size() > kNamed) {
-    notes.push_back(where + ": " + key + " has " +
-                    std::to_string(unmatched.size() - kNamed) +
-                    " more such entries");
+    notes.push_back(formatted("{}: {} has {} more such entries", where, key,
+                              unmatched.size() - kNamed));
   }
 }
 
@@ -260,8 +256,8 @@ LoraDelta delta_of(const PeftModule& module) {
 
 void refuse_part(const AdapterPart& part, const std::string& module,
                  const std::string& why) {
-  throw Error(ErrorCode::kInvalidInput,
-              part.adapter + ": module '" + module + "': " + why);
+  fail(ErrorCode::kInvalidInput, "{}: module '{}': {}", part.adapter, module,
+       why);
 }
 
 AdapterSet read_adapters(const Checkpoint& checkpoint, const Architecture& arch,

@@ -7,6 +7,7 @@
 
 #include "compress/calibration/token_stream.h"
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/kernels/softmax.h"
 #include "compress/model/non_finite.h"
 
@@ -121,12 +122,11 @@ void require_finite(const ModelUnderTest& model, const EvaluationText& text,
     nll = nll.subspan(count);
     if (finite) continue;
     const Batch batch = make_batch(text, windows.subspan(w, 1));
-    throw Error(ErrorCode::kNumeric,
-                model.name + ": window " + std::to_string(number + w) +
-                    " (counted from 0; tokens from " +
-                    std::to_string(windows[w].begin) + "): the predictions " +
-                    "are not finite: " +
-                    find_non_finite(*model.decoder, batch.tokens, pool));
+    fail(ErrorCode::kNumeric,
+         "{}: window {} (counted from 0; tokens from {}): the predictions are "
+         "not finite: {}",
+         model.name, number + w, windows[w].begin,
+         find_non_finite(*model.decoder, batch.tokens, pool));
   }
 }
 
@@ -232,9 +232,9 @@ EvaluationResult summarize(const ModelUnderTest& model, const Scores& scores,
       .text_sha256 = text.text_sha256,
       .tokenizer_sha256 = text.tokenizer_sha256,
       .protocol = std::string(protocol_name(config.protocol)),
-      .kv_cache = std::string(kv_name(config.kv_cache)) +
-                  (config.rotate_keys ? ", keys rotated" : "") +
-                  own_kv_scheme(*model.decoder),
+      .kv_cache = formatted("{}{}{}", kv_name(config.kv_cache),
+                            config.rotate_keys ? ", keys rotated" : "",
+                            own_kv_scheme(*model.decoder)),
       .tokens = text.tokens.size(),
       .scored_tokens = scores.nll.size(),
       .windows = windows.size(),
@@ -245,9 +245,9 @@ EvaluationResult summarize(const ModelUnderTest& model, const Scores& scores,
   result.nll = mean(scores.nll);
   result.perplexity = std::exp(result.nll);
   if (!std::isfinite(result.perplexity)) {
-    throw Error(ErrorCode::kNumeric, model.name + ": the mean loss of " +
-                                         std::to_string(result.nll) +
-                                         " nats has no finite perplexity");
+    fail(ErrorCode::kNumeric,
+         "{}: the mean loss of {:g} nats has no finite perplexity", model.name,
+         result.nll);
   }
   result.perplexity_stderr =
       result.perplexity * stderr_of_mean(scores.nll, result.nll);
@@ -280,10 +280,9 @@ std::size_t checked_context(const EvaluationText& text,
                 "evaluate: context must be at least 2 tokens");
   }
   if (text.tokens.size() < config.context) {
-    throw Error(ErrorCode::kInvalidInput,
-                text.path + ": " + std::to_string(text.tokens.size()) +
-                    " tokens, shorter than one window of " +
-                    std::to_string(config.context));
+    fail(ErrorCode::kInvalidInput,
+         "{}: {} tokens, shorter than one window of {}", text.path,
+         text.tokens.size(), config.context);
   }
   return config.context;
 }
@@ -294,9 +293,8 @@ std::vector<EvaluationWindow> strided_windows(std::size_t tokens,
                                               std::size_t context,
                                               std::size_t stride) {
   if (stride == 0 || stride > context) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "evaluate: stride must be between 1 and the context of " +
-                    std::to_string(context));
+    fail(ErrorCode::kInvalidArgument,
+         "evaluate: stride must be between 1 and the context of {}", context);
   }
   std::vector<EvaluationWindow> windows;
   std::size_t scored_to = 1;  // the first token has no prediction
@@ -382,9 +380,8 @@ Comparison compare(const ModelUnderTest& base,
   for (const ModelUnderTest& model : candidates) {
     const std::size_t other = model.decoder->architecture().vocabulary;
     if (other != vocabulary) {
-      throw Error(ErrorCode::kInvalidInput,
-                  model.name + ": vocabulary of " + std::to_string(other) +
-                      ", the base has " + std::to_string(vocabulary));
+      fail(ErrorCode::kInvalidInput, "{}: vocabulary of {}, the base has {}",
+           model.name, other, vocabulary);
     }
   }
   const auto windows = plan_windows(text, config);

@@ -5,7 +5,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/pipeline/run/artifact_base.h"
 
 namespace llmpress {
@@ -66,12 +66,10 @@ class BaseComparison {
 
   void finish() {
     for (const auto& [source, blocks] : moved_) {
-      result_.notes.push_back(
-          "scales were moved from " + source +
-          " into the Linears behind it "
-          "in " +
-          std::to_string(blocks) + " of " + std::to_string(arch_.layers) +
-          " blocks; errors are those of rounding the moved weights");
+      result_.notes.push_back(formatted(
+          "scales were moved from {} into the Linears behind it in {} of {} "
+          "blocks; errors are those of rounding the moved weights",
+          source, blocks, arch_.layers));
     }
   }
 
@@ -100,9 +98,9 @@ class BaseComparison {
         distance_of_kept(found, wanted) < kUnrelated) {
       return;
     }
-    result_.problems.push_back(linear.name + ": relative error " +
-                               std::to_string(*linear.relative_error) +
-                               " against the base; this is not its weight");
+    result_.problems.push_back(formatted(
+        "{}: relative error {:.4g} against the base; this is not its weight",
+        linear.name, *linear.relative_error));
   }
 
   const Checkpoint* base_;

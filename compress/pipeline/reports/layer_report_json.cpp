@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 
@@ -22,7 +22,7 @@ std::vector<LayerReport> layers_from_json(const std::string& text,
   try {
     return nlohmann::json::parse(text).get<std::vector<LayerReport>>();
   } catch (const nlohmann::json::exception& e) {
-    throw Error(ErrorCode::kCorruptFile, origin + ": " + e.what());
+    fail(ErrorCode::kCorruptFile, "{}: {}", origin, e.what());
   }
 }
 

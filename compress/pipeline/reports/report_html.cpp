@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/printable.h"
 #include "compress/pipeline/reports/report_text.h"
 #include "compress/pipeline/reports/sparsity_curve.h"
@@ -228,7 +228,7 @@ void write_report(const RunReport& report,
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   if (error) {
-    throw Error(ErrorCode::kIo, directory.string() + ": " + error.message());
+    fail(ErrorCode::kIo, "{}: {}", directory, error.message());
   }
   write_file_atomically(directory / "report.json",
                         printable(to_json(report), "\n") + "\n");

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "compress/core/formatted.h"
+
 namespace llmpress {
 namespace {
 
@@ -62,10 +64,8 @@ std::vector<std::vector<std::string>> layer_rows(
       notes += (notes.empty() ? "" : "; ") + note;
     }
     rows.push_back(
-        {l.name,
-         l.out == 0 ? "" : std::to_string(l.out) + " × " + std::to_string(l.in),
-         l.method, l.format,
-         l.bits_per_weight == 0 ? "" : fixed(l.bits_per_weight, 3),
+        {l.name, l.out == 0 ? "" : formatted("{} × {}", l.out, l.in), l.method,
+         l.format, l.bits_per_weight == 0 ? "" : fixed(l.bits_per_weight, 3),
          scientific(l.relative_error),
          l.damping_fraction == 0 ? "" : fixed(l.damping_fraction, 3),
          l.sparsity < 0.005 ? "" : fixed(100 * l.sparsity, 1) + " %",
@@ -82,19 +82,18 @@ std::vector<std::pair<std::string, std::string>> provenance_rows(
       {"model sha256", report.model_sha256},
       {"tokenizer sha256", report.tokenizer_sha256}};
   if (report.calibration_tokens != 0) {
-    rows.push_back({"calibration", std::to_string(report.calibration_tokens) +
-                                       " tokens, ids sha256 " +
-                                       report.calibration_sha256});
+    rows.push_back({"calibration", formatted("{} tokens, ids sha256 {}",
+                                             report.calibration_tokens,
+                                             report.calibration_sha256)});
   }
   if (report.base) {
     const EvaluationResult& e = *report.base;
     rows.push_back({"evaluation text", e.text + ", sha256 " + e.text_sha256});
     rows.push_back(
-        {"protocol", e.protocol + ", context " + std::to_string(e.context) +
-                         ", " + std::to_string(e.windows) + " windows, " +
-                         std::to_string(e.scored_tokens) + " scored of " +
-                         std::to_string(e.tokens) + " tokens, float32 " +
-                         "accumulation, KV cache " + e.kv_cache});
+        {"protocol", formatted("{}, context {}, {} windows, {} scored of {} "
+                               "tokens, float32 accumulation, KV cache {}",
+                               e.protocol, e.context, e.windows,
+                               e.scored_tokens, e.tokens, e.kv_cache)});
   }
   rows.push_back({"kernels", report.kernels});
   rows.push_back({"threads", std::to_string(report.threads)});

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "compress/core/formatted.h"
 #include "compress/pipeline/reports/report_text.h"
 #include "recipes/words.h"
 
@@ -12,7 +13,7 @@ namespace {
 std::string describe_stage(const PruneConfig& config) {
   std::string text(name_of<PruneMethod>(kPruneMethodWords, config.method));
   if (config.patterned()) {
-    text += " " + std::to_string(config.keep) + ":" + std::to_string(config.of);
+    text += formatted(" {}:{}", config.keep, config.of);
   }
   if (config.allocation == SparsityAllocation::kOwl) text += " owl";
   if (!removes_single_weights(config.method) && !config.heal) {

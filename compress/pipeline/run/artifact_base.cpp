@@ -7,6 +7,7 @@
 #include <span>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/surgery/structured_shape.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/containers/hdf5_file.h"
@@ -180,9 +181,10 @@ ArtifactBase::ArtifactBase(const Checkpoint& artifact, const Checkpoint& base,
     }
     notes_.push_back("compared with the base after its recipe's " + names);
   } catch (const Error& e) {
-    notes_.push_back(std::string("its recipe cannot be carried out on the "
-                                 "base, which is compared as it is: ") +
-                     e.what());
+    notes_.push_back(
+        formatted("its recipe cannot be carried out on the base, which is "
+                  "compared as it is: {}",
+                  e.what()));
   }
 }
 

@@ -6,7 +6,7 @@
 
 #include "compress/calibration/calibration_states.h"
 #include "compress/calibration/dense_block.h"
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/kernels/softmax.h"
 #include "quantizers/bit_allocation.h"
 #include "quantizers/rtn.h"
@@ -203,11 +203,10 @@ class PrecisionChooser {
     const std::size_t budget = budget_of(stage, candidates);
     const auto allocation = allocate_bits(options, budget);
     if (!allocation) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  stage.position.to_string() + ": a budget of " +
-                      std::to_string(budget) +
-                      " bytes is below the smallest that " +
-                      std::to_string(candidates.size()) + " Linears take");
+      fail(
+          ErrorCode::kInvalidArgument,
+          "{}: a budget of {} bytes is below the smallest that {} Linears take",
+          stage.position.to_string(), budget, candidates.size());
     }
     for (std::size_t f = 0; f < fused.size(); ++f) {
       const int bits = kWidths[allocation->choice[f]];

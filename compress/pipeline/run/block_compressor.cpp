@@ -1,6 +1,6 @@
 #include "compress/pipeline/run/block_compressor.h"
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/surgery/block_smoothing.h"
 
 namespace llmpress {
@@ -102,12 +102,12 @@ class StagedBlock {
 
   // An expert that calibration showed too few tokens, as the recipe says.
   LinearOutcome compress_starved(const LinearJob& starved, std::size_t tokens) {
-    const std::string few =
-        std::to_string(tokens) +
-        " calibration tokens were routed to it, fewer than expert_min_tokens " +
-        std::to_string(job_.expert_min_tokens);
+    const std::string few = formatted(
+        "{} calibration tokens were routed to it, fewer than expert_min_tokens "
+        "{}",
+        tokens, job_.expert_min_tokens);
     if (job_.experts == ExpertPolicy::kRaise) {
-      throw Error(ErrorCode::kNumeric, starved.name + ": " + few);
+      fail(ErrorCode::kNumeric, "{}: {}", starved.name, few);
     }
     LinearJob job = starved;
     QuantizeStage quantize;

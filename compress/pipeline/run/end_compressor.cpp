@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/model/model_check.h"
 
 namespace llmpress {
@@ -10,7 +10,7 @@ namespace {
 
 [[noreturn]] void refuse(const SourcePosition& position,
                          const std::string& why) {
-  throw Error(ErrorCode::kUnsupported, position.to_string() + ": " + why);
+  fail(ErrorCode::kUnsupported, "{}: {}", position.to_string(), why);
 }
 
 LinearTreatment treatment_of_end(const StagePlan& plan, const std::string& name,

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "pruning/method.h"
 #include "quantizers/method.h"
 
@@ -178,7 +179,7 @@ LinearOutcome compress_linear(const LinearJob& job, ThreadPool& pool) {
   } catch (const Error& e) {
     const std::string_view what = e.what();
     if (what.find(job.name) != std::string_view::npos) throw;
-    throw Error(e.code(), job.name + ": " + e.what());
+    fail(e.code(), "{}: {}", job.name, e.what());
   }
   measure(linear, job.treatment, job.stats, pool, outcome);
   outcome.report.seconds =

@@ -1,6 +1,6 @@
 #include "compress/pipeline/run/model_transforms.h"
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/adapters/adapter_merge.h"
 #include "compress/pipeline/run/structured_pruning.h"
@@ -38,14 +38,12 @@ TransformedModel::TransformedModel(const Checkpoint& base,
       AdapterMerge merged = merge_adapters(
           *top_, *arch_, {{merge->adapter, merge->scale}}, {}, pool);
       edits = std::move(merged.edits);
-      notes_.push_back("merged " + std::to_string(merged.merged.size()) +
-                       " modules of " + merge->adapter.string());
+      notes_.push_back(formatted("merged {} modules of {}",
+                                 merged.merged.size(), merge->adapter));
       notes_.insert(notes_.end(), merged.notes.begin(), merged.notes.end());
     } else {
-      throw Error(ErrorCode::kUnsupported, position_of(*stage).to_string() +
-                                               ": stage '" +
-                                               std::string(stage_name(*stage)) +
-                                               "' is not in this version");
+      fail(ErrorCode::kUnsupported, "{}: stage '{}' is not in this version",
+           position_of(*stage).to_string(), stage_name(*stage));
     }
     layers_.push_back(overlay(*top_, std::move(edits)));
     top_ = layers_.back().get();
@@ -69,9 +67,8 @@ std::unique_ptr<Checkpoint> TransformedModel::reduce(
                      .progress = context.progress});
   }
   const UnitCount count = unit_count(*arch_, stage.config);
-  notes_.push_back("kept " + std::to_string(count.kept) + " of " +
-                   std::to_string(count.of) + " " +
-                   std::string(unit_name(stage.config.method)));
+  notes_.push_back(formatted("kept {} of {} {}", count.kept, count.of,
+                             unit_name(stage.config.method)));
   const auto rows = read_structured_report(output);
   structured_.insert(structured_.end(), rows.begin(), rows.end());
   return open_checkpoint(output);

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/pipeline/run/end_compressor.h"
 #include "compress/pipeline/run/linear_compressor.h"
 #include "formats/checkpoints/artifact_writer.h"
@@ -149,12 +150,11 @@ class OutputChecker {
       }
       if (only_scheme_.empty()) only_scheme_ = scheme;
       if (scheme == only_scheme_) return;
-      throw Error(ErrorCode::kUnsupported,
-                  "Linear '" + name + "': " + scheme + " beside " +
-                      only_scheme_ + "; " + output_.format +
-                      " stores all Linears of a model alike");
+      fail(ErrorCode::kUnsupported,
+           "Linear '{}': {} beside {}; {} stores all Linears of a model alike",
+           name, scheme, only_scheme_, output_.format);
     } catch (const Error& e) {
-      throw Error(ErrorCode::kInvalidArgument, place + ": " + e.what());
+      fail(ErrorCode::kInvalidArgument, "{}: {}", place, e.what());
     }
   }
 
@@ -178,17 +178,15 @@ class OutputChecker {
     }
     if (output_.incompatible == Incompatible::kRefuse &&
         rule->readers == Readers::kOnlyUs) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  place + ": Linear '" + name +
-                      "': " + std::string(rule->reason) + "; " +
-                      std::string(rule->remedy));
+      fail(ErrorCode::kInvalidArgument, "{}: Linear '{}': {}; {}", place, name,
+           rule->reason, rule->remedy);
     }
-    note(std::string(rule->reason) +
-             (rule->readers == Readers::kOnlyUs
-                  ? "; written in the group format 'llmpress', which only "
-                    "llmpress loads; "
-                  : "; ") +
-             std::string(rule->remedy),
+    note(formatted("{}{}{}", rule->reason,
+                   rule->readers == Readers::kOnlyUs
+                       ? "; written in the group format 'llmpress', which only "
+                         "llmpress loads; "
+                       : "; ",
+                   rule->remedy),
          name);
   }
 
@@ -197,7 +195,7 @@ class OutputChecker {
               const QuantizeStage& stage) {
     if (output_.incompatible == Incompatible::kSkip) {
       result_.changed[name] = std::nullopt;
-      note(std::string(rule.reason) + "; not quantized", name);
+      note(formatted("{}; not quantized", rule.reason), name);
       return true;
     }
     if (output_.incompatible != Incompatible::kAdapt) return false;
@@ -209,9 +207,7 @@ class OutputChecker {
       std::int64_t& group = adapted.config.weights.group_size;
       group = std::gcd(group, static_cast<std::int64_t>(in));
       if (group < 2) return false;
-      note("groups of " + std::to_string(group) + ", which divide " +
-               std::to_string(in) + " inputs",
-           name);
+      note(formatted("groups of {}, which divide {} inputs", group, in), name);
     } else {
       return false;
     }
@@ -238,10 +234,9 @@ class OutputChecker {
         treatment.quantize->config.method == "auto") {
       return "auto";  // chosen together
     }
-    return describe(form->weight) + " " +
-           std::to_string(static_cast<int>(form->input.kind)) +
-           std::to_string(form->input.bits) +
-           std::to_string(static_cast<int>(form->input.range));
+    return formatted("{} {}{}{}", describe(form->weight),
+                     static_cast<int>(form->input.kind), form->input.bits,
+                     static_cast<int>(form->input.range));
   }
 
   // vLLM runs q, k and v as one product, gate and up as another.
@@ -268,14 +263,12 @@ class OutputChecker {
         arch_.hidden % arch_.heads == 0 || output_.format == "hdf5") {
       return;
     }
-    const std::string what =
-        "transformers 5 refuses a LlamaConfig of " +
-        std::to_string(arch_.hidden) + " channels and " +
-        std::to_string(arch_.heads) +
-        " heads, which do not divide them; llmpress loads it";
+    const std::string what = formatted(
+        "transformers 5 refuses a LlamaConfig of {} channels and {} heads, "
+        "which do not divide them; llmpress loads it",
+        arch_.hidden, arch_.heads);
     if (output_.incompatible == Incompatible::kRefuse) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  output_.path.string() + ": " + what);
+      fail(ErrorCode::kInvalidArgument, "{}: {}", output_.path, what);
     }
     result_.warnings.push_back(what);
   }
@@ -292,10 +285,9 @@ class OutputChecker {
   // One line a reason, however many Linears have it.
   void say_all() {
     for (const Note& n : notes_) {
-      result_.warnings.push_back(
-          n.where +
-          (n.more == 0 ? "" : " and " + std::to_string(n.more) + " more") +
-          ": " + n.what);
+      result_.warnings.push_back(formatted(
+          "{}{}: {}", n.where,
+          n.more == 0 ? "" : formatted(" and {} more", n.more), n.what));
     }
   }
 

@@ -2,7 +2,7 @@
 
 #include <cstdio>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/pipeline/reports/layer_report_json.h"
 #include "compress/pipeline/run/block_writer.h"
 #include "formats/checkpoints/checkpoint.h"
@@ -35,7 +35,7 @@ ResumeStore::ResumeStore(fs::path directory, const std::string& fingerprint,
   std::error_code error;
   fs::create_directories(directory_, error);
   if (error) {
-    throw Error(ErrorCode::kIo, directory_.string() + ": " + error.message());
+    fail(ErrorCode::kIo, "{}: {}", directory_, error.message());
   }
   write_file_atomically(file, mark);
 }

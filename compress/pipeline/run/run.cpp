@@ -5,7 +5,7 @@
 #include <chrono>
 #include <optional>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
 #include "compress/model/model_source.h"
 #include "compress/model/tensor_places.h"
@@ -91,7 +91,7 @@ class Run {
       report_.calibration_tokens = calibration_->tokens();
     }
     report_.kernels =
-        std::string(isa_name(options_.isa)) + ", OpenBLAS " + blas_core_name();
+        formatted("{}, OpenBLAS {}", isa_name(options_.isa), blas_core_name());
     report_.threads = pool_.size();
     report_.base_size = measure_model(*model_.checkpoint, *model_.arch);
   }

@@ -5,7 +5,7 @@
 #include <optional>
 #include <span>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/pipeline/run/output_check.h"
 #include "compress/pipeline/run/resume_store.h"
 #include "compress/pipeline/run/stage_check.h"
@@ -25,10 +25,10 @@ std::vector<VariantJob> jobs_of(const Recipe& recipe) {
                        const std::optional<OutputConfig>& output,
                        std::span<const Stage> own) {
     if (!output) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  recipe.origin + ": '" + name +
-                      "' has no output; write output: {path: ...} or give "
-                      "--output");
+      fail(ErrorCode::kInvalidArgument,
+           "{}: '{}' has no output; write output: {{path: ...}} or give "
+           "--output",
+           recipe.origin, name);
     }
     (void)find_output_format(output->format);  // refuses what is not written
     jobs.push_back({name, *output, StagePlan(recipe.stages, own)});
@@ -80,9 +80,8 @@ std::vector<OutputPath> outputs_of(const Recipe& recipe,
 
 ModelSource open_recipe_model(const Recipe& recipe) {
   if (recipe.model.empty()) {
-    throw Error(
-        ErrorCode::kInvalidArgument,
-        recipe.origin + ": no model; write model: PATH or give --model");
+    fail(ErrorCode::kInvalidArgument,
+         "{}: no model; write model: PATH or give --model", recipe.origin);
   }
   return open_model(recipe.model);
 }
@@ -113,10 +112,10 @@ void check_jobs(const Recipe& recipe, std::span<VariantJob> jobs,
     check_selections(job.plan, arch);
     if (!recipe.calibration &&
         calibration_use(job.plan, *model.arch) == CalibrationUse::kNeeded) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  "variant '" + job.name +
-                      "' needs calibration, but the recipe has no "
-                      "'calibration' section");
+      fail(ErrorCode::kInvalidArgument,
+           "variant '{}' needs calibration, but the recipe has no "
+           "'calibration' section",
+           job.name);
     }
     OutputCheck check =
         check_output(job.output, job.plan, *model.checkpoint, arch, pool);
@@ -134,11 +133,10 @@ void check_memory(std::span<const VariantJob> jobs, const Architecture& arch,
     const std::size_t bytes = predicted_peak_bytes(
         job.plan, arch, calibrated ? calibration_tokens : 0);
     if (bytes <= limit) continue;
-    throw Error(
-        ErrorCode::kResource,
-        "'" + job.name + "' needs about " + std::to_string(bytes >> 20) +
-            " MiB, the limit is " + std::to_string(limit >> 20) +
-            " MiB; fewer calibration samples or shorter ones need less");
+    fail(ErrorCode::kResource,
+         "'{}' needs about {} MiB, the limit is {} MiB; fewer calibration "
+         "samples or shorter ones need less",
+         job.name, bytes >> 20, limit >> 20);
   }
 }
 

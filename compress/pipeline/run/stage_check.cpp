@@ -4,7 +4,7 @@
 #include <string_view>
 #include <utility>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/surgery/block_smoothing.h"
 #include "recipes/key_table.h"
 
@@ -13,7 +13,7 @@ namespace {
 
 [[noreturn]] void refuse(const SourcePosition& position,
                          const std::string& why) {
-  throw Error(ErrorCode::kInvalidArgument, position.to_string() + ": " + why);
+  fail(ErrorCode::kInvalidArgument, "{}: {}", position.to_string(), why);
 }
 
 // A module that a stage may select.
@@ -93,7 +93,7 @@ std::string suggestion(const std::string& entry,
   std::vector<std::string_view> names;
   for (const Module& module : modules) names.push_back(last_name(module.name));
   const std::string_view near = nearest_word(last_name(entry), names);
-  return near.empty() ? "" : "; did you mean '" + std::string(near) + "'?";
+  return near.empty() ? "" : formatted("; did you mean '{}'?", near);
 }
 
 // "'up_porj' of 'ignore' matches no module; did you mean 'up_proj'?" for each
@@ -130,7 +130,7 @@ void check_globs(const Selecting& stage, std::span<const Module> modules) {
     if (std::ranges::none_of(entries, is_glob)) continue;
     const auto sentences = unmatched(*stage.layers, list, modules);
     if (sentences.empty()) continue;
-    refuse(*stage.position, std::string(stage.kind) + ": " + sentences.front());
+    refuse(*stage.position, formatted("{}: {}", stage.kind, sentences.front()));
   }
 }
 
@@ -144,9 +144,9 @@ void check_selects(const Selecting& stage, std::span<const Module> modules) {
     why += (why.empty() ? ": " : "; ") + sentence;
   }
   refuse(*stage.position,
-         std::string(stage.kind) + " selects nothing" +
-             (why.empty() ? ": 'ignore' takes out all that 'targets' names"
-                          : why));
+         formatted("{} selects nothing{}", stage.kind,
+                   why.empty() ? ": 'ignore' takes out all that 'targets' names"
+                               : why));
 }
 
 void check_single(std::span<const Selecting> stages,
@@ -156,10 +156,11 @@ void check_single(std::span<const Selecting> stages,
     for (const Selecting& stage : stages) {
       if (!stage.selector.selects(module.name, module.role)) continue;
       if (first != nullptr && first->kind == stage.kind) {
-        refuse(*stage.position,
-               std::string(stage.kind) + " selects '" + module.name +
-                   "', which the stage at " + first->position->to_string() +
-                   " selects too; a Linear goes through one of a kind");
+        refuse(
+            *stage.position,
+            formatted("{} selects '{}', which the stage at {} selects too; a "
+                      "Linear goes through one of a kind",
+                      stage.kind, module.name, first->position->to_string()));
       }
       first = &stage;
     }
@@ -191,8 +192,8 @@ std::vector<std::string> selection_notes(const StagePlan& plan,
   std::vector<std::string> notes;
   for (const Selecting& stage : selecting_stages(plan)) {
     for (const std::string& sentence : unmatched(*stage.layers, modules)) {
-      notes.push_back(stage.position->to_string() + ": " +
-                      std::string(stage.kind) + ": " + sentence);
+      notes.push_back(formatted("{}: {}: {}", stage.position->to_string(),
+                                stage.kind, sentence));
     }
   }
   for (std::string& note : unscaled_groups(plan, arch)) {

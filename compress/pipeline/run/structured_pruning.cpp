@@ -72,20 +72,20 @@ class StructuredPruner {
 
  private:
   std::string phase() const {
-    return "prune " + std::string(unit_name(config_.method));
+    return formatted("prune {}", unit_name(config_.method));
   }
 
   std::string unit() const {
-    return std::to_string(count_.kept) + " of " + std::to_string(count_.of) +
-           " " + std::string(unit_name(config_.method));
+    return formatted("{} of {} {}", count_.kept, count_.of,
+                     unit_name(config_.method));
   }
 
   const CalibrationSet& calibration() const {
     if (job_.calibration != nullptr) return *job_.calibration;
-    throw Error(ErrorCode::kInvalidArgument,
-                job_.stage->position.to_string() +
-                    ": this needs calibration, but the recipe has no "
-                    "'calibration' section");
+    fail(ErrorCode::kInvalidArgument,
+         "{}: this needs calibration, but the recipe has no 'calibration' "
+         "section",
+         job_.stage->position.to_string());
   }
 
   CalibrationStates embedded() const {
@@ -153,7 +153,7 @@ class StructuredPruner {
       try {
         written.weights.linears.push_back(kept_form(reduced.linears[l]));
       } catch (const Error& e) {
-        throw Error(e.code(), arch_.linear_name(layer, l) + ": " + e.what());
+        fail(e.code(), "{}: {}", arch_.linear_name(layer, l), e.what());
       }
     }
     add_block(writer, written, p, reduced_arch_,

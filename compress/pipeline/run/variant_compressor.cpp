@@ -6,7 +6,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/model/model_check.h"
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/adapters/adapter_report.h"
@@ -65,9 +65,9 @@ void copy_other_tensors(const TransformedModel& model,
 }
 
 std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job) {
-  std::string text = std::string("llmpress ") + LLMPRESS_VERSION + "\n" +
-                     job.name + "\n" + inputs.model_sha256 + "\n" +
-                     inputs.recipe_yaml + "\n" + inputs.kernels + "\n";
+  std::string text =
+      formatted("llmpress {}\n{}\n{}\n{}\n{}\n", LLMPRESS_VERSION, job.name,
+                inputs.model_sha256, inputs.recipe_yaml, inputs.kernels);
   if (inputs.calibration != nullptr) text += inputs.calibration->sha256;
   for (const Stage* stage : job.plan.transforms()) {
     const auto* merge = std::get_if<MergeLoraStage>(stage);
@@ -125,10 +125,10 @@ class VariantCompressor {
     const Architecture& arch = model_.architecture();
     const CalibrationUse use = calibration_use_of_blocks(plan_, arch);
     if (use == CalibrationUse::kNeeded && inputs_.calibration == nullptr) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  "variant '" + job_.name +
-                      "' needs calibration, but the recipe has no "
-                      "'calibration' section");
+      fail(ErrorCode::kInvalidArgument,
+           "variant '{}' needs calibration, but the recipe has no "
+           "'calibration' section",
+           job_.name);
     }
     if (use != CalibrationUse::kNone && inputs_.calibration != nullptr) {
       const ModelEnds ends(model_.checkpoint(), arch, options_.isa);
