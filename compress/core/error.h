@@ -5,6 +5,9 @@
 #include <stdexcept>
 #include <string>
 
+// What a program that links the shared library sees of it.
+#define LLMPRESS_API __attribute__((visibility("default")))
+
 namespace llmpress {
 
 enum class ErrorCode {
@@ -21,7 +24,7 @@ enum class ErrorCode {
 
 // `what` says where, what, found, wanted:
 //   model.safetensors: tensor 'l0.q': offsets [0, 4000000) exceed file size 68
-class Error : public std::runtime_error {
+class LLMPRESS_API Error : public std::runtime_error {
  public:
   Error(ErrorCode code, const std::string& what)
       : std::runtime_error(what), code_(code) {}

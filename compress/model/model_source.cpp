@@ -6,6 +6,7 @@
 #include "compress/core/formatted.h"
 #include "compress/model/tensor_places.h"
 #include "formats/checkpoints/artifact_writer.h"
+#include "formats/checkpoints/config_reader.h"
 #include "formats/containers/hdf5_file.h"
 
 namespace llmpress {
@@ -100,6 +101,23 @@ std::string model_sha256(const Checkpoint& checkpoint) {
     list += file.filename().string() + " " + sha256_of_file(file) + "\n";
   }
   return sha256_hex(list);
+}
+
+std::vector<TokenId> stop_tokens(const ModelSource& source,
+                                 const fs::path& path) {
+  std::vector<std::size_t> ids = source.arch->eos_ids;
+  const fs::path file = path / "generation_config.json";
+  if (fs::is_regular_file(file)) {
+    const auto own = ConfigReader::parse(read_file(file), file.string())
+                         .sizes("eos_token_id");
+    if (!own.empty()) ids = own;
+  }
+  if (ids.empty() && source.tokenizer->eos_id) {
+    ids.push_back(*source.tokenizer->eos_id);
+  }
+  std::vector<TokenId> stop;
+  for (const std::size_t id : ids) stop.push_back(static_cast<TokenId>(id));
+  return stop;
 }
 
 }  // namespace llmpress

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "compress/model/architecture.h"
 #include "compress/model/decoder.h"
@@ -27,6 +28,11 @@ ModelSource open_model(const std::filesystem::path& path);
 // The tokenizer of a model folder, or the one that an .h5 file carries.
 std::unique_ptr<Tokenizer> load_model_tokenizer(
     const std::filesystem::path& path);
+
+// The ids that end a text, as transformers finds them: generation_config.json's
+// eos_token_id, else config.json's; the tokenizer's if neither says one.
+std::vector<TokenId> stop_tokens(const ModelSource& source,
+                                 const std::filesystem::path& path);
 
 // One hash over the names and contents of the files that make the model:
 // config.json and the weights.

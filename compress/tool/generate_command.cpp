@@ -10,8 +10,6 @@
 #include "compress/tool/console.h"
 #include "compress/tool/option_checks.h"
 #include "compress/tool/session.h"
-#include "formats/checkpoints/artifact_writer.h"
-#include "formats/checkpoints/config_reader.h"
 
 namespace llmpress {
 namespace {
@@ -52,25 +50,6 @@ class StreamPrinter {
   std::vector<TokenId> ids_;
   std::string printed_;
 };
-
-// As transformers: generation_config.json's, else config.json's; the
-// tokenizer's if neither says one.
-std::vector<TokenId> stop_tokens(const ModelSource& source,
-                                 const std::filesystem::path& model) {
-  std::vector<std::size_t> ids = source.arch->eos_ids;
-  const std::filesystem::path file = model / "generation_config.json";
-  if (std::filesystem::is_regular_file(file)) {
-    const auto own = ConfigReader::parse(read_file(file), file.string())
-                         .sizes("eos_token_id");
-    if (!own.empty()) ids = own;
-  }
-  if (ids.empty() && source.tokenizer->eos_id) {
-    ids.push_back(*source.tokenizer->eos_id);
-  }
-  std::vector<TokenId> stop;
-  for (const std::size_t id : ids) stop.push_back(static_cast<TokenId>(id));
-  return stop;
-}
 
 void generate_text(GenerateArguments& arguments) {
   Session session(arguments.session);

@@ -14,6 +14,7 @@
 #include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
 #include "compress/core/printable.h"
+#include "compress/kernels/isa_choice.h"
 #include "compress/tool/console.h"
 #include "compress/tool/option_checks.h"
 #include "compress/tool/progress_bar.h"
@@ -21,31 +22,6 @@
 
 namespace llmpress {
 namespace {
-
-// AVX2 asked for by name is a promise of the same bytes on every processor that
-// has it (docs/cli.md), which products keep only with the same kernels.
-void require_avx2_products() {
-  if (use_avx2_blas_kernels()) return;
-  fail(ErrorCode::kUnsupported,
-       "--isa avx2: this OpenBLAS has only kernels for {}; wants one built "
-       "with DYNAMIC_ARCH",
-       blas_core_name());
-}
-
-Isa choose_isa(const std::string& name) {
-  if (name.empty()) return best_isa();
-  std::string known;
-  for (const Isa isa : available_isas()) {
-    if (isa_name(isa) == name) {
-      if (isa == Isa::kAvx2) require_avx2_products();
-      set_best_isa(isa);
-      return isa;
-    }
-    known += (known.empty() ? "" : ", ") + std::string(isa_name(isa));
-  }
-  fail(ErrorCode::kInvalidArgument, "--isa {}: this machine has {}", name,
-       known);
-}
 
 // Threads beyond the processors only wait; a few times as many do no harm.
 std::size_t most_threads() {
