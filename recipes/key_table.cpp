@@ -36,6 +36,7 @@ constexpr RecipeKey kKeys[] = {
     {"stage", "rotate"},
     {"stage", "inject_outliers"},
     {"stage", "quantize"},
+    {"stage", "quantize_kv_cache"},
     {"stage", "distill"},
 
     {"merge_lora", "adapter"},
@@ -155,6 +156,8 @@ constexpr RecipeKey kKeys[] = {
     {"evaluate", "protocol"},
     {"evaluate", "stride"},
     {"evaluate", "max_windows"},
+    {"quantize_kv_cache", "type"},
+
     {"evaluate", "kv_cache"},
 
     {"kv_cache", "type"},

@@ -30,6 +30,9 @@ std::string_view stage_name(const Stage& stage) {
             return std::string_view("inject_outliers");
           },
           [](const QuantizeStage&) { return std::string_view("quantize"); },
+          [](const QuantizeKvCacheStage&) {
+            return std::string_view("quantize_kv_cache");
+          },
           [](const DistillStage&) { return std::string_view("distill"); },
       },
       stage);

@@ -108,6 +108,17 @@ struct QuantizeStage {
   bool operator==(const QuantizeStage&) const = default;
 };
 
+// Calibrated scales for keys and values in 8 bits, one of each for every
+// attention module (kv_cache_scheme of compressed-tensors); loaders round to
+// them at run time.
+enum class KvScaleType { kFp8, kInt8 };
+struct QuantizeKvCacheStage {
+  KvScaleType type = KvScaleType::kFp8;
+  SourcePosition position{};
+
+  bool operator==(const QuantizeKvCacheStage&) const = default;
+};
+
 // Named in the format, not implemented by this version: running it is an error.
 struct DistillStage {
   std::string student{};
@@ -118,7 +129,8 @@ struct DistillStage {
 };
 
 using Stage = std::variant<MergeLoraStage, PruneStage, SmoothStage, RotateStage,
-                           InjectOutliersStage, QuantizeStage, DistillStage>;
+                           InjectOutliersStage, QuantizeStage,
+                           QuantizeKvCacheStage, DistillStage>;
 
 // "merge_lora", "prune", ...: the key of a stage in a recipe.
 std::string_view stage_name(const Stage& stage);

@@ -314,6 +314,10 @@ void write_body(Writer& out, const InjectOutliersStage& stage) {
   out.count("channels", stage.channels);
 }
 
+void write_body(Writer& out, const QuantizeKvCacheStage& stage) {
+  out.word("type", name_of<KvScaleType>(kKvScaleTypeWords, stage.type));
+}
+
 void write_body(Writer& out, const DistillStage& stage) {
   out.text("student", stage.student);
   if (!stage.loss.empty()) out.text("loss", stage.loss);

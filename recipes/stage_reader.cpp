@@ -61,6 +61,14 @@ InjectOutliersStage read_inject_outliers(const YamlNode& node) {
   return stage;
 }
 
+QuantizeKvCacheStage read_quantize_kv_cache(const YamlNode& node) {
+  const Section section(node, "quantize_kv_cache");
+  QuantizeKvCacheStage stage{.position = node.position};
+  stage.type =
+      section.choice<KvScaleType>("type", stage.type, kKvScaleTypeWords);
+  return stage;
+}
+
 DistillStage read_distill(const YamlNode& node) {
   const Section section(node, "distill");
   return {.student = text_of(section.require("student"), "'student'"),
@@ -117,6 +125,7 @@ Stage read_stage(const YamlNode& node, const Path& folder) {
   if (name == "rotate") return read_rotate(body);
   if (name == "inject_outliers") return read_inject_outliers(body);
   if (name == "quantize") return read_quantize(body);
+  if (name == "quantize_kv_cache") return read_quantize_kv_cache(body);
   return read_distill(body);
 }
 
@@ -127,7 +136,8 @@ bool needs_calibration(const Stage& stage) {
   if (const auto* quantize = std::get_if<QuantizeStage>(&stage)) {
     return quantize_needs_calibration(quantize->config);
   }
-  return std::holds_alternative<SmoothStage>(stage);
+  return std::holds_alternative<SmoothStage>(stage) ||
+         std::holds_alternative<QuantizeKvCacheStage>(stage);
 }
 
 }  // namespace llmpress

@@ -89,6 +89,9 @@ inline constexpr Named<KvCacheType> kKvCacheWords[] = {
     {"fp8", KvCacheType::kFp8},
     {"int4", KvCacheType::kInt4}};
 
+inline constexpr Named<KvScaleType> kKvScaleTypeWords[] = {
+    {"fp8", KvScaleType::kFp8}, {"int8", KvScaleType::kInt8}};
+
 inline constexpr Named<Incompatible> kIncompatibleWords[] = {
     {"llmpress", Incompatible::kOwn},
     {"refuse", Incompatible::kRefuse},

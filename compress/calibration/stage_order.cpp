@@ -13,11 +13,14 @@ namespace {
 }
 
 // When a stage acts, in a plan's own order.
-enum class Act { kTransform, kSmooth, kPrune, kQuantize };
+enum class Act { kTransform, kSmooth, kPrune, kQuantize, kKvCache };
 
 Act act_of(const Stage& stage) {
   if (std::holds_alternative<SmoothStage>(stage)) return Act::kSmooth;
   if (std::holds_alternative<QuantizeStage>(stage)) return Act::kQuantize;
+  if (std::holds_alternative<QuantizeKvCacheStage>(stage)) {
+    return Act::kKvCache;
+  }
   const auto* prune = std::get_if<PruneStage>(&stage);
   return prune != nullptr && removes_single_weights(prune->config.method)
              ? Act::kPrune
@@ -53,6 +56,9 @@ const char* conflict(const Stage& earlier, const Stage& later) {
       act_of(later) == Act::kTransform) {
     return "no part of an input that is rotated at inference can go; prune "
            "first";
+  }
+  if (act_of(earlier) == Act::kKvCache && act_of(later) == Act::kKvCache) {
+    return "keys and values have one pair of scales";
   }
   if (act_of(later) < act_of(earlier)) {
     return "it acts before that stage, whatever their order here; write it "

@@ -40,6 +40,8 @@ StagePlan::StagePlan(std::span<const Stage> shared,
         quantizing_.push_back(quantize);
         quantized_.emplace_back(quantize->layers,
                                 quantize->position.to_string());
+      } else if (const auto* kv = std::get_if<QuantizeKvCacheStage>(&stage)) {
+        kv_cache_ = kv;
       } else if (std::holds_alternative<DistillStage>(stage)) {
         fail(ErrorCode::kUnsupported,
              "{}: stage 'distill' is not in this version",
@@ -87,7 +89,7 @@ bool StagePlan::quantizes_with(std::string_view method) const {
 
 bool StagePlan::empty() const {
   return transforms_.empty() && smoothing_.empty() && pruning_.empty() &&
-         quantizing_.empty();
+         quantizing_.empty() && kv_cache_ == nullptr;
 }
 
 LinearTreatment treatment_of(const StagePlan& plan, const Architecture& arch,

@@ -48,6 +48,8 @@ class StagePlan {
   std::span<const QuantizeStage* const> quantizing() const {
     return quantizing_;
   }
+  // Scales for keys and values; null: none.
+  const QuantizeKvCacheStage* kv_cache() const { return kv_cache_; }
   bool empty() const;
   // Whether some Linear is quantized by this method.
   bool quantizes_with(std::string_view method) const;
@@ -57,6 +59,7 @@ class StagePlan {
   std::vector<const SmoothStage*> smoothing_;
   std::vector<const PruneStage*> pruning_;
   std::vector<const QuantizeStage*> quantizing_;
+  const QuantizeKvCacheStage* kv_cache_ = nullptr;
   std::vector<LayerSelector> pruned_, quantized_;  // of each such stage
   // Shared, so that copies of the plan point to the same stages.
   std::shared_ptr<const std::map<std::string, std::optional<QuantizeStage>>>

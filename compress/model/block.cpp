@@ -129,6 +129,7 @@ OpContext Block::context(std::span<const Segment> segments,
           .ropes = options_.ropes,
           .kv = options_.kv,
           .kv_scheme = kv_scheme_ ? &*kv_scheme_ : nullptr,
+          .kv_ranges = options_.kv_ranges,
           .all_experts = all_experts_,
           .isa = options_.isa,
           .pool = &pool};

@@ -21,6 +21,7 @@
 #include "compress/kernels/linear_kernel.h"
 #include "compress/model/architecture.h"
 #include "compress/model/block_weights.h"
+#include "compress/model/kv_rounding.h"
 
 namespace llmpress {
 
@@ -49,6 +50,9 @@ struct BlockOptions {
   KvFormat kv{};
   // Blocks of one model may share them; null: made here.
   RopeTablesOfModel ropes{};
+  // Widened by whatever runs through the block; null: not wanted. Must outlive
+  // the block.
+  KvRanges* kv_ranges = nullptr;
 };
 
 // A block with its weights laid out for the kernels.

@@ -7,6 +7,7 @@
 
 #include "compress/core/checked.h"
 #include "compress/core/formatted.h"
+#include "compress/model/facts.h"
 #include "formats/linears/dense_linear.h"
 
 namespace llmpress {
@@ -253,12 +254,24 @@ std::vector<std::vector<float>> read_block_parameters(
   return parameters;
 }
 
+namespace {
+
+// A recurrent block keeps no keys and values.
+std::optional<KvScheme> own_kv_scheme(const Checkpoint& checkpoint,
+                                      const Architecture& arch,
+                                      std::size_t layer) {
+  if (key_value_modules(arch.block(layer)).empty()) return std::nullopt;
+  return checkpoint.kv_scheme(arch.block_name(layer));
+}
+
+}  // namespace
+
 BlockWeights read_block(const Checkpoint& checkpoint, const Architecture& arch,
                         std::size_t layer) {
   return {.linears = read_block_linears(checkpoint, arch, layer),
           .norms = read_block_norms(checkpoint, arch, layer),
           .parameters = read_block_parameters(checkpoint, arch, layer),
-          .kv_scheme = checkpoint.kv_scheme(arch.block_name(layer))};
+          .kv_scheme = own_kv_scheme(checkpoint, arch, layer)};
 }
 
 }  // namespace llmpress

@@ -260,4 +260,35 @@ std::vector<ValuePath> value_paths(const BlockSpec& block) {
   return paths;
 }
 
+namespace {
+
+// The Linear that reads what `op` gives, whatever lies between.
+const LinearSpec* linear_behind(const BlockSpec& block, const Operation& op) {
+  for (const ValueId v : op.out) {
+    for (const Operation* next : consumers(block, v)) {
+      const auto* linear = std::get_if<LinearOp>(&next->kind);
+      if (linear != nullptr) return &block.linears[linear->linears.front()];
+      if (const LinearSpec* found = linear_behind(block, *next)) return found;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+std::vector<KeyValueModule> key_value_modules(const BlockSpec& block) {
+  std::vector<KeyValueModule> modules;
+  for (const Operation& op : block.operations) {
+    const auto* attention = std::get_if<AttentionOp>(&op.kind);
+    if (attention == nullptr) continue;
+    const LinearSpec* out = linear_behind(block, op);
+    if (out == nullptr) continue;
+    modules.push_back({.name = out->name.substr(0, out->name.rfind('.')),
+                       .slot = attention->slot,
+                       .latent = attention->head_dim != attention->value_dim,
+                       .shared = attention->shared_layer.has_value()});
+  }
+  return modules;
+}
+
 }  // namespace llmpress

@@ -55,6 +55,15 @@ BlockUnits ffn_units(const BlockSpec& block);
 // of o. Throws Error(kUnsupported) for a block without one such attention.
 BlockUnits head_units(const BlockSpec& block);
 
+// An attention module with the keys and values that it attends to.
+struct KeyValueModule {
+  std::string name{};    // within the block: "self_attn"
+  std::size_t slot = 0;  // of its cache
+  bool latent = false;   // values are narrower than keys: rebuilt from latents
+  bool shared = false;   // those of another layer
+};
+std::vector<KeyValueModule> key_value_modules(const BlockSpec& block);
+
 // The attention of a block by its Linears, each of its own (not fused).
 struct AttentionLinears {
   const AttentionOp* attention = nullptr;  // of the block

@@ -59,6 +59,11 @@ void round_side(const ActivationQuant& rounding, std::span<const float> scales,
 
 }  // namespace
 
+void widen(KvRange& range, MatrixView<float> K, MatrixView<float> V) {
+  range.keys = std::max(range.keys, abs_max(K, {0, K.cols()}));
+  range.values = std::max(range.values, abs_max(V, {0, V.cols()}));
+}
+
 void apply_kv_scheme_in_place(const KvScheme& scheme, std::size_t kv_heads,
                               MatrixView<float> K, MatrixView<float> V) {
   round_side(scheme.rounding, scheme.key_scales, kv_heads, K);

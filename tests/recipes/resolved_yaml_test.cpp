@@ -46,8 +46,8 @@ TEST(ResolvedYaml, KeepsEveryStage) {
   for (const char* stage :
        {"merge_lora: {adapter: a, scale: -0.1}",
         "rotate: {seed: 12, online: true}", "inject_outliers: {factor: 0.3}",
-        "distill: {student: s, loss: kl}", "distill: {student: s}",
-        "smooth: {method: smoothquant, alpha: 0.85}",
+        "quantize_kv_cache: {type: int8}", "distill: {student: s, loss: kl}",
+        "distill: {student: s}", "smooth: {method: smoothquant, alpha: 0.85}",
         "smooth: {search_alpha: true}",
         "smooth: {method: awq, clip: false, weights: {bits: 3}}",
         "smooth: {method: awq, clip_max_shrink: 0.3}",

@@ -46,6 +46,9 @@ KeyValues expose_key_values(const AttentionOp& op, const OpContext& context,
 void run(const AttentionOp& op, const OpContext& context,
          const OpArguments& arguments) {
   MatrixF Q = arguments.take(0), K = arguments.take(1), V = arguments.take(2);
+  if (context.kv_ranges != nullptr) {
+    widen((*context.kv_ranges)[op.slot], K.view(), V.view());
+  }
   if (context.kv_scheme != nullptr) {
     std::size_t first = 0;
     for (const Segment& segment : context.segments) {

@@ -12,6 +12,7 @@
 #include "compress/core/parallel.h"
 #include "compress/kernels/cpu.h"
 #include "compress/kernels/linear_kernel.h"
+#include "compress/model/kv_rounding.h"
 #include "compress/model/norm_weights.h"
 #include "compress/model/rope_positions.h"
 #include "compress/model/sequence_cache.h"
@@ -58,6 +59,7 @@ struct OpContext {
   std::span<const std::shared_ptr<RopePositions>> ropes{};
   KvFormat kv{};
   const KvScheme* kv_scheme = nullptr;  // the checkpoint's own, if any
+  KvRanges* kv_ranges = nullptr;        // widened where they are wanted
   bool all_experts = false;             // every expert sees every token
   Isa isa = Isa::kScalar;
   ThreadPool* pool = nullptr;

@@ -10,10 +10,14 @@ namespace {
 struct Stream {
   CalibrationStates* states = nullptr;
   std::optional<Block> block{};
+  KvRanges kv_ranges{};  // of what ran so far
 
   void begin(const BlockJob& job, const DenseBlock& weights) {
     if (states == nullptr) return;
-    block.emplace(*job.arch, job.layer, weights.runnable(), job.isa);
+    block.emplace(
+        *job.arch, job.layer, weights.runnable(),
+        BlockOptions{.isa = job.isa,
+                     .kv_ranges = job.plan->kv_cache() ? &kv_ranges : nullptr});
     if (job.experts == ExpertPolicy::kAllTokens) block->route_to_all_experts();
     states->begin(*block, *job.pool);
   }
@@ -51,6 +55,9 @@ class StagedBlock {
         compress(l, any(needs) ? &stats[spec_.linears[l].group] : nullptr);
       }
       advance(s);
+    }
+    if (const QuantizeKvCacheStage* stage = job_.plan->kv_cache()) {
+      compressed_.kv_scales = kv_scales(*stage, spec_, stream_.kv_ranges);
     }
     return std::move(compressed_);
   }

@@ -15,6 +15,7 @@
 #include "compress/calibration/stage_plan.h"
 #include "compress/core/parallel.h"
 #include "compress/kernels/cpu.h"
+#include "compress/pipeline/run/kv_scales.h"
 #include "compress/pipeline/run/linear_compressor.h"
 
 namespace llmpress {
@@ -23,6 +24,7 @@ struct CompressedBlock {
   BlockWeights weights{};
   std::map<std::string, DType> norm_dtypes{};  // in which norms are written
   std::vector<LayerReport> layers{};           // one for each Linear
+  KvScales kv_scales{};
 };
 
 struct BlockJob {

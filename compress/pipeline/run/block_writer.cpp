@@ -33,6 +33,7 @@ class BlockWriter {
     }
     for (const auto& [tensor, linears] : shared) add_shared(linears);
     write_norms();
+    write_kv_scales();
   }
 
  private:
@@ -127,6 +128,14 @@ class BlockWriter {
         writer_.add_tensor(rounded_tensor(prefix + ".bias", dtype,
                                           {norm.bias.size()}, norm.bias));
       }
+    }
+  }
+
+  void write_kv_scales() {
+    for (const auto& [name, scale] : block_.kv_scales) {
+      writer_.add_tensor(rounded_tensor(arch_.block_name(layer_) + "." + name,
+                                        DType::kF32, {1},
+                                        std::span<const float>(&scale, 1)));
     }
   }
 

@@ -53,7 +53,8 @@ CompressedBlock ResumeStore::load(std::size_t layer, const Architecture& arch,
   return {.weights = std::move(weights),
           .norm_dtypes = read_norm_dtypes(*checkpoint, arch, layer),
           .layers = layers_from_json(read_file(path / kLayersFile),
-                                     (path / kLayersFile).string())};
+                                     (path / kLayersFile).string()),
+          .kv_scales = read_kv_scales(checkpoint->tensors(), arch, layer)};
 }
 
 void ResumeStore::save(const CompressedBlock& block, std::size_t layer,

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "compress/core/formatted.h"
+#include "compress/pipeline/run/kv_scales.h"
 #include "compress/pipeline/run/output_check.h"
 #include "compress/pipeline/run/resume_store.h"
 #include "compress/pipeline/run/stage_check.h"
@@ -117,6 +118,7 @@ void check_jobs(const Recipe& recipe, std::span<VariantJob> jobs,
            "'calibration' section",
            job.name);
     }
+    check_kv_scales(job.plan, arch, *model.checkpoint, job.output.format);
     OutputCheck check =
         check_output(job.output, job.plan, *model.checkpoint, arch, pool);
     job.plan.assign(std::move(check.changed));

@@ -109,6 +109,9 @@ class VariantCompressor {
     };
     add(model_.notes());
     add(selection_notes(plan_, model_.architecture()));
+    if (plan_.kv_cache() != nullptr) {
+      add({describe_kv_scales(*plan_.kv_cache(), model_.architecture())});
+    }
     for (const std::string& note : report_.notes) log(note);
     for (const LayerReport& layer : report_.structured) log_layer(layer);
     compress_blocks();
@@ -281,7 +284,10 @@ class VariantCompressor {
     copy_other_tensors(model_, ends_, *writer);
     writer->add_file("recipe.yaml", inputs_.recipe_yaml);
     writer->add_file("llmpress.json", provenance());
-    const std::string& config = model_.checkpoint().config_json();
+    std::string config = model_.checkpoint().config_json();
+    if (plan_.kv_cache() != nullptr) {
+      config = with_kv_cache_scheme(config, *plan_.kv_cache());
+    }
     writer->finish(ends_.unties_head
                        ? with_flag(config, "tie_word_embeddings", false)
                        : config);
@@ -368,7 +374,8 @@ StatsNeeds needs_of_plan(const StagePlan& plan, const Architecture& arch) {
 CalibrationUse calibration_use_of_blocks(const StagePlan& plan,
                                          const Architecture& arch) {
   if (any(needs_of_plan(plan, arch)) || wants_auto_precision(plan) ||
-      wants_sparsity_allocation(plan) || !plan.smoothing().empty()) {
+      wants_sparsity_allocation(plan) || !plan.smoothing().empty() ||
+      plan.kv_cache() != nullptr) {
     return CalibrationUse::kNeeded;
   }
   return plan.quantizes_with("llm_int8") ? CalibrationUse::kReport
