@@ -226,7 +226,7 @@ std::vector<float> fit_scales_to_gptq(const Consumers& consumers,
                                       std::span<const float> s,
                                       ThreadPool& pool) {
   QuantizeConfig trial = config;
-  trial.method = "gptq";
+  trial.method = gptq_method().name;
   trial.gptq.asymmetric_calibration = false;
   std::vector<float> best(s.size(), 1.0f);
   double least = std::numeric_limits<double>::infinity();
@@ -287,16 +287,9 @@ bool awq_skips_clip(std::string_view linear_name) {
   });
 }
 
-StatsNeeds awq_needs(const QuantizeConfig& config) {
-  StatsNeeds needs = solver_needs(config);
-  needs.channel_moments = true;
-  needs.sample_rows = true;
-  return needs;
-}
-
 QuantizeResult quantize_awq(const QuantizeRequest& request) {
   const QuantizeConfig& config = *request.config;
-  const bool clip = config.awq.clip && config.solver == "rtn" &&
+  const bool clip = config.awq.clip && config.solver == rtn_method().name &&
                     config.weights.type == WeightType::kInt &&
                     config.weights.group_size != 0 &&
                     !awq_skips_clip(request.name) && request.stats != nullptr &&
@@ -313,6 +306,68 @@ QuantizeResult quantize_awq(const QuantizeRequest& request) {
                                      clipped.clipped_groups, clipped.groups));
   }
   return result;
+}
+
+namespace {
+
+bool gptq_rounds(const QuantizeConfig& config) {
+  return rounding_method(config).name == gptq_method().name;
+}
+
+StatsNeeds scale_needs(const QuantizeConfig& config) {
+  return {.second_moment = gptq_rounds(config),
+          .channel_moments = true,
+          .sample_rows = true};
+}
+
+StatsNeeds needs_of(const QuantizeConfig& config) {
+  return solver_needs(config) |
+         StatsNeeds{.channel_moments = true, .sample_rows = true};
+}
+
+FoundScales find_scales(const ScaleRequest& request) {
+  AwqScales found = search_awq_scales(request.consumers, request.stats.abs_mean,
+                                      request.config,
+                                      request.module_objective(), request.pool);
+  if (gptq_rounds(request.config)) {
+    found.s = fit_scales_to_gptq(request.consumers, request.stats,
+                                 request.config, found.s, request.pool);
+  }
+  return {.s = std::move(found.s),
+          .identity_error = found.identity_error,
+          .error = found.error};
+}
+
+bool clips(const QuantizeConfig& config) { return config.awq.clip; }
+
+constexpr auto kAwq = &QuantizeConfig::awq;
+constexpr std::string_view kNeedsClip = "needs 'clip: true'";
+constexpr Setting<QuantizeConfig> kSettings[] = {
+    {"ratios", "exponents tried", count_at<kAwq, &AwqConfig::ratios>(1, 1000)},
+    {"weight_term", "also try scales with the weight magnitude",
+     bool_at<kAwq, &AwqConfig::weight_term>()},
+    {"clip", "search a clipping range too", bool_at<kAwq, &AwqConfig::clip>()},
+    {"clip_steps", "ranges tried",
+     count_at<kAwq, &AwqConfig::clip_steps>(1, 1000), clips, kNeedsClip},
+    {"clip_max_shrink", "the smallest range tried is 1 minus this",
+     number_at<kAwq, &AwqConfig::clip_max_shrink>(0, 0.99), clips, kNeedsClip},
+};
+
+}  // namespace
+
+QuantizerMethod awq_method() {
+  return {.name = "awq",
+          .summary =
+              "scales channels by their activations, clips, then rounds with "
+              "`solver`",
+          .paper = "arXiv:2306.00978",
+          .role = MethodRole::kMovesScales,
+          .needs = needs_of,
+          .quantize = quantize_awq,
+          .settings = kSettings,
+          .find_scales = find_scales,
+          .scale_needs = scale_needs,
+          .scales_into_linears = true};
 }
 
 }  // namespace llmpress

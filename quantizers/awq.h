@@ -74,7 +74,8 @@ bool awq_skips_clip(std::string_view linear_name);
 // What happens to one Linear after its scales were folded in: clipping, if
 // asked for and the solver is "rtn" (GPTQ's target must stay the weight
 // itself), then config.solver.
-StatsNeeds awq_needs(const QuantizeConfig& config);
 QuantizeResult quantize_awq(const QuantizeRequest& request);
+
+QuantizerMethod awq_method();
 
 }  // namespace llmpress

@@ -7,6 +7,7 @@
 
 #include "compress/core/checked.h"
 #include "compress/core/formatted.h"
+#include "quantizers/scaling_solver.h"
 
 namespace llmpress {
 namespace {
@@ -202,6 +203,17 @@ class Allocator {
 std::optional<BitAllocation> allocate_bits(
     std::span<const std::vector<BitOption>> layers, std::size_t budget_bytes) {
   return Allocator(layers, budget_bytes).run();
+}
+
+QuantizerMethod auto_method() {
+  return {.name = "auto",
+          .summary =
+              "chooses the bits of each Linear under `target_bits` or "
+              "`target_bytes`, then rounds with `solver`",
+          .paper = "a multiple-choice knapsack",
+          .role = MethodRole::kChoosesPrecision,
+          .needs = solver_needs,
+          .quantize = run_solver};
 }
 
 }  // namespace llmpress

@@ -19,6 +19,8 @@
 #include <span>
 #include <vector>
 
+#include "quantizers/method.h"
+
 namespace llmpress {
 
 inline constexpr std::size_t kAllocationStates = 32768;
@@ -38,5 +40,9 @@ struct BitAllocation {
 // Error(kInvalidArgument) if a layer has no options or a loss is NaN.
 std::optional<BitAllocation> allocate_bits(
     std::span<const std::vector<BitOption>> layers, std::size_t budget_bytes);
+
+// "auto": the pipeline measures the losses and gives each Linear its width; what
+// is left to this row is to round with config.solver.
+QuantizerMethod auto_method();
 
 }  // namespace llmpress

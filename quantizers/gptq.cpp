@@ -172,13 +172,6 @@ double known_output_error(const ColumnSolution& solution,
 
 }  // namespace
 
-StatsNeeds gptq_needs(const QuantizeConfig& config) {
-  StatsNeeds needs = activation_needs(config.input);
-  needs.second_moment = true;
-  needs.reference_moment = config.gptq.asymmetric_calibration;
-  return needs;
-}
-
 QuantizeResult quantize_gptq(const QuantizeRequest& request) {
   check_request(request);
   const QuantizeConfig& config = *request.config;
@@ -220,6 +213,105 @@ QuantizeResult quantize_gptq(const QuantizeRequest& request) {
   const std::vector<std::string> notes = inverse.notes();
   result.notes.insert(result.notes.begin(), notes.begin(), notes.end());
   return result;
+}
+
+namespace {
+
+StatsNeeds needs_of(const QuantizeConfig& config) {
+  StatsNeeds needs = activation_needs(config.input);
+  needs.second_moment = true;
+  needs.reference_moment = config.gptq.asymmetric_calibration;
+  return needs;
+}
+
+constexpr Named<DeadColumns> kDeadColumnsWords[] = {
+    {"zero", DeadColumns::kZero}, {"round", DeadColumns::kRound}};
+
+// `compat`: whose code's quirks to repeat.
+constexpr Named<bool> kStaleGridWords[] = {{"none", false},
+                                           {"reference", true}};
+
+constexpr auto kGptq = &QuantizeConfig::gptq;
+constexpr Setting<QuantizeConfig> kSettings[] = {
+    {"act_order", "solve columns by falling Hessian diagonal",
+     bool_at<kGptq, &GptqConfig::act_order>()},
+    {"static_groups",
+     "with `act_order`: fix all groups' grids before the solve; no `g_idx`",
+     bool_at<kGptq, &GptqConfig::static_groups>()},
+    {"group_aware_order",
+     "order within groups and of groups; no `g_idx`; not with `act_order`",
+     bool_at<kGptq, &GptqConfig::group_aware_order>()},
+    {"damping_fraction", "of the mean Hessian diagonal",
+     number_at<kGptq, &GptqConfig::damping_fraction>(0, 100)},
+    {"damping_policy", "when the Hessian cannot be factored",
+     word_at<kDampingPolicyWords, kGptq, &GptqConfig::damping_policy>()},
+    {"damping_increment",
+     "`raise`: added until it can, or `damping_bound` is passed",
+     number_at<kGptq, &GptqConfig::damping_increment>(1e-9, 100)},
+    {"damping_bound", "`raise`: the largest damping",
+     number_at<kGptq, &GptqConfig::damping_bound>(0, 100)},
+    {"dead_columns", "weights of inputs that were 0 in all of calibration",
+     word_at<kDeadColumnsWords, kGptq, &GptqConfig::dead_columns>()},
+    {"block_size",
+     "columns of a lazy batch; results do not depend on it but for rounding",
+     count_at<kGptq, &GptqConfig::block_size>(1, 1 << 20)},
+    {"compat",
+     "`reference` fits a group's grid to stale weights, as the authors' code "
+     "does",
+     word_at<kStaleGridWords, kGptq, &GptqConfig::stale_grid>()},
+    {"asymmetric_calibration",
+     "also correct the error of earlier layers (GPTAQ)",
+     bool_at<kGptq, &GptqConfig::asymmetric_calibration>()},
+    {"gptaq_alpha", "GPTAQ: how much of it",
+     number_at<kGptq, &GptqConfig::gptaq_alpha>(0, 1),
+     [](const QuantizeConfig& config) {
+       return config.gptq.asymmetric_calibration;
+     },
+     "needs 'asymmetric_calibration: true'"},
+};
+
+std::optional<SettingFault> check_settings(const QuantizeConfig& config) {
+  const GptqConfig& gptq = config.gptq;
+  if (gptq.group_aware_order && gptq.act_order) {
+    return SettingFault{"group_aware_order",
+                        "and 'act_order' exclude each other"};
+  }
+  if (gptq.damping_policy == DampingPolicy::kRaise &&
+      gptq.damping_bound < gptq.damping_fraction) {
+    return SettingFault{"damping_bound", "is below 'damping_fraction'"};
+  }
+  return std::nullopt;
+}
+
+// Activation order whose groups are not fixed before the solve stores g_idx.
+void mark(const QuantizeConfig& config, PackedWeight& weight,
+          ActivationQuant&) {
+  auto* const grouped = std::get_if<GroupedIntWeight>(&weight);
+  if (grouped == nullptr || !config.gptq.act_order ||
+      config.gptq.static_groups || grouped->group_size >= grouped->in) {
+    return;
+  }
+  grouped->g_idx.resize(grouped->in);
+  for (std::size_t i = 0; i < grouped->in; ++i) {
+    grouped->g_idx[i] = static_cast<std::uint32_t>(i / grouped->group_size);
+  }
+}
+
+}  // namespace
+
+QuantizerMethod gptq_method() {
+  return {.name = "gptq",
+          .summary = "rounds column by column and corrects the rest",
+          .paper = "arXiv:2210.17323",
+          .weights = WeightKinds::kIntegers,
+          .needs = needs_of,
+          .quantize = quantize_gptq,
+          .settings = kSettings,
+          .settings_in_stage = true,
+          .check = check_settings,
+          .solves = true,
+          .pays_for_removal = true,
+          .mark = mark};
 }
 
 }  // namespace llmpress

@@ -27,11 +27,11 @@
 
 namespace llmpress {
 
-StatsNeeds gptq_needs(const QuantizeConfig& config);
-
 // Needs stats->second_moment. Throws Error(kInvalidArgument) for a scheme it
 // cannot use, Error(kNumeric) if H cannot be factored under the damping policy,
 // every input was 0 or the weights diverge.
 QuantizeResult quantize_gptq(const QuantizeRequest& request);
+
+QuantizerMethod gptq_method();
 
 }  // namespace llmpress

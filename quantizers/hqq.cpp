@@ -127,9 +127,7 @@ GroupedIntWeight quantize_hqq_weight(ConstMatrixView W,
   return q;
 }
 
-StatsNeeds hqq_needs(const QuantizeConfig& config) {
-  return activation_needs(config.input);
-}
+namespace {
 
 QuantizeResult quantize_hqq(const QuantizeRequest& request) {
   const QuantizeConfig& config = *request.config;
@@ -146,6 +144,65 @@ QuantizeResult quantize_hqq(const QuantizeRequest& request) {
   }
   return finish_result(request, quantize_hqq_weight(request.W, config.weights,
                                                     config.hqq, *request.pool));
+}
+
+constexpr auto kHqq = &QuantizeConfig::hqq;
+constexpr Setting<QuantizeConfig> kSettings[] = {
+    {"p", "norm of the error, below 1 for outliers",
+     number_at<kHqq, &HqqConfig::p>(1e-3, 1)},
+    {"beta", "weight of the proximal term",
+     number_at<kHqq, &HqqConfig::beta>(1e-3, 1e6)},
+    {"iterations", "at most", count_at<kHqq, &HqqConfig::iterations>(1, 10000)},
+};
+
+std::optional<SettingFault> check_settings(const QuantizeConfig& config) {
+  if (!config.weights.symmetric) return std::nullopt;
+  return SettingFault{"weights",
+                      "must be 'symmetric: false' for method 'hqq', which "
+                      "searches for zero points"};
+}
+
+bool has_real_zeros(const PackedWeight& weight) {
+  const auto* const grouped = std::get_if<GroupedIntWeight>(&weight);
+  return grouped != nullptr && !grouped->float_zeros.empty();
+}
+
+void mark(const QuantizeConfig&, PackedWeight& weight, ActivationQuant&) {
+  auto* const grouped = std::get_if<GroupedIntWeight>(&weight);
+  if (grouped == nullptr) return;
+  grouped->zeros.clear();
+  grouped->float_zeros.assign(grouped->scales.size(), 0.0f);
+}
+
+std::optional<PackedWeight> round_like(const PackedWeight& stored,
+                                       ConstMatrixView W,
+                                       const WeightScheme& scheme,
+                                       ThreadPool& pool) {
+  if (!has_real_zeros(stored)) return std::nullopt;
+  return quantize_hqq_weight(W, scheme, {}, pool);
+}
+
+}  // namespace
+
+QuantizerMethod hqq_method() {
+  return {
+      .name = "hqq",
+      .summary =
+          "half-quadratic search for zero points; integers with zero points",
+      .paper = "mobiusml.github.io/hqq_blog",
+      .weights = WeightKinds::kIntegers,
+      .needs =
+          [](const QuantizeConfig& config) {
+            return activation_needs(config.input);
+          },
+      .quantize = quantize_hqq,
+      .settings = kSettings,
+      .group_size = 64,  // the authors' default, hqq/core/quantize.py
+      .check = check_settings,
+      .mark = mark,
+      .made = [](const PackedWeight& weight, const ActivationQuant&,
+                 QuantizeConfig&) { return has_real_zeros(weight); },
+      .round_like = round_like};
 }
 
 }  // namespace llmpress

@@ -21,7 +21,6 @@ GroupedIntWeight quantize_hqq_weight(ConstMatrixView W,
                                      const WeightScheme& scheme,
                                      const HqqConfig& hqq, ThreadPool& pool);
 
-StatsNeeds hqq_needs(const QuantizeConfig& config);
-QuantizeResult quantize_hqq(const QuantizeRequest& request);
+QuantizerMethod hqq_method();
 
 }  // namespace llmpress

@@ -159,14 +159,6 @@ Int8Weight quantize_int8(ConstMatrixView W, const WeightScheme& scheme,
   return q;
 }
 
-StatsNeeds llm_int8_needs(const QuantizeConfig& config) {
-  return {
-      .channel_moments =
-          (config.llm_int8.outliers == LlmInt8Config::Outliers::kCalibrated &&
-           config.llm_int8.threshold > 0) ||
-          config.input.range == ActivationQuant::Range::kStatic};
-}
-
 QuantizeResult quantize_llm_int8(const QuantizeRequest& request) {
   check_request(request);
   QuantizeConfig config = *request.config;
@@ -214,6 +206,107 @@ QuantizeConfig llm_int8_config(const LlmInt8Row& row, double threshold) {
                   .symmetric = row.symmetric,
                   .outlier_threshold = batch_threshold(config.llm_int8)};
   return config;
+}
+
+namespace {
+
+StatsNeeds needs_of(const QuantizeConfig& config) {
+  return {
+      .channel_moments =
+          (config.llm_int8.outliers == LlmInt8Config::Outliers::kCalibrated &&
+           config.llm_int8.threshold > 0) ||
+          config.input.range == ActivationQuant::Range::kStatic};
+}
+
+constexpr Named<LlmInt8Config::Outliers> kOutlierWords[] = {
+    {"batch", LlmInt8Config::Outliers::kBatch},
+    {"calibrated", LlmInt8Config::Outliers::kCalibrated}};
+
+constexpr auto kLlmInt8 = &QuantizeConfig::llm_int8;
+constexpr Setting<QuantizeConfig> kSettings[] = {
+    {"threshold", "inputs with a larger value stay in floating point; 0: none",
+     number_at<kLlmInt8, &LlmInt8Config::threshold>(0, 1e6)},
+    {"outliers",
+     "found once by calibration, their weights kept in 16 bits; or in each "
+     "call, with weights decoded from 8 bits",
+     word_at<kOutlierWords, kLlmInt8, &LlmInt8Config::outliers>()},
+};
+
+std::optional<SettingFault> check_settings(const QuantizeConfig& config) {
+  if (config.weights.bits != 8 || config.weights.group_size > 0) {
+    return SettingFault{"weights",
+                        "must be 8 bits with a scale a row (group_size: -1) or "
+                        "a tensor (0) for method 'llm_int8'"};
+  }
+  if (config.input.kind != ActivationQuant::Kind::kInt) {
+    return SettingFault{"input", "must be 'type: int' for method 'llm_int8'"};
+  }
+  return std::nullopt;
+}
+
+void settle(QuantizeConfig& config) {
+  if (config.llm_int8.outliers == LlmInt8Config::Outliers::kBatch) {
+    config.input.outlier_threshold = batch_threshold(config.llm_int8);
+  }
+}
+
+void mark(const QuantizeConfig& config, PackedWeight&, ActivationQuant& input) {
+  input.kind = ActivationQuant::Kind::kInt;
+  input.outlier_threshold = static_cast<float>(config.llm_int8.threshold);
+}
+
+// Outliers apart, one scale in all or dense inputs; without any of them the
+// weight is one that others make too.
+bool made(const PackedWeight& weight, const ActivationQuant& input,
+          QuantizeConfig& config) {
+  const auto* const int8 = std::get_if<Int8Weight>(&weight);
+  if (int8 == nullptr) return false;
+  const bool batch = input.outlier_threshold > 0;
+  const bool outliers = batch || !int8->outlier_columns.empty();
+  if (!outliers && config.weights.group_size != 0 &&
+      input.kind == ActivationQuant::Kind::kInt) {
+    return false;
+  }
+  config.llm_int8.outliers = batch ? LlmInt8Config::Outliers::kBatch
+                                   : LlmInt8Config::Outliers::kCalibrated;
+  if (batch) {
+    config.llm_int8.threshold = static_cast<double>(input.outlier_threshold);
+  } else if (!outliers) {
+    config.llm_int8.threshold = 0;
+  }
+  return true;
+}
+
+std::optional<PackedWeight> round_like(const PackedWeight& stored,
+                                       ConstMatrixView W,
+                                       const WeightScheme& scheme,
+                                       ThreadPool& pool) {
+  const auto* const int8 = std::get_if<Int8Weight>(&stored);
+  if (int8 == nullptr) return std::nullopt;
+  return quantize_int8(W, scheme, int8->outlier_columns, pool);
+}
+
+}  // namespace
+
+QuantizerMethod llm_int8_method() {
+  return {.name = "llm_int8",
+          .summary = "8-bit integers, outlier columns in floating point",
+          .paper = "arXiv:2208.07339",
+          .weights = WeightKinds::kIntegers,
+          .needs = needs_of,
+          .quantize = quantize_llm_int8,
+          .settings = kSettings,
+          .scheme = "W8A8",
+          .check = check_settings,
+          .settle = settle,
+          .uncalibrated_by = "outliers: batch",
+          .outlier_threshold =
+              [](const QuantizeConfig& config) {
+                return config.llm_int8.threshold;
+              },
+          .mark = mark,
+          .made = made,
+          .round_like = round_like};
 }
 
 }  // namespace llmpress

@@ -26,10 +26,11 @@ Int8Weight quantize_int8(ConstMatrixView W, const WeightScheme& scheme,
                          std::span<const std::uint32_t> outlier_columns,
                          ThreadPool& pool);
 
-StatsNeeds llm_int8_needs(const QuantizeConfig& config);
 // Throws Error(kInvalidArgument) unless the weights are 8-bit integers with one
 // scale a row (group_size -1) or in all (0).
 QuantizeResult quantize_llm_int8(const QuantizeRequest& request);
+
+QuantizerMethod llm_int8_method();
 
 // The int8 rows of the paper's Table 1, in its order. A row is run as method
 // "llm_int8" with these settings.

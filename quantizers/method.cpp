@@ -7,55 +7,56 @@
 #include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
 #include "quantizers/awq.h"
+#include "quantizers/bit_allocation.h"
 #include "quantizers/gptq.h"
 #include "quantizers/hqq.h"
 #include "quantizers/llm_int8.h"
 #include "quantizers/quantize_result.h"
 #include "quantizers/rtn.h"
+#include "quantizers/scaling_solver.h"
 #include "quantizers/smoothquant.h"
 #include "quantizers/table4.h"
 
 namespace llmpress {
 namespace {
 
-constexpr std::array kMethods{
-    QuantizerMethod{"rtn", "round to nearest", "arXiv:1712.05877", rtn_needs,
-                    quantize_rtn},
-    QuantizerMethod{"gptq", "second-order error compensation",
-                    "arXiv:2210.17323", gptq_needs, quantize_gptq},
-    QuantizerMethod{"imatrix",
-                    "round to nearest, range searched under input importance",
-                    "github.com/ggml-org/llama.cpp/pull/4861", imatrix_needs,
-                    quantize_imatrix},
-    QuantizerMethod{"awq",
-                    "activation-aware scales and clipping, then a solver",
-                    "arXiv:2306.00978", awq_needs, quantize_awq},
-    QuantizerMethod{
-        "smoothquant", "activation outliers moved into weights, then a solver",
-        "arXiv:2211.10438", smoothquant_needs, quantize_smoothquant},
-    QuantizerMethod{"llm_int8", "int8 with 16-bit outlier features",
-                    "arXiv:2208.07339", llm_int8_needs, quantize_llm_int8},
-    QuantizerMethod{"nf4", "4-bit normal-float table", "arXiv:2305.14314",
-                    rtn_needs, quantize_nf4},
-    QuantizerMethod{"hqq", "half-quadratic zero points, no calibration",
-                    "mobiusml.github.io/hqq_blog", hqq_needs, quantize_hqq},
-};
-
 constexpr std::size_t kErrorRows = 512;
 
 }  // namespace
 
-std::span<const QuantizerMethod> quantizer_methods() { return kMethods; }
+std::span<const QuantizerMethod> quantizer_methods() {
+  static const std::array kMethods{
+      rtn_method(), gptq_method(),        imatrix_method(),
+      awq_method(), smoothquant_method(), llm_int8_method(),
+      nf4_method(), hqq_method(),         auto_method(),
+  };
+  return kMethods;
+}
 
 const QuantizerMethod& find_quantizer_method(std::string_view name) {
-  const auto found = std::ranges::find(kMethods, name, &QuantizerMethod::name);
-  if (found != kMethods.end()) return *found;
   std::string known;
-  for (const QuantizerMethod& method : kMethods) {
+  for (const QuantizerMethod& method : quantizer_methods()) {
+    if (method.name == name) return method;
     known += (known.empty() ? "" : ", ") + std::string(method.name);
   }
   fail(ErrorCode::kInvalidArgument, "quantize: method '{}' is not one of {}",
        name, known);
+}
+
+const QuantizerMethod& method_of(const QuantizeConfig& config) {
+  return find_quantizer_method(config.method);
+}
+
+const QuantizerMethod& rounding_method(const QuantizeConfig& config) {
+  const QuantizerMethod& method = method_of(config);
+  return method.delegates() ? solver_of(config) : method;
+}
+
+QuantizeConfig without_calibration(const QuantizeConfig& config) {
+  if (!any(method_of(config).needs(config))) return config;
+  QuantizeConfig nearest = config;
+  nearest.method = rtn_method().name;
+  return nearest;
 }
 
 double output_error(ConstMatrixView W, ConstMatrixView W_quantized,
@@ -83,7 +84,7 @@ double output_error(ConstMatrixView W, ConstMatrixView W_quantized,
 }
 
 QuantizeResult quantize_weight(const QuantizeRequest& request) {
-  const QuantizerMethod& method = find_quantizer_method(request.config->method);
+  const QuantizerMethod& method = method_of(*request.config);
   QuantizeResult result = method.quantize(request);
   if (scales_fit(result.weight)) return result;
   QuantizeConfig config = *request.config;

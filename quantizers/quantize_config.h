@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "compress/core/damping.h"
@@ -11,6 +12,10 @@
 #include "compress/core/packed_weight.h"
 
 namespace llmpress {
+
+// Of stages that name none.
+inline constexpr std::string_view kDefaultMethod = "rtn";
+inline constexpr std::string_view kDefaultScaling = "smoothquant";
 
 enum class WeightType {
   kInt,
@@ -94,8 +99,11 @@ struct HqqConfig {
   bool operator==(const HqqConfig&) const = default;
 };
 
+// From here on an input is an outlier (LLM.int8(), arXiv:2208.07339).
+inline constexpr double kOutlierThreshold = 6.0;
+
 struct LlmInt8Config {
-  double threshold = 6.0;
+  double threshold = kOutlierThreshold;
   // kBatch: columns found at run time in each call, as bitsandbytes does;
   // kCalibrated: columns found from calibration, their weights kept in f16.
   enum class Outliers { kBatch, kCalibrated } outliers = Outliers::kCalibrated;
@@ -105,7 +113,7 @@ struct LlmInt8Config {
 
 // One `quantize` stage.
 struct QuantizeConfig {
-  std::string method = "rtn";  // a row of quantizer_methods()
+  std::string method{kDefaultMethod};  // a row of quantizer_methods()
   WeightScheme weights{};
   ActivationQuant input{};  // rounding of activations
   GptqConfig gptq{};
@@ -113,8 +121,8 @@ struct QuantizeConfig {
   SmoothQuantConfig smoothquant{};
   HqqConfig hqq{};
   LlmInt8Config llm_int8{};
-  // Solver after a scaling method (awq, smoothquant): "rtn" or "gptq".
-  std::string solver = "rtn";
+  // What rounds where the method does not: a row that `solves`.
+  std::string solver{kDefaultMethod};
 
   bool operator==(const QuantizeConfig&) const = default;
 };

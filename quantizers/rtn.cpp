@@ -73,17 +73,11 @@ PackedWeight round_to_nearest(ConstMatrixView W, const QuantizeConfig& config,
   throw std::logic_error("round_to_nearest: unknown weight type");
 }
 
-StatsNeeds rtn_needs(const QuantizeConfig& config) {
-  return activation_needs(config.input);
-}
-
 QuantizeResult quantize_rtn(const QuantizeRequest& request) {
   return round_request(request, *request.config, {});
 }
 
-StatsNeeds imatrix_needs(const QuantizeConfig&) {
-  return {.channel_moments = true};
-}
+namespace {
 
 QuantizeResult quantize_imatrix(const QuantizeRequest& request) {
   QuantizeConfig config = *request.config;
@@ -111,6 +105,34 @@ QuantizeResult quantize_imatrix(const QuantizeRequest& request) {
     }
   }
   return round_request(request, config, importance);
+}
+
+}  // namespace
+
+QuantizerMethod rtn_method() {
+  return {.name = "rtn",
+          .summary = "rounds to nearest",
+          .paper = "arXiv:1712.05877",
+          .needs =
+              [](const QuantizeConfig& config) {
+                return activation_needs(config.input);
+              },
+          .quantize = quantize_rtn,
+          .solves = true};
+}
+
+QuantizerMethod imatrix_method() {
+  return {.name = "imatrix",
+          .summary =
+              "rounds to nearest, ranges searched under the importance of the "
+              "inputs",
+          .paper = "github.com/ggml-org/llama.cpp/pull/4861",
+          .weights = WeightKinds::kIntegers,
+          .needs =
+              [](const QuantizeConfig&) {
+                return StatsNeeds{.channel_moments = true};
+              },
+          .quantize = quantize_imatrix};
 }
 
 }  // namespace llmpress

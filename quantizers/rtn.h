@@ -29,10 +29,9 @@ PackedWeight round_to_nearest(ConstMatrixView W, const QuantizeConfig& config,
 // Whether `config` asks for signed octets with integer inputs (W8A8).
 bool wants_int8(const QuantizeConfig& config, std::size_t in);
 
-StatsNeeds rtn_needs(const QuantizeConfig& config);
 QuantizeResult quantize_rtn(const QuantizeRequest& request);
 
-StatsNeeds imatrix_needs(const QuantizeConfig& config);
-QuantizeResult quantize_imatrix(const QuantizeRequest& request);
+QuantizerMethod rtn_method();
+QuantizerMethod imatrix_method();
 
 }  // namespace llmpress

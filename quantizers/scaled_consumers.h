@@ -7,8 +7,10 @@
 #include <span>
 #include <vector>
 
+#include "compress/core/input_stats.h"
 #include "compress/core/matrix.h"
 #include "compress/core/parallel.h"
+#include "quantizers/quantize_config.h"
 
 namespace llmpress {
 
@@ -19,6 +21,23 @@ using Consumers = std::vector<ConstMatrixView>;
 // same input as before. Smaller is better; not finite counts as worst.
 using OutputObjective =
     std::function<double(const std::vector<MatrixF>& candidate_weights)>;
+
+// One group whose scales are sought.
+struct ScaleRequest {
+  const Consumers& consumers;
+  const InputStats& stats;  // what the row's `scale_needs` asked for
+  // The grid, the settings, and what rounds afterwards.
+  const QuantizeConfig& config;
+  // Makes the error of the output of the module that the group feeds; dear.
+  std::function<OutputObjective()> module_objective;
+  ThreadPool& pool;
+};
+
+struct FoundScales {
+  std::vector<float> s{};  // [in]
+  // Rounding error without and with them; -1: not measured.
+  double identity_error = -1, error = -1;
+};
 
 // sum over consumers of |X (W' - W)^T|^2 / tokens, X [tokens, in] sample rows.
 // The views must outlive the function.

@@ -1,19 +1,21 @@
 #include "quantizers/scaling_solver.h"
 
+#include <string>
+
 #include "compress/core/formatted.h"
 
 namespace llmpress {
-namespace {
 
 const QuantizerMethod& solver_of(const QuantizeConfig& config) {
-  if (config.solver == "rtn" || config.solver == "gptq") {
-    return find_quantizer_method(config.solver);
+  std::string known;
+  for (const QuantizerMethod& method : quantizer_methods()) {
+    if (!method.solves) continue;
+    if (method.name == config.solver) return method;
+    known += (known.empty() ? "" : " or ") + std::string(method.name);
   }
-  fail(ErrorCode::kInvalidArgument, "quantize: solver '{}' is not rtn or gptq",
-       config.solver);
+  fail(ErrorCode::kInvalidArgument, "quantize: solver '{}' is not {}",
+       config.solver, known);
 }
-
-}  // namespace
 
 StatsNeeds solver_needs(const QuantizeConfig& config) {
   return solver_of(config).needs(config);

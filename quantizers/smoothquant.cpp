@@ -105,15 +105,51 @@ SmoothScales find_smooth_scales(const Consumers& consumers,
   return best;
 }
 
-StatsNeeds smoothquant_needs(const QuantizeConfig& config) {
-  StatsNeeds needs = solver_needs(config);
-  needs.channel_moments = true;
-  needs.sample_rows = needs.sample_rows || config.smoothquant.search_alpha;
-  return needs;
+namespace {
+
+StatsNeeds needs_of(const QuantizeConfig& config) {
+  return solver_needs(config) |
+         StatsNeeds{.channel_moments = true,
+                    .sample_rows = config.smoothquant.search_alpha};
 }
 
-QuantizeResult quantize_smoothquant(const QuantizeRequest& request) {
-  return run_solver(request);
+FoundScales find_scales(const ScaleRequest& request) {
+  SmoothScales found = find_smooth_scales(request.consumers, request.stats,
+                                          request.config, request.pool);
+  return {.s = std::move(found.s),
+          .identity_error = found.identity_error,
+          .error = found.error};
+}
+
+constexpr auto kSmoothQuant = &QuantizeConfig::smoothquant;
+constexpr Setting<QuantizeConfig> kSettings[] = {
+    {"search_alpha", "find alpha for each layer",
+     bool_at<kSmoothQuant, &SmoothQuantConfig::search_alpha>()},
+    {"alpha", "how much moves from activations to weights",
+     number_at<kSmoothQuant, &SmoothQuantConfig::alpha>(0, 1),
+     [](const QuantizeConfig& config) {
+       return !config.smoothquant.search_alpha;
+     },
+     "is searched: 'search_alpha' is true"},
+};
+
+}  // namespace
+
+QuantizerMethod smoothquant_method() {
+  return {.name = "smoothquant",
+          .summary =
+              "moves activation outliers into the weights, then rounds with "
+              "`solver`",
+          .paper = "arXiv:2211.10438",
+          .role = MethodRole::kMovesScales,
+          .needs = needs_of,
+          .quantize = run_solver,
+          .settings = kSettings,
+          .scheme = "W8A8",
+          .find_scales = find_scales,
+          .scale_needs = [](const QuantizeConfig&) {
+            return StatsNeeds{.channel_moments = true, .sample_rows = true};
+          }};
 }
 
 }  // namespace llmpress

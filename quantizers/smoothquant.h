@@ -38,8 +38,7 @@ SmoothScales find_smooth_scales(const Consumers& consumers,
                                 const InputStats& stats,
                                 const QuantizeConfig& config, ThreadPool& pool);
 
-// The solver after the scales were folded in.
-StatsNeeds smoothquant_needs(const QuantizeConfig& config);
-QuantizeResult quantize_smoothquant(const QuantizeRequest& request);
+// Its rounding is the solver's, after the scales were folded in.
+QuantizerMethod smoothquant_method();
 
 }  // namespace llmpress

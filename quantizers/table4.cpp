@@ -10,6 +10,7 @@
 #include "compress/core/checked.h"
 #include "compress/core/formatted.h"
 #include "compress/core/table4.h"
+#include "quantizers/activation_range.h"
 #include "quantizers/rtn.h"
 
 namespace llmpress {
@@ -136,6 +137,8 @@ Table4Weight quantize_table4(ConstMatrixView W, const WeightScheme& scheme,
   return q;
 }
 
+namespace {
+
 QuantizeResult quantize_nf4(const QuantizeRequest& request) {
   const WeightType type = request.config->weights.type;
   if (type != WeightType::kNf4 && type != WeightType::kFp4) {
@@ -143,6 +146,26 @@ QuantizeResult quantize_nf4(const QuantizeRequest& request) {
          "{}: nf4: weights.type must be nf4 or fp4", request.name);
   }
   return quantize_rtn(request);
+}
+
+}  // namespace
+
+QuantizerMethod nf4_method() {
+  return {.name = "nf4",
+          .summary = "4-bit table, weights of type `nf4` or `fp4`",
+          .paper = "arXiv:2305.14314",
+          .weights = WeightKinds::kTables,
+          .needs =
+              [](const QuantizeConfig& config) {
+                return activation_needs(config.input);
+              },
+          .quantize = quantize_nf4,
+          .scheme = "NF4",
+          .made =
+              [](const PackedWeight& weight, const ActivationQuant&,
+                 QuantizeConfig&) {
+                return std::holds_alternative<Table4Weight>(weight);
+              }};
 }
 
 }  // namespace llmpress

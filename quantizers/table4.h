@@ -22,7 +22,7 @@ namespace llmpress {
 Table4Weight quantize_table4(ConstMatrixView W, const WeightScheme& scheme,
                              ThreadPool& pool);
 
-// The row "nf4" of the methods: rtn for weights of type nf4 or fp4.
-QuantizeResult quantize_nf4(const QuantizeRequest& request);
+// Round to nearest for weights of type nf4 or fp4.
+QuantizerMethod nf4_method();
 
 }  // namespace llmpress

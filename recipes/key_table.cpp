@@ -5,11 +5,13 @@
 #include <utility>
 
 #include "compress/core/formatted.h"
+#include "quantizers/method.h"
 #include "recipes/yaml_tree.h"
 
 namespace llmpress {
 namespace {
 
+// All but the settings of methods.
 constexpr RecipeKey kKeys[] = {
     {"", "name"},
     {"", "description"},
@@ -65,13 +67,6 @@ constexpr RecipeKey kKeys[] = {
     {"prune", "heal"},
 
     {"smooth", "method"},
-    {"smooth", "alpha"},
-    {"smooth", "search_alpha"},
-    {"smooth", "ratios"},
-    {"smooth", "weight_term"},
-    {"smooth", "clip"},
-    {"smooth", "clip_steps"},
-    {"smooth", "clip_max_shrink"},
     {"smooth", "weights"},
 
     {"rotate", "seed"},
@@ -88,22 +83,6 @@ constexpr RecipeKey kKeys[] = {
     {"quantize", "targets"},
     {"quantize", "ignore"},
     {"quantize", "solver"},
-    {"quantize", "act_order"},
-    {"quantize", "static_groups"},
-    {"quantize", "group_aware_order"},
-    {"quantize", "damping_fraction"},
-    {"quantize", "damping_policy"},
-    {"quantize", "damping_increment"},
-    {"quantize", "damping_bound"},
-    {"quantize", "dead_columns"},
-    {"quantize", "block_size"},
-    {"quantize", "compat"},
-    {"quantize", "asymmetric_calibration"},
-    {"quantize", "gptaq_alpha"},
-    {"quantize", "awq"},
-    {"quantize", "smoothquant"},
-    {"quantize", "hqq"},
-    {"quantize", "llm_int8"},
     {"quantize", "target_bits"},
     {"quantize", "target_bytes"},
 
@@ -122,22 +101,6 @@ constexpr RecipeKey kKeys[] = {
     {"input", "range"},
     {"input", "dynamic"},
     {"input", "symmetric"},
-
-    {"awq", "ratios"},
-    {"awq", "weight_term"},
-    {"awq", "clip"},
-    {"awq", "clip_steps"},
-    {"awq", "clip_max_shrink"},
-
-    {"smoothquant", "alpha"},
-    {"smoothquant", "search_alpha"},
-
-    {"hqq", "p"},
-    {"hqq", "beta"},
-    {"hqq", "iterations"},
-
-    {"llm_int8", "threshold"},
-    {"llm_int8", "outliers"},
 
     {"distill", "student"},
     {"distill", "loss"},
@@ -163,6 +126,21 @@ constexpr RecipeKey kKeys[] = {
     {"kv_cache", "type"},
     {"kv_cache", "rotate_keys"},
 };
+
+std::vector<RecipeKey> make_table() {
+  std::vector<RecipeKey> table(std::begin(kKeys), std::end(kKeys));
+  for (const QuantizerMethod& method : quantizer_methods()) {
+    if (method.has_section()) table.push_back({"quantize", method.name});
+    for (const auto& setting : method.settings) {
+      table.push_back(
+          {method.settings_in_stage ? "quantize" : method.name, setting.key});
+      if (method.moves_scales()) {
+        table.push_back({"smooth", setting.key});
+      }
+    }
+  }
+  return table;
+}
 
 // Levenshtein's distance with adjacent transpositions counted once.
 std::size_t edit_distance(std::string_view a, std::string_view b) {
@@ -191,7 +169,7 @@ std::string section_in_words(std::string_view section) {
 
 std::vector<std::string_view> keys_of(std::string_view section) {
   std::vector<std::string_view> keys;
-  for (const RecipeKey& row : kKeys) {
+  for (const RecipeKey& row : key_table()) {
     if (row.section == section) keys.push_back(row.key);
   }
   return keys;
@@ -201,7 +179,7 @@ std::vector<std::string_view> keys_of(std::string_view section) {
 std::vector<std::string> homes_of(std::string_view section,
                                   std::string_view key) {
   std::vector<std::string> inside, outside;
-  for (const RecipeKey& row : kKeys) {
+  for (const RecipeKey& row : key_table()) {
     if (row.key != key) continue;
     const bool child = is_key(section, row.section);
     (child ? inside : outside).push_back(section_in_words(row.section));
@@ -211,17 +189,19 @@ std::vector<std::string> homes_of(std::string_view section,
 
 }  // namespace
 
-std::span<const RecipeKey> key_table() { return kKeys; }
+std::span<const RecipeKey> key_table() {
+  static const std::vector<RecipeKey> table = make_table();
+  return table;
+}
 
 std::vector<RecipeKey> recipe_keys() {
-  return {std::begin(kKeys), std::end(kKeys)};
+  return {key_table().begin(), key_table().end()};
 }
 
 bool is_key(std::string_view section, std::string_view key) {
-  return std::any_of(std::begin(kKeys), std::end(kKeys),
-                     [&](const RecipeKey& row) {
-                       return row.section == section && row.key == key;
-                     });
+  return std::ranges::any_of(key_table(), [&](const RecipeKey& row) {
+    return row.section == section && row.key == key;
+  });
 }
 
 std::string_view nearest_word(std::string_view word,

@@ -60,13 +60,11 @@ struct PruneStage {
 
 // Moves scales between neighbours so that rounding hurts less; the function of
 // the model stays the same.
-enum class SmoothMethod { kSmoothQuant, kAwq };
 struct SmoothStage {
-  SmoothMethod method = SmoothMethod::kSmoothQuant;
-  SmoothQuantConfig smoothquant{};
-  AwqConfig awq{};
-  // The grid that awq's search rounds to. Absent: that of the quantize stage
-  // that follows.
+  // A method that moves scales, and its settings.
+  QuantizeConfig config{.method = std::string(kDefaultScaling)};
+  // The grid that a search rounds to. Absent: that of the quantize stage that
+  // follows.
   std::optional<WeightScheme> weights{};
   SourcePosition position{};
 

@@ -11,17 +11,11 @@
 #include <string_view>
 #include <vector>
 
+#include "compress/core/setting.h"
 #include "recipes/key_table.h"
 #include "recipes/yaml_tree.h"
 
 namespace llmpress {
-
-// A word of a recipe and what it means.
-template <class T>
-struct Named {
-  std::string_view name;
-  T value;
-};
 
 // The word for `value` in its table.
 template <class T>

@@ -27,30 +27,4 @@ LayerSelection read_selection(const Section& section) {
   return selection;
 }
 
-AwqConfig read_awq(const Section& section) {
-  AwqConfig awq;
-  awq.ratios = section.count("ratios", awq.ratios, 1, 1000);
-  awq.weight_term = section.boolean("weight_term", awq.weight_term);
-  awq.clip = section.boolean("clip", awq.clip);
-  if (!awq.clip) {
-    constexpr std::string_view kKeys[] = {"clip_steps", "clip_max_shrink"};
-    section.forbid(kKeys, "needs 'clip: true'");
-  }
-  awq.clip_steps = section.count("clip_steps", awq.clip_steps, 1, 1000);
-  awq.clip_max_shrink =
-      section.number("clip_max_shrink", awq.clip_max_shrink, 0, 0.99);
-  return awq;
-}
-
-SmoothQuantConfig read_smoothquant(const Section& section) {
-  SmoothQuantConfig smoothquant;
-  smoothquant.search_alpha =
-      section.boolean("search_alpha", smoothquant.search_alpha);
-  if (smoothquant.search_alpha && section.has("alpha")) {
-    section.refuse("alpha", "is searched: 'search_alpha' is true");
-  }
-  smoothquant.alpha = section.number("alpha", smoothquant.alpha, 0, 1);
-  return smoothquant;
-}
-
 }  // namespace llmpress

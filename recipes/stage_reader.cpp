@@ -4,7 +4,7 @@
 
 #include "quantizers/method.h"
 #include "recipes/prune_section.h"
-#include "recipes/selection_section.h"
+#include "recipes/settings_section.h"
 #include "recipes/weights_section.h"
 #include "recipes/words.h"
 
@@ -27,18 +27,21 @@ MergeLoraStage read_merge_lora(const YamlNode& node, const Path& folder) {
 SmoothStage read_smooth(const YamlNode& node) {
   const Section section(node, "smooth");
   SmoothStage stage{.position = node.position};
-  stage.method =
-      section.choice<SmoothMethod>("method", stage.method, kSmoothMethodWords);
-  constexpr std::string_view kSmoothQuantKeys[] = {"alpha", "search_alpha"};
-  constexpr std::string_view kAwqKeys[] = {"ratios", "weight_term", "clip",
-                                           "clip_steps", "clip_max_shrink"};
-  if (stage.method == SmoothMethod::kAwq) {
-    section.forbid(kSmoothQuantKeys, "does not apply to method 'awq'");
-    stage.awq = read_awq(section);
-  } else {
-    section.forbid(kAwqKeys, "does not apply to method 'smoothquant'");
-    stage.smoothquant = read_smoothquant(section);
+  std::string& name = stage.config.method;
+  const std::vector<std::string_view> names = method_names(
+      [](const QuantizerMethod& method) { return method.moves_scales(); });
+  if (section.has("method")) {
+    name = names[section.choice_index("method", names)];
   }
+  for (const std::string_view other : names) {
+    if (other == name) continue;
+    for (const auto& setting : find_quantizer_method(other).settings) {
+      const std::string_view keys[] = {setting.key};
+      section.forbid(keys, "does not apply to method '" + name + "'");
+    }
+  }
+  read_settings(section, find_quantizer_method(name).settings, name,
+                stage.config);
   if (const YamlNode* weights = section.find("weights")) {
     stage.weights = read_weights(*weights, WeightScheme{});
   }
@@ -95,10 +98,8 @@ bool prune_needs_calibration(const PruneConfig& config) {
 }
 
 bool quantize_needs_calibration(const QuantizeConfig& config) {
-  if (config.method == "auto") return true;
-  const StatsNeeds needs = find_quantizer_method(config.method).needs(config);
-  return needs.second_moment || needs.channel_moments || needs.sample_rows ||
-         needs.reference_moment ||
+  const QuantizerMethod& method = method_of(config);
+  return method.chooses_precision() || any(method.needs(config)) ||
          config.input.range == ActivationQuant::Range::kStatic;
 }
 

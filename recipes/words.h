@@ -45,15 +45,6 @@ inline constexpr Named<ExpertPolicy> kExpertPolicyWords[] = {
     {"all_tokens", ExpertPolicy::kAllTokens},
     {"raise", ExpertPolicy::kRaise}};
 
-inline constexpr Named<DampingPolicy> kDampingPolicyWords[] = {
-    {"raise", DampingPolicy::kRaise}, {"fail", DampingPolicy::kFail}};
-
-inline constexpr Named<DeadColumns> kDeadColumnsWords[] = {
-    {"zero", DeadColumns::kZero}, {"round", DeadColumns::kRound}};
-
-inline constexpr Named<SmoothMethod> kSmoothMethodWords[] = {
-    {"smoothquant", SmoothMethod::kSmoothQuant}, {"awq", SmoothMethod::kAwq}};
-
 inline constexpr Named<RangeSearch> kRangeSearchWords[] = {
     {"minmax", RangeSearch::kMinMax}, {"mse", RangeSearch::kMse}};
 
@@ -69,14 +60,6 @@ inline constexpr Named<ActivationQuant::Range> kInputRangeWords[] = {
     {"token", ActivationQuant::Range::kToken},
     {"tensor", ActivationQuant::Range::kTensor},
     {"static", ActivationQuant::Range::kStatic}};
-
-inline constexpr Named<LlmInt8Config::Outliers> kOutlierWords[] = {
-    {"batch", LlmInt8Config::Outliers::kBatch},
-    {"calibrated", LlmInt8Config::Outliers::kCalibrated}};
-
-// `compat`: whose code's quirks to repeat.
-inline constexpr Named<bool> kStaleGridWords[] = {{"none", false},
-                                                  {"reference", true}};
 
 inline constexpr Named<Protocol> kProtocolWords[] = {
     {"windows", Protocol::kWindows},

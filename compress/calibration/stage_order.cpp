@@ -3,6 +3,7 @@
 #include <string>
 
 #include "compress/core/formatted.h"
+#include "quantizers/method.h"
 
 namespace llmpress {
 namespace {
@@ -30,8 +31,7 @@ Act act_of(const Stage& stage) {
 bool moves_scales(const Stage& stage) {
   const auto* quantize = std::get_if<QuantizeStage>(&stage);
   return std::holds_alternative<SmoothStage>(stage) ||
-         (quantize != nullptr && (quantize->config.method == "awq" ||
-                                  quantize->config.method == "smoothquant"));
+         (quantize != nullptr && method_of(quantize->config).moves_scales());
 }
 
 // Why `later` cannot follow `earlier`, or nullptr.

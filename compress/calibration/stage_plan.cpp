@@ -7,18 +7,6 @@
 
 namespace llmpress {
 
-StatsNeeds operator|(const StatsNeeds& a, const StatsNeeds& b) {
-  return {.second_moment = a.second_moment || b.second_moment,
-          .channel_moments = a.channel_moments || b.channel_moments,
-          .sample_rows = a.sample_rows || b.sample_rows,
-          .reference_moment = a.reference_moment || b.reference_moment};
-}
-
-bool any(const StatsNeeds& needs) {
-  return needs.second_moment || needs.channel_moments || needs.sample_rows ||
-         needs.reference_moment;
-}
-
 StagePlan::StagePlan(std::span<const Stage> shared,
                      std::span<const Stage> own) {
   std::vector<const Stage*> all;
@@ -79,12 +67,6 @@ void StagePlan::assign(
   assigned_ = std::make_shared<
       const std::map<std::string, std::optional<QuantizeStage>>>(
       std::move(stages));
-}
-
-bool StagePlan::quantizes_with(std::string_view method) const {
-  return std::ranges::any_of(quantizing_, [&](const QuantizeStage* stage) {
-    return stage->config.method == method;
-  });
 }
 
 bool StagePlan::empty() const {

@@ -51,8 +51,6 @@ class StagePlan {
   // Scales for keys and values; null: none.
   const QuantizeKvCacheStage* kv_cache() const { return kv_cache_; }
   bool empty() const;
-  // Whether some Linear is quantized by this method.
-  bool quantizes_with(std::string_view method) const;
 
  private:
   std::vector<const Stage*> transforms_;
@@ -69,9 +67,5 @@ class StagePlan {
 // Of a Linear of a block; a router is touched only where it is named.
 LinearTreatment treatment_of(const StagePlan& plan, const Architecture& arch,
                              std::size_t layer, std::size_t linear);
-
-// The union of two sets of needs.
-StatsNeeds operator|(const StatsNeeds& a, const StatsNeeds& b);
-bool any(const StatsNeeds& needs);
 
 }  // namespace llmpress

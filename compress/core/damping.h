@@ -15,11 +15,14 @@
 
 #include "compress/core/matrix.h"
 #include "compress/core/parallel.h"
+#include "compress/core/setting.h"
 
 namespace llmpress {
 
 // What to do when the Hessian cannot be factored.
 enum class DampingPolicy { kRaise, kFail };
+inline constexpr Named<DampingPolicy> kDampingPolicyWords[] = {
+    {"raise", DampingPolicy::kRaise}, {"fail", DampingPolicy::kFail}};
 
 struct DampingConfig {
   double fraction = 0.01;  // of mean(diag H)

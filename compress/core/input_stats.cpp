@@ -73,6 +73,18 @@ void scale(MatrixF& moment, float factor) {
 
 }  // namespace
 
+StatsNeeds operator|(const StatsNeeds& a, const StatsNeeds& b) {
+  return {.second_moment = a.second_moment || b.second_moment,
+          .channel_moments = a.channel_moments || b.channel_moments,
+          .sample_rows = a.sample_rows || b.sample_rows,
+          .reference_moment = a.reference_moment || b.reference_moment};
+}
+
+bool any(const StatsNeeds& needs) {
+  return needs.second_moment || needs.channel_moments || needs.sample_rows ||
+         needs.reference_moment;
+}
+
 InputStatsCollector::InputStatsCollector(std::size_t in,
                                          const StatsNeeds& needs,
                                          std::size_t total_tokens,

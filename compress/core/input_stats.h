@@ -17,6 +17,10 @@ struct StatsNeeds {
   bool reference_moment = false;  // GPTAQ, needs the uncompressed inputs too
 };
 
+// The union of two sets of needs.
+StatsNeeds operator|(const StatsNeeds& a, const StatsNeeds& b);
+bool any(const StatsNeeds& needs);
+
 struct InputStats {
   std::size_t tokens = 0;
   // sum over tokens of x x^T / tokens: GPTQ's H is twice this. [in, in] or

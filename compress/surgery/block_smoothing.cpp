@@ -7,37 +7,25 @@
 
 #include "compress/core/formatted.h"
 #include "compress/model/facts.h"
-#include "quantizers/awq.h"
-#include "quantizers/smoothquant.h"
+#include "quantizers/method.h"
+#include "quantizers/scaled_consumers.h"
 
 namespace llmpress {
 namespace {
 
-bool is_scaling_method(const std::string& method) {
-  return method == "awq" || method == "smoothquant";
-}
-
-enum class Scaling { kAwq, kSmoothQuant };
-
 // How a group is to be scaled, and for which grid.
 struct GroupTask {
-  Scaling scaling = Scaling::kSmoothQuant;
+  const QuantizerMethod* scaling = nullptr;
   QuantizeConfig config{};
-
-  bool solves_with_gptq() const {
-    return scaling == Scaling::kAwq &&
-           (config.method == "gptq" ||
-            (is_scaling_method(config.method) && config.solver == "gptq"));
-  }
 };
 
-// SmoothQuant moves scales into norms only. Within an expert none are moved:
-// its tokens are not those of the others.
-bool applies(Scaling scaling, const BlockSpec& block, const ScaleGroup& group) {
+// Within an expert no scales are moved: its tokens are not those of the others.
+bool applies(const QuantizerMethod& scaling, const BlockSpec& block,
+             const ScaleGroup& group) {
   if (!group.source_norm.empty()) return true;
   const StageSpec& stage =
       block.stages[block.linears[group.consumers.front()].stage];
-  return scaling == Scaling::kAwq && stage.groups == 1;
+  return scaling.scales_into_linears && stage.groups == 1;
 }
 
 std::vector<const QuantizeStage*> stages_of(const StagePlan& plan,
@@ -72,7 +60,7 @@ bool wants_scales(const StagePlan& plan, const Architecture& arch,
   return std::ranges::any_of(
       stages_of(plan, arch, layer, group), [&](const QuantizeStage* stage) {
         return stage != nullptr &&
-               (smooths || is_scaling_method(stage->config.method));
+               (smooths || method_of(stage->config).moves_scales());
       });
 }
 
@@ -83,21 +71,18 @@ std::optional<GroupTask> task_of(const StagePlan& plan,
                                  const ScaleGroup& group) {
   const QuantizeStage* quantize = covering_stage(plan, arch, layer, group);
   if (quantize == nullptr) return std::nullopt;
-  GroupTask task{.config = quantize->config};
+  GroupTask task{.scaling = &method_of(quantize->config),
+                 .config = quantize->config};
   if (!plan.smoothing().empty()) {
     const SmoothStage& smooth = *plan.smoothing().front();
-    task.scaling = smooth.method == SmoothMethod::kAwq ? Scaling::kAwq
-                                                       : Scaling::kSmoothQuant;
-    task.config.awq = smooth.awq;
-    task.config.smoothquant = smooth.smoothquant;
+    task.scaling = &method_of(smooth.config);
+    copy_settings(task.scaling->settings, smooth.config, task.config);
     if (smooth.weights) task.config.weights = *smooth.weights;
-  } else if (is_scaling_method(quantize->config.method)) {
-    task.scaling = quantize->config.method == "awq" ? Scaling::kAwq
-                                                    : Scaling::kSmoothQuant;
-  } else {
+  }
+  if (!task.scaling->moves_scales() ||
+      !applies(*task.scaling, arch.block(layer), group)) {
     return std::nullopt;
   }
-  if (!applies(task.scaling, arch.block(layer), group)) return std::nullopt;
   return task;
 }
 
@@ -149,13 +134,15 @@ class BlockSmoother {
     return spec_.linears[group.consumers.front()].stage;
   }
 
-  bool solves_with_gptq(const StageSpec& stage) const {
-    return std::ranges::any_of(
-        spec_.scale_groups, [&](const ScaleGroup& group) {
-          const auto task = task_of(*job_.plan, *job_.arch, job_.layer, group);
-          return &spec_.stages[stage_of(group)] == &stage && task &&
-                 task->solves_with_gptq();
-        });
+  // What the searches of the groups that read the stage's input ask for.
+  StatsNeeds needs_of(const StageSpec& stage) const {
+    StatsNeeds needs{.channel_moments = true, .sample_rows = true};
+    for (const ScaleGroup& group : spec_.scale_groups) {
+      if (&spec_.stages[stage_of(group)] != &stage) continue;
+      const auto task = task_of(*job_.plan, *job_.arch, job_.layer, group);
+      if (task) needs = needs | task->scaling->scale_needs(task->config);
+    }
+    return needs;
   }
 
   // Statistics of every stage's input in the block as it is, in one pass over
@@ -166,11 +153,7 @@ class BlockSmoother {
     std::vector<InputStatsCollector> collectors;
     for (const StageSpec& stage : stages) {
       collectors.push_back(
-          InputStatsCollector(stage.in,
-                              {.second_moment = solves_with_gptq(stage),
-                               .channel_moments = true,
-                               .sample_rows = true},
-                              states_.tokens()));
+          InputStatsCollector(stage.in, needs_of(stage), states_.tokens()));
     }
     const auto batches = states_.batches();
     for (std::size_t b = 0; b < batches.size(); ++b) {
@@ -193,29 +176,15 @@ class BlockSmoother {
       consumers.push_back(block_.linears[c].W.view());
     }
     const std::size_t stage = stage_of(group);
-    std::vector<float> s;
-    double before = -1, after = -1;
-    if (task.scaling == Scaling::kAwq) {
-      const AwqScales found =
-          search_awq_scales(consumers, stats_[stage].abs_mean, task.config,
-                            module_objective(group, stage), *job_.pool);
-      s = found.s;
-      before = found.identity_error;
-      after = found.error;
-      if (task.solves_with_gptq()) {
-        s = fit_scales_to_gptq(consumers, stats_[stage], task.config, s,
-                               *job_.pool);
-      }
-    } else {
-      const SmoothScales found =
-          find_smooth_scales(consumers, stats_[stage], task.config, *job_.pool);
-      s = found.s;
-      before = found.identity_error;
-      after = found.error;
-    }
-    fold(group, s);
-    rescale_inputs(stage, s);
-    return describe(group, task, before, after);
+    const FoundScales found = task.scaling->find_scales(
+        {.consumers = consumers,
+         .stats = stats_[stage],
+         .config = task.config,
+         .module_objective = [&] { return module_objective(group, stage); },
+         .pool = *job_.pool});
+    fold(group, found.s);
+    rescale_inputs(stage, found.s);
+    return describe(group, task, found.identity_error, found.error);
   }
 
   // The error of the module that the group feeds, on the first batch: the
@@ -302,8 +271,8 @@ class BlockSmoother {
       source = spec_.linears[*group.source_linear].name;
     }
     std::string line = job_.arch->block_name(job_.layer) + ": " +
-                       (task.scaling == Scaling::kAwq ? "awq" : "smoothquant") +
-                       " scales from " + source;
+                       std::string(task.scaling->name) + " scales from " +
+                       source;
     if (before > 0) {
       char text[64];
       std::snprintf(text, sizeof(text), ", rounding error %.3g -> %.3g", before,

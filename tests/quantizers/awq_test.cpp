@@ -154,7 +154,7 @@ TEST(Awq, TheSolverAfterItCanBeGptq) {
   QuantizeConfig config = awq_config(3, 32);
   const double rtn = run_method(layer, config, pool).output_error;
   config.solver = "gptq";
-  EXPECT_TRUE(awq_needs(config).second_moment);
+  EXPECT_TRUE(awq_method().needs(config).second_moment);
   const double gptq = run_method(layer, config, pool).output_error;
   EXPECT_LT(gptq, rtn);
   config.solver = "hqq";

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "compress/core/error.h"
+#include "quantizers/method.h"
 #include "recipes/recipe_parser.h"
 
 namespace llmpress {
@@ -27,6 +28,12 @@ inline std::string refusal(const std::string& text,
 // A recipe with one `quantize` stage of this flow-style body.
 inline std::string quantizing(const std::string& body) {
   return "calibration: {text: c.txt}\nstages:\n  - quantize: {" + body + "}\n";
+}
+
+// The body of a stage that says no more than the method needs.
+inline std::string choosing(const QuantizerMethod& method) {
+  return "method: " + std::string(method.name) +
+         (method.chooses_precision() ? ", target_bits: 4" : "");
 }
 
 inline QuantizeStage quantize_stage(const std::string& body) {

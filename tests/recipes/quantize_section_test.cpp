@@ -62,9 +62,7 @@ TEST(QuantizeSection, EveryPresetOfTheTableParses) {
 
 TEST(QuantizeSection, EveryMethodOfTheTableParses) {
   for (const QuantizerMethod& method : quantizer_methods()) {
-    EXPECT_EQ(
-        quantize_stage("method: " + std::string(method.name)).config.method,
-        method.name);
+    EXPECT_EQ(quantize_stage(choosing(method)).config.method, method.name);
   }
 }
 
@@ -171,6 +169,69 @@ TEST(QuantizeSection, ActivationsAreDynamicStaticOrNone) {
   EXPECT_TRUE(has(message("input: {type: fp8}"), "rounds activations to fp8"));
   EXPECT_TRUE(has(refusal(quantizing("scheme: FP8, input: {type: int}")),
                   "rounds activations to integers"));
+}
+
+// Another value that the setting may have, as a recipe says it.
+struct OtherValue {
+  const QuantizeConfig& config;
+  std::string operator()(const BoolSetting<QuantizeConfig>& s) const {
+    return s.place.get(config) ? "false" : "true";
+  }
+  std::string operator()(const CountSetting<QuantizeConfig>& s) const {
+    return std::to_string(s.place.get(config) == s.low ? s.high : s.low);
+  }
+  std::string operator()(const NumberSetting<QuantizeConfig>& s) const {
+    return std::to_string((s.place.get(config) + s.low) / 2);
+  }
+  std::string operator()(const WordSetting<QuantizeConfig>& s) const {
+    return std::string(s.word((s.place.get(config) + 1) % s.words));
+  }
+};
+
+TEST(QuantizeSection, EverySettingOfEveryRowReachesTheConfigAndComesBack) {
+  std::size_t seen = 0;
+  for (const QuantizerMethod& method : quantizer_methods()) {
+    const QuantizeConfig defaults = quantize_stage(choosing(method)).config;
+    for (const auto& setting : method.settings) {
+      // One that another must allow first has a test of its own.
+      if (setting.applies != nullptr && !setting.applies(defaults)) continue;
+      const std::string key(setting.key);
+      const std::string value = std::visit(OtherValue{defaults}, setting.value);
+      const std::string said = key + ": " + value;
+      const std::string name(method.name);
+      const std::string body =
+          choosing(method) + ", " +
+          (method.settings_in_stage ? said : name + ": {" + said + "}");
+      SCOPED_TRACE(body);
+      const QuantizeConfig config = quantize_stage(body).config;
+      EXPECT_NE(config, defaults);
+      const Recipe recipe = parse_recipe(quantizing(body), "r.yaml");
+      const std::string resolved = resolved_yaml(recipe);
+      EXPECT_TRUE(has(resolved, key + ": ")) << resolved;
+      EXPECT_EQ(recipe, parse_recipe(resolved, "r.yaml"));
+      ++seen;
+    }
+  }
+  EXPECT_GE(seen, 20u);
+}
+
+TEST(QuantizeSection, ASettingBeyondItsRangeIsRefusedWithIt) {
+  EXPECT_EQ(refusal(quantizing("method: hqq, hqq: {p: 2}")),
+            "recipe.yaml:3:38: 'p' in 'hqq' is '2'; wants a number from 0.001 "
+            "to 1");
+  EXPECT_TRUE(has(refusal(quantizing("method: hqq, hqq: {iterations: 0}")),
+                  "an integer from 1 to 10000"));
+  EXPECT_TRUE(has(refusal(quantizing("method: awq, awq: {clip: yes}")),
+                  "wants true or false"));
+  EXPECT_TRUE(has(refusal(quantizing("method: awq, awq: {clip: false, "
+                                     "clip_steps: 4}")),
+                  "needs 'clip: true'"));
+  EXPECT_TRUE(
+      has(refusal(quantizing("method: llm_int8, llm_int8: {outliers: bach}")),
+          "did you mean 'batch'?"));
+  EXPECT_TRUE(has(refusal("calibration: {text: c}\nstages: [smooth: {method: "
+                          "awq, alpha: 0.5}]\n"),
+                  "does not apply to method 'awq'"));
 }
 
 TEST(QuantizeSection, KeysOfAnotherMethodAreRefused) {

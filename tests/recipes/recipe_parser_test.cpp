@@ -61,8 +61,8 @@ TEST(RecipeParser, ReadsEverySectionOfARecipe) {
   EXPECT_EQ(prune.keep, 2u);
   EXPECT_EQ(prune.of, 4u);
   const auto& smooth = std::get<SmoothStage>(r.stages[2]);
-  EXPECT_EQ(smooth.method, SmoothMethod::kAwq);
-  EXPECT_EQ(smooth.awq.ratios, 10u);
+  EXPECT_EQ(smooth.config.method, "awq");
+  EXPECT_EQ(smooth.config.awq.ratios, 10u);
   EXPECT_FALSE(smooth.weights.has_value());
   EXPECT_EQ(std::get<RotateStage>(r.stages[3]).seed, 3u);
   EXPECT_TRUE(std::get<RotateStage>(r.stages[3]).online);

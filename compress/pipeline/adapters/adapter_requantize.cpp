@@ -11,7 +11,9 @@
 #include "compress/pipeline/run/variant_compressor.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "lora/survival.h"
+#include "quantizers/gptq.h"
 #include "quantizers/quantize_result.h"
+#include "quantizers/rtn.h"
 
 namespace llmpress {
 namespace {
@@ -63,7 +65,8 @@ class PackedMerge {
     report_.base = base_.path().string();
     report_.output = options_.output.string();
     report_.format = merged_format(base_, options_.format);
-    report_.method = options_.calibration ? "gptq" : "rtn";
+    report_.method =
+        options_.calibration ? gptq_method().name : rtn_method().name;
     report_.modules = merge.merged.size();
     changed_.insert(merge.merged.begin(), merge.merged.end());
     for (const std::string& note : merge.notes) add_note(note);

@@ -4,12 +4,10 @@
 
 #include "compress/core/formatted.h"
 #include "compress/model/model_check.h"
-#include "quantizers/fp8.h"
-#include "quantizers/hqq.h"
-#include "quantizers/llm_int8.h"
+#include "quantizers/gptq.h"
+#include "quantizers/method.h"
 #include "quantizers/quantize_result.h"
 #include "quantizers/rtn.h"
-#include "quantizers/table4.h"
 
 namespace llmpress {
 namespace {
@@ -61,44 +59,15 @@ struct SchemeOf {
   WeightScheme operator()(const SparseWeight&) const { return {}; }
 };
 
-struct RoundLike {
-  ConstMatrixView W;
-  const std::string& name;
-  ThreadPool& pool;
-  bool wide_scales = false;  // f32, where f16 does not hold them
-
-  template <class Packed>
-  WeightScheme scheme_of(const Packed& w) const {
-    WeightScheme scheme = SchemeOf{}(w);
-    if (wide_scales) scheme.scale_dtype = DType::kF32;
-    return scheme;
+PackedWeight round_to_scheme(const PackedWeight& stored, ConstMatrixView W,
+                             const WeightScheme& scheme, ThreadPool& pool) {
+  for (const QuantizerMethod& method : quantizer_methods()) {
+    if (method.round_like == nullptr) continue;
+    auto rounded = method.round_like(stored, W, scheme, pool);
+    if (rounded) return *std::move(rounded);
   }
-
-  PackedWeight nearest(const WeightScheme& scheme) const {
-    return round_to_nearest(W, {.weights = scheme}, pool);
-  }
-  PackedWeight operator()(const DenseWeight& w) const {
-    return make_dense(W, w.dtype);
-  }
-  PackedWeight operator()(const GroupedIntWeight& w) const {
-    const WeightScheme scheme = scheme_of(w);
-    if (w.float_zeros.empty()) return nearest(scheme);
-    return quantize_hqq_weight(W, scheme, {}, pool);
-  }
-  PackedWeight operator()(const Int8Weight& w) const {
-    return quantize_int8(W, scheme_of(w), w.outlier_columns, pool);
-  }
-  PackedWeight operator()(const Fp8Weight& w) const {
-    return quantize_fp8(W, scheme_of(w), pool);
-  }
-  PackedWeight operator()(const Table4Weight& w) const {
-    return quantize_table4(W, scheme_of(w), pool);
-  }
-  PackedWeight operator()(const MicroFp4Weight& w) const {
-    return nearest(scheme_of(w));
-  }
-  PackedWeight operator()(const SparseWeight&) const { refuse_sparse(name); }
-};
+  return round_to_nearest(W, {.weights = scheme}, pool);
+}
 
 }  // namespace
 
@@ -113,9 +82,12 @@ bool is_packed(const Checkpoint& checkpoint, const Architecture& arch) {
 
 PackedWeight round_like(const PackedWeight& stored, ConstMatrixView W,
                         const std::string& name, ThreadPool& pool) {
-  PackedWeight rounded = std::visit(RoundLike{W, name, pool}, stored);
+  if (std::holds_alternative<SparseWeight>(stored)) refuse_sparse(name);
+  WeightScheme scheme = std::visit(SchemeOf{}, stored);
+  PackedWeight rounded = round_to_scheme(stored, W, scheme, pool);
   if (scales_fit(rounded)) return rounded;
-  return std::visit(RoundLike{W, name, pool, true}, stored);
+  scheme.scale_dtype = DType::kF32;
+  return round_to_scheme(stored, W, scheme, pool);
 }
 
 std::optional<QuantizeConfig> config_like(const LinearWeights& stored,
@@ -123,30 +95,21 @@ std::optional<QuantizeConfig> config_like(const LinearWeights& stored,
   const PackedWeight& weight = stored.weight;
   if (std::holds_alternative<DenseWeight>(weight)) return std::nullopt;
   if (std::holds_alternative<SparseWeight>(weight)) refuse_sparse(name);
-  QuantizeConfig config{.method = "rtn",
-                        .weights = std::visit(SchemeOf{}, weight),
+  QuantizeConfig config{.weights = std::visit(SchemeOf{}, weight),
                         .input = stored.input};
-  if (const auto* grouped = std::get_if<GroupedIntWeight>(&weight)) {
-    config.method = grouped->float_zeros.empty() ? "gptq" : "hqq";
-    config.gptq.act_order = !grouped->g_idx.empty();
-    config.gptq.static_groups = grouped->g_idx.empty();
-  } else if (const auto* int8 = std::get_if<Int8Weight>(&weight)) {
-    const bool batch = stored.input.outlier_threshold > 0;
-    const bool outliers = batch || !int8->outlier_columns.empty();
-    config.method = outliers || config.weights.group_size == 0 ||
-                            stored.input.kind != ActivationQuant::Kind::kInt
-                        ? "llm_int8"
-                        : "gptq";
-    config.llm_int8.outliers = batch ? LlmInt8Config::Outliers::kBatch
-                                     : LlmInt8Config::Outliers::kCalibrated;
-    if (batch) {
-      config.llm_int8.threshold =
-          static_cast<double>(stored.input.outlier_threshold);
-    } else if (!outliers) {
-      config.llm_int8.threshold = 0;
+  for (const QuantizerMethod& method : quantizer_methods()) {
+    if (method.made == nullptr || !method.made(weight, stored.input, config)) {
+      continue;
     }
-  } else if (std::holds_alternative<Table4Weight>(weight)) {
-    config.method = "nf4";
+    config.method = method.name;
+    return config;
+  }
+  // Integers that any method may have made: the best that makes them.
+  const auto* const grouped = std::get_if<GroupedIntWeight>(&weight);
+  if (grouped != nullptr || std::holds_alternative<Int8Weight>(weight)) {
+    config.method = gptq_method().name;
+    config.gptq.act_order = grouped != nullptr && !grouped->g_idx.empty();
+    config.gptq.static_groups = !config.gptq.act_order;
   }
   return config;
 }

@@ -9,6 +9,7 @@
 #include "compress/core/formatted.h"
 #include "compress/kernels/softmax.h"
 #include "quantizers/bit_allocation.h"
+#include "quantizers/method.h"
 #include "quantizers/rtn.h"
 
 namespace llmpress {
@@ -79,7 +80,7 @@ class PrecisionChooser {
   AutoPrecision choose() {
     run_base();
     for (const QuantizeStage* stage : job_.plan->quantizing()) {
-      if (stage->config.method == "auto") choose_for(*stage);
+      if (method_of(stage->config).chooses_precision()) choose_for(*stage);
     }
     return std::move(result_);
   }
@@ -241,7 +242,7 @@ class PrecisionChooser {
 
 bool wants_auto_precision(const StagePlan& plan) {
   return std::ranges::any_of(plan.quantizing(), [](const QuantizeStage* s) {
-    return s->config.method == "auto";
+    return method_of(s->config).chooses_precision();
   });
 }
 

@@ -2,6 +2,7 @@
 
 #include "compress/core/formatted.h"
 #include "compress/surgery/block_smoothing.h"
+#include "quantizers/method.h"
 
 namespace llmpress {
 namespace {
@@ -122,8 +123,7 @@ class StagedBlock {
     job.stats = nullptr;
     if (job.treatment.quantize != nullptr) {
       quantize = *job.treatment.quantize;
-      if (any(needs_of({.quantize = &quantize})))
-        quantize.config.method = "rtn";
+      quantize.config = without_calibration(quantize.config);
       job.treatment.quantize = &quantize;
     }
     if (job.treatment.prune != nullptr) {

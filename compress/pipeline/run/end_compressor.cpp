@@ -4,6 +4,7 @@
 
 #include "compress/core/formatted.h"
 #include "compress/model/model_check.h"
+#include "quantizers/method.h"
 
 namespace llmpress {
 namespace {
@@ -17,10 +18,11 @@ LinearTreatment treatment_of_end(const StagePlan& plan, const std::string& name,
                                  ModuleRole role) {
   const LinearTreatment treatment = plan.treatment(name, role);
   if (treatment.quantize != nullptr &&
-      treatment.quantize->config.method == "auto") {
+      method_of(treatment.quantize->config).chooses_precision()) {
     refuse(treatment.quantize->position,
-           "method 'auto' chooses among the Linears of the blocks; give '" +
-               name + "' a stage of its own");
+           "method '" + treatment.quantize->config.method +
+               "' chooses among the Linears of the blocks; give '" + name +
+               "' a stage of its own");
   }
   return treatment;
 }
@@ -58,8 +60,8 @@ class EndsCompressor {
     QuantizeStage uncalibrated;
     if (wanted.quantize != nullptr) {
       uncalibrated = *wanted.quantize;
+      uncalibrated.config = without_calibration(wanted.quantize->config);
       uncalibrated.config.input = {};
-      if (any(needs_of(wanted))) uncalibrated.config.method = "rtn";
       treatment.quantize = &uncalibrated;
     }
     LinearOutcome outcome = run(job_.arch->embedding, treatment, nullptr);

@@ -23,15 +23,19 @@ double output_energy(const MatrixF& W, ConstMatrixView S, ThreadPool& pool) {
   return output_error(W.view(), zero.view(), S, pool);
 }
 
-// Inputs that reached LLM.int8()'s threshold (arXiv:2208.07339, section 3).
+// Inputs that reached the method's threshold, else the one of LLM.int8()
+// (arXiv:2208.07339, section 3).
 std::size_t outlier_columns(const InputStats& stats,
                             const LinearTreatment& treatment) {
-  const LlmInt8Config defaults;
-  const double threshold =
-      treatment.quantize != nullptr &&
-              treatment.quantize->config.llm_int8.threshold > 0
-          ? treatment.quantize->config.llm_int8.threshold
-          : defaults.threshold;
+  double threshold = 0;
+  if (treatment.quantize != nullptr) {
+    const QuantizeConfig& config = treatment.quantize->config;
+    const QuantizerMethod& method = method_of(config);
+    if (method.outlier_threshold != nullptr) {
+      threshold = method.outlier_threshold(config);
+    }
+  }
+  if (!(threshold > 0)) threshold = kOutlierThreshold;
   return static_cast<std::size_t>(std::ranges::count_if(
       stats.abs_max, [&](float x) { return x >= threshold; }));
 }
@@ -83,14 +87,14 @@ PruneResult prune(const LinearJob& job, ThreadPool& pool,
   return result;
 }
 
-// GPTQ starts from the weight as it was and pays for removal and rounding
-// together (arXiv:2301.00774, section 3.5); other methods round what pruning
-// left.
+// A method that pays for removal starts from the weight as it was and pays for
+// removal and rounding together (arXiv:2301.00774, section 3.5); others round
+// what pruning left.
 void quantize(const LinearJob& job, const PruneResult& pruned, ThreadPool& pool,
               LinearOutcome& outcome) {
   const QuantizeConfig& config = job.treatment.quantize->config;
   const bool masked = !pruned.mask.empty();
-  const bool joint = masked && config.method == "gptq";
+  const bool joint = masked && method_of(config).pays_for_removal;
   QuantizeRequest request{.W = job.linear->W.view(),
                           .stats = job.stats,
                           .config = &config,
@@ -161,11 +165,7 @@ StatsNeeds needs_of(const LinearTreatment& treatment) {
   }
   if (treatment.quantize != nullptr) {
     const QuantizeConfig& config = treatment.quantize->config;
-    // `auto` rounds with its solver once the widths are chosen.
-    const bool automatic = config.method == "auto";
-    needs =
-        needs | find_quantizer_method(automatic ? config.solver : config.method)
-                    .needs(config);
+    needs = needs | method_of(config).needs(config);
   }
   return needs;
 }

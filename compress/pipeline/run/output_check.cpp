@@ -12,6 +12,7 @@
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/linears/encoded_linear.h"
 #include "formats/linears/loader_rules.h"
+#include "quantizers/method.h"
 #include "quantizers/rtn.h"
 
 namespace llmpress {
@@ -25,35 +26,11 @@ std::size_t sample_rows(std::size_t out) {
   return out <= kSampleRows ? out : kSampleRows + out % kSampleRows;
 }
 
-const std::string& solver_of(const QuantizeConfig& config) {
-  const bool delegates = config.method == "awq" ||
-                         config.method == "smoothquant" ||
-                         config.method == "auto";
-  return delegates ? config.solver : config.method;
-}
-
 // What methods add to a rounded weight, as far as it decides the form.
 void add_marks(const QuantizeConfig& config, LinearWeights& linear) {
   linear.input = config.input;
-  auto* const grouped = std::get_if<GroupedIntWeight>(&linear.weight);
-  const std::string& solver = solver_of(config);
-  if (solver == "llm_int8") {
-    linear.input.kind = ActivationQuant::Kind::kInt;
-    linear.input.outlier_threshold =
-        static_cast<float>(config.llm_int8.threshold);
-  }
-  if (grouped == nullptr) return;
-  if (solver == "hqq") {
-    grouped->zeros.clear();
-    grouped->float_zeros.assign(grouped->scales.size(), 0.0f);
-  }
-  if (solver == "gptq" && config.gptq.act_order && !config.gptq.static_groups &&
-      grouped->group_size < grouped->in) {
-    grouped->g_idx.resize(grouped->in);
-    for (std::size_t i = 0; i < grouped->in; ++i) {
-      grouped->g_idx[i] = static_cast<std::uint32_t>(i / grouped->group_size);
-    }
-  }
+  const QuantizerMethod& method = rounding_method(config);
+  if (method.mark != nullptr) method.mark(config, linear.weight, linear.input);
 }
 
 class OutputChecker {
@@ -231,8 +208,8 @@ class OutputChecker {
                  : "packed before";
     }
     if (treatment.quantize != nullptr &&
-        treatment.quantize->config.method == "auto") {
-      return "auto";  // chosen together
+        method_of(treatment.quantize->config).chooses_precision()) {
+      return treatment.quantize->config.method;  // chosen together
     }
     return formatted("{} {}{}{}", describe(form->weight),
                      static_cast<int>(form->input.kind), form->input.bits,

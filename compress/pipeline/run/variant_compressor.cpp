@@ -22,6 +22,7 @@
 #include "compress/pipeline/run/structured_pruning.h"
 #include "compress/surgery/checkpoint_overlay.h"
 #include "formats/checkpoints/artifact_writer.h"
+#include "quantizers/method.h"
 
 namespace llmpress {
 namespace {
@@ -378,8 +379,11 @@ CalibrationUse calibration_use_of_blocks(const StagePlan& plan,
       plan.kv_cache() != nullptr) {
     return CalibrationUse::kNeeded;
   }
-  return plan.quantizes_with("llm_int8") ? CalibrationUse::kReport
-                                         : CalibrationUse::kNone;
+  const bool counts_outliers =
+      std::ranges::any_of(plan.quantizing(), [](const QuantizeStage* stage) {
+        return method_of(stage->config).outlier_threshold != nullptr;
+      });
+  return counts_outliers ? CalibrationUse::kReport : CalibrationUse::kNone;
 }
 
 CalibrationUse calibration_use(const StagePlan& plan,
