@@ -16,17 +16,12 @@ namespace llmpress {
 namespace {
 
 constexpr std::array<WeightPruner, 3> kPruners = {{
-    {PruneMethod::kMagnitude, "magnitude",
-     "removes the smallest weights; no calibration", "arXiv:1506.02626",
-     [](const PruneConfig&) { return StatsNeeds{}; }, prune_magnitude},
-    {PruneMethod::kWanda, "wanda",
-     "removes weights with small |weight| * norm of the input, row by row",
-     "arXiv:2306.11695",
+    {PruneMethod::kMagnitude, [](const PruneConfig&) { return StatsNeeds{}; },
+     prune_magnitude},
+    {PruneMethod::kWanda,
      [](const PruneConfig&) { return StatsNeeds{.channel_moments = true}; },
      prune_wanda},
-    {PruneMethod::kSparseGpt, "sparsegpt",
-     "removes weights by second moments and makes the others pay",
-     "arXiv:2301.00774",
+    {PruneMethod::kSparseGpt,
      [](const PruneConfig&) { return StatsNeeds{.second_moment = true}; },
      [](const PruneRequest& request) { return prune_sparsegpt(request); }},
 }};

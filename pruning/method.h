@@ -1,6 +1,5 @@
-// The table of methods that set single weights of one Linear to zero.
-// A new method: its file pair, its row in method.cpp, its name in
-// prune_config.h.
+// The table of methods that set single weights of one Linear to zero. A new
+// method: its file pair, its row in method.cpp, its facts in prune_config.
 #pragma once
 
 #include <cstddef>
@@ -42,11 +41,10 @@ struct PruneResult {
 
 struct WeightPruner {
   PruneMethod method;
-  std::string_view name;     // "sparsegpt"
-  std::string_view summary;  // one line
-  std::string_view paper;    // "arXiv:2301.00774"
   StatsNeeds (*needs)(const PruneConfig&);
   PruneResult (*prune)(const PruneRequest&);
+
+  std::string_view name() const { return facts_of(method).name; }
 };
 
 std::span<const WeightPruner> weight_pruners();

@@ -1,9 +1,15 @@
-// Everything a recipe's `prune` stage can say, with its defaults.
+// Everything a recipe's `prune` stage can say, with its defaults, and what is
+// asked of its methods. A new method: its file pair, its line in PruneMethod and
+// in prune_methods(), its keys in prune_settings(); one that sets single weights
+// to zero has a row in method.cpp too.
 #pragma once
 
 #include <cstddef>
+#include <span>
+#include <string_view>
 
 #include "compress/core/damping.h"
+#include "compress/core/setting.h"
 
 namespace llmpress {
 
@@ -91,8 +97,24 @@ struct PruneConfig {
   bool operator==(const PruneConfig&) const = default;
 };
 
-// Magnitude, Wanda, SparseGPT; the others change the model's shape.
+struct PruneMethodFacts {
+  PruneMethod method{};
+  std::string_view name;        // "sparsegpt"
+  std::string_view summary;     // one line of Markdown
+  bool single_weights = false;  // else it changes the model's shape
+  // Whether it runs calibration text through the model: to rank, to merge, to
+  // solve.
+  bool (*learns)(const PruneConfig&) = nullptr;
+};
+std::span<const PruneMethodFacts> prune_methods();
+const PruneMethodFacts& facts_of(PruneMethod method);
+
 bool removes_single_weights(PruneMethod method);
+// To prune, to heal or to spread the sparsity.
+bool needs_calibration(const PruneConfig& config);
+
+// All keys but `method`, `sparsity`, `pattern` and those of the selection.
+std::span<const Setting<PruneConfig>> prune_settings();
 
 // Throws Error(kInvalidArgument) naming the key that is out of range.
 void check(const PruneConfig& config);

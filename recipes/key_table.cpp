@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "compress/core/formatted.h"
+#include "pruning/prune_config.h"
 #include "quantizers/method.h"
 #include "recipes/yaml_tree.h"
 
@@ -49,22 +50,6 @@ constexpr RecipeKey kKeys[] = {
     {"prune", "pattern"},
     {"prune", "targets"},
     {"prune", "ignore"},
-    {"prune", "allocation"},
-    {"prune", "storage"},
-    {"prune", "owl_threshold"},
-    {"prune", "owl_lambda"},
-    {"prune", "wanda_variant"},
-    {"prune", "block_size"},
-    {"prune", "damping_fraction"},
-    {"prune", "damping_policy"},
-    {"prune", "damping_increment"},
-    {"prune", "damping_bound"},
-    {"prune", "importance"},
-    {"prune", "depth_importance"},
-    {"prune", "kv_grouping"},
-    {"prune", "kv_heads"},
-    {"prune", "multiple_of"},
-    {"prune", "heal"},
 
     {"smooth", "method"},
     {"smooth", "weights"},
@@ -129,6 +114,9 @@ constexpr RecipeKey kKeys[] = {
 
 std::vector<RecipeKey> make_table() {
   std::vector<RecipeKey> table(std::begin(kKeys), std::end(kKeys));
+  for (const auto& setting : prune_settings()) {
+    table.push_back({"prune", setting.key});
+  }
   for (const QuantizerMethod& method : quantizer_methods()) {
     if (method.has_section()) table.push_back({"quantize", method.name});
     for (const auto& setting : method.settings) {

@@ -66,15 +66,6 @@ void write_input(YamlWriter& out, const ActivationQuant& input) {
   out.close();
 }
 
-template <class Config>
-void write_damping(YamlWriter& out, const Config& config) {
-  out.number("damping_fraction", config.damping_fraction);
-  out.word("damping_policy",
-           name_of<DampingPolicy>(kDampingPolicyWords, config.damping_policy));
-  out.number("damping_increment", config.damping_increment);
-  out.number("damping_bound", config.damping_bound);
-}
-
 void write_selection(YamlWriter& out, const LayerSelection& layers) {
   out.texts("targets", layers.targets);
   out.texts("ignore", layers.ignore);
@@ -102,65 +93,24 @@ void write_body(YamlWriter& out, const QuantizeStage& stage) {
   write_selection(out, stage.layers);
 }
 
-void write_single_weights(YamlWriter& out, const PruneStage& stage) {
-  const PruneConfig& config = stage.config;
-  out.number("sparsity", config.sparsity);
-  if (config.patterned()) {
-    out.text("pattern", formatted("{}:{}", config.keep, config.of));
-  } else {
-    out.word("pattern", "unstructured");
-  }
-  out.word("storage",
-           name_of<SparseStorage>(kSparseStorageWords, config.storage));
-  out.word("allocation",
-           name_of<SparsityAllocation>(kAllocationWords, config.allocation));
-  if (config.allocation == SparsityAllocation::kOwl) {
-    out.number("owl_threshold", config.owl_threshold);
-    out.number("owl_lambda", config.owl_lambda);
-  }
-  if (config.method == PruneMethod::kWanda) {
-    out.boolean("wanda_variant", config.wanda_variant);
-  }
-  if (config.method == PruneMethod::kSparseGpt) {
-    out.count("block_size", config.block_size);
-    write_damping(out, config);
-  }
-  write_selection(out, stage.layers);
-}
-
-void write_structured(YamlWriter& out, const PruneConfig& config) {
-  const bool ffn_or_hidden = config.method == PruneMethod::kFfn ||
-                             config.method == PruneMethod::kHidden;
-  if (config.method == PruneMethod::kKvHeads) {
-    out.count("kv_heads", config.kv_heads);
-    out.word("kv_grouping",
-             name_of<KvGrouping>(kKvGroupingWords, config.kv_grouping));
-  } else {
-    out.number("sparsity", config.sparsity);
-  }
-  if (ffn_or_hidden) out.count("multiple_of", config.multiple_of);
-  if (ffn_or_hidden || config.method == PruneMethod::kHeads) {
-    out.word("importance",
-             name_of<Importance>(kImportanceWords, config.importance));
-  }
-  if (config.method == PruneMethod::kDepth) {
-    out.word("depth_importance",
-             name_of<DepthImportance>(kDepthImportanceWords,
-                                      config.depth_importance));
-  }
-  out.boolean("heal", config.heal);
-  write_damping(out, config);
+std::string pattern_text(const PruneConfig& config) {
+  return std::to_string(config.keep) + ":" + std::to_string(config.of);
 }
 
 void write_body(YamlWriter& out, const PruneStage& stage) {
-  const PruneMethod method = stage.config.method;
-  out.word("method", name_of<PruneMethod>(kPruneMethodWords, method));
-  if (method == PruneMethod::kMagnitude || method == PruneMethod::kWanda ||
-      method == PruneMethod::kSparseGpt) {
-    write_single_weights(out, stage);
-  } else {
-    write_structured(out, stage.config);
+  const PruneConfig& config = stage.config;
+  const PruneMethodFacts& method = facts_of(config.method);
+  out.word("method", method.name);
+  if (config.method != PruneMethod::kKvHeads) {
+    out.number("sparsity", config.sparsity);
   }
+  if (config.patterned()) {
+    out.text("pattern", pattern_text(config));
+  } else if (method.single_weights) {
+    out.word("pattern", "unstructured");
+  }
+  write_settings(out, prune_settings(), config);
+  if (method.single_weights) write_selection(out, stage.layers);
 }
 
 void write_body(YamlWriter& out, const MergeLoraStage& stage) {

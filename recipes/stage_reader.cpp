@@ -79,24 +79,6 @@ DistillStage read_distill(const YamlNode& node) {
           .position = node.position};
 }
 
-bool prune_needs_calibration(const PruneConfig& config) {
-  switch (config.method) {
-    case PruneMethod::kMagnitude:
-      return config.allocation == SparsityAllocation::kOwl;
-    case PruneMethod::kWanda:
-    case PruneMethod::kSparseGpt:
-    case PruneMethod::kDepth:
-      return true;
-    case PruneMethod::kFfn:
-    case PruneMethod::kHeads:
-    case PruneMethod::kHidden:
-      return config.heal || config.importance != Importance::kWeights;
-    case PruneMethod::kKvHeads:
-      return config.heal || config.kv_grouping == KvGrouping::kCalibrated;
-  }
-  return true;
-}
-
 bool quantize_needs_calibration(const QuantizeConfig& config) {
   const QuantizerMethod& method = method_of(config);
   return method.chooses_precision() || any(method.needs(config)) ||
@@ -132,7 +114,7 @@ Stage read_stage(const YamlNode& node, const Path& folder) {
 
 bool needs_calibration(const Stage& stage) {
   if (const auto* prune = std::get_if<PruneStage>(&stage)) {
-    return prune_needs_calibration(prune->config);
+    return needs_calibration(prune->config);
   }
   if (const auto* quantize = std::get_if<QuantizeStage>(&stage)) {
     return quantize_needs_calibration(quantize->config);

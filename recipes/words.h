@@ -11,35 +11,6 @@ namespace llmpress {
 inline constexpr Named<Sampling> kSamplingWords[] = {
     {"random", Sampling::kRandom}, {"sequential", Sampling::kSequential}};
 
-inline constexpr Named<PruneMethod> kPruneMethodWords[] = {
-    {"magnitude", PruneMethod::kMagnitude},
-    {"wanda", PruneMethod::kWanda},
-    {"sparsegpt", PruneMethod::kSparseGpt},
-    {"ffn", PruneMethod::kFfn},
-    {"heads", PruneMethod::kHeads},
-    {"hidden", PruneMethod::kHidden},
-    {"depth", PruneMethod::kDepth},
-    {"kv_heads", PruneMethod::kKvHeads}};
-
-inline constexpr Named<SparsityAllocation> kAllocationWords[] = {
-    {"uniform", SparsityAllocation::kUniform},
-    {"owl", SparsityAllocation::kOwl}};
-
-inline constexpr Named<SparseStorage> kSparseStorageWords[] = {
-    {"dense", SparseStorage::kDense}, {"sparse", SparseStorage::kSparse}};
-
-inline constexpr Named<Importance> kImportanceWords[] = {
-    {"weights", Importance::kWeights},
-    {"activations", Importance::kActivations},
-    {"gradients", Importance::kGradients}};
-
-inline constexpr Named<DepthImportance> kDepthImportanceWords[] = {
-    {"cosine", DepthImportance::kCosine},
-    {"perplexity", DepthImportance::kPerplexity}};
-
-inline constexpr Named<KvGrouping> kKvGroupingWords[] = {
-    {"mean", KvGrouping::kMeanPool}, {"calibrated", KvGrouping::kCalibrated}};
-
 inline constexpr Named<ExpertPolicy> kExpertPolicyWords[] = {
     {"nearest", ExpertPolicy::kNearest},
     {"all_tokens", ExpertPolicy::kAllTokens},

@@ -41,11 +41,15 @@ ErrorCode code_of(const MatrixF& W, const InputStats& stats,
 TEST(WeightPruners, HaveDistinctNamesAndAreFoundByMethod) {
   std::set<std::string_view> names;
   for (const WeightPruner& pruner : weight_pruners()) {
-    EXPECT_TRUE(names.insert(pruner.name).second);
+    EXPECT_TRUE(names.insert(pruner.name()).second);
     EXPECT_EQ(find_weight_pruner(pruner.method), &pruner);
-    EXPECT_FALSE(pruner.summary.empty());
+    EXPECT_FALSE(facts_of(pruner.method).summary.empty());
   }
   EXPECT_EQ(find_weight_pruner(PruneMethod::kDepth), nullptr);
+  for (const PruneMethodFacts& facts : prune_methods()) {
+    EXPECT_EQ(facts.single_weights, find_weight_pruner(facts.method) != nullptr)
+        << facts.name;
+  }
 }
 
 TEST(WeightPruners, ReachTheirSparsityWithZerosWhereTheMaskSays) {
@@ -65,7 +69,7 @@ TEST(WeightPruners, ReachTheirSparsityWithZerosWhereTheMaskSays) {
         const auto numel = static_cast<double>(W.size());
         // Whole weights: one more in each block, or a floor in each row.
         EXPECT_LE(result.sparsity, sparsity + 2.0 * (in > 128 ? 2 : 1) / numel)
-            << pruner.name << " " << out << "x" << in;
+            << pruner.name() << " " << out << "x" << in;
         EXPECT_GE(result.sparsity, sparsity - 1.0 / static_cast<double>(in));
         for (std::size_t k = 0; k < W.size(); ++k) {
           if (result.mask.data()[k] == 0) {
@@ -97,7 +101,7 @@ TEST(WeightPruners, KeepExactlyThePatternInEveryGroup) {
           const auto group = result.mask.row(o).subspan(i, size);
           ASSERT_EQ(std::ranges::count(group, 1),
                     static_cast<std::ptrdiff_t>(std::min(keep, size)))
-              << pruner.name << " " << keep << ":" << of << " at " << i;
+              << pruner.name() << " " << keep << ":" << of << " at " << i;
         }
       }
     }
@@ -113,8 +117,8 @@ TEST(WeightPruners, DoNotChangeWhatIsAlreadyPrunedByThem) {
     const PruneResult once = prune(W, stats, config);
     const PruneResult twice = prune(once.W, stats, config);
     EXPECT_TRUE(std::ranges::equal(once.W.data(), twice.W.data()))
-        << pruner.name;
-    EXPECT_EQ(twice.output_error.value, 0) << pruner.name;
+        << pruner.name();
+    EXPECT_EQ(twice.output_error.value, 0) << pruner.name();
   }
 }
 
@@ -126,7 +130,7 @@ TEST(WeightPruners, SurviveZeroConstantAndExtremeWeights) {
       const MatrixF W(std::vector<float>(16, value), 2, 8);
       const PruneResult result =
           prune(W, stats, {.method = pruner.method, .sparsity = 0.5});
-      EXPECT_NEAR(result.sparsity, 0.5, 1.0 / 16) << pruner.name << value;
+      EXPECT_NEAR(result.sparsity, 0.5, 1.0 / 16) << pruner.name() << value;
     }
   }
 }
@@ -143,7 +147,7 @@ TEST(WeightPruners, GiveFiniteWeightsOrSayThatTheyCannotForTheLargestFloats) {
             W, stats, {.method = pruner.method, .keep = of / 2, .of = of});
         for (const float w : result.W.data()) ASSERT_TRUE(std::isfinite(w));
       } catch (const Error& e) {
-        EXPECT_EQ(e.code(), ErrorCode::kNumeric) << pruner.name;
+        EXPECT_EQ(e.code(), ErrorCode::kNumeric) << pruner.name();
       }
     }
   }

@@ -61,7 +61,8 @@ struct DefaultText {
     return s.place.get(defaults) ? "true" : "false";
   }
   std::string operator()(const CountSetting<Config>& s) const {
-    return std::to_string(s.place.get(defaults));
+    const std::size_t value = s.place.get(defaults);
+    return value < s.low ? "*required*" : std::to_string(value);
   }
   std::string operator()(const NumberSetting<Config>& s) const {
     return short_number(s.place.get(defaults));
@@ -153,6 +154,24 @@ std::string smooth_text() {
          "that of the next `quantize` |\n";
 }
 
+std::string prune_methods_text() {
+  std::string text =
+      "| method | what it does | needs calibration |\n|---|---|---|\n";
+  for (const PruneMethodFacts& facts : prune_methods()) {
+    const PruneConfig least{.method = facts.method,
+                            .importance = Importance::kWeights,
+                            .heal = false};
+    const std::string_view needs =
+        needs_calibration(least) ? "yes"
+        : facts.single_weights   ? "no, but for `allocation: owl`"
+                                 : "yes, unless it neither heals nor learns "
+                                   "what to take";
+    text += "| " + code(facts.name) + " | " + std::string(facts.summary) +
+            " | " + std::string(needs) + " |\n";
+  }
+  return text;
+}
+
 // `text` with its part of that name replaced.
 std::string with_part(const std::string& text, const std::string& name,
                       const std::string& part) {
@@ -169,6 +188,9 @@ TEST(RecipeReference, SaysOfMethodsWhatTheirRowsSay) {
   std::string wanted = with_part(text, "methods", methods_text());
   wanted = with_part(wanted, "sections of methods", sections_text());
   wanted = with_part(wanted, "smooth", smooth_text());
+  wanted = with_part(wanted, "methods of prune", prune_methods_text());
+  wanted = with_part(wanted, "prune",
+                     std::string(kTableHead) + table_rows(prune_settings()));
   if (std::getenv("LLMPRESS_UPDATE_DOCS") != nullptr) {
     std::ofstream(page(), std::ios::binary) << wanted;
     return;

@@ -5,13 +5,13 @@
 
 #include "compress/core/formatted.h"
 #include "compress/pipeline/reports/report_text.h"
-#include "recipes/words.h"
+#include "pruning/prune_config.h"
 
 namespace llmpress {
 namespace {
 
 std::string describe_stage(const PruneConfig& config) {
-  std::string text(name_of<PruneMethod>(kPruneMethodWords, config.method));
+  std::string text(facts_of(config.method).name);
   if (config.patterned()) {
     text += formatted(" {}:{}", config.keep, config.of);
   }

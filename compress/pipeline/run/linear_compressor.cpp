@@ -81,7 +81,7 @@ PruneResult prune(const LinearJob& job, ThreadPool& pool,
                                      .name = job.name});
   outcome.weights.weight =
       make_dense(result.W.view(), job.linear->dtype.value_or(DType::kF32));
-  outcome.report.method = find_weight_pruner(config.method)->name;
+  outcome.report.method = facts_of(config.method).name;
   outcome.report.damping_fraction = result.damping_fraction;
   add_notes(result.notes, outcome.report);
   return result;

@@ -128,7 +128,7 @@ class StructuredPruner {
   // Calibration that the recipe has is used to measure errors even where
   // nothing needs it.
   void start_states() {
-    if (structured_needs_calibration(config_)) (void)calibration();
+    if (needs_calibration(config_)) (void)calibration();
     if (job_.calibration == nullptr) return;
     states_.emplace(PairedStates{embedded(), embedded()});
     if (hidden_.kept.empty()) return;
@@ -344,24 +344,6 @@ class StructuredPruner {
 };
 
 }  // namespace
-
-bool structured_needs_calibration(const PruneConfig& config) {
-  if (config.heal) return true;
-  switch (config.method) {
-    case PruneMethod::kFfn:
-    case PruneMethod::kHeads:
-    case PruneMethod::kHidden:
-      return config.importance != Importance::kWeights;
-    case PruneMethod::kKvHeads:
-      return config.kv_grouping == KvGrouping::kCalibrated;
-    case PruneMethod::kDepth:
-    case PruneMethod::kMagnitude:
-    case PruneMethod::kWanda:
-    case PruneMethod::kSparseGpt:
-      break;
-  }
-  return true;
-}
 
 void prune_structure(const StructuredJob& job) {
   check_structured(*job.arch, *job.stage);

@@ -37,10 +37,6 @@ struct StructuredJob {
   Progress progress{};
 };
 
-// Whether the stage runs calibration text through the model: to rank, to merge
-// or to heal.
-bool structured_needs_calibration(const PruneConfig& config);
-
 // Writes the reduced checkpoint, whole or not at all, and in it the report: for
 // every removed block, and every Linear that was healed or measured, a row.
 // Throws Error as check_structured(), and kNumeric if healing fails.

@@ -393,7 +393,7 @@ CalibrationUse calibration_use(const StagePlan& plan,
   for (const Stage* stage : plan.transforms()) {
     const auto* prune = std::get_if<PruneStage>(stage);
     if (prune == nullptr) continue;
-    if (structured_needs_calibration(prune->config)) {
+    if (needs_calibration(prune->config)) {
       return CalibrationUse::kNeeded;
     }
     reduced = true;  // measures what it did if there is calibration
