@@ -4,6 +4,7 @@
 #include "compress/core/error.h"
 #include "compress/model/model_source.h"
 #include "compress/pipeline/run/auto_precision.h"
+#include "compress/pipeline/run/kv_scales.h"
 #include "compress/pipeline/run/run.h"
 #include "compress/pipeline/run/run_jobs.h"
 #include "compress/pipeline/run/stage_check.h"
@@ -129,6 +130,9 @@ PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
                          .format = job.output.format,
                          .notes = selection_notes(job.plan, arch),
                          .warnings = job.warnings};
+  if (job.plan.kv_cache() != nullptr) {
+    planned.notes.push_back(describe_kv_scales(*job.plan.kv_cache(), arch));
+  }
   SizePredictor predictor(pool);
   const ModelSize before = measure_model(*model.checkpoint, *model.arch);
   std::size_t largest_block = 0, linear_bytes = 0;

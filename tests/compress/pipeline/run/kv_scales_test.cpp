@@ -99,6 +99,9 @@ TEST_F(KvScalesRun, AreAppliedWhenTheArtifactRunsBesidePackedWeights) {
 
 TEST_F(KvScalesRun, SurviveAnInterruption) {
   const Recipe r = recipe("[{quantize_kv_cache: {}}]");
+  EXPECT_EQ(plan_recipe(r, {}, pool_).variants[0].notes,
+            std::vector<std::string>{"keys and values in fp8, calibrated "
+                                     "scales in 4 attention modules"});
   run_recipe(r, {}, pool_);
   const auto whole = files_of(output());
   std::size_t blocks = 0;
