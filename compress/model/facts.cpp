@@ -1,6 +1,7 @@
 #include "compress/model/facts.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <optional>
 
@@ -127,36 +128,71 @@ const Operation& only_attention(const BlockSpec& block) {
 
 }  // namespace
 
+namespace {
+
+void append(const LinearOp& op, std::vector<std::size_t>& linears) {
+  linears.insert(linears.end(), op.linears.begin(), op.linears.end());
+}
+
+// The Linears whose outputs, each times a number of its token's, add up to
+// `value`.
+void add_writers(const BlockSpec& block, ValueId value, StreamFacts& facts) {
+  const Operation* const op = producer(block, value);
+  if (const LinearOp* linear = as_linear(op)) {
+    return append(*linear, facts.writers);
+  }
+  if (op != nullptr && std::holds_alternative<CombineOp>(op->kind)) {
+    facts.routed = true;
+    return add_writers(block, op->in[0], facts);
+  }
+  if (op != nullptr && std::holds_alternative<AddOp>(op->kind)) {
+    add_writers(block, op->in[0], facts);
+    return add_writers(block, op->in[1], facts);
+  }
+  const bool by_token = op != nullptr &&
+                        std::holds_alternative<MultiplyOp>(op->kind) &&
+                        block.values[op->in[1]].width == 1;
+  if (by_token) return add_writers(block, op->in[0], facts);
+  const auto* const scale =
+      op == nullptr ? nullptr : std::get_if<ScaleOp>(&op->kind);
+  if (scale != nullptr && !scale->parameter && std::isinf(scale->limit)) {
+    return add_writers(block, op->in[0], facts);
+  }
+  unsupported(
+      "what is added to the residual stream is not a Linear's output as it is");
+}
+
+// The Linears that read `value`, experts among them.
+void add_readers(const BlockSpec& block, ValueId value, StreamFacts& facts,
+                 std::vector<std::size_t>& linears) {
+  for (const Operation* use : consumers(block, value)) {
+    if (const LinearOp* linear = as_linear(use)) {
+      append(*linear, linears);
+    } else if (std::holds_alternative<DispatchOp>(use->kind)) {
+      facts.routed = true;
+      add_readers(block, use->out[0], facts, linears);
+    } else {
+      unsupported("a norm of the residual stream feeds more than Linears");
+    }
+  }
+}
+
+}  // namespace
+
 StreamFacts stream_facts(const BlockSpec& block) {
   StreamFacts facts;
   for (const ValueId version : stream_values(block)) {
     for (const Operation* op : consumers(block, version)) {
-      if (const auto* add = std::get_if<AddOp>(&op->kind)) {
-        if (op->in[0] == version) {
-          const LinearOp* writer = as_linear(producer(block, op->in[1]));
-          if (writer == nullptr || add->factor != 1) {
-            unsupported(
-                "what is added to the residual stream is not a Linear's "
-                "output as it is");
-          }
-          facts.writers.insert(facts.writers.end(), writer->linears.begin(),
-                               writer->linears.end());
-          continue;
-        }
+      if (std::holds_alternative<AddOp>(op->kind) && op->in[0] == version) {
+        add_writers(block, op->in[1], facts);
+        continue;
       }
       const auto* const norm = std::get_if<NormOp>(&op->kind);
       if (norm == nullptr || !norm->norm || norm->unit != 0) {
         unsupported("the residual stream is read without a norm before it");
       }
       StreamReader reader{.norm = *norm->norm};
-      for (const Operation* use : consumers(block, op->out[0])) {
-        const LinearOp* const linear = as_linear(use);
-        if (linear == nullptr) {
-          unsupported("a norm of the residual stream feeds more than Linears");
-        }
-        reader.linears.insert(reader.linears.end(), linear->linears.begin(),
-                              linear->linears.end());
-      }
+      add_readers(block, op->out[0], facts, reader.linears);
       if (reader.linears.empty()) continue;
       reader.stage = block.linears[reader.linears[0]].stage;
       facts.readers.push_back(std::move(reader));

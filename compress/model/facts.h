@@ -19,10 +19,12 @@ struct StreamReader {
 struct StreamFacts {
   std::vector<StreamReader> readers{};  // in execution order
   std::vector<std::size_t> writers{};   // Linears, likewise
+  bool routed = false;                  // some of them are experts
 };
 
-// Throws Error(kUnsupported) with the reason if the stream is read other than
-// by Linears behind norms, or changed other than by adding what Linears give.
+// Experts read and write it as other Linears do. Throws Error(kUnsupported) with
+// the reason if the stream is read other than by Linears behind norms, or
+// changed other than by adding what Linears give, times a factor.
 StreamFacts stream_facts(const BlockSpec& block);
 
 // Stages [first, last] after which the stream has changed: an attention and an

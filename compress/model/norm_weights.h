@@ -11,4 +11,11 @@ struct NormWeights {
   float offset = 0;
 };
 
+// A stored gain that multiplies by `factor` more.
+inline float scaled_gain(float gain, float offset, double factor) {
+  const double multiplies =
+      static_cast<double>(gain) + static_cast<double>(offset);
+  return static_cast<float>(multiplies * factor - static_cast<double>(offset));
+}
+
 }  // namespace llmpress

@@ -1,9 +1,12 @@
 #include "compress/surgery/checkpoint_overlay.h"
 
 #include <algorithm>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "compress/model/block_weights.h"
+#include "compress/model/linear_storage.h"
 #include "formats/containers/typed_tensors.h"
 
 namespace llmpress {
@@ -42,10 +45,75 @@ CheckpointEdits resolved(const Checkpoint& base, CheckpointEdits edits) {
   return edits;
 }
 
+// Where the edited Linears of `edits.arch` lie that have no tensor of their own.
+class SharedPlaces {
+ public:
+  struct Place {
+    std::size_t layer = 0, linear = 0;
+  };
+
+  SharedPlaces(const Checkpoint& base, const CheckpointEdits& edits)
+      : base_(base), arch_(edits.arch) {
+    if (arch_ == nullptr) return;
+    for (std::size_t layer = 0; layer < arch_->layers; ++layer) {
+      const auto& linears = arch_->block(layer).linears;
+      for (std::size_t l = 0; l < linears.size(); ++l) {
+        if (!linears[l].storage) continue;
+        const std::string name = arch_->linear_name(layer, l);
+        if (edits.linears.contains(name)) add(name, {layer, l}, edits);
+      }
+    }
+  }
+
+  bool has(const std::string& linear) const { return places_.contains(linear); }
+  const LinearSpec& spec(const std::string& linear) const {
+    const Place& place = places_.at(linear);
+    return arch_->block(place.layer).linears[place.linear];
+  }
+  LinearWeights read(const std::string& linear) const {
+    const Place& place = places_.at(linear);
+    return read_block_linear(base_, *arch_, place.layer, place.linear);
+  }
+  // The edited Linears in a tensor, or null.
+  const std::vector<std::string>* in_tensor(const std::string& tensor) const {
+    return find(weights_, tensor);
+  }
+  const std::vector<std::string>* in_bias(const std::string& tensor) const {
+    return find(biases_, tensor);
+  }
+
+ private:
+  using ByTensor = std::map<std::string, std::vector<std::string>>;
+
+  void add(const std::string& name, Place place, const CheckpointEdits& edits) {
+    const std::string block = arch_->block_name(place.layer);
+    const LinearSpec& spec = arch_->block(place.layer).linears[place.linear];
+    const TensorInfo* const tensor = shared_tensor(base_, block, spec);
+    if (tensor == nullptr) return;
+    places_[name] = place;
+    weights_[tensor->name].push_back(name);
+    if (!edits.biases.contains(name)) return;
+    const std::string& shared = spec.storage->bias_tensor;
+    biases_[shared.empty() ? name + std::string(kBias) : block + "." + shared]
+        .push_back(name);
+  }
+
+  static const std::vector<std::string>* find(const ByTensor& all,
+                                              const std::string& tensor) {
+    const auto found = all.find(tensor);
+    return found == all.end() ? nullptr : &found->second;
+  }
+
+  const Checkpoint& base_;
+  const Architecture* arch_;
+  std::map<std::string, Place> places_;
+  ByTensor weights_, biases_;
+};
+
 class OverlayReader : public TensorReader {
  public:
   OverlayReader(const Checkpoint& base, const CheckpointEdits& edits)
-      : base_(base), edits_(edits) {
+      : base_(base), edits_(edits), shared_(base, edits) {
     const auto tensors = base.tensors().tensors();
     infos_.assign(tensors.begin(), tensors.end());
     for (const auto& edit : edits.linears) unpack(edit.first);
@@ -73,6 +141,21 @@ class OverlayReader : public TensorReader {
   }
 
   TensorBytes read(const TensorInfo& info) const override {
+    if (const auto* linears = shared_.in_tensor(info.name)) {
+      return edited_together(info, *linears, kept_weights_,
+                             [](const LinearSpec& spec, const MatrixF& W,
+                                const LinearWeights&, std::span<float> values) {
+                               place_weight(spec, W.view(), values);
+                             });
+    }
+    if (const auto* linears = shared_.in_bias(info.name)) {
+      return edited_together(
+          info, *linears, kept_biases_,
+          [](const LinearSpec& spec, const MatrixF&,
+             const LinearWeights& weights, std::span<float> values) {
+            place_bias(spec, weights.bias, values);
+          });
+    }
     if (const auto edit = edits_.tensors.find(info.name);
         edit != edits_.tensors.end()) {
       MatrixF values = read_matrix(base_.tensors(), info.name);
@@ -86,26 +169,53 @@ class OverlayReader : public TensorReader {
     }
     if (const auto edit = edits_.linears.find(linear);
         edit != edits_.linears.end()) {
-      LinearWeights weights = base_.read_linear(linear);
-      MatrixF W = dequantize(weights.weight);
-      edit->second(W, weights);
-      return encode(info, W.data());
+      return encode(info, edited(linear).first.data());
     }
     if (const std::string biased = without(kBias, info.name);
         edits_.biases.contains(biased)) {
-      LinearWeights weights = base_.read_linear(biased);
-      MatrixF W = dequantize(weights.weight);
-      edits_.linears.at(biased)(W, weights);
-      return encode(info, weights.bias);
+      return encode(info, edited(biased).second.bias);
     }
     return base_.tensors().read(base_.tensors().require(info.name));
   }
 
+  // A Linear that `edits` changes: W [out, in], and the rest of it.
+  std::pair<MatrixF, LinearWeights> edited(const std::string& linear) const {
+    LinearWeights weights =
+        shared_.has(linear) ? shared_.read(linear) : base_.read_linear(linear);
+    MatrixF W = dequantize(weights.weight);
+    edits_.linears.at(linear)(W, weights);
+    return {std::move(W), std::move(weights)};
+  }
+
  private:
+  // The last tensor of its kind that was asked for: Linears that lie in one are
+  // read one after another.
+  struct Kept {
+    std::string name{};
+    TensorBytes bytes{};
+  };
+
+  // A tensor that several Linears lie in, with the edits of all.
+  template <class Put>
+  TensorBytes edited_together(const TensorInfo& info,
+                              const std::vector<std::string>& linears,
+                              Kept& kept, Put put) const {
+    const std::lock_guard lock(kept_mutex_);
+    if (kept.name == info.name) return kept.bytes;
+    std::vector<float> values =
+        floats_of(base_.tensors(), base_.tensors().require(info.name));
+    for (const std::string& linear : linears) {
+      const auto [W, weights] = edited(linear);
+      put(shared_.spec(linear), W, weights, std::span(values));
+    }
+    kept = {.name = info.name, .bytes = encode(info, values)};
+    return kept.bytes;
+  }
+
   // A packed Linear that changes stands as its weight in float32, without
   // codes and scales; a bias stays.
   void unpack(const std::string& linear) {
-    if (base_.plain_weight(linear) != nullptr) return;
+    if (shared_.has(linear) || base_.plain_weight(linear) != nullptr) return;
     const PackedWeight weight = base_.read_linear(linear).weight;
     const std::string stem = linear + ".";
     std::erase_if(infos_, [&](const TensorInfo& info) {
@@ -120,14 +230,19 @@ class OverlayReader : public TensorReader {
   }
 
   bool is_edited(const std::string& tensor) const {
-    return edits_.tensors.contains(tensor) ||
+    return shared_.in_tensor(tensor) != nullptr ||
+           shared_.in_bias(tensor) != nullptr ||
+           edits_.tensors.contains(tensor) ||
            edits_.linears.contains(without(kWeight, tensor)) ||
            edits_.biases.contains(without(kBias, tensor));
   }
 
   const Checkpoint& base_;
   const CheckpointEdits& edits_;
+  SharedPlaces shared_;
   std::vector<TensorInfo> infos_;
+  mutable std::mutex kept_mutex_;
+  mutable Kept kept_weights_, kept_biases_;
 };
 
 class OverlayCheckpoint : public Checkpoint {
@@ -172,11 +287,8 @@ class OverlayCheckpoint : public Checkpoint {
         added != edits_.added_linears.end()) {
       return {.weight = make_dense(added->second.make().view(), DType::kF32)};
     }
-    LinearWeights linear = base_.read_linear(name);
-    const auto edit = edits_.linears.find(key);
-    if (edit == edits_.linears.end()) return linear;
-    MatrixF W = dequantize(linear.weight);
-    edit->second(W, linear);
+    if (!edits_.linears.contains(key)) return base_.read_linear(name);
+    auto [W, linear] = reader_.edited(key);
     linear.weight = make_dense(W.view(), DType::kF32);
     return linear;
   }

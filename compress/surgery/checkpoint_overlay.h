@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "compress/model/architecture.h"
 #include "formats/checkpoints/checkpoint.h"
 
 namespace llmpress {
@@ -18,6 +19,10 @@ namespace llmpress {
 // Shapes of tensors stay as they are; Linears come back in float32. A value
 // that the type of its tensor does not hold is refused as the tensor is read.
 struct CheckpointEdits {
+  // Whose Linears `linears` names: those of its blocks may lie in a tensor that
+  // holds several, or transposed (LinearStorage). Null: each has its own.
+  // Must outlive the overlay.
+  const Architecture* arch = nullptr;
   // By module path: W [out, in] and the rest of the Linear, changed in place.
   std::map<std::string, std::function<void(MatrixF& W, LinearWeights& linear)>>
       linears{};

@@ -56,6 +56,7 @@ class ModelRotator {
 
   RotationPlan plan() {
     check();
+    plan_.edits.arch = &arch_;
     for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
       edit_block(layer);
     }
@@ -75,23 +76,27 @@ class ModelRotator {
          stage_.position.to_string(), arch_.model_type, why);
   }
 
+  void check_stream(const BlockSpec& block) const {
+    try {
+      (void)stream_facts(block);
+    } catch (const Error& e) {
+      refuse(e.what());
+    }
+  }
+
   // Rotations leave the function alone where the stream meets RMS norms and
   // Linears only.
   void check() const {
-    try {
-      for (const BlockSpec& block : arch_.kinds) {
-        const StreamFacts facts = stream_facts(block);
-        for (const Operation& op : block.operations) {
-          const auto* norm = std::get_if<NormOp>(&op.kind);
-          const bool of_stream = norm != nullptr && norm->unit == 0 &&
-                                 block.values[op.in[0]].axis == Axis::kHidden;
-          if (of_stream && norm->kind != NormKind::kRms) {
-            refuse("its norms are not RMS norms");
-          }
+    for (const BlockSpec& block : arch_.kinds) {
+      check_stream(block);
+      for (const Operation& op : block.operations) {
+        const auto* norm = std::get_if<NormOp>(&op.kind);
+        const bool of_stream = norm != nullptr && norm->unit == 0 &&
+                               block.values[op.in[0]].axis == Axis::kHidden;
+        if (of_stream && norm->kind != NormKind::kRms) {
+          refuse("its norms are not RMS norms");
         }
       }
-    } catch (const Error& e) {
-      refuse(e.what());
     }
     if (arch_.final_norm_options.kind != NormKind::kRms ||
         arch_.final_norm.empty() || !arch_.embedding_norm.empty() ||

@@ -38,20 +38,28 @@ CheckpointEdits inject_outliers(const Checkpoint& checkpoint,
          stage.position.to_string(), stage.channels, arch.hidden);
   }
   const auto factor = static_cast<float>(stage.factor);
-  CheckpointEdits edits;
+  CheckpointEdits edits{.arch = &arch};
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-    for (const ScaleGroup& group : arch.block(layer).scale_groups) {
+    const BlockSpec& block = arch.block(layer);
+    for (const ScaleGroup& group : block.scale_groups) {
       if (group.source_norm.empty()) continue;
-      const std::string norm = arch.block_name(layer) + "." + group.source_norm;
-      const auto channels = largest(
-          read_vector(checkpoint.tensors(), norm + ".weight", arch.hidden),
-          stage.channels);
-      const auto amplify = [channels, factor](MatrixF& values) {
-        scale_channels(values, channels, factor);
+      const NormSpec& norm =
+          *std::ranges::find(block.norms, group.source_norm, &NormSpec::name);
+      const std::string name = arch.block_name(layer) + "." + norm.name;
+      auto gain =
+          read_vector(checkpoint.tensors(), name + ".weight", norm.width);
+      for (float& g : gain) g += norm.offset;
+      const auto channels = largest(gain, std::min(stage.channels, norm.width));
+      edits.tensors[name + ".weight"] = [channels, factor,
+                                         offset = norm.offset](MatrixF& gains) {
+        for (float& g : gains.data()) g += offset;
+        scale_channels(gains, channels, factor);
+        for (float& g : gains.data()) g -= offset;
       };
-      edits.tensors[norm + ".weight"] = amplify;
-      if (checkpoint.tensors().find(norm + ".bias") != nullptr) {
-        edits.tensors[norm + ".bias"] = amplify;
+      if (norm.bias) {
+        edits.tensors[name + ".bias"] = [channels, factor](MatrixF& bias) {
+          scale_channels(bias, channels, factor);
+        };
       }
       for (const std::size_t consumer : group.consumers) {
         edits.linears[arch.linear_name(layer, consumer)] =

@@ -68,7 +68,8 @@ class EndsWriter {
         read_vector(reader_, info.name, job_.arch->hidden), job_.channels);
     if (info.name.ends_with(".weight")) {
       for (float& g : values) {
-        g = static_cast<float>(static_cast<double>(g) * job_.final_gain_scale);
+        g = scaled_gain(g, job_.arch->final_norm_options.offset,
+                        job_.final_gain_scale);
       }
     }
     writer_.add_tensor(

@@ -86,8 +86,9 @@ class HiddenChooser {
   }
 
   void measure_end() {
-    const auto gain = read_vector(job_.checkpoint->tensors(),
-                                  arch_.final_norm + ".weight", arch_.hidden);
+    auto gain = read_vector(job_.checkpoint->tensors(),
+                            arch_.final_norm + ".weight", arch_.hidden);
+    for (float& g : gain) g += arch_.final_norm_options.offset;
     StreamMoments moments;
     for (const CalibrationBatch& batch : states_->batches()) {
       const MatrixF& hidden = batch.state.hidden;

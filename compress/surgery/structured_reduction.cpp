@@ -24,7 +24,7 @@ void keep_gain(NormWeights& norm, std::span<const std::size_t> kept,
                double scale) {
   norm.gain = select_values(norm.gain, kept);
   for (float& g : norm.gain) {
-    g = static_cast<float>(static_cast<double>(g) * scale);
+    g = scaled_gain(g, norm.offset, scale);
   }
   if (!norm.bias.empty()) norm.bias = select_values(norm.bias, kept);
 }

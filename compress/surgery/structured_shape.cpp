@@ -51,7 +51,10 @@ void check_block(const BlockSpec& block, const PruneConfig& config) {
       (void)head_units(block);
       break;
     case PruneMethod::kHidden:
-      (void)stream_facts(block);
+      if (stream_facts(block).routed) {
+        throw Error(ErrorCode::kUnsupported,
+                    "a mixture of experts reads the residual stream");
+      }
       break;
     case PruneMethod::kKvHeads:
       (void)attention_linears(block);

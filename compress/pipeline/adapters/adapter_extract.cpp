@@ -35,16 +35,19 @@ class Extraction {
 
   ExtractReport run() {
     check(options_.config);
-    const std::vector<std::string> names = arch_.linear_names();
-    for (std::size_t i = 0; i < names.size(); ++i) {
-      report(options_.progress, {.phase = "extract",
-                                 .done = i,
-                                 .total = names.size(),
-                                 .detail = names[i]});
-      add_linear(names[i]);
+    const std::size_t total = arch_.linear_names().size();
+    std::size_t done = 0;
+    for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
+      for (std::size_t l = 0; l < arch_.block(layer).linears.size(); ++l) {
+        report(options_.progress, {.phase = "extract",
+                                   .done = done++,
+                                   .total = total,
+                                   .detail = arch_.linear_name(layer, l)});
+        add_linear(layer, l);
+      }
     }
     report(options_.progress,
-           {.phase = "extract", .done = names.size(), .total = names.size()});
+           {.phase = "extract", .done = total, .total = total});
     add_others();
     if (modules_.empty()) {
       fail(ErrorCode::kInvalidInput,
@@ -59,9 +62,10 @@ class Extraction {
   }
 
  private:
-  void add_linear(const std::string& name) {
-    const LinearWeights from = base_.read_linear(name);
-    const LinearWeights to = tuned_.read_linear(name);
+  void add_linear(std::size_t layer, std::size_t linear) {
+    const std::string name = arch_.linear_name(layer, linear);
+    const LinearWeights from = read_block_linear(base_, arch_, layer, linear);
+    const LinearWeights to = read_block_linear(tuned_, arch_, layer, linear);
     const MatrixF W = dequantize(from.weight);
     const ExtractedLora lora = extract(name, W, dequantize(to.weight));
     const double norm = std::sqrt(squared_norm(W.data()));

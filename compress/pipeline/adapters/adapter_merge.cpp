@@ -111,6 +111,7 @@ class MergePlan {
 
   AdapterMerge plan(const AdapterSet& set) {
     result_.notes = set.notes;
+    result_.edits.arch = &arch_;
     if (config_.svd_rank == 0) config_.svd_rank = largest_rank(set);
     for (const AdaptedModule& module : set.modules) add(module);
     if (untie_) add_head();

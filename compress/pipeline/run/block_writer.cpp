@@ -5,6 +5,7 @@
 #include <variant>
 #include <vector>
 
+#include "compress/model/linear_storage.h"
 #include "formats/containers/typed_tensors.h"
 
 namespace llmpress {
@@ -59,13 +60,13 @@ class BlockWriter {
     const LinearSpec& first = spec_.linears[linears.front()];
     const LinearStorage& storage = *first.storage;
     const std::string prefix = arch_.block_name(layer_) + ".";
-    const std::size_t rows = storage.rows == 0 ? first.out : storage.rows;
-    const std::size_t matrix = rows * first.in;
+    const std::size_t rows = stored_rows(first);
     const std::size_t count = experts(linears);
-    std::vector<float> values(count * matrix), biases(count * rows);
+    std::vector<float> values(count * rows * first.in), biases(count * rows);
     for (const std::size_t l : linears) {
-      place(l, rows, std::span(values).subspan(index(l) * matrix, matrix),
-            std::span(biases).subspan(index(l) * rows, rows));
+      const LinearWeights& linear = block_.weights.linears[l];
+      place_weight(spec_.linears[l], dequantize(linear.weight).view(), values);
+      place_bias(spec_.linears[l], linear.bias, biases);
     }
     std::vector<std::size_t> shape{rows, first.in};
     if (storage.transposed) std::swap(shape[0], shape[1]);
@@ -76,33 +77,12 @@ class BlockWriter {
     if (first.bias) add_bias(first, count, rows, biases);
   }
 
-  std::size_t index(std::size_t l) const {
-    return spec_.linears[l].storage->index.value_or(0);
-  }
-
   std::size_t experts(const std::vector<std::size_t>& linears) const {
     std::size_t count = 0;
-    for (const std::size_t l : linears) count = std::max(count, index(l) + 1);
+    for (const std::size_t l : linears) {
+      count = std::max(count, stored_index(spec_.linears[l]) + 1);
+    };
     return count;
-  }
-
-  // W and bias of one Linear into the matrix [rows, in] that holds it.
-  void place(std::size_t l, std::size_t rows, std::span<float> matrix,
-             std::span<float> biases) const {
-    const LinearSpec& spec = spec_.linears[l];
-    const LinearStorage& storage = *spec.storage;
-    const MatrixF W = dequantize(block_.weights.linears[l].weight);
-    for (std::size_t o = 0; o < spec.out; ++o) {
-      for (std::size_t i = 0; i < spec.in; ++i) {
-        const std::size_t row = storage.first_row + o * storage.row_step;
-        matrix[storage.transposed ? i * rows + row : row * spec.in + i] =
-            W(o, i);
-      }
-    }
-    const std::vector<float>& bias = block_.weights.linears[l].bias;
-    for (std::size_t o = 0; o < bias.size(); ++o) {
-      biases[storage.first_row + o * storage.row_step] = bias[o];
-    }
   }
 
   void add_bias(const LinearSpec& first, std::size_t count, std::size_t rows,
