@@ -92,7 +92,7 @@ class DirectorySink : public ArtifactSink {
       OutputFile file(unnamed_shard(shards_));
       file.write(safetensors_header(spooled_, kMetadata));
       for (const std::size_t i : safetensors_order(spooled_)) {
-        file.write(spool.bytes.subspan(begins_[i], spooled_[i].bytes));
+        file.write(mapped_part(spool, begins_[i], spooled_[i].bytes).bytes);
       }
       file.close();
     }

@@ -266,7 +266,7 @@ class SafetensorsReader : public TensorReader {
   TensorBytes read(const TensorInfo& info) const override {
     const TensorInfo& own = require(info.name);
     const auto index = static_cast<std::size_t>(&own - header_.tensors.data());
-    return {file_.bytes.subspan(header_.begins[index], own.bytes), file_.owner};
+    return mapped_part(file_, header_.begins[index], own.bytes);
   }
 
  private:

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 
 #include "compress/core/formatted.h"
@@ -24,6 +25,17 @@ std::size_t size_of(int fd, const std::filesystem::path& path) {
   if (S_ISDIR(status.st_mode)) refuse(path, "is a folder, wanted a file");
   if (!S_ISREG(status.st_mode)) refuse(path, "not a regular file");
   return static_cast<std::size_t>(status.st_size);
+}
+
+// Those that lie in the range as a whole. A hint: failing does no harm.
+void release_pages(const std::byte* begin, std::size_t size) {
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto from = reinterpret_cast<std::uintptr_t>(begin);
+  const std::uintptr_t first = (from + page - 1) / page * page;
+  const std::uintptr_t end = (from + size) / page * page;
+  if (first >= end) return;
+  ::madvise(const_cast<std::byte*>(begin) + (first - from), end - first,
+            MADV_DONTNEED);
 }
 
 }  // namespace
@@ -60,6 +72,16 @@ TensorBytes map_file(const FileDescriptor& file,
 
 TensorBytes map_file(const std::filesystem::path& path) {
   return map_file(open_regular_file(path), path);
+}
+
+TensorBytes mapped_part(const TensorBytes& file, std::size_t begin,
+                        std::size_t size) {
+  const auto bytes = file.bytes.subspan(begin, size);
+  std::shared_ptr<const void> owner(
+      bytes.data(), [size, kept = file.owner](const void* p) {
+        release_pages(static_cast<const std::byte*>(p), size);
+      });
+  return {bytes, std::move(owner)};
 }
 
 }  // namespace llmpress

@@ -35,4 +35,11 @@ TensorBytes map_file(const FileDescriptor& file,
 // a device is refused.
 TensorBytes map_file(const std::filesystem::path& path);
 
+// Octets [begin, begin + size) of a mapped file. With the last copy of the
+// result its pages leave the process, so that reading a file from end to end
+// takes no more memory than its parts; they stay in the system's cache and
+// come back if they are touched again.
+TensorBytes mapped_part(const TensorBytes& file, std::size_t begin,
+                        std::size_t size);
+
 }  // namespace llmpress

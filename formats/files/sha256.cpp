@@ -2,6 +2,7 @@
 
 #include <openssl/evp.h>
 
+#include <algorithm>
 #include <array>
 #include <stdexcept>
 
@@ -53,7 +54,12 @@ std::string sha256_hex(std::string_view bytes) {
 
 std::string sha256_of_file(const std::filesystem::path& path) {
   Sha256 hash;
-  hash.add(map_file(path).bytes);
+  constexpr std::size_t kPart = std::size_t{1} << 24;
+  const TensorBytes file = map_file(path);
+  for (std::size_t at = 0; at < file.bytes.size(); at += kPart) {
+    const std::size_t size = std::min(kPart, file.bytes.size() - at);
+    hash.add(mapped_part(file, at, size).bytes);
+  }
   return hash.hex();
 }
 
