@@ -8,6 +8,8 @@
 #include "compress/core/checked.h"
 #include "compress/core/formatted.h"
 #include "compress/model/facts.h"
+#include "compress/model/mxfp4_stack.h"
+#include "formats/containers/typed_tensors.h"
 #include "formats/linears/dense_linear.h"
 
 namespace llmpress {
@@ -52,7 +54,7 @@ class StoredElsewhere {
     const LinearStorage& storage = *spec_.storage;
     const std::string name = block_ + "." + storage.tensor;
     const TensorInfo& info = checkpoint_.tensors().require(name);
-    const std::size_t rows = storage.rows == 0 ? spec_.out : storage.rows;
+    const std::size_t rows = stored_rows();
     std::vector<std::size_t> wanted{rows, spec_.in};
     if (storage.transposed) std::swap(wanted[0], wanted[1]);
     std::vector<std::size_t> found = info.shape;
@@ -78,7 +80,53 @@ class StoredElsewhere {
     return linear;
   }
 
+  LinearWeights read(const Mxfp4Stack& stack) const {
+    constexpr std::size_t kGroup = 32, kGroupBytes = kGroup / 2;
+    const std::size_t index = spec_.storage->index.value_or(0);
+    const std::size_t rows = stored_rows(), groups = spec_.in / kGroup;
+    std::vector<std::size_t> wanted = stack.scales->shape;
+    if (spec_.in % kGroup != 0 || wanted.size() != 3 || index >= wanted[0] ||
+        wanted[1] != rows || wanted[2] != groups) {
+      fail(ErrorCode::kInvalidInput,
+           "{}: '{}' has shape {}, wanted [above {}, {}, {}] for {} inputs in "
+           "groups of 32",
+           checkpoint_.path(), stack.scales->name,
+           llmpress::shape_text(stack.scales->shape), index, rows,
+           (spec_.in + kGroup - 1) / kGroup, spec_.in);
+    }
+    wanted.push_back(kGroupBytes);
+    require_shape(*stack.blocks, wanted);
+    MicroFp4Weight weight{
+        .out = spec_.out,
+        .in = spec_.in,
+        .kind = MicroFp4Kind::kMxfp4,
+        .codes = cut_rows(*stack.blocks, index * rows, groups * kGroupBytes),
+        .scales = cut_rows(*stack.scales, index * rows, groups)};
+    LinearWeights linear{.weight = std::move(weight)};
+    check(linear.weight, formatted("{}: '{}' of expert {}", checkpoint_.path(),
+                                   stack.blocks->name, index));
+    if (spec_.bias) linear.bias = read_bias();
+    return linear;
+  }
+
  private:
+  std::size_t stored_rows() const {
+    return spec_.storage->rows == 0 ? spec_.out : spec_.storage->rows;
+  }
+
+  // The octets of W's rows, each `width` long, from row `first` on.
+  std::vector<std::uint8_t> cut_rows(const TensorInfo& info, std::size_t first,
+                                     std::size_t width) const {
+    require_dtype(info, DType::kU8);
+    const TensorBytes data = checkpoint_.tensors().read(info);
+    std::vector<std::uint8_t> octets(spec_.out * width);
+    for (std::size_t o = 0; o < spec_.out; ++o) {
+      std::memcpy(&octets[o * width],
+                  &data.bytes[(first + stored_row(o)) * width], width);
+    }
+    return octets;
+  }
+
   DenseWeight cut(const TensorInfo& info, std::size_t rows) const {
     const LinearStorage& storage = *spec_.storage;
     const TensorBytes data = checkpoint_.tensors().read(info);
@@ -136,7 +184,7 @@ class StoredElsewhere {
     std::vector<float> all(count);
     decode_floats(info.dtype, checkpoint_.tensors().read(info).bytes, all);
     if (own) return all;
-    const std::size_t rows = storage.rows == 0 ? spec_.out : storage.rows;
+    const std::size_t rows = stored_rows();
     const std::size_t first = storage.index.value_or(0) * rows;
     if (first + rows > count) {
       invalid(checkpoint_, "'" + name + "' is too small");
@@ -196,15 +244,41 @@ const TensorInfo* shared_tensor(const Checkpoint& checkpoint,
   return checkpoint.tensors().find(tensor);
 }
 
+std::optional<Mxfp4Stack> find_mxfp4_stack(const Checkpoint& checkpoint,
+                                           const std::string& block_name,
+                                           const LinearSpec& spec) {
+  if (!spec.storage || !spec.storage->index) return std::nullopt;
+  const std::string tensor = block_name + "." + spec.storage->tensor;
+  const Mxfp4Stack stack{
+      .blocks = checkpoint.tensors().find(tensor + "_blocks"),
+      .scales = checkpoint.tensors().find(tensor + "_scales")};
+  if (stack.blocks == nullptr || stack.scales == nullptr) return std::nullopt;
+  return stack;
+}
+
+namespace {
+
+LinearWeights read_stored(const Checkpoint& checkpoint,
+                          const std::string& block, const std::string& name,
+                          const LinearSpec& spec) {
+  if (shared_tensor(checkpoint, block, spec) != nullptr) {
+    return StoredElsewhere(checkpoint, block, spec).read();
+  }
+  if (const auto stack = find_mxfp4_stack(checkpoint, block, spec)) {
+    return StoredElsewhere(checkpoint, block, spec).read(*stack);
+  }
+  return checkpoint.read_linear(name);
+}
+
+}  // namespace
+
 LinearWeights read_block_linear(const Checkpoint& checkpoint,
                                 const Architecture& arch, std::size_t layer,
                                 std::size_t index) {
   const LinearSpec& spec = arch.block(layer).linears.at(index);
   const std::string name = arch.linear_name(layer, index);
   const std::string block = arch.block_name(layer);
-  LinearWeights linear = shared_tensor(checkpoint, block, spec) != nullptr
-                             ? StoredElsewhere(checkpoint, block, spec).read()
-                             : checkpoint.read_linear(name);
+  LinearWeights linear = read_stored(checkpoint, block, name, spec);
   const std::size_t out = rows_of(linear.weight), in = cols_of(linear.weight);
   if (out != spec.out || in != spec.in) {
     invalid(checkpoint, "'" + name + "' is " + shape_text(out, in) +

@@ -9,6 +9,8 @@
 #include "compress/core/formatted.h"
 #include "compress/core/packed_weight.h"
 #include "compress/model/block.h"
+#include "compress/model/mxfp4_stack.h"
+#include "compress/model/tensor_places.h"
 #include "formats/containers/typed_tensors.h"
 
 namespace llmpress {
@@ -69,7 +71,8 @@ class Inspection {
       const LinearSpec& spec = block.linears[i];
       const std::string name = arch_.linear_name(layer, i);
       if (shared_tensor(checkpoint_, arch_.block_name(layer), spec) !=
-          nullptr) {
+              nullptr ||
+          find_mxfp4_stack(checkpoint_, arch_.block_name(layer), spec)) {
         continue;  // its shape is checked where it is cut out
       }
       check_linear(name, spec.out, spec.in);
@@ -122,15 +125,6 @@ class Inspection {
   std::vector<std::string> problems_{};
 };
 
-// Tensors that describe others or are no weights.
-bool is_metadata(std::string_view name) {
-  constexpr std::array<std::string_view, 3> kSuffixes = {
-      ".weight_shape", ".shape", "rotary_emb.inv_freq"};
-  return name.find(".quant_state.bitsandbytes__") != std::string_view::npos ||
-         std::any_of(kSuffixes.begin(), kSuffixes.end(),
-                     [&](std::string_view s) { return name.ends_with(s); });
-}
-
 double bits(std::size_t bytes, std::size_t weights) {
   return weights == 0
              ? 0.0
@@ -157,7 +151,8 @@ ModelSize measure_model(const Checkpoint& checkpoint,
   const std::string unused_head = arch.head + ".";
   for (const TensorInfo& tensor : checkpoint.tensors().tensors()) {
     const bool tied = arch.tied_head && tensor.name.starts_with(unused_head);
-    if (!tied && !is_metadata(tensor.name)) size.weight_bytes += tensor.bytes;
+    if (!tied && !is_metadata_tensor(tensor.name))
+      size.weight_bytes += tensor.bytes;
   }
   size.weights =
       arch.vocabulary * arch.input_width() * (arch.tied_head ? 1 : 2) +

@@ -1,6 +1,7 @@
 #include "compress/model/tensor_places.h"
 
 #include <algorithm>
+#include <array>
 
 #include "compress/model/model_check.h"
 
@@ -51,19 +52,44 @@ void use_places_of(const Architecture& from, Architecture& to) {
   to.block_prefix = from.block_prefix;
 }
 
-bool written_with_block(const BlockSpec& block, const std::string& rest) {
+bool is_metadata_tensor(std::string_view name) {
+  constexpr std::array<std::string_view, 3> kSuffixes = {
+      ".weight_shape", ".shape", "rotary_emb.inv_freq"};
+  return name.find(".quant_state.bitsandbytes__") != std::string_view::npos ||
+         std::any_of(kSuffixes.begin(), kSuffixes.end(),
+                     [&](std::string_view s) { return name.ends_with(s); });
+}
+
+std::optional<std::size_t> layer_of(const std::string& tensor,
+                                    const Architecture& arch) {
+  if (!tensor.starts_with(arch.block_prefix)) return std::nullopt;
+  const std::size_t dot = tensor.find('.', arch.block_prefix.size());
+  if (dot == std::string::npos) return std::nullopt;
+  const std::string number =
+      tensor.substr(arch.block_prefix.size(), dot - arch.block_prefix.size());
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    if (std::to_string(layer) == number) return layer;
+  }
+  return std::nullopt;
+}
+
+bool holds_linear(const BlockSpec& block, const std::string& rest) {
   // "mlp.gate.e_score_correction_bias" is no part of the Linear "mlp.gate".
   if (std::ranges::find(block.parameters, rest, &ParameterSpec::name) !=
       block.parameters.end()) {
     return false;
   }
-  for (const LinearSpec& linear : block.linears) {
+  return std::ranges::any_of(block.linears, [&](const LinearSpec& linear) {
     if (rest.starts_with(linear.name + ".")) return true;
-    if (linear.storage && (rest == linear.storage->tensor ||
-                           rest == linear.storage->bias_tensor)) {
-      return true;
-    }
-  }
+    if (!linear.storage) return false;
+    const std::string& tensor = linear.storage->tensor;
+    return rest == tensor || rest == tensor + "_blocks" ||
+           rest == tensor + "_scales" || rest == linear.storage->bias_tensor;
+  });
+}
+
+bool written_with_block(const BlockSpec& block, const std::string& rest) {
+  if (holds_linear(block, rest)) return true;
   return std::ranges::any_of(block.norms, [&](const NormSpec& norm) {
     return rest == norm.name + ".weight" || rest == norm.name + ".bias";
   });

@@ -1,6 +1,11 @@
 // What only the tensors of a checkpoint can tell of its architecture.
 #pragma once
 
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+
 #include "compress/model/architecture.h"
 #include "formats/checkpoints/checkpoint.h"
 
@@ -14,6 +19,17 @@ Architecture read_architecture(const Checkpoint& checkpoint);
 
 // The names of `from` for a model of the same family in another shape.
 void use_places_of(const Architecture& from, Architecture& to);
+
+// Whether a tensor only describes others or is no weight (a packed weight's
+// shape, rotary frequencies).
+bool is_metadata_tensor(std::string_view name);
+
+// The block that the tensor stands in, by its name.
+std::optional<std::size_t> layer_of(const std::string& tensor,
+                                    const Architecture& arch);
+
+// Whether the tensor `rest` of a block is part of a Linear, wherever it lies.
+bool holds_linear(const BlockSpec& block, const std::string& rest);
 
 // Whether add_block() writes what the source's tensor `rest` ("mlp.up.weight")
 // of a block holds.

@@ -249,6 +249,12 @@ void read_bitsandbytes(const json& object, QuantizationConfig& config,
   config.int8_threshold = float_at(object, "llm_int8_threshold", where);
 }
 
+// gpt-oss: what is packed shows by its tensors (`_blocks` and `_scales` of a
+// stack of experts), the rest is plain.
+void read_mxfp4(const json&, QuantizationConfig& config, const std::string&) {
+  config.method = "mxfp4";
+}
+
 // "quant_method", or what transformers takes a configuration without one for.
 std::string method_of(const json& object, const std::string& where) {
   const std::string method = string_at(object, "quant_method", "", where);
@@ -266,7 +272,8 @@ struct Method {
 };
 constexpr std::array kMethods{
     Method{"compressed-tensors", read_compressed_tensors},
-    Method{"fp8", read_fp8}, Method{"bitsandbytes", read_bitsandbytes}};
+    Method{"fp8", read_fp8}, Method{"bitsandbytes", read_bitsandbytes},
+    Method{"mxfp4", read_mxfp4}};
 
 void read_method(const json& object, QuantizationConfig& config,
                  const std::string& where) {

@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "compress/core/formatted.h"
+#include "compress/model/block_weights.h"
+#include "compress/model/tensor_places.h"
 #include "compress/pipeline/run/artifact_base.h"
 
 namespace llmpress {
@@ -16,8 +18,12 @@ double zero_fraction(const MatrixF& W) {
          static_cast<double>(std::max<std::size_t>(W.size(), 1));
 }
 
-bool part_of_linear(const std::string& tensor, const std::string& linear) {
-  return tensor.starts_with(linear + ".");
+// Of a block's Linear, by itself or in a stack.
+bool is_part_of_linear(const std::string& tensor, const Architecture& arch) {
+  const auto layer = layer_of(tensor, arch);
+  return layer &&
+         holds_linear(arch.block(*layer),
+                      tensor.substr(arch.block_name(*layer).size() + 1));
 }
 
 // |A - B|_F / |B|_F; 0 for two zero matrices.
@@ -116,12 +122,8 @@ Inspection inspect(const Checkpoint& checkpoint, const Architecture& arch) {
                         .format = std::string(checkpoint.format()),
                         .model_type = arch.model_type,
                         .size = measure_model(checkpoint, arch)};
-  const std::vector<std::string> names = arch.linear_names();
   for (const TensorInfo& info : checkpoint.tensors().tensors()) {
-    const bool covered = std::ranges::any_of(names, [&](const auto& name) {
-      return part_of_linear(info.name, name);
-    });
-    if (covered) continue;
+    if (is_part_of_linear(info.name, arch)) continue;
     std::size_t elements = 1;
     for (const std::size_t d : info.shape) elements *= d;
     inspection.tensors.push_back(
@@ -134,16 +136,19 @@ Inspection inspect(const Checkpoint& checkpoint, const Architecture& arch) {
                                 : 8.0 * static_cast<double>(info.bytes) /
                                       static_cast<double>(elements)});
   }
-  for (const std::string& name : names) {
-    const LinearWeights linear = checkpoint.read_linear(name);
-    inspection.tensors.push_back(
-        {.name = name,
-         .type = describe(linear.weight),
-         .shape = {rows_of(linear.weight), cols_of(linear.weight)},
-         .bytes = stored_bytes(linear.weight),
-         .bits_per_weight = bits_per_weight(linear.weight),
-         .sparsity = zero_fraction(dequantize(linear.weight)),
-         .linear = true});
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    for (std::size_t l = 0; l < arch.block(layer).linears.size(); ++l) {
+      const PackedWeight weight =
+          read_block_linear(checkpoint, arch, layer, l).weight;
+      inspection.tensors.push_back(
+          {.name = arch.linear_name(layer, l),
+           .type = describe(weight),
+           .shape = {rows_of(weight), cols_of(weight)},
+           .bytes = stored_bytes(weight),
+           .bits_per_weight = bits_per_weight(weight),
+           .sparsity = zero_fraction(dequantize(weight)),
+           .linear = true});
+    }
   }
   return inspection;
 }

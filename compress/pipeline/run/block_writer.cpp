@@ -5,7 +5,9 @@
 #include <variant>
 #include <vector>
 
+#include "compress/model/block_weights.h"
 #include "compress/model/linear_storage.h"
+#include "compress/model/mxfp4_stack.h"
 #include "formats/containers/typed_tensors.h"
 
 namespace llmpress {
@@ -26,7 +28,7 @@ class BlockWriter {
   void write() {
     std::map<std::string, std::vector<std::size_t>> shared;
     for (std::size_t l = 0; l < spec_.linears.size(); ++l) {
-      if (source_tensor(l) != nullptr) {
+      if (is_shared(l)) {
         shared[spec_.linears[l].storage->tensor].push_back(l);
       } else {
         add_alone(l);
@@ -41,6 +43,22 @@ class BlockWriter {
   const TensorInfo* source_tensor(std::size_t l) const {
     if (source_.checkpoint == nullptr) return nullptr;
     return shared_tensor(*source_.checkpoint, source_.block, spec_.linears[l]);
+  }
+
+  // Lies in a tensor with others, plain or in MXFP4.
+  bool is_shared(std::size_t l) const {
+    return source_tensor(l) != nullptr ||
+           (source_.checkpoint != nullptr &&
+            find_mxfp4_stack(*source_.checkpoint, source_.block,
+                             spec_.linears[l]));
+  }
+
+  // The type of a plain tensor that `l` lies in.
+  DType shared_dtype(std::size_t l) const {
+    const TensorInfo* const info = source_tensor(l);
+    return info != nullptr
+               ? info->dtype
+               : std::get<DenseWeight>(block_.weights.linears[l].weight).dtype;
   }
 
   void add_alone(std::size_t l) {
@@ -71,9 +89,8 @@ class BlockWriter {
     std::vector<std::size_t> shape{rows, first.in};
     if (storage.transposed) std::swap(shape[0], shape[1]);
     if (storage.index) shape.insert(shape.begin(), count);
-    writer_.add_tensor(rounded_tensor(prefix + storage.tensor,
-                                      source_tensor(linears.front())->dtype,
-                                      shape, values));
+    writer_.add_tensor(rounded_tensor(
+        prefix + storage.tensor, shared_dtype(linears.front()), shape, values));
     if (first.bias) add_bias(first, count, rows, biases);
   }
 

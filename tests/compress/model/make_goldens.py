@@ -43,6 +43,8 @@ LATENT = dict(SIZES, num_key_value_heads=4, kv_lora_rank=10, q_lora_rank=12,
 AS_IN_MEMORY = {"mixtral_2", "phimoe_2", "qwen3_moe_2"}
 # Written in float32: their checkpoints hold tables that bfloat16 would round.
 IN_FLOAT32 = {"minimax"}
+# Written with stacks of experts in MXFP4, as gpt-oss is published.
+IN_MXFP4 = {"gpt_oss_mxfp4"}
 
 LAYERS3 = dict(SIZES, num_hidden_layers=3)
 MIXED3 = ["sliding_attention", "full_attention", "sliding_attention"]
@@ -135,6 +137,14 @@ ROWS = {
         SIZES, num_local_experts=3, num_experts_per_tok=2, head_dim=8,
         intermediate_size=8, attention_bias=False), dict(
             rope_parameters=None, rope_theta=100.0, layer_types=None)),
+    "gpt_oss_mxfp4": ("gpt_oss", dict(
+        SIZES, hidden_size=32, num_local_experts=3, num_experts_per_tok=2,
+        head_dim=8, intermediate_size=32), dict(
+            quantization_config=dict(
+                quant_method="mxfp4",
+                modules_to_not_convert=["model.layers.*.self_attn",
+                                        "model.layers.*.mlp.router",
+                                        "model.embed_tokens", "lm_head"]))),
     "llama4_text": ("llama4_text", dict(
         SIZES, num_hidden_layers=4, head_dim=6, num_local_experts=3,
         num_experts_per_tok=2, intermediate_size=8, intermediate_size_mlp=20,
@@ -393,6 +403,24 @@ def rename_tensors(folder, beginnings):
     save_file(tensors, path, metadata={"format": "pt"})
 
 
+def pack_stacks(folder, generator):
+    """Random codes of E2M1 in groups of 32 inputs with scales around 1/8:
+    `_blocks` U8 [experts, outputs, groups, 16], `_scales` U8 (E8M0)."""
+    path = folder / "model.safetensors"
+    packed = {}
+    for key, tensor in load_file(path).items():
+        if not key.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            packed[key] = tensor
+            continue
+        experts, inputs, outputs = tensor.shape
+        groups = (experts, outputs, inputs // 32)
+        packed[key + "_blocks"] = torch.randint(
+            0, 256, (*groups, 16), generator=generator, dtype=torch.uint8)
+        packed[key + "_scales"] = torch.randint(
+            122, 126, groups, generator=generator, dtype=torch.uint8)
+    save_file(packed, path, metadata={"format": "pt"})
+
+
 def make(name, goldens):
     model_type, keys, changes, *beginnings = ROWS[name]
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
@@ -419,6 +447,8 @@ def make(name, goldens):
             (folder / file).write_bytes(
                 pathlib.Path(temporary, file).read_bytes())
     edit_config(folder, changes)
+    if name in IN_MXFP4:
+        pack_stacks(folder, generator)
     for renamed in beginnings:
         rename_tensors(folder, renamed)
     reference = auto_class.from_pretrained(

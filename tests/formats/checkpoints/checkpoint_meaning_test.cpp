@@ -102,7 +102,7 @@ TEST(QuantMethod, OneThatIsNotReadIsNamedWhateverIsStored) {
   const TemporaryDirectory tmp;
   for (const std::string method :
        {"gptq", "awq", "auto-round", "torchao", "hqq", "fbgemm_fp8", "modelopt",
-        "quark", "mxfp4", "compressed_tensors"}) {
+        "quark", "compressed_tensors"}) {
     write_model(
         tmp.path(), {block()},
         R"({"quantization_config": {"quant_method": ")" + method + R"("}})");

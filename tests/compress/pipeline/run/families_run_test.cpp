@@ -140,6 +140,12 @@ TEST_P(FamilyRuns, PruningKeepsWeightsInTheirPlaces) {
   const auto before = open_checkpoint(GetParam());
   const auto after = open_checkpoint(artifact);
   for (const TensorInfo& info : before->tensors().tensors()) {
+    if (before->format() == "mxfp4" && info.name.ends_with("_scales")) continue;
+    if (before->format() == "mxfp4" && info.name.ends_with("_blocks")) {
+      const std::string stack = info.name.substr(0, info.name.size() - 7);
+      EXPECT_NE(after->tensors().find(stack), nullptr) << stack;
+      continue;
+    }
     const TensorInfo* const now = after->tensors().find(info.name);
     ASSERT_NE(now, nullptr) << info.name;
     ASSERT_EQ(now->shape, info.shape) << info.name;
