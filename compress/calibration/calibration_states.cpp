@@ -20,12 +20,13 @@ BlockState state_after(const Block& block, std::size_t stage,
   return copy;
 }
 
-// One collector a group of a stage.
+// One collector for each of some groups of a stage.
 class GroupCollectors {
  public:
-  GroupCollectors(const StageSpec& stage, const StatsNeeds& needs,
-                  std::size_t tokens) {
-    for (std::size_t g = 0; g < stage.groups; ++g) {
+  GroupCollectors(const StageSpec& stage, GroupRange groups,
+                  const StatsNeeds& needs, std::size_t tokens)
+      : first_(groups.first) {
+    for (std::size_t g = 0; g < groups.count; ++g) {
       collectors_.emplace_back(stage.in, needs, tokens);
     }
   }
@@ -46,8 +47,8 @@ class GroupCollectors {
                   "token to other experts; leave the experts out of it");
     }
     for (std::size_t g = 0; g < collectors_.size(); ++g) {
-      const std::size_t begin = state.routing->offsets[g];
-      const std::size_t rows = state.routing->offsets[g + 1] - begin;
+      const std::size_t begin = state.routing->offsets[first_ + g];
+      const std::size_t rows = state.routing->offsets[first_ + g + 1] - begin;
       if (rows != 0) collectors_[g].add(X.rows_slice(begin, rows), pool);
     }
   }
@@ -59,6 +60,7 @@ class GroupCollectors {
   }
 
  private:
+  std::size_t first_;
   std::vector<InputStatsCollector> collectors_;
 };
 
@@ -106,9 +108,9 @@ void CalibrationStates::run(const Block& block, ThreadPool& pool) {
 }
 
 std::vector<InputStats> CalibrationStates::collect(
-    const StageSpec& next, const StatsNeeds& needs, ThreadPool& pool,
-    const CalibrationStates* reference) const {
-  GroupCollectors collectors(next, needs, tokens_);
+    const StageSpec& next, GroupRange groups, const StatsNeeds& needs,
+    ThreadPool& pool, const CalibrationStates* reference) const {
+  GroupCollectors collectors(next, groups, needs, tokens_);
   for (std::size_t b = 0; b < batches_.size(); ++b) {
     collectors.add(
         batches_[b].state,
@@ -118,10 +120,11 @@ std::vector<InputStats> CalibrationStates::collect(
 }
 
 std::vector<InputStats> CalibrationStates::collect_after(
-    const Block& block, std::size_t stage, const StatsNeeds& needs,
-    ThreadPool& pool, const CalibrationStates* reference,
-    const Block* reference_block) const {
-  GroupCollectors collectors(block.spec().stages.at(stage + 1), needs, tokens_);
+    const Block& block, std::size_t stage, GroupRange groups,
+    const StatsNeeds& needs, ThreadPool& pool,
+    const CalibrationStates* reference, const Block* reference_block) const {
+  GroupCollectors collectors(block.spec().stages.at(stage + 1), groups, needs,
+                             tokens_);
   for (std::size_t b = 0; b < batches_.size(); ++b) {
     const BlockState state = state_after(block, stage, batches_[b], pool);
     std::optional<BlockState> full;

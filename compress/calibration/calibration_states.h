@@ -19,6 +19,12 @@ struct CalibrationBatch {
   BlockState state{};
 };
 
+// Experts of a stage whose inputs are looked at together; a second moment for
+// each of all of them may take more than their weights.
+struct GroupRange {
+  std::size_t first = 0, count = 0;
+};
+
 class CalibrationStates {
  public:
   // The embeddings of all sequences, in batches of a fixed number of tokens.
@@ -35,18 +41,25 @@ class CalibrationStates {
   // The whole block.
   void run(const Block& block, ThreadPool& pool);
 
-  // Statistics of the input of `next`, the stage that runs next, one a group of
-  // it (an expert sees the rows that are routed to it). `reference`: the same
-  // tokens in the uncompressed model, where needs.reference_moment asks for it.
+  // Statistics of the input of `next`, the stage that runs next, one for each
+  // of these groups of it (an expert sees the rows that are routed to it).
+  // `reference`: the same tokens in the uncompressed model, where
+  // needs.reference_moment asks for it.
+  std::vector<InputStats> collect(
+      const StageSpec& next, GroupRange groups, const StatsNeeds& needs,
+      ThreadPool& pool, const CalibrationStates* reference = nullptr) const;
   std::vector<InputStats> collect(
       const StageSpec& next, const StatsNeeds& needs, ThreadPool& pool,
-      const CalibrationStates* reference = nullptr) const;
+      const CalibrationStates* reference = nullptr) const {
+    return collect(next, {0, next.groups}, needs, pool, reference);
+  }
   // The same for the stage after `stage`, without keeping its input: `stage` of
   // `block` runs on copies, batch by batch; that of `reference_block` on copies
   // of `reference`.
   std::vector<InputStats> collect_after(
-      const Block& block, std::size_t stage, const StatsNeeds& needs,
-      ThreadPool& pool, const CalibrationStates* reference = nullptr,
+      const Block& block, std::size_t stage, GroupRange groups,
+      const StatsNeeds& needs, ThreadPool& pool,
+      const CalibrationStates* reference = nullptr,
       const Block* reference_block = nullptr) const;
 
  private:

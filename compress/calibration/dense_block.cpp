@@ -2,6 +2,15 @@
 
 namespace llmpress {
 
+DenseLinear dense_linear(LinearWeights stored) {
+  DenseLinear linear{.W = dequantize(stored.weight)};
+  if (const auto* plain = std::get_if<DenseWeight>(&stored.weight)) {
+    linear.dtype = plain->dtype;
+  }
+  linear.stored = std::move(stored);
+  return linear;
+}
+
 BlockWeights DenseBlock::runnable() const {
   BlockWeights weights{.linears = {}, .norms = norms, .parameters = parameters};
   for (const DenseLinear& linear : linears) {
@@ -25,26 +34,37 @@ std::map<std::string, DType> read_norm_dtypes(const Checkpoint& checkpoint,
   return dtypes;
 }
 
+DenseLinear load_dense_linear(const Checkpoint& checkpoint,
+                              const Architecture& arch, std::size_t layer,
+                              std::size_t index) {
+  DenseLinear linear =
+      dense_linear(read_block_linear(checkpoint, arch, layer, index));
+  if (!linear.dtype) return linear;
+  // A checkpoint that is changed as it is read gives float32 where its file
+  // holds a narrower type, which is what the result is rounded to.
+  const TensorInfo* const info =
+      checkpoint.tensors().find(arch.linear_name(layer, index) + ".weight");
+  if (info == nullptr) return linear;
+  linear.changed = info->dtype != *linear.dtype;
+  linear.dtype = info->dtype;
+  return linear;
+}
+
+DenseBlock load_unread_block(const Checkpoint& checkpoint,
+                             const Architecture& arch, std::size_t layer) {
+  return {.linears = {},
+          .unread = true,
+          .norms = read_block_norms(checkpoint, arch, layer),
+          .norm_dtypes = read_norm_dtypes(checkpoint, arch, layer),
+          .parameters = read_block_parameters(checkpoint, arch, layer)};
+}
+
 DenseBlock load_dense_block(const Checkpoint& checkpoint,
                             const Architecture& arch, std::size_t layer) {
-  BlockWeights stored = read_block(checkpoint, arch, layer);
-  DenseBlock block{.linears = {},
-                   .norms = std::move(stored.norms),
-                   .norm_dtypes = read_norm_dtypes(checkpoint, arch, layer),
-                   .parameters = std::move(stored.parameters)};
-  for (std::size_t l = 0; l < stored.linears.size(); ++l) {
-    LinearWeights& linear = stored.linears[l];
-    DenseLinear dense{.W = dequantize(linear.weight)};
-    if (const auto* plain = std::get_if<DenseWeight>(&linear.weight)) {
-      // A checkpoint that is changed as it is read gives float32 where its file
-      // holds a narrower type, which is what the result is rounded to.
-      const TensorInfo* info =
-          checkpoint.tensors().find(arch.linear_name(layer, l) + ".weight");
-      dense.dtype = info == nullptr ? plain->dtype : info->dtype;
-      dense.changed = dense.dtype != plain->dtype;
-    }
-    dense.stored = std::move(linear);
-    block.linears.push_back(std::move(dense));
+  DenseBlock block = load_unread_block(checkpoint, arch, layer);
+  block.unread = false;
+  for (std::size_t l = 0; l < arch.block(layer).linears.size(); ++l) {
+    block.linears.push_back(load_dense_linear(checkpoint, arch, layer, l));
   }
   return block;
 }

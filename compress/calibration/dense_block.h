@@ -21,8 +21,12 @@ struct DenseLinear {
   std::optional<DType> dtype{};  // of a dense `stored.weight`
 };
 
+DenseLinear dense_linear(LinearWeights stored);
+
 struct DenseBlock {
   std::vector<DenseLinear> linears{};  // in the order of BlockSpec::linears
+  // `linears` is empty: each is read when it is worked on.
+  bool unread = false;
   std::map<std::string, NormWeights> norms{};
   std::map<std::string, DType> norm_dtypes{};
   std::vector<std::vector<float>> parameters{};  // as BlockWeights has them
@@ -33,6 +37,13 @@ struct DenseBlock {
 
 DenseBlock load_dense_block(const Checkpoint& checkpoint,
                             const Architecture& arch, std::size_t layer);
+// All but its Linears, and one of them: for who needs no more than one in
+// float32 at a time.
+DenseBlock load_unread_block(const Checkpoint& checkpoint,
+                             const Architecture& arch, std::size_t layer);
+DenseLinear load_dense_linear(const Checkpoint& checkpoint,
+                              const Architecture& arch, std::size_t layer,
+                              std::size_t linear);
 
 // The types in which the norms of a block are stored.
 std::map<std::string, DType> read_norm_dtypes(const Checkpoint& checkpoint,

@@ -1,11 +1,21 @@
 #include "compress/pipeline/run/block_compressor.h"
 
+#include <algorithm>
+
 #include "compress/core/formatted.h"
 #include "compress/surgery/block_smoothing.h"
 #include "quantizers/method.h"
 
 namespace llmpress {
 namespace {
+
+// As the runner wants it.
+BlockWeights runnable(const BlockJob& job, const DenseBlock& block) {
+  if (!block.unread) return block.runnable();
+  return {.linears = read_block_linears(*job.source, *job.arch, job.layer),
+          .norms = block.norms,
+          .parameters = block.parameters};
+}
 
 // The calibration tokens and the block that they run through.
 struct Stream {
@@ -16,7 +26,7 @@ struct Stream {
   void begin(const BlockJob& job, const DenseBlock& weights) {
     if (states == nullptr) return;
     block.emplace(
-        *job.arch, job.layer, weights.runnable(),
+        *job.arch, job.layer, runnable(job, weights),
         BlockOptions{.isa = job.isa,
                      .kv_ranges = job.plan->kv_cache() ? &kv_ranges : nullptr});
     if (job.experts == ExpertPolicy::kAllTokens) block->route_to_all_experts();
@@ -47,14 +57,10 @@ class StagedBlock {
     compressed_.weights.norms = block_.norms;
     compressed_.weights.parameters = block_.parameters;
     compressed_.norm_dtypes = block_.norm_dtypes;
-    compressed_.weights.linears.resize(block_.linears.size());
-    compressed_.layers.resize(block_.linears.size());
+    compressed_.weights.linears.resize(spec_.linears.size());
+    compressed_.layers.resize(spec_.linears.size());
     for (std::size_t s = 0; s < stages.size(); ++s) {
-      const StatsNeeds needs = needs_of_stage(s);
-      const std::vector<InputStats> stats = collect(s, needs);
-      for (const std::size_t l : stages[s].linears) {
-        compress(l, any(needs) ? &stats[spec_.linears[l].group] : nullptr);
-      }
+      compress_stage(s);
       advance(s);
     }
     if (const QuantizeKvCacheStage* stage = job_.plan->kv_cache()) {
@@ -64,6 +70,34 @@ class StagedBlock {
   }
 
  private:
+  // Second moments of no more experts at a time than take the room of the
+  // block's weights in 16 bits: those of all of them can be many blocks large.
+  std::size_t groups_at_once(const StageSpec& stage,
+                             const StatsNeeds& needs) const {
+    if (!needs.second_moment) return stage.groups;
+    std::size_t weights = 0;
+    for (const LinearSpec& linear : spec_.linears) {
+      weights += linear.out * linear.in;
+    }
+    const std::size_t of_group = stage.in * stage.in * sizeof(float);
+    return std::clamp<std::size_t>(weights * 2 / of_group, 1, stage.groups);
+  }
+
+  void compress_stage(std::size_t s) {
+    const StageSpec& stage = spec_.stages[s];
+    const StatsNeeds needs = needs_of_stage(s);
+    const std::size_t step = groups_at_once(stage, needs);
+    for (std::size_t first = 0; first < stage.groups; first += step) {
+      const GroupRange groups{first, std::min(step, stage.groups - first)};
+      const std::vector<InputStats> stats = collect(s, groups, needs);
+      for (const std::size_t l : stage.linears) {
+        const std::size_t group = spec_.linears[l].group;
+        if (group < first || group >= first + groups.count) continue;
+        compress(l, any(needs) ? &stats[group - first] : nullptr);
+      }
+    }
+  }
+
   LinearTreatment treatment(std::size_t linear) const {
     return treatment_of(*job_.plan, *job_.arch, job_.layer, linear);
   }
@@ -89,17 +123,18 @@ class StagedBlock {
     return needs;
   }
 
-  std::vector<InputStats> collect(std::size_t stage, const StatsNeeds& needs) {
+  std::vector<InputStats> collect(std::size_t stage, GroupRange groups,
+                                  const StatsNeeds& needs) {
     if (!any(needs)) return {};
     const CalibrationStates* reference =
         needs.reference_moment ? reference_.states : nullptr;
     if (pending_) {
       return stream_.states->collect_after(
-          *stream_.block, stage - 1, needs, *job_.pool, reference,
+          *stream_.block, stage - 1, groups, needs, *job_.pool, reference,
           reference != nullptr ? &*reference_.block : nullptr);
     }
-    return stream_.states->collect(spec_.stages[stage], needs, *job_.pool,
-                                   reference);
+    return stream_.states->collect(spec_.stages[stage], groups, needs,
+                                   *job_.pool, reference);
   }
 
   bool is_starved(std::size_t l, const InputStats* stats) const {
@@ -136,9 +171,16 @@ class StagedBlock {
     return outcome;
   }
 
+  // A Linear that is of no more use here.
+  DenseLinear take(std::size_t l) {
+    if (!block_.unread) return std::move(block_.linears[l]);
+    return load_dense_linear(*job_.source, *job_.arch, job_.layer, l);
+  }
+
   void compress(std::size_t l, const InputStats* stats) {
+    const DenseLinear linear = take(l);
     const LinearJob job{.name = job_.arch->linear_name(job_.layer, l),
-                        .linear = &block_.linears[l],
+                        .linear = &linear,
                         .treatment = treatment(l),
                         .stats = stats,
                         .sparsity = sparsity_of(treatment(l))};
@@ -150,7 +192,6 @@ class StagedBlock {
     if (job_.on_layer) job_.on_layer(outcome.report);
     compressed_.weights.linears[l] = std::move(outcome.weights);
     compressed_.layers[l] = std::move(outcome.report);
-    block_.linears[l] = {};  // the dense copy is of no more use
   }
 
   // Wider than the residual stream, all told.
@@ -186,6 +227,9 @@ DenseBlock smoothed(const BlockJob& job, DenseBlock block,
   if (states == nullptr || !wants_smoothing(*job.plan, *job.arch, job.layer)) {
     return block;
   }
+  if (block.unread) {
+    block = load_dense_block(*job.source, *job.arch, job.layer);
+  }
   for (const std::string& note : smooth_block_in_place({.arch = job.arch,
                                  .plan = job.plan,
                                  .layer = job.layer,
@@ -211,7 +255,7 @@ void pass_block(const BlockJob& job, const BlockWeights& compressed,
     const DenseBlock ready =
         smoothed(job, std::move(block), streams.compressed);
     streams.reference->run(
-        Block(*job.arch, job.layer, ready.runnable(), job.isa), *job.pool);
+        Block(*job.arch, job.layer, runnable(job, ready), job.isa), *job.pool);
   }
   if (streams.compressed != nullptr) {
     streams.compressed->run(Block(*job.arch, job.layer, compressed, job.isa),

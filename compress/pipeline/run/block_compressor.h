@@ -30,6 +30,7 @@ struct CompressedBlock {
 struct BlockJob {
   const Architecture* arch = nullptr;
   const StagePlan* plan = nullptr;
+  const Checkpoint* source = nullptr;  // of the Linears of an unread block
   std::size_t layer = 0;
   Isa isa = best_isa();
   ThreadPool* pool = nullptr;
@@ -48,7 +49,9 @@ struct CalibrationStreams {
   CalibrationStates* reference = nullptr;
 };
 
-// `streams` hold the block's inputs and come back with its outputs.
+// `streams` hold the block's inputs and come back with its outputs. Of an
+// unread block the Linears are read one by one, in float32 only while they are
+// compressed, unless smoothing moves scales among them.
 CompressedBlock compress_block(const BlockJob& job, DenseBlock block,
                                CalibrationStreams streams);
 

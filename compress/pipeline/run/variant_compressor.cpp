@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -28,18 +27,11 @@ namespace llmpress {
 namespace {
 
 // Names of tensors that the blocks account for.
-bool belongs_to_block_linear(const std::string& tensor,
-                             const Architecture& arch) {
-  if (!tensor.starts_with(arch.block_prefix)) return false;
-  const std::size_t dot = tensor.find('.', arch.block_prefix.size());
-  if (dot == std::string::npos) return false;
-  const std::string number =
-      tensor.substr(arch.block_prefix.size(), dot - arch.block_prefix.size());
-  const std::string rest = tensor.substr(dot + 1);
-  std::size_t layer = 0;
-  while (layer < arch.layers && std::to_string(layer) != number) ++layer;
-  if (layer == arch.layers) return false;
-  return written_with_block(arch.block(layer), rest);
+bool belongs_to_block(const std::string& tensor, const Architecture& arch) {
+  const auto layer = layer_of(tensor, arch);
+  return layer &&
+         written_with_block(arch.block(*layer),
+                            tensor.substr(arch.block_name(*layer).size() + 1));
 }
 
 // Embedding, head, final norm and whatever else stands outside the Linears of
@@ -53,7 +45,7 @@ void copy_other_tensors(const TransformedModel& model,
     });
   };
   for (const TensorInfo& info : reader.tensors()) {
-    if (belongs_to_block_linear(info.name, model.architecture()) ||
+    if (belongs_to_block(info.name, model.architecture()) ||
         compressed(info.name)) {
       continue;
     }
@@ -202,14 +194,14 @@ class VariantCompressor {
         " from an interrupted run");
     keep_reports(block);
     if (!states_) return;
-    pass_block(job_of(layer), block.weights, dense_block(layer), streams());
+    pass_block(job_of(layer), block.weights, unread_block(layer), streams());
   }
 
   void compress_one_block(std::size_t layer) {
     BlockJob job = job_of(layer);
     job.on_layer = [this](const LayerReport& l) { log_layer(l); };
     job.on_note = [this](const std::string& note) { log(note); };
-    CompressedBlock block = compress_block(job, dense_block(layer), streams());
+    CompressedBlock block = compress_block(job, unread_block(layer), streams());
     note_adapters(layer, block);
     store_.save(block, layer, model_.architecture(),
                 model_.checkpoint().config_json());
@@ -243,6 +235,7 @@ class VariantCompressor {
   BlockJob job_of(std::size_t layer) const {
     return {.arch = &model_.architecture(),
             .plan = &plan_,
+            .source = &model_.checkpoint(),
             .layer = layer,
             .isa = options_.isa,
             .pool = &pool_,
@@ -255,8 +248,8 @@ class VariantCompressor {
             .sparsities = sparsities_.of_block(layer)};
   }
 
-  DenseBlock dense_block(std::size_t layer) const {
-    return load_dense_block(model_.checkpoint(), model_.architecture(), layer);
+  DenseBlock unread_block(std::size_t layer) const {
+    return load_unread_block(model_.checkpoint(), model_.architecture(), layer);
   }
 
   CalibrationStreams streams() {
@@ -284,7 +277,7 @@ class VariantCompressor {
     }
     copy_other_tensors(model_, ends_, *writer);
     writer->add_file("recipe.yaml", inputs_.recipe_yaml);
-    writer->add_file("llmpress.json", provenance());
+    writer->add_file("llmpress.json", provenance_of(inputs_, job_.name));
     std::string config = model_.checkpoint().config_json();
     if (plan_.kv_cache() != nullptr) {
       config = with_kv_cache_scheme(config, *plan_.kv_cache());
@@ -316,32 +309,12 @@ class VariantCompressor {
                           block.layers.end());
   }
 
-  // What the artifact was made from, for whoever finds it.
-  std::string provenance() const {
-    nlohmann::ordered_json json{{"llmpress_version", LLMPRESS_VERSION},
-                                {"variant", job_.name},
-                                {"model_sha256", inputs_.model_sha256},
-                                {"tokenizer_sha256", inputs_.tokenizer_sha256}};
-    if (inputs_.calibration != nullptr) {
-      json["calibration"] = {
-          {"token_sha256", inputs_.calibration->sha256},
-          {"sequences", inputs_.calibration->sequences.size()},
-          {"tokens", inputs_.calibration->tokens()}};
-    }
-    json["recipe"] = "recipe.yaml";
-    return json.dump(2) + "\n";
-  }
-
   void log(const std::string& line) const {
     if (options_.log) options_.log(line);
   }
 
   void log_layer(const LayerReport& layer) const {
-    char line[256];
-    std::snprintf(line, sizeof(line), "%s  %s  %s  relative error %.3g",
-                  layer.name.c_str(), layer.method.c_str(),
-                  layer.format.c_str(), layer.relative_error);
-    log(line);
+    log(layer_line(layer));
     for (const std::string& note : layer.notes) log(layer.name + ": " + note);
   }
 
@@ -361,6 +334,25 @@ class VariantCompressor {
 };
 
 }  // namespace
+
+std::string provenance_of(const RunInputs& inputs, const std::string& variant) {
+  nlohmann::ordered_json json{{"llmpress_version", LLMPRESS_VERSION},
+                              {"variant", variant},
+                              {"model_sha256", inputs.model_sha256},
+                              {"tokenizer_sha256", inputs.tokenizer_sha256}};
+  if (inputs.calibration != nullptr) {
+    json["calibration"] = {{"token_sha256", inputs.calibration->sha256},
+                           {"sequences", inputs.calibration->sequences.size()},
+                           {"tokens", inputs.calibration->tokens()}};
+  }
+  json["recipe"] = "recipe.yaml";
+  return json.dump(2) + "\n";
+}
+
+std::string layer_line(const LayerReport& layer) {
+  return formatted("{}  {}  {}  relative error {:.3g}", layer.name,
+                   layer.method, layer.format, layer.relative_error);
+}
 
 StatsNeeds needs_of_plan(const StagePlan& plan, const Architecture& arch) {
   StatsNeeds needs = needs_of_ends(plan, arch);

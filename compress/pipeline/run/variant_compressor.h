@@ -32,6 +32,12 @@ struct VariantJob {
 VariantReport compress_variant(const RunInputs& inputs, const VariantJob& job,
                                const RunOptions& options, ThreadPool& pool);
 
+// What an artifact was made from, for whoever finds it: llmpress.json.
+std::string provenance_of(const RunInputs& inputs, const std::string& variant);
+
+// A Linear's result on the console.
+std::string layer_line(const LayerReport& layer);
+
 // What calibration must collect for some Linear of the model.
 StatsNeeds needs_of_plan(const StagePlan& plan, const Architecture& arch);
 
