@@ -203,7 +203,8 @@ Recipe read_recipe(const YamlNode& root, const Path& folder,
   if (const YamlNode* node = section.find("output")) {
     recipe.output = read_output(*node, folder, {});
   }
-  if (const YamlNode* node = section.find("evaluate")) {
+  if (const YamlNode* node = section.find("evaluate");
+      node != nullptr && node->scalar != "none") {
     recipe.evaluate = read_evaluate(*node, folder);
   }
   if (section.has("report")) {

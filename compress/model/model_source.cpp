@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "compress/core/formatted.h"
+#include "compress/model/families/wrappers.h"
 #include "compress/model/tensor_places.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/checkpoints/config_reader.h"
@@ -67,9 +68,31 @@ bool has_tokenizer(const fs::path& path) {
 
 }  // namespace
 
+bool has_known_architecture(const Checkpoint& checkpoint) {
+  const ConfigReader config = ConfigReader::parse(
+      checkpoint.config_json(), config_place(checkpoint.path().string()));
+  const auto is_family = [](const ConfigReader& own) {
+    const auto type = own.text("model_type");
+    const std::vector<std::string> known = known_families();
+    return type && std::ranges::find(known, *type) != known.end();
+  };
+  const std::optional<ConfigReader> text = config.object("text_config");
+  if (!text) return is_family(config);
+  const auto outer = config.text("model_type");
+  return is_family(*text) &&
+         std::ranges::any_of(wrappers(), [&](const Wrapper& wrapper) {
+           return outer == wrapper.model_type;
+         });
+}
+
 ModelSource open_model(const fs::path& path) {
+  return open_model(open_checkpoint(path));
+}
+
+ModelSource open_model(std::unique_ptr<Checkpoint> checkpoint) {
+  const fs::path path = checkpoint->path();
   ModelSource model;
-  model.checkpoint = open_checkpoint(path);
+  model.checkpoint = std::move(checkpoint);
   model.arch =
       std::make_unique<Architecture>(read_architecture(*model.checkpoint));
   check_model(*model.checkpoint, *model.arch);

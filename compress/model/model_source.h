@@ -20,10 +20,14 @@ struct ModelSource {
   std::unique_ptr<Tokenizer> tokenizer;
 };
 
+// Whether a family, or a wrapper of one, has the model_type of config.json.
+bool has_known_architecture(const Checkpoint& checkpoint);
+
 // Throws Error(kIo) if there is nothing at `path`, kInvalidInput if tensors are
 // missing or the tokenizer does not fit the embedding. Without a tokenizer the
 // model can be used on token ids; texts are refused when one is to be read.
 ModelSource open_model(const std::filesystem::path& path);
+ModelSource open_model(std::unique_ptr<Checkpoint> checkpoint);
 
 // The tokenizer of a model folder, or the one that an .h5 file carries.
 std::unique_ptr<Tokenizer> load_model_tokenizer(

@@ -139,6 +139,17 @@ bool may_be_linear(const NamedTensor& tensor) {
          !is_embedding_name(tensor.name.substr(0, tensor.name.rfind('.')));
 }
 
+// The module that runs a stack of matrices [n, rows, cols] as Linears of its
+// own (experts); empty: `tensor` is none.
+std::string stack_owner(const NamedTensor& tensor) {
+  const std::size_t dot = tensor.name.rfind('.');
+  if (tensor.shape.size() != 3 || dot == std::string::npos ||
+      tensor.name.ends_with(".weight")) {
+    return {};
+  }
+  return tensor.name.substr(0, dot);
+}
+
 class Writer : public ArtifactWriter {
  public:
   explicit Writer(const ArtifactOptions& options)
@@ -152,6 +163,9 @@ class Writer : public ArtifactWriter {
     if (may_be_linear(tensor)) {
       others_.push_back(
           tensor.name.substr(0, tensor.name.size() - kSuffix.size()));
+    }
+    if (std::string owner = stack_owner(tensor); !owner.empty()) {
+      others_.push_back(std::move(owner));
     }
     sink_->put(tensor);
   }

@@ -36,29 +36,33 @@ void add_marks(const QuantizeConfig& config, LinearWeights& linear) {
 class OutputChecker {
  public:
   OutputChecker(const OutputConfig& output, const StagePlan& plan,
-                const Checkpoint& checkpoint, const Architecture& arch,
-                ThreadPool& pool)
-      : output_(output),
-        plan_(plan),
-        checkpoint_(checkpoint),
-        arch_(arch),
-        pool_(pool) {}
+                const Checkpoint& checkpoint, ThreadPool& pool)
+      : output_(output), plan_(plan), checkpoint_(checkpoint), pool_(pool) {}
 
-  OutputCheck check() {
-    for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
-      for (std::size_t l = 0; l < arch_.block(layer).linears.size(); ++l) {
-        const LinearSpec& spec = arch_.block(layer).linears[l];
-        const std::string name = arch_.linear_name(layer, l);
+  OutputCheck check(const Architecture& arch) {
+    for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+      for (std::size_t l = 0; l < arch.block(layer).linears.size(); ++l) {
+        const LinearSpec& spec = arch.block(layer).linears[l];
+        const std::string name = arch.linear_name(layer, l);
         check_linear(name, spec.out, spec.in,
-                     treatment_of(plan_, arch_, layer, l));
+                     treatment_of(plan_, arch, layer, l));
       }
-      check_fused(layer);
+      check_fused(arch, layer);
     }
-    check_linear(arch_.embedding, arch_.vocabulary, arch_.hidden,
-                 embedding_treatment(plan_, arch_));
-    check_linear(arch_.head, arch_.vocabulary, arch_.hidden,
-                 head_treatment(plan_, arch_));
-    check_shape();
+    check_linear(arch.embedding, arch.vocabulary, arch.hidden,
+                 embedding_treatment(plan_, arch));
+    check_linear(arch.head, arch.vocabulary, arch.hidden,
+                 head_treatment(plan_, arch));
+    check_shape(arch);
+    say_all();
+    return std::move(result_);
+  }
+
+  OutputCheck check(std::span<const Module> modules) {
+    for (const Module& module : modules) {
+      check_linear(module.name, module.out, module.in,
+                   plan_.treatment(module.name, module.role));
+    }
     say_all();
     return std::move(result_);
   }
@@ -193,10 +197,11 @@ class OutputChecker {
   }
 
   // What the Linear will be to an engine, in words that differ where it does.
-  std::string scheme_text(std::size_t layer, std::size_t linear) {
-    const LinearSpec& spec = arch_.block(layer).linears[linear];
-    const std::string name = arch_.linear_name(layer, linear);
-    LinearTreatment treatment = treatment_of(plan_, arch_, layer, linear);
+  std::string scheme_text(const Architecture& arch, std::size_t layer,
+                          std::size_t linear) {
+    const LinearSpec& spec = arch.block(layer).linears[linear];
+    const std::string name = arch.linear_name(layer, linear);
+    LinearTreatment treatment = treatment_of(plan_, arch, layer, linear);
     if (const auto changed = result_.changed.find(name);
         changed != result_.changed.end()) {
       treatment.quantize = changed->second ? &*changed->second : nullptr;
@@ -217,33 +222,33 @@ class OutputChecker {
   }
 
   // vLLM runs q, k and v as one product, gate and up as another.
-  void check_fused(std::size_t layer) {
+  void check_fused(const Architecture& arch, std::size_t layer) {
     if (!for_loaders()) return;
-    for (const StageSpec& stage : arch_.block(layer).stages) {
+    for (const StageSpec& stage : arch.block(layer).stages) {
       std::set<std::string> schemes;
       for (const std::size_t l : stage.linears) {
-        if (arch_.block(layer).linears[l].role == LinearRole::kPlain) {
-          schemes.insert(scheme_text(layer, l));
+        if (arch.block(layer).linears[l].role == LinearRole::kPlain) {
+          schemes.insert(scheme_text(arch, layer, l));
         }
       }
       if (schemes.size() < 2) continue;
       note(
           "vLLM fuses Linears of one input (q, k, v; gate, up) and refuses "
           "different schemes among them; transformers loads them",
-          arch_.linear_name(layer, stage.linears[0]));
+          arch.linear_name(layer, stage.linears[0]));
     }
   }
 
   // transformers 5 checks this of LlamaConfig even where head_dim is given.
-  void check_shape() {
-    if (arch_.model_type != "llama" || arch_.heads == 0 ||
-        arch_.hidden % arch_.heads == 0 || output_.format == "hdf5") {
+  void check_shape(const Architecture& arch) {
+    if (arch.model_type != "llama" || arch.heads == 0 ||
+        arch.hidden % arch.heads == 0 || output_.format == "hdf5") {
       return;
     }
     const std::string what = formatted(
         "transformers 5 refuses a LlamaConfig of {} channels and {} heads, "
         "which do not divide them; llmpress loads it",
-        arch_.hidden, arch_.heads);
+        arch.hidden, arch.heads);
     if (output_.incompatible == Incompatible::kRefuse) {
       fail(ErrorCode::kInvalidArgument, "{}: {}", output_.path, what);
     }
@@ -276,7 +281,6 @@ class OutputChecker {
   const OutputConfig& output_;
   const StagePlan& plan_;
   const Checkpoint& checkpoint_;
-  const Architecture& arch_;
   ThreadPool& pool_;
   std::map<std::tuple<const QuantizeStage*, const PruneStage*, std::size_t,
                       std::size_t>,
@@ -292,7 +296,13 @@ class OutputChecker {
 OutputCheck check_output(const OutputConfig& output, const StagePlan& plan,
                          const Checkpoint& checkpoint, const Architecture& arch,
                          ThreadPool& pool) {
-  return OutputChecker(output, plan, checkpoint, arch, pool).check();
+  return OutputChecker(output, plan, checkpoint, pool).check(arch);
+}
+
+OutputCheck check_output(const OutputConfig& output, const StagePlan& plan,
+                         const Checkpoint& checkpoint,
+                         std::span<const Module> modules, ThreadPool& pool) {
+  return OutputChecker(output, plan, checkpoint, pool).check(modules);
 }
 
 }  // namespace llmpress

@@ -4,11 +4,13 @@
 
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "compress/calibration/stage_plan.h"
 #include "compress/model/architecture.h"
+#include "compress/pipeline/run/stage_check.h"
 #include "formats/checkpoints/checkpoint.h"
 
 namespace llmpress {
@@ -26,5 +28,9 @@ struct OutputCheck {
 OutputCheck check_output(const OutputConfig& output, const StagePlan& plan,
                          const Checkpoint& checkpoint, const Architecture& arch,
                          ThreadPool& pool);
+// The same of modules alone, without what engines ask of an architecture.
+OutputCheck check_output(const OutputConfig& output, const StagePlan& plan,
+                         const Checkpoint& checkpoint,
+                         std::span<const Module> modules, ThreadPool& pool);
 
 }  // namespace llmpress

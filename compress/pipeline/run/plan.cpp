@@ -5,6 +5,7 @@
 #include "compress/model/model_source.h"
 #include "compress/pipeline/run/auto_precision.h"
 #include "compress/pipeline/run/kv_scales.h"
+#include "compress/pipeline/run/model_free.h"
 #include "compress/pipeline/run/run.h"
 #include "compress/pipeline/run/run_jobs.h"
 #include "compress/pipeline/run/stage_check.h"
@@ -18,6 +19,8 @@ namespace {
 // What a processor core does in a second of float32 products, all told; only
 // for the estimate of time.
 constexpr double kFlopsPerThread = 6e10;
+// Of rounding one weight to nearest.
+constexpr double kRoundingFlops = 20;
 
 // Stored bytes of a Linear after its treatment, by rounding a zero weight of
 // the same shape: sizes depend on nothing else. Sizes repeat from block to
@@ -64,17 +67,20 @@ std::string method_of(const LinearTreatment& treatment) {
   return name.empty() ? "kept" : name;
 }
 
-// Calibration activations, the block in its forms (as stored, float32, laid out
-// for the kernels), and the second moment with its factor and a copy.
+// Without calibration: the compressed block (at most float32) and one Linear in
+// its forms. With it: calibration activations, the block in its forms (as
+// stored, laid out for the kernels, compressed; in float32 where scales move),
+// and second moments, one with its factor and a copy.
 // `streams`: how many models the calibration tokens run through side by side.
 std::size_t peak_bytes(const Architecture& arch, std::size_t tokens,
                        std::size_t streams) {
   constexpr std::size_t kFloat = sizeof(float), kBatch = 4096;
-  std::size_t block = 0, widest = 0, wide_sum = 0;
+  std::size_t block = 0, largest = 0, widest = 0, wide_sum = 0;
   for (const BlockSpec& kind : arch.kinds) {
     std::size_t of_kind = 0, outputs = 0;
     for (const LinearSpec& linear : kind.linears) {
       of_kind += linear.out * linear.in * kFloat;
+      largest = std::max(largest, linear.out * linear.in * kFloat);
       widest = std::max(widest, linear.in);
       outputs += linear.out;
     }
@@ -82,7 +88,7 @@ std::size_t peak_bytes(const Architecture& arch, std::size_t tokens,
     wide_sum = std::max(wide_sum, outputs);
   }
   const std::size_t ends = arch.vocabulary * arch.hidden * kFloat * 2;
-  if (tokens == 0) return 3 * block + ends;
+  if (tokens == 0) return block + 4 * largest + ends;
   // Stream and stage input of each; what the dense half started from.
   const std::size_t states = 2 * streams + (streams - 1);
   return states * tokens * arch.hidden * kFloat +
@@ -99,7 +105,8 @@ double estimated_seconds(const Architecture& arch, std::size_t tokens,
     const auto t = static_cast<double>(tokens);
     flops += 2 * 2.5 * t * out * in;  // forward passes of calibration
     flops += t * in * in;             // second moment
-    flops += tokens == 0 ? 20 * out * in : in * in * in + 2 * out * in * in;
+    flops += tokens == 0 ? kRoundingFlops * out * in
+                         : in * in * in + 2 * out * in * in;
   };
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
     for (const LinearSpec& linear : arch.block(layer).linears) add(linear);
@@ -118,6 +125,20 @@ PackedWeight planned_input(const ModelSource& model, const Architecture& arch,
   const auto* dense = std::get_if<DenseWeight>(&stored);
   const MatrixF zero(spec.out, spec.in);
   return make_dense(zero.view(), dense == nullptr ? DType::kF32 : dense->dtype);
+}
+
+PlannedLayer planned_layer(const std::string& name, const PackedWeight& stored,
+                           const LinearTreatment& treatment,
+                           SizePredictor& predictor) {
+  const auto [bytes, becomes] = predictor.predict(stored, treatment);
+  return {.name = name,
+          .stored_as = describe(stored),
+          .becomes = becomes,
+          .method = method_of(treatment),
+          .out = rows_of(stored),
+          .in = cols_of(stored),
+          .bytes_before = stored_bytes(stored),
+          .bytes_after = bytes};
 }
 
 PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
@@ -141,17 +162,9 @@ PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
     for (std::size_t l = 0; l < arch.block(layer).linears.size(); ++l) {
       const std::string name = arch.linear_name(layer, l);
       const LinearTreatment treatment = treatment_of(job.plan, arch, layer, l);
-      const PackedWeight stored = planned_input(model, arch, layer, l);
-      const auto [bytes, becomes] = predictor.predict(stored, treatment);
-      planned.layers.push_back({.name = name,
-                                .stored_as = describe(stored),
-                                .becomes = becomes,
-                                .method = method_of(treatment),
-                                .out = rows_of(stored),
-                                .in = cols_of(stored),
-                                .bytes_before = stored_bytes(stored),
-                                .bytes_after = bytes});
-      block_bytes += bytes;
+      planned.layers.push_back(planned_layer(
+          name, planned_input(model, arch, layer, l), treatment, predictor));
+      block_bytes += planned.layers.back().bytes_after;
     }
     largest_block = std::max(largest_block, block_bytes);
     linear_bytes += block_bytes;
@@ -168,13 +181,60 @@ PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
   return planned;
 }
 
+RunPlan plan_model_free(const Recipe& recipe, const Checkpoint& checkpoint,
+                        std::vector<VariantJob>& jobs,
+                        const RunOptions& options, ThreadPool& pool) {
+  const TensorModules tensors = find_modules(checkpoint);
+  check_model_free(recipe, jobs, checkpoint, tensors, options.memory_limit,
+                   pool);
+  const ModelSize before = measure_tensors(checkpoint, tensors);
+  RunPlan plan{.model = recipe.model.string()};
+  for (const VariantJob& job : jobs) {
+    PlannedVariant planned{.name = job.name,
+                           .output = job.output.path.string(),
+                           .format = job.output.format,
+                           .notes = {model_free_note(checkpoint)},
+                           .warnings = job.warnings,
+                           .output_bytes = before.weight_bytes,
+                           .peak_memory_bytes = model_free_peak_bytes(tensors)};
+    for (auto notes : {selection_notes(job.plan, tensors.modules),
+                       left_alone(tensors, job.plan)}) {
+      planned.notes.insert(planned.notes.end(), notes.begin(), notes.end());
+    }
+    SizePredictor predictor(pool);
+    double weights = 0;
+    for (const Module& module : tensors.modules) {
+      const LinearTreatment treatment =
+          job.plan.treatment(module.name, module.role);
+      if (!treatment.changes()) continue;
+      const PlannedLayer& layer = planned.layers.emplace_back(
+          planned_layer(module.name, checkpoint.read_linear(module.name).weight,
+                        treatment, predictor));
+      planned.output_bytes += layer.bytes_after;
+      planned.output_bytes -=
+          std::min(planned.output_bytes, layer.bytes_before);
+      weights +=
+          static_cast<double>(module.out) * static_cast<double>(module.in);
+    }
+    planned.disk_bytes = 2 * planned.output_bytes;
+    planned.seconds = kRoundingFlops * weights /
+                      (kFlopsPerThread * static_cast<double>(pool.size()));
+    plan.variants.push_back(std::move(planned));
+  }
+  return plan;
+}
+
 }  // namespace
 
 RunPlan plan_recipe(const Recipe& recipe, const RunOptions& options,
                     ThreadPool& pool) {
   std::vector<VariantJob> jobs = jobs_of(recipe);
   check_outputs(inputs_of(recipe), outputs_of(recipe, jobs, options.json));
-  const ModelSource model = open_recipe_model(recipe);
+  std::unique_ptr<Checkpoint> checkpoint = open_recipe_checkpoint(recipe);
+  if (!has_known_architecture(*checkpoint)) {
+    return plan_model_free(recipe, *checkpoint, jobs, options, pool);
+  }
+  const ModelSource model = open_model(std::move(checkpoint));
   check_jobs(recipe, jobs, model, pool);
   const RunTexts texts = load_texts(recipe, jobs, model);
   RunPlan plan{.model = recipe.model.string()};

@@ -9,6 +9,7 @@
 #include "compress/core/linalg.h"
 #include "compress/model/model_source.h"
 #include "compress/model/tensor_places.h"
+#include "compress/pipeline/run/model_free.h"
 #include "compress/pipeline/run/run_jobs.h"
 #include "compress/pipeline/run/variant_compressor.h"
 #include "recipes/recipe_parser.h"
@@ -37,13 +38,32 @@ class Run {
     const OutputGuard guard(inputs_of(recipe_),
                             outputs_of(recipe_, jobs, options_.json));
     for (const std::string& note : guard.notes()) add_note(note);
-    model_ = open_recipe_model(recipe_);
-    for (const std::string& note : model_.checkpoint->notes()) add_note(note);
+    std::unique_ptr<Checkpoint> checkpoint = open_recipe_checkpoint(recipe_);
+    for (const std::string& note : checkpoint->notes()) add_note(note);
+    if (!has_known_architecture(*checkpoint)) {
+      run_model_free(*checkpoint, jobs);
+    } else {
+      run_known(std::move(checkpoint), jobs);
+    }
+    report_.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
+            .count();
+    report_.peak_memory_bytes = peak_memory_bytes();
+    if (recipe_.report) write_report(report_, *recipe_.report);
+    return std::move(report_);
+  }
+
+ private:
+  void run_known(std::unique_ptr<Checkpoint> checkpoint,
+                 std::vector<VariantJob>& jobs) {
+    model_ = open_model(std::move(checkpoint));
     check_jobs(recipe_, jobs, model_, pool_);
     take_texts(load_texts(recipe_, jobs, model_));
     check_memory(jobs, *model_.arch, calibration_ ? calibration_->tokens() : 0,
                  options_.memory_limit);
-    describe_run();
+    describe_run(*model_.checkpoint);
+    report_.tokenizer_sha256 = model_.tokenizer->sha256;
+    report_.base_size = measure_model(*model_.checkpoint, *model_.arch);
     const RunInputs inputs{
         .checkpoint = model_.checkpoint.get(),
         .arch = model_.arch.get(),
@@ -58,15 +78,29 @@ class Run {
       measure_artifact(report_.variants.back());
     }
     if (text_) evaluate_all();
-    report_.seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
-            .count();
-    report_.peak_memory_bytes = peak_memory_bytes();
-    if (recipe_.report) write_report(report_, *recipe_.report);
-    return std::move(report_);
   }
 
- private:
+  void run_model_free(const Checkpoint& checkpoint,
+                      std::vector<VariantJob>& jobs) {
+    add_note(model_free_note(checkpoint));
+    const TensorModules tensors = find_modules(checkpoint);
+    check_model_free(recipe_, jobs, checkpoint, tensors, options_.memory_limit,
+                     pool_);
+    describe_run(checkpoint);
+    report_.base_size = measure_tensors(checkpoint, tensors);
+    const RunInputs inputs{.checkpoint = &checkpoint,
+                           .model_sha256 = report_.model_sha256,
+                           .recipe_yaml = report_.recipe_yaml,
+                           .kernels = report_.kernels};
+    for (const VariantJob& job : jobs) {
+      report_.variants.push_back(
+          compress_model_free(inputs, tensors, job, options_, pool_));
+      const auto artifact = open_checkpoint(job.output.path);
+      report_.variants.back().size =
+          measure_tensors(*artifact, find_modules(*artifact));
+    }
+  }
+
   void take_texts(RunTexts texts) {
     text_ = std::move(texts.evaluation);
     calibration_ = std::move(texts.calibration);
@@ -79,13 +113,12 @@ class Run {
     if (options_.log) options_.log(note);
   }
 
-  void describe_run() {
+  void describe_run(const Checkpoint& checkpoint) {
     report_.version = LLMPRESS_VERSION;
     report_.title = result_name(recipe_);
     report_.recipe_yaml = resolved_yaml(recipe_);
     report_.model = recipe_.model.string();
-    report_.model_sha256 = model_sha256(*model_.checkpoint);
-    report_.tokenizer_sha256 = model_.tokenizer->sha256;
+    report_.model_sha256 = model_sha256(checkpoint);
     if (calibration_) {
       report_.calibration_sha256 = calibration_->sha256;
       report_.calibration_tokens = calibration_->tokens();
@@ -93,7 +126,6 @@ class Run {
     report_.kernels =
         formatted("{}, OpenBLAS {}", isa_name(options_.isa), blas_core_name());
     report_.threads = pool_.size();
-    report_.base_size = measure_model(*model_.checkpoint, *model_.arch);
   }
 
   void measure_artifact(VariantReport& variant) {

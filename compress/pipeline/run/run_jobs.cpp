@@ -79,12 +79,12 @@ std::vector<OutputPath> outputs_of(const Recipe& recipe,
   return outputs;
 }
 
-ModelSource open_recipe_model(const Recipe& recipe) {
+std::unique_ptr<Checkpoint> open_recipe_checkpoint(const Recipe& recipe) {
   if (recipe.model.empty()) {
     fail(ErrorCode::kInvalidArgument,
          "{}: no model; write model: PATH or give --model", recipe.origin);
   }
-  return open_model(recipe.model);
+  return open_checkpoint(recipe.model);
 }
 
 RunTexts load_texts(const Recipe& recipe, std::span<const VariantJob> jobs,

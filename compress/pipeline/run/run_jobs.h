@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -29,7 +30,7 @@ std::vector<OutputPath> outputs_of(const Recipe& recipe,
                                    const std::filesystem::path& json);
 
 // Throws Error(kInvalidArgument) if the recipe names no model.
-ModelSource open_recipe_model(const Recipe& recipe);
+std::unique_ptr<Checkpoint> open_recipe_checkpoint(const Recipe& recipe);
 
 // Everything that a text can be wrong about is found before work starts.
 struct RunTexts {

@@ -16,12 +16,6 @@ namespace {
   fail(ErrorCode::kInvalidArgument, "{}: {}", position.to_string(), why);
 }
 
-// A module that a stage may select.
-struct Module {
-  std::string name{};
-  ModuleRole role = ModuleRole::kBlockLinear;
-};
-
 std::vector<Module> modules_of(const Architecture& arch) {
   std::vector<Module> modules;
   for (std::string& name : arch.linear_names()) {
@@ -169,14 +163,17 @@ void check_single(std::span<const Selecting> stages,
 
 }  // namespace
 
-void check_selections(const StagePlan& plan, const Architecture& arch) {
-  const std::vector<Module> modules = modules_of(arch);
+void check_selections(const StagePlan& plan, std::span<const Module> modules) {
   const std::vector<Selecting> stages = selecting_stages(plan);
   for (const Selecting& stage : stages) {
     check_globs(stage, modules);
     check_selects(stage, modules);
   }
   check_single(stages, modules);
+}
+
+void check_selections(const StagePlan& plan, const Architecture& arch) {
+  check_selections(plan, modules_of(arch));
   if (plan.smoothing().empty()) return;
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
     if (wants_smoothing(plan, arch, layer)) return;
@@ -187,8 +184,7 @@ void check_selections(const StagePlan& plan, const Architecture& arch) {
 }
 
 std::vector<std::string> selection_notes(const StagePlan& plan,
-                                         const Architecture& arch) {
-  const std::vector<Module> modules = modules_of(arch);
+                                         std::span<const Module> modules) {
   std::vector<std::string> notes;
   for (const Selecting& stage : selecting_stages(plan)) {
     for (const std::string& sentence : unmatched(*stage.layers, modules)) {
@@ -196,6 +192,12 @@ std::vector<std::string> selection_notes(const StagePlan& plan,
                                 stage.kind, sentence));
     }
   }
+  return notes;
+}
+
+std::vector<std::string> selection_notes(const StagePlan& plan,
+                                         const Architecture& arch) {
+  std::vector<std::string> notes = selection_notes(plan, modules_of(arch));
   for (std::string& note : unscaled_groups(plan, arch)) {
     notes.push_back(std::move(note));
   }
