@@ -188,6 +188,8 @@ Architecture parse_architecture(const std::string& config_json,
   arch.model_type = family.model_type;
   family.describe(own, arch);
   if (wrapper != nullptr) wrap(config, *wrapper, arch);
+  arch.hf_class.block_prefix = arch.block_prefix;
+  arch.hf_class.head = arch.head;
   std::vector<std::size_t> bos = own.sizes("bos_token_id");
   arch.eos_ids = own.sizes("eos_token_id");
   if (bos.empty()) bos = config.sizes("bos_token_id");

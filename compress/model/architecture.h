@@ -11,6 +11,7 @@
 #include "compress/model/program.h"
 #include "compress/model/program_builder.h"
 #include "compress/model/rope_config.h"
+#include "formats/linears/loader_rules.h"
 
 namespace llmpress {
 
@@ -37,9 +38,17 @@ struct LayerInputs {
   float epsilon = 1e-6f;
 };
 
+// The family's class in transformers, as far as packed weights ask (loader_rules.h).
+struct HfClass {
+  std::string block_prefix{}, head{};  // in the class; see Architecture
+  ExpertModules experts = ExpertModules::kStacked;
+  bool reads_weights_early = false;
+};
+
 struct Architecture {
   std::string model_type;  // "llama"
   ConfigKeys keys{};
+  HfClass hf_class{};
   std::string config_object{};  // in which they stand; empty: config.json
   std::size_t hidden = 0, layers = 0;
   std::size_t vocabulary = 0, max_positions = 0;

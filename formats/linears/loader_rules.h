@@ -18,10 +18,27 @@ enum class Readers {
   kNotHf,   // vLLM does, transformers does not
 };
 
+// Experts in the model's class in transformers.
+enum class ExpertModules {
+  kLinears,      // Linears of their own
+  kStacked,      // stacks, put together on loading from those that are written
+                 // one by one
+  kStackedOnly,  // stacks that are read as stacks only
+};
+
+// What the model's class in transformers makes of a Linear.
+struct ModuleFacts {
+  bool transposed =
+      false;  // Conv1D: [in, out], no Linear to compressed-tensors
+  ExpertModules expert = ExpertModules::kLinears;
+  bool weight_read_early = false;  // by the class's _init_weights()
+};
+
 struct LoaderRule {
   std::string_view name;  // "group-divides-inputs"
   Readers readers = Readers::kOnlyUs;
-  bool (*broken)(std::string_view linear, const LinearWeights&);
+  bool (*broken)(std::string_view linear, const LinearWeights&,
+                 const ModuleFacts&);
   std::string_view reason;  // what loaders do
   std::string_view remedy;  // what to write instead
 };
@@ -32,6 +49,7 @@ std::span<const LoaderRule> loader_rules();
 // nullptr: every loader takes it. Of rules broken, one that only we read goes
 // first. `linear` is the module path.
 const LoaderRule* broken_rule(std::string_view linear,
-                              const LinearWeights& weights);
+                              const LinearWeights& weights,
+                              const ModuleFacts& module = {});
 
 }  // namespace llmpress

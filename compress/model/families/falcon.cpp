@@ -79,6 +79,7 @@ void describe_falcon(const ConfigReader& config, Architecture& arch) {
       .epsilon = read_epsilon(config, "layer_norm_epsilon", 1e-5),
       .bias = true};
   arch.final_norm_options = norm;
+  arch.hf_class.reads_weights_early = true;
   read_tied_head(config, true, arch);
   arch.ropes = {read_whole_rope(config, arch)};
   const Shape shape = read_shape(config, arch);

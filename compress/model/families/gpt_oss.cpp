@@ -98,6 +98,7 @@ void describe_gpt_oss(const ConfigReader& config, Architecture& arch) {
       });
   arch.final_norm_options = norm;
   arch.ffn = 0;
+  arch.hf_class.experts = ExpertModules::kStackedOnly;
   read_tied_head(config, false, arch);
 }
 

@@ -123,6 +123,7 @@ void describe_granitemoehybrid(const ConfigReader& config, Architecture& arch) {
   arch.final_norm_options = traits.norms.options;
   arch.ffn = traits.mixture ? 0 : traits.shared.ffn;
   arch.keys.ffn = "shared_intermediate_size";
+  arch.hf_class.experts = ExpertModules::kStackedOnly;
   read_tied_head(config, false, arch);
   set_blocks_by(
       arch, read_attention_layers(config, arch.layers), [&](bool attention) {

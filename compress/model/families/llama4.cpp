@@ -178,6 +178,7 @@ void describe_llama4_text(const ConfigReader& config, Architecture& arch) {
   arch.ropes = {read_whole_rope(config, arch, kTheta)};
   arch.final_norm_options = traits.norm;
   arch.ffn = 0;
+  arch.hf_class.experts = ExpertModules::kLinears;
   read_tied_head(config, false, arch);
 }
 

@@ -42,6 +42,7 @@ void describe_mamba2(const ConfigReader& config, Architecture& arch) {
   arch.block_prefix = "backbone.layers.";
   arch.body = "backbone.";
   arch.final_norm_options = {.epsilon = epsilon};
+  arch.hf_class.reads_weights_early = true;
   read_tied_head(config, false, arch);
   ProgramBuilder program(arch.hidden);
   const ValueId x =

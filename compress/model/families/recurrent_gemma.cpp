@@ -129,6 +129,7 @@ void describe_recurrent_gemma(const ConfigReader& config, Architecture& arch) {
   arch.logit_softcap = read_softcap(config, "logits_soft_cap", 30);
   arch.final_norm = "model.final_norm";
   arch.final_norm_options = traits.norm;
+  arch.hf_class.reads_weights_early = true;
   read_tied_head(config, true, arch);
   set_blocks_by(
       arch, read_types(config, arch.layers),

@@ -117,6 +117,7 @@ void describe_rwkv(const ConfigReader& config, Architecture& arch) {
                              .epsilon = 1e-5f * growth(arch.layers),
                              .bias = true};
   arch.head = "head";
+  arch.hf_class.reads_weights_early = true;
   read_tied_head(config, false, arch);
   std::vector<float> epsilons;
   for (std::size_t l = 0; l < arch.layers; ++l) {

@@ -7,6 +7,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/formatted.h"
+#include "compress/model/block_weights.h"
 #include "compress/pipeline/run/end_compressor.h"
 #include "compress/pipeline/run/linear_compressor.h"
 #include "formats/checkpoints/artifact_writer.h"
@@ -45,14 +46,16 @@ class OutputChecker {
         const LinearSpec& spec = arch.block(layer).linears[l];
         const std::string name = arch.linear_name(layer, l);
         check_linear(name, spec.out, spec.in,
-                     treatment_of(plan_, arch, layer, l));
+                     treatment_of(plan_, arch, layer, l), module_of(spec));
       }
       check_fused(arch, layer);
     }
     check_linear(arch.embedding, arch.vocabulary, arch.hidden,
-                 embedding_treatment(plan_, arch));
+                 embedding_treatment(plan_, arch), {});
     check_linear(arch.head, arch.vocabulary, arch.hidden,
-                 head_treatment(plan_, arch));
+                 head_treatment(plan_, arch),
+                 {.weight_read_early = arch.hf_class.reads_weights_early});
+    check_experts(arch);
     check_shape(arch);
     say_all();
     return std::move(result_);
@@ -61,7 +64,7 @@ class OutputChecker {
   OutputCheck check(std::span<const Module> modules) {
     for (const Module& module : modules) {
       check_linear(module.name, module.out, module.in,
-                   plan_.treatment(module.name, module.role));
+                   plan_.treatment(module.name, module.role), {});
     }
     say_all();
     return std::move(result_);
@@ -69,6 +72,18 @@ class OutputChecker {
 
  private:
   bool for_loaders() const { return output_.format == "compressed-tensors"; }
+
+  static bool is_expert(const LinearSpec& spec) {
+    return spec.storage && spec.storage->index;
+  }
+
+  ModuleFacts module_of(const LinearSpec& spec) const {
+    return {.transposed = spec.storage && spec.storage->transposed &&
+                          !spec.storage->index,
+            .expert = is_expert(spec) ? arch_.hf_class.experts
+                                      : ExpertModules::kLinears,
+            .weight_read_early = arch_.hf_class.reads_weights_early};
+  }
 
   // The form that the Linear will have; nullptr: as it is stored now.
   const LinearWeights* form_of(std::size_t out, std::size_t in,
@@ -140,7 +155,8 @@ class OutputChecker {
   }
 
   void check_linear(const std::string& name, std::size_t out, std::size_t in,
-                    const LinearTreatment& treatment) {
+                    const LinearTreatment& treatment,
+                    const ModuleFacts& module) {
     const LinearWeights* form = form_of(out, in, treatment);
     std::optional<LinearWeights> stored;
     if (form == nullptr) {
@@ -151,7 +167,7 @@ class OutputChecker {
     const std::string place = place_of(treatment);
     check_held(name, *form, place);
     if (!for_loaders()) return;
-    const LoaderRule* const rule = broken_rule(name, *form);
+    const LoaderRule* const rule = broken_rule(name, *form, module);
     if (rule == nullptr) return;
     if (rule->readers == Readers::kOnlyUs && treatment.quantize != nullptr &&
         change(name, in, *rule, *treatment.quantize)) {
@@ -196,16 +212,23 @@ class OutputChecker {
     return true;
   }
 
+  // What is done to the Linear, changes by `incompatible` included.
+  LinearTreatment treatment_after(const Architecture& arch, std::size_t layer,
+                                  std::size_t linear) const {
+    LinearTreatment treatment = treatment_of(plan_, arch, layer, linear);
+    const auto changed = result_.changed.find(arch.linear_name(layer, linear));
+    if (changed != result_.changed.end()) {
+      treatment.quantize = changed->second ? &*changed->second : nullptr;
+    }
+    return treatment;
+  }
+
   // What the Linear will be to an engine, in words that differ where it does.
   std::string scheme_text(const Architecture& arch, std::size_t layer,
                           std::size_t linear) {
     const LinearSpec& spec = arch.block(layer).linears[linear];
     const std::string name = arch.linear_name(layer, linear);
-    LinearTreatment treatment = treatment_of(plan_, arch, layer, linear);
-    if (const auto changed = result_.changed.find(name);
-        changed != result_.changed.end()) {
-      treatment.quantize = changed->second ? &*changed->second : nullptr;
-    }
+    const LinearTreatment treatment = treatment_after(arch, layer, linear);
     const LinearWeights* const form = form_of(spec.out, spec.in, treatment);
     if (form == nullptr) {
       return checkpoint_.tensors().find(name + ".weight") != nullptr
@@ -236,6 +259,50 @@ class OutputChecker {
           "vLLM fuses Linears of one input (q, k, v; gate, up) and refuses "
           "different schemes among them; transformers loads them",
           arch.linear_name(layer, stage.linears[0]));
+    }
+  }
+
+  // transformers stacks the experts of a checkpoint by one scheme, that of a
+  // group which names them or of the first group. Only 8-bit floats may come
+  // without scales, in plain numbers.
+  void check_experts(const Architecture& arch) {
+    if (!for_loaders() || arch.hf_class.experts != ExpertModules::kStacked) {
+      return;
+    }
+    std::set<std::string> schemes;
+    std::string plain, packed;  // the first of each
+    bool integers = false;
+    for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+      const BlockSpec& block = arch.block(layer);
+      for (std::size_t l = 0; l < block.linears.size(); ++l) {
+        const LinearSpec& spec = block.linears[l];
+        const std::string name = arch.linear_name(layer, l);
+        const bool stays = !treatment_after(arch, layer, l).quantize;
+        if (is_expert(spec) && stays &&
+            !shared_tensor(checkpoint_, arch.block_name(layer), spec) &&
+            plain.empty()) {
+          plain = name;
+        }
+        if (stays) continue;
+        const std::string scheme = scheme_text(arch, layer, l);
+        integers |= !scheme.starts_with("fp8");
+        if (!is_expert(spec)) continue;
+        schemes.insert(scheme);
+        if (packed.empty()) packed = name;
+      }
+    }
+    if (!plain.empty() && integers) {
+      note(
+          "transformers 5.24 does not load experts in plain numbers beside "
+          "packed integers or 4-bit floats; round the experts too, or the rest "
+          "to FP8",
+          plain);
+    }
+    if (schemes.size() > 1 || schemes.contains("auto")) {
+      note(
+          "transformers 5.24 decodes all experts by one scheme; vLLM wants one "
+          "for those of a layer",
+          packed);
     }
   }
 

@@ -56,6 +56,44 @@ TEST(LoaderRules, E5M2IsTakenForE4M3) {
   EXPECT_EQ(rule_of("a", {.weight = fp8}), "fp8-e5m2");
 }
 
+TEST(LoaderRules, KnowTheModulesOfTransformers) {
+  const LinearWeights w4{.weight = sample_grouped(4, 8, 40, 8, true)};
+  const LinearWeights fp8{.weight = sample_fp8(8, 16, 1, 16)};
+  const LinearWeights plain{.weight =
+                                make_dense(MatrixF(4, 8).view(), DType::kF32)};
+  const LinearWeights int8{
+      .weight = Int8Weight{.out = 1, .in = 2, .codes = {1, 2}, .scales = {1}}};
+  const auto rule = [](const LinearWeights& linear, const ModuleFacts& module) {
+    const LoaderRule* const broken = broken_rule("a", linear, module);
+    if (broken == nullptr) return std::string();
+    EXPECT_EQ(broken->readers, Readers::kNotHf);
+    return std::string(broken->name);
+  };
+  const ModuleFacts conv1d{.transposed = true};
+  EXPECT_EQ(rule(w4, conv1d), "conv1d");
+  EXPECT_EQ(rule(fp8, conv1d), "conv1d");
+  EXPECT_EQ(rule(plain, conv1d), "");
+  const ModuleFacts early{.weight_read_early = true};
+  EXPECT_EQ(rule(w4, early), "weight-read-early");
+  EXPECT_EQ(rule(fp8, early), "") << "a tensor of that name";
+  const ModuleFacts only{.expert = ExpertModules::kStackedOnly};
+  EXPECT_EQ(rule(w4, only), "stacked-experts");
+  EXPECT_EQ(rule(fp8, only), "stacked-experts");
+  EXPECT_EQ(rule(plain, only), "");
+  const ModuleFacts stacked{.expert = ExpertModules::kStacked};
+  EXPECT_EQ(rule(w4, stacked), "");
+  EXPECT_EQ(rule(fp8, stacked), "");
+  EXPECT_EQ(rule(int8, stacked), "int8-experts");
+  const LinearWeights zeros{.weight = sample_grouped(4, 8, 40, 8, false)};
+  EXPECT_EQ(rule(zeros, stacked), "expert-zeros");
+  EXPECT_EQ(rule(zeros, {}), "packed-zeros");
+  MicroFp4Weight fp4{.out = 1, .in = 32};
+  EXPECT_EQ(rule({.weight = fp4}, stacked), "");
+  fp4.kind = MicroFp4Kind::kNvfp4;
+  EXPECT_EQ(rule({.weight = fp4}, stacked), "nvfp4-experts");
+  EXPECT_EQ(rule({.weight = fp4}, {}), "");
+}
+
 // vLLM's head is of no class that "Linear" names.
 TEST(LoaderRules, TheHeadHasAGroupThatNamesIt) {
   const LinearWeights linear{.weight = sample_grouped(4, 8, 32, 8, true)};

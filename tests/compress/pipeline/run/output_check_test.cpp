@@ -137,6 +137,52 @@ TEST_F(OutputChecks, SaysThatVllmRefusesFusedLinearsOfDifferentSchemes) {
   EXPECT_FALSE(warned("'re:.*o_proj'"));
 }
 
+// What `plan` says of transformers, of a golden and its stages.
+TEST_F(OutputChecks, SayWhatTransformersDoesNotLoadOfAFamily) {
+  const auto warnings = [&](const std::string& golden,
+                            const std::string& stages) {
+    Recipe family = recipe(stages, "");
+    family.model =
+        fs::path(LLMPRESS_SOURCE_DIR) / "tests/compress/model/goldens" / golden;
+    family.calibration.reset();
+    std::string all;
+    for (const std::string& line : plan(family).warnings) all += line + "\n";
+    return all;
+  };
+  const std::string w4 =
+      "[{quantize: {method: rtn, weights: {bits: 4, group_size: 8, symmetric: "
+      "true}";
+  const std::string fp8 =
+      "[{quantize: {method: rtn, weights: {type: fp8, group_size: -1}";
+  const std::string experts = "'re:.*\\.experts\\..*'";
+  EXPECT_NE(warnings("gpt2", w4 + "}}]").find("Conv1D"), std::string::npos);
+  EXPECT_NE(warnings("falcon", w4 + "}}]").find("dequantize=True"),
+            std::string::npos);
+  EXPECT_EQ(warnings("falcon", fp8 + "}}]").find("transformers"),
+            std::string::npos);
+  for (const char* stacked : {"gpt_oss", "granitemoehybrid"}) {
+    EXPECT_NE(warnings(stacked, w4 + "}}]").find("as one stack"),
+              std::string::npos);
+    EXPECT_EQ(warnings(stacked, w4 + ", ignore: [" + experts + ", lm_head]}}]")
+                  .find("transformers"),
+              std::string::npos);
+  }
+  EXPECT_EQ(warnings("mixtral", w4 + "}}]").find("transformers"),
+            std::string::npos);
+  EXPECT_NE(warnings("mixtral", w4 + ", ignore: [" + experts + ", lm_head]}}]")
+                .find("in plain numbers beside packed integers"),
+            std::string::npos);
+  EXPECT_EQ(warnings("mixtral", fp8 + ", ignore: [" + experts + ", lm_head]}}]")
+                .find("transformers"),
+            std::string::npos);
+  EXPECT_NE(warnings("mixtral", w4 + ", targets: ['re:.*layers\\.0\\.']}}, " +
+                                    fp8.substr(1) +
+                                    ", ignore: ['re:.*layers\\.0"
+                                    "\\.', lm_head]}}]")
+                .find("all experts by one scheme"),
+            std::string::npos);
+}
+
 TEST_F(OutputChecks, AutoChoosesFusedLinearsTogether) {
   const RunReport report =
       run_recipe(recipe("[{quantize: {method: auto, target_bits: 4.2, weights: "
