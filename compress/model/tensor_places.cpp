@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "compress/model/model_check.h"
 
@@ -16,6 +17,31 @@ void find_places(const Checkpoint& checkpoint, Architecture& arch) {
     if (!checkpoint.has_linear(moved.embedding)) continue;
     arch = std::move(moved);
     return;
+  }
+}
+
+// "vision_tower" of "model.vision_tower.encoder.layers.0.mlp.fc1.weight"; empty
+// for a tensor that lies in no other module.
+std::string outermost_module(std::string name) {
+  constexpr std::string_view kModel = "model.";
+  if (name.starts_with(kModel)) name.erase(0, kModel.size());
+  const std::size_t dot = name.find('.');
+  return dot == std::string::npos ? "" : name.substr(0, dot);
+}
+
+// A router whose tensor has one name and whose module has another.
+void add_renamed(const BlockSpec& block, const std::string& files,
+                 const std::string& of_class, ModuleNames& names) {
+  constexpr std::string_view kSuffix = ".weight";
+  for (const LinearSpec& linear : block.linears) {
+    const auto& storage = linear.storage;
+    if (!storage || storage->index || storage->transposed ||
+        !storage->tensor.ends_with(kSuffix)) {
+      continue;
+    }
+    names.of_class[files + "." + linear.name] =
+        of_class + "." +
+        storage->tensor.substr(0, storage->tensor.size() - kSuffix.size());
   }
 }
 
@@ -71,6 +97,36 @@ std::optional<std::size_t> layer_of(const std::string& tensor,
     if (std::to_string(layer) == number) return layer;
   }
   return std::nullopt;
+}
+
+ModuleNames module_names(const Checkpoint& checkpoint,
+                         const Architecture& arch) {
+  ModuleNames names;
+  const std::string& of_class = arch.hf_class.block_prefix;
+  if (arch.block_prefix != of_class) {
+    names.of_class[arch.block_prefix] = of_class;
+  }
+  if (arch.head != arch.hf_class.head) {
+    names.of_class[arch.head] = arch.hf_class.head;
+  }
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    add_renamed(arch.block(layer), arch.block_name(layer),
+                of_class + std::to_string(layer), names);
+  }
+  if (arch.config_object.empty()) return names;
+  std::set<std::string> beside;
+  for (const TensorInfo& info : checkpoint.tensors().tensors()) {
+    if (info.shape.size() == 2) beside.insert(outermost_module(info.name));
+  }
+  for (const std::string& own :
+       {arch.block_prefix, of_class, arch.embedding + ".", arch.head + "."}) {
+    beside.erase(outermost_module(own));
+  }
+  beside.erase("");
+  for (const std::string& module : beside) {
+    names.ignore.push_back("re:(.*\\.)?" + module + "\\..*");
+  }
+  return names;
 }
 
 bool holds_linear(const BlockSpec& block, const std::string& rest) {

@@ -8,6 +8,7 @@
 
 #include "compress/model/architecture.h"
 #include "formats/checkpoints/checkpoint.h"
+#include "formats/linears/quantization_config.h"
 
 namespace llmpress {
 
@@ -30,6 +31,12 @@ std::optional<std::size_t> layer_of(const std::string& tensor,
 
 // Whether the tensor `rest` of a block is part of a Linear, wherever it lies.
 bool holds_linear(const BlockSpec& block, const std::string& rest);
+
+// Of a model whose tensors have the names of `arch`: what its class calls
+// modules that these name otherwise, and what stands beside a wrapped decoder
+// ("vision_tower"), under whatever name.
+ModuleNames module_names(const Checkpoint& checkpoint,
+                         const Architecture& arch);
 
 // Whether add_block() writes what the source's tensor `rest` ("mlp.up.weight")
 // of a block holds.

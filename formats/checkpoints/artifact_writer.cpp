@@ -45,18 +45,19 @@ EncodedLinear encode_plain(const std::string& name, const LinearWeights& linear,
 }
 
 std::string describe_own(const Described& linears,
-                         const std::vector<std::string>& others, DType) {
-  return compressed_tensors_config(linears, others);
+                         const std::vector<std::string>& others,
+                         const ModuleNames& modules, DType) {
+  return compressed_tensors_config(linears, others, modules);
 }
 
 std::string describe_plain(const Described&, const std::vector<std::string>&,
-                           DType) {
+                           const ModuleNames&, DType) {
   return {};
 }
 
 std::string describe_bitsandbytes(const Described& linears,
                                   const std::vector<std::string>& others,
-                                  DType compute) {
+                                  const ModuleNames&, DType compute) {
   BitsandbytesFacts found{.compute = std::string(facts(compute).torch_name),
                           .skipped = others};
   bool any = false;
@@ -79,7 +80,7 @@ struct FormatRow {
   OutputFormat facts;
   EncodedLinear (*encode)(const std::string&, const LinearWeights&, DType);
   std::string (*describe)(const Described&, const std::vector<std::string>&,
-                          DType);
+                          const ModuleNames&, DType);
   std::unique_ptr<ArtifactSink> (*open)(const ArtifactOptions&);
 };
 
@@ -156,6 +157,7 @@ class Writer : public ArtifactWriter {
       : row_(row_of(options.format)),
         source_(options.source),
         compute_(compute_dtype(options.source)),
+        modules_(options.modules),
         sink_(row_.open(options)) {}
 
   void add_tensor(const NamedTensor& tensor) override {
@@ -197,7 +199,7 @@ class Writer : public ArtifactWriter {
     std::string& provenance = files[std::string(kProvenanceFile)];
     provenance = marked_json(provenance);
     files["config.json"] = with_quantization_config(
-        config_json, row_.describe(linears_, others_, compute_));
+        config_json, row_.describe(linears_, others_, modules_, compute_));
     sink_->finish(files);
   }
 
@@ -217,6 +219,7 @@ class Writer : public ArtifactWriter {
   const FormatRow& row_;
   fs::path source_;
   DType compute_;
+  ModuleNames modules_;
   std::unique_ptr<ArtifactSink> sink_;
   Described linears_{};
   std::vector<std::string> others_{};

@@ -12,6 +12,7 @@
 #include "compress/core/packed_weight.h"
 #include "formats/containers/tensor_io.h"
 #include "formats/files/replaceable.h"
+#include "formats/linears/quantization_config.h"
 
 namespace llmpress {
 
@@ -41,6 +42,7 @@ struct ArtifactOptions {
   // generation_config.json, ...) are taken from here when it is a directory or
   // an HDF5 file that carries them.
   std::filesystem::path source{};
+  ModuleNames modules{};
 };
 
 // What the quantized Linears have in common goes into config.json's

@@ -110,9 +110,16 @@ struct DescribedLinear {
   LinearScheme scheme{};
   LinearExtension extension{};
 };
+// What loaders call modules is their path in the model's class, which is not
+// always what stands in front of their tensors. Both are written.
+struct ModuleNames {
+  // Of files -> of the class: modules, and prefixes that end in '.'.
+  std::map<std::string, std::string> of_class{};
+  std::vector<std::string> ignore{};  // patterns of modules that stay dense
+};
 std::string compressed_tensors_config(
     const std::map<std::string, DescribedLinear>& linears,
-    const std::vector<std::string>& others);
+    const std::vector<std::string>& others, const ModuleNames& modules = {});
 
 // config.json of an artifact: `config_json` with `quantization_config` (an
 // object as text, or empty) in place of what was there, whose kv_cache_scheme

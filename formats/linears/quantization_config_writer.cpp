@@ -1,5 +1,6 @@
 // Writing quantization_config; reading is in quantization_config.cpp.
 #include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
@@ -57,6 +58,16 @@ struct SchemeGroup {
   std::vector<std::string> linears{};
 };
 
+// "...mlp.experts.3.down_proj": one of those that tokens are routed to.
+bool is_expert_name(std::string_view name) {
+  return name.find(".experts.") != std::string_view::npos;
+}
+constexpr std::string_view kExpertPattern = "re:.*\\.experts\\..*";
+
+bool has_experts(const SchemeGroup& group) {
+  return std::ranges::any_of(group.linears, is_expert_name);
+}
+
 std::vector<SchemeGroup> group_by_scheme(
     const std::map<std::string, DescribedLinear>& linears) {
   std::vector<SchemeGroup> groups;
@@ -78,9 +89,17 @@ std::vector<SchemeGroup> group_by_scheme(
 }
 
 // With one scheme the class says it and `ignore` lists the rest; an embedding
-// is of another class.
-json targets_json(const SchemeGroup& group, bool only) {
-  if (!only || group.head) return group.linears;
+// is of another class. Experts that are all alike are named by one pattern:
+// transformers takes the scheme of experts from the group that has it.
+json targets_json(const SchemeGroup& group, bool only, bool all_experts) {
+  if (group.head) return group.linears;
+  if (!only && all_experts) {
+    json targets = json::array({kExpertPattern});
+    std::ranges::remove_copy_if(group.linears, std::back_inserter(targets),
+                                is_expert_name);
+    return targets;
+  }
+  if (!only) return group.linears;
   json targets = json::array({"Linear"});
   for (const std::string& name : group.linears) {
     if (is_embedding_name(name)) targets.push_back(name);
@@ -88,12 +107,36 @@ json targets_json(const SchemeGroup& group, bool only) {
   return targets;
 }
 
+// By the module's own entry or that of a prefix; empty: as in the files.
+std::string class_name(const std::string& name, const ModuleNames& modules) {
+  const auto exact = modules.of_class.find(name);
+  if (exact != modules.of_class.end()) return exact->second;
+  for (const auto& [files, of_class] : modules.of_class) {
+    if (files.ends_with('.') && name.starts_with(files)) {
+      return of_class + name.substr(files.size());
+    }
+  }
+  return {};
+}
+
+// Adds the class's name of each to those of the files.
+void add_class_names(std::set<std::string>& names, const ModuleNames& modules) {
+  std::set<std::string> added;
+  for (const std::string& name : names) {
+    std::string other = class_name(name, modules);
+    if (!other.empty()) added.insert(std::move(other));
+  }
+  names.merge(added);
+}
+
 json groups_json(const std::vector<SchemeGroup>& groups) {
   json j = json::object();
   const auto others = std::ranges::count(groups, false, &SchemeGroup::head);
+  const auto of_experts = std::ranges::count_if(groups, has_experts);
   for (std::size_t g = 0; g < groups.size(); ++g) {
     json& group = j["group_" + std::to_string(g)];
-    group["targets"] = targets_json(groups[g], others == 1);
+    group["targets"] = targets_json(groups[g], others == 1,
+                                    of_experts == 1 && has_experts(groups[g]));
     group["weights"] = args_json(groups[g].scheme.weights);
     group["input_activations"] = args_json(groups[g].scheme.input);
     group["output_activations"] = nullptr;
@@ -140,7 +183,7 @@ void keep_kv_cache_scheme(const json& kv, json& description) {
 
 std::string compressed_tensors_config(
     const std::map<std::string, DescribedLinear>& linears,
-    const std::vector<std::string>& others) {
+    const std::vector<std::string>& others, const ModuleNames& modules) {
   std::set<std::string> ignore(others.begin(), others.end());
   json own = json::object();
   for (const auto& [name, linear] : linears) {
@@ -148,7 +191,14 @@ std::string compressed_tensors_config(
     const json e = extension_json(linear.extension);
     if (!e.empty()) own[name] = e;
   }
-  const auto groups = group_by_scheme(linears);
+  add_class_names(ignore, modules);
+  ignore.insert(modules.ignore.begin(), modules.ignore.end());
+  auto groups = group_by_scheme(linears);
+  for (SchemeGroup& group : groups) {
+    std::set<std::string> names(group.linears.begin(), group.linears.end());
+    add_class_names(names, modules);
+    group.linears.assign(names.begin(), names.end());
+  }
   if (groups.empty() && own.empty()) return {};
   json j;
   j["config_groups"] = groups_json(groups);

@@ -92,9 +92,11 @@ class PackedMerge {
   // --- rounded to nearest, one Linear at a time
 
   void write_nearest() {
-    const auto writer = make_artifact_writer({.output = options_.output,
-                                              .format = report_.format,
-                                              .source = base_.path()});
+    const auto writer =
+        make_artifact_writer({.output = options_.output,
+                              .format = report_.format,
+                              .source = base_.path(),
+                              .modules = module_names(base_, arch_)});
     std::vector<std::string> names = arch_.linear_names();
     for (const std::string& end : {arch_.embedding, arch_.head}) {
       if (base_.has_linear(end) && dense_matrix(base_, end) == nullptr) {

@@ -28,7 +28,7 @@ class BlockWriter {
   void write() {
     std::map<std::string, std::vector<std::size_t>> shared;
     for (std::size_t l = 0; l < spec_.linears.size(); ++l) {
-      if (is_shared(l)) {
+      if (is_shared(l) && !stands_apart(spec_.linears[l])) {
         shared[spec_.linears[l].storage->tensor].push_back(l);
       } else {
         add_alone(l);
@@ -40,6 +40,10 @@ class BlockWriter {
   }
 
  private:
+  bool stands_apart(const LinearSpec& spec) const {
+    return source_.experts_apart && spec.storage && spec.storage->index;
+  }
+
   const TensorInfo* source_tensor(std::size_t l) const {
     if (source_.checkpoint == nullptr) return nullptr;
     return shared_tensor(*source_.checkpoint, source_.block, spec_.linears[l]);
@@ -98,7 +102,7 @@ class BlockWriter {
     std::size_t count = 0;
     for (const std::size_t l : linears) {
       count = std::max(count, stored_index(spec_.linears[l]) + 1);
-    };
+    }
     return count;
   }
 

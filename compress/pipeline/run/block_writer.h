@@ -17,6 +17,8 @@ namespace llmpress {
 struct BlockSource {
   const Checkpoint* checkpoint = nullptr;  // null: everything by itself
   std::string block{};                     // "model.layers.3"
+  // Experts stand by themselves also where all of a stack are plain numbers.
+  bool experts_apart = false;
 };
 
 // `layer` numbers the block in the artifact, whose shapes `arch` has. Where

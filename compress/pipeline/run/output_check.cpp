@@ -46,7 +46,7 @@ class OutputChecker {
         const LinearSpec& spec = arch.block(layer).linears[l];
         const std::string name = arch.linear_name(layer, l);
         check_linear(name, spec.out, spec.in,
-                     treatment_of(plan_, arch, layer, l), module_of(spec));
+                     treatment_of(plan_, arch, layer, l), module_of(arch, spec));
       }
       check_fused(arch, layer);
     }
@@ -77,12 +77,13 @@ class OutputChecker {
     return spec.storage && spec.storage->index;
   }
 
-  ModuleFacts module_of(const LinearSpec& spec) const {
+  static ModuleFacts module_of(const Architecture& arch,
+                               const LinearSpec& spec) {
     return {.transposed = spec.storage && spec.storage->transposed &&
                           !spec.storage->index,
-            .expert = is_expert(spec) ? arch_.hf_class.experts
+            .expert = is_expert(spec) ? arch.hf_class.experts
                                       : ExpertModules::kLinears,
-            .weight_read_early = arch_.hf_class.reads_weights_early};
+            .weight_read_early = arch.hf_class.reads_weights_early};
   }
 
   // The form that the Linear will have; nullptr: as it is stored now.

@@ -259,14 +259,18 @@ class VariantCompressor {
 
   void write_artifact() {
     const Architecture& arch = model_.architecture();
-    const auto writer =
-        make_artifact_writer({.output = job_.output.path,
-                              .format = job_.output.format,
-                              .max_shard_bytes = job_.output.max_shard_size,
-                              .source = model_.checkpoint().path()});
+    const auto writer = make_artifact_writer(
+        {.output = job_.output.path,
+         .format = job_.output.format,
+         .max_shard_bytes = job_.output.max_shard_size,
+         .source = model_.checkpoint().path(),
+         .modules = module_names(model_.checkpoint(), arch)});
     for (std::size_t layer = 0; layer < arch.layers; ++layer) {
       add_block(*writer, store_.load(layer, arch, model_.checkpoint()), layer,
-                arch, {&model_.checkpoint(), arch.block_name(layer)});
+                arch,
+                {.checkpoint = &model_.checkpoint(),
+                 .block = arch.block_name(layer),
+                 .experts_apart = experts_apart()});
       report(options_.progress, {.phase = "write " + job_.name,
                                  .done = layer + 1,
                                  .total = arch.layers});
@@ -285,6 +289,13 @@ class VariantCompressor {
     writer->finish(ends_.unties_head
                        ? with_flag(config, "tie_word_embeddings", false)
                        : config);
+  }
+
+  // Where transformers has stacks only while nothing is quantized.
+  bool experts_apart() const {
+    return model_.architecture().hf_class.experts == ExpertModules::kLinears &&
+           job_.output.format == "compressed-tensors" &&
+           !plan_.quantizing().empty();
   }
 
   // An embedding or head that was packed before the run keeps its codes.

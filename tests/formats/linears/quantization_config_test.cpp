@@ -165,6 +165,55 @@ DescribedLinear described(const LinearWeights& linear) {
   return {e.scheme, e.extension};
 }
 
+// transformers takes the scheme of experts from the group whose pattern names
+// them, and otherwise from the first group.
+TEST(QuantizationConfig, NamesExpertsThatAreAllAlikeByAPattern) {
+  const auto w4 = described({.weight = sample_grouped(4, 4, 64, 32, true)});
+  const auto w8 = described({.weight = sample_grouped(8, 4, 64, 32, true)});
+  std::map<std::string, DescribedLinear> linears{{"l.0.mlp.experts.0.up", w4},
+                                                 {"l.0.mlp.experts.1.up", w4},
+                                                 {"l.0.attn.q", w8},
+                                                 {"l.0.attn.o", w4},
+                                                 {"l.0.shared_experts.up", w8}};
+  const auto targets = [&](const char* group) {
+    return json::parse(compressed_tensors_config(
+        linears, {}))["config_groups"][group]["targets"];
+  };
+  EXPECT_EQ(targets("group_0"),
+            json::array({"re:.*\\.experts\\..*", "l.0.attn.o"}));
+  EXPECT_EQ(targets("group_1"),
+            json::array({"l.0.attn.q", "l.0.shared_experts.up"}));
+  const QuantizationConfig read =
+      parse(compressed_tensors_config(linears, {"l.0.gate"}));
+  for (const auto& [name, linear] : linears) {
+    EXPECT_EQ(read.scheme_of(name).weights->bits, linear.scheme.weights->bits)
+        << name;
+  }
+  linears["l.0.mlp.experts.1.up"] = w8;  // no pattern can tell them apart
+  EXPECT_EQ(targets("group_0"),
+            json::array({"l.0.attn.o", "l.0.mlp.experts.0.up"}));
+}
+
+TEST(QuantizationConfig, NamesModulesAlsoAsTheirClassDoes) {
+  const auto w4 = described({.weight = sample_grouped(4, 4, 64, 32, true)});
+  const auto w8 = described({.weight = sample_grouped(8, 4, 64, 32, true)});
+  const ModuleNames names{.of_class = {{"h.", "transformer.h."},
+                                       {"h.0.gate", "transformer.h.0.router"}},
+                          .ignore = {"re:(.*\\.)?vision_tower\\..*"}};
+  const json j = json::parse(compressed_tensors_config(
+      {{"h.0.q", w4}, {"h.0.o", w8}}, {"h.0.gate", "lm_head"}, names));
+  EXPECT_EQ(j["config_groups"]["group_0"]["targets"],
+            json::array({"h.0.o", "transformer.h.0.o"}));
+  EXPECT_EQ(j["config_groups"]["group_1"]["targets"],
+            json::array({"h.0.q", "transformer.h.0.q"}));
+  EXPECT_EQ(j["ignore"],
+            json::array({"h.0.gate", "lm_head", "re:(.*\\.)?vision_tower\\..*",
+                         "transformer.h.0.router"}));
+  const QuantizationConfig read = parse(j.dump());
+  EXPECT_FALSE(read.scheme_of("model.vision_tower.a.fc1").weights);
+  EXPECT_EQ(read.scheme_of("transformer.h.0.o").weights->bits, 8);
+}
+
 TEST(QuantizationConfig, DescribesOneSchemeByClass) {
   const auto w4 = described({.weight = sample_grouped(4, 4, 64, 32, false)});
   const auto dense = described(

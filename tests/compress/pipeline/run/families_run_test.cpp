@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -132,6 +133,73 @@ TEST_P(FamilyRuns, ShowsEveryTokenToEveryExpertIfAskedTo) {
 TEST_P(FamilyRuns, Fp8EvaluatesAsItsWeights) {
   expect_same_as_dequantized(
       run("{quantize: {method: rtn, weights: {type: fp8, group_size: -1}}}"));
+}
+
+// Once anything is quantized, transformers takes Llama 4's experts one by one.
+TEST(FamilyNames, LetPlainExpertsOfLlama4StandApart) {
+  TemporaryDirectory directory;
+  ThreadPool pool(2);
+  const std::string experts = "feed_forward.experts.";
+  for (const bool quantized : {false, true}) {
+    const std::string stage =
+        quantized ? "{quantize: {method: rtn, weights: {type: fp8, group_size: "
+                    "-1}, ignore: ['re:.*experts.*', lm_head]}}"
+                  : "{prune: {method: magnitude, sparsity: 0.5}}";
+    const fs::path out = directory.path() / (quantized ? "fp8" : "pruned");
+    run_recipe(parse_recipe(
+                   "model: " + std::string(LLMPRESS_SOURCE_DIR) +
+                       "/tests/compress/model/goldens/llama4_text\nstages: [" +
+                       stage + "]\noutput: {path: " + out.string() + "}\n",
+                   "test.yaml"),
+               {}, pool);
+    const auto artifact = open_checkpoint(out);
+    std::size_t apart = 0, stacks = 0;
+    for (const TensorInfo& info : artifact->tensors().tensors()) {
+      apart += info.name.ends_with(experts + "0.gate_proj.weight") ? 1 : 0;
+      stacks += info.name.ends_with(experts + "gate_up_proj") ? 1 : 0;
+    }
+    EXPECT_EQ(apart > 0, quantized);
+    EXPECT_EQ(stacks > 0, !quantized);
+    EXPECT_NO_THROW(logits_of(*artifact, pool));
+  }
+}
+
+// What is left alone in an artifact of a golden, as its config.json says.
+std::vector<std::string> ignored_of(const std::string& golden) {
+  TemporaryDirectory directory;
+  ThreadPool pool(2);
+  const Recipe recipe = parse_recipe(
+      "model: " + std::string(LLMPRESS_SOURCE_DIR) +
+          "/tests/compress/model/goldens/" + golden +
+          "\nstages: [{quantize: {method: rtn, weights: {type: fp8, "
+          "group_size: -1}, ignore: ['re:.*layers?.0.*(o_proj|dense)', "
+          "lm_head]}}]\noutput: {path: " +
+          (directory.path() / "out").string() + "}\n",
+      "test.yaml");
+  run_recipe(recipe, {}, pool);
+  const auto config = nlohmann::json::parse(
+      read_file(directory.path() / "out" / "config.json"));
+  return config["quantization_config"]["ignore"];
+}
+
+bool holds(const std::vector<std::string>& names, const std::string& name) {
+  return std::ranges::find(names, name) != names.end();
+}
+
+// transformers knows modules by their path in the class: that of
+// Phi-3.5-MoE's router, a Linear, is another than its tensor's name.
+TEST(FamilyNames, LeaveModulesOutByTheNamesOfFilesAndOfTheClass) {
+  const auto phimoe = ignored_of("phimoe");
+  EXPECT_TRUE(holds(phimoe, "model.layers.0.block_sparse_moe.gate"));
+  EXPECT_TRUE(holds(phimoe, "model.layers.0.mlp.router"));
+  const auto gemma3 = ignored_of("gemma3");
+  EXPECT_TRUE(holds(gemma3, "re:(.*\\.)?vision_tower\\..*"));
+  for (const std::string& name : gemma3) {
+    EXPECT_EQ(name.find("re:(.*\\.)?language_model"), std::string::npos);
+  }
+  EXPECT_FALSE(std::ranges::any_of(ignored_of("llama"), [](const auto& name) {
+    return name.starts_with("re:");
+  }));
 }
 
 // What pruning left stands where it stood, also in stacks and transposed.
