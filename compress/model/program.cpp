@@ -182,6 +182,13 @@ class Deriver {
 
 void derive_facts(BlockSpec& block) { Deriver(block).run(); }
 
+bool same_program(const BlockSpec& a, const BlockSpec& b) {
+  return a.operations == b.operations && a.values == b.values &&
+         a.result == b.result && a.linears == b.linears && a.norms == b.norms &&
+         a.parameters == b.parameters && a.slots == b.slots &&
+         a.carried_in == b.carried_in && a.carried_out == b.carried_out;
+}
+
 const Operation* producer(const BlockSpec& block, ValueId value) {
   for (const Operation& op : block.operations) {
     if (std::ranges::find(op.out, value) != op.out.end()) return &op;

@@ -45,6 +45,8 @@ struct ValueSpec {
   std::string name;
   std::size_t width = 0;
   Axis axis = Axis::kOther;
+
+  bool operator==(const ValueSpec&) const = default;
 };
 
 using OpKind =
@@ -58,6 +60,8 @@ using OpKind =
 struct Operation {
   OpKind kind;
   std::vector<ValueId> in{}, out{};
+
+  bool operator==(const Operation&) const = default;
 };
 
 // How a Linear's weight lies in the checkpoint where it is not a tensor
@@ -70,6 +74,8 @@ struct LinearStorage {
   std::size_t row_step = 1;            // from one row of W to the next
   std::size_t rows = 0;                // of all of them
   std::string bias_tensor{};           // likewise; empty: `<name>.bias`
+
+  bool operator==(const LinearStorage&) const = default;
 };
 
 enum class LinearRole {
@@ -87,6 +93,8 @@ struct LinearSpec {
   LinearRole role = LinearRole::kPlain;
   // Where it may lie instead of `<name>.weight`.
   std::optional<LinearStorage> storage{};
+
+  bool operator==(const LinearSpec&) const = default;
 };
 
 struct NormSpec {
@@ -94,6 +102,8 @@ struct NormSpec {
   std::size_t width = 0;  // of the gain
   bool bias = false;
   float offset = 0;  // the gain is stored less this
+
+  bool operator==(const NormSpec&) const = default;
 };
 
 // A tensor of a block that is neither a Linear nor a norm.
@@ -101,6 +111,8 @@ struct ParameterSpec {
   std::string name;  // within the block, in full: "self_attn.sinks"
   std::vector<std::size_t> shape{};
   std::vector<float> constant{};  // known beforehand, in no checkpoint
+
+  bool operator==(const ParameterSpec&) const = default;
 };
 
 // Linears that read the same value, in the order in which they are compressed.
@@ -125,6 +137,8 @@ struct ScaleGroup {
 struct CarriedValue {
   ValueId value = 0;
   std::size_t channel = 0;  // of the model
+
+  bool operator==(const CarriedValue&) const = default;
 };
 
 struct BlockSpec {
@@ -146,6 +160,9 @@ struct BlockSpec {
 // program that reads what was not written or whose widths do not fit: a bug of
 // the family's file.
 void derive_facts(BlockSpec& block);
+
+// Whether both compute the same from the same weights.
+bool same_program(const BlockSpec& a, const BlockSpec& b);
 
 // The operation that writes the value; none for the stream coming in.
 const Operation* producer(const BlockSpec& block, ValueId value);

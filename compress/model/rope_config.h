@@ -28,6 +28,8 @@ struct RopeConfig {
   std::vector<double> short_factor{}, long_factor{};  // [dim / 2]
   // proportional: pairs that turn; the others stay (Gemma 4).
   std::size_t turning_pairs = 0;
+
+  bool operator==(const RopeConfig&) const = default;
 };
 
 }  // namespace llmpress

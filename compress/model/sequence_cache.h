@@ -43,6 +43,8 @@ struct CacheSlot {
   std::size_t kv_heads = 0, key_dim = 0, value_dim = 0;
   // so many numbers that stand for all tokens so far (a recurrent state).
   std::size_t state = 0;
+
+  bool operator==(const CacheSlot&) const = default;
 };
 
 struct CachePlace {

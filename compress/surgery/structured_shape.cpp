@@ -9,6 +9,7 @@
 #include "compress/core/error.h"
 #include "compress/core/formatted.h"
 #include "compress/model/facts.h"
+#include "compress/surgery/kept_layers.h"
 #include "pruning/unit_selection.h"
 
 namespace llmpress {
@@ -16,29 +17,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::size_t kDefaultMaxWindowLayers = 28;  // of Qwen2 and Qwen3
-
 std::size_t merged_heads(const Architecture& arch, std::size_t kv_heads) {
   if (kv_heads >= 1 && arch.kv_heads % kv_heads == 0) return kv_heads;
   fail(ErrorCode::kInvalidArgument,
        "kv_heads: found {}, wanted a divisor of the model's {} key/value heads",
        kv_heads, arch.kv_heads);
-}
-
-// Lists of one entry a layer, and the first layer that sees a window only.
-void keep_layers(Json& json, const Architecture& arch,
-                 std::span<const std::size_t> kept) {
-  for (auto& [key, value] : json.items()) {
-    if (!value.is_array() || value.size() != arch.layers) continue;
-    Json left = Json::array();
-    for (const std::size_t layer : kept) left.push_back(value.at(layer));
-    value = left;
-  }
-  if (json.value("use_sliding_window", false)) {
-    const auto first = json.value("max_window_layers", kDefaultMaxWindowLayers);
-    json["max_window_layers"] =
-        std::ranges::count_if(kept, [&](std::size_t l) { return l < first; });
-  }
 }
 
 // Throws Error(kUnsupported) for a block whose units do not go one by one.
@@ -90,6 +73,21 @@ void check_keys(const Architecture& arch, const PruneConfig& config) {
     throw Error(ErrorCode::kUnsupported,
                 "channels of the residual stream can go where every norm of it "
                 "is an RMS norm");
+  }
+}
+
+// Which blocks go is not known yet: config.json must be able to lose any.
+void check_depth(const std::string& config_json, const Architecture& arch,
+                 const PruneStage& stage) {
+  if (arch.kinds.size() == 1 && arch.layer_inputs.width == 0) return;
+  for (std::size_t gone = 0; gone < arch.layers; ++gone) {
+    const auto kept = complement(std::vector{gone}, arch.layers);
+    try {
+      (void)pruned_config(config_json, arch, stage.config, kept);
+    } catch (const Error& e) {
+      fail(e.code(), "{}: {}: {}", stage.position.to_string(), arch.model_type,
+           e.what());
+    }
   }
 }
 
@@ -191,8 +189,9 @@ std::string pruned_config(const std::string& config_json,
         layers.resize(kept);
         std::iota(layers.begin(), layers.end(), std::size_t{0});
       }
-      json[arch.keys.layers] = kept;
-      keep_layers(json, arch, layers);
+      json = Json::parse(config_of_layers(json.dump(), arch, layers));
+      check_kept_layers(arch, parse_architecture(whole.dump(), "config.json"),
+                        layers);
       break;
     case PruneMethod::kKvHeads:
       json["num_key_value_heads"] = kept;
@@ -214,6 +213,9 @@ Architecture planned_architecture(const StagePlan& plan,
     const auto* prune = std::get_if<PruneStage>(stage);
     if (prune == nullptr) continue;
     check_structured(arch, *prune);
+    if (prune->config.method == PruneMethod::kDepth) {
+      check_depth(config, arch, *prune);
+    }
     config = pruned_config(config, arch, prune->config);
     arch = parse_architecture(config, origin);
   }

@@ -24,6 +24,8 @@ struct AttentionOp {
   // The layer before this one whose keys and values these are: nothing is
   // stored, what that layer stored is read (Gemma 3n and 4).
   std::optional<std::size_t> shared_layer{};
+
+  bool operator==(const AttentionOp&) const = default;
 };
 
 void run(const AttentionOp& op, const OpContext& context,

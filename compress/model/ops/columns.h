@@ -15,6 +15,8 @@ namespace llmpress {
 struct SplitOp {
   std::size_t groups = 1;
   std::vector<std::size_t> widths{};  // of the pieces
+
+  bool operator==(const SplitOp&) const = default;
 };
 
 // The inverse: in: values [tokens, groups * width]; out: x. A value of one
@@ -23,11 +25,15 @@ struct SplitOp {
 struct JoinOp {
   std::size_t groups = 1;
   std::vector<std::size_t> widths{};
+
+  bool operator==(const JoinOp&) const = default;
 };
 
 // in: x [tokens, layers * width]; out: the columns of the layer that runs.
 struct LayerColumnsOp {
   std::size_t width = 1;
+
+  bool operator==(const LayerColumnsOp&) const = default;
 };
 
 void run(const SplitOp& op, const OpContext& context,

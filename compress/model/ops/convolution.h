@@ -19,6 +19,8 @@ struct ConvolutionOp {
   std::optional<std::size_t> bias{};  // parameter [channels]
   std::optional<Activation> activation{};
   std::size_t slot = 0;
+
+  bool operator==(const ConvolutionOp&) const = default;
 };
 
 void run(const ConvolutionOp& op, const OpContext& context,

@@ -18,6 +18,8 @@ struct DeltaRuleOp {
   std::size_t key_heads = 1, key_dim = 1, value_heads = 1, value_dim = 1;
   std::size_t A_log = 0, dt_bias = 0;  // parameters [value_heads]
   std::size_t slot = 0;                // [value_heads, key_dim, value_dim]
+
+  bool operator==(const DeltaRuleOp&) const = default;
 };
 
 void run(const DeltaRuleOp& op, const OpContext& context,

@@ -12,6 +12,8 @@ namespace llmpress {
 struct LinearOp {
   // Indices into BlockSpec::linears: one, or one an expert for a routed x.
   std::vector<std::size_t> linears{};
+
+  bool operator==(const LinearOp&) const = default;
 };
 
 void run(const LinearOp& op, const OpContext& context,

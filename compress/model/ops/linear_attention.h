@@ -14,6 +14,8 @@ struct LinearAttentionOp {
   std::size_t heads = 1, head_dim = 1;
   std::size_t rate = 0;  // parameter [heads]
   std::size_t slot = 0;  // [heads, head_dim, head_dim]
+
+  bool operator==(const LinearAttentionOp&) const = default;
 };
 
 void run(const LinearAttentionOp& op, const OpContext& context,

@@ -20,6 +20,8 @@ struct NormOp {
   std::optional<std::size_t> norm{};  // index into BlockSpec::norms
   float epsilon = 1e-5f;
   std::size_t unit = 0;
+
+  bool operator==(const NormOp&) const = default;
 };
 
 void run(const NormOp& op, const OpContext& context,

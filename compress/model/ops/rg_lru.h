@@ -20,6 +20,8 @@ struct RgLruOp {
   std::size_t recurrent_weight = 0, recurrent_bias = 0;
   std::size_t decay = 0;  // parameter [width]
   std::size_t slot = 0;   // [width]
+
+  bool operator==(const RgLruOp&) const = default;
 };
 
 void run(const RgLruOp& op, const OpContext& context,

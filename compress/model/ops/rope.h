@@ -14,6 +14,8 @@ struct RopeOp {
   std::size_t rope = 0;  // index into Architecture::ropes
   std::size_t head_dim = 0;
   RopeStyle style = RopeStyle::kHalves;
+
+  bool operator==(const RopeOp&) const = default;
 };
 
 void run(const RopeOp& op, const OpContext& context,

@@ -37,17 +37,23 @@ struct RouteOp {
   // kSparseMixer: rivals are those within 2 jitter of the best logit, as a part
   // of the larger magnitude.
   float jitter = 0;
+
+  bool operator==(const RouteOp&) const = default;
 };
 
 // in: x [tokens, width], routes; out: rows of x grouped by expert, routed.
 struct DispatchOp {
   bool weigh_input = false;  // Llama 4: the weight multiplies what goes in
+
+  bool operator==(const DispatchOp&) const = default;
 };
 
 // in: y (routed) [rows, width]; out: [tokens, width], the weighted sum over the
 // experts of each token (a plain sum after a DispatchOp that weighed).
 struct CombineOp {
   bool weighed = false;
+
+  bool operator==(const CombineOp&) const = default;
 };
 
 void run(const RouteOp& op, const OpContext& context,

@@ -11,11 +11,15 @@ namespace llmpress {
 // sequence.
 struct TokenShiftOp {
   std::size_t slot = 0;  // [width]
+
+  bool operator==(const TokenShiftOp&) const = default;
 };
 
 // in: a, b [tokens, width]; out = mix a + (1 - mix) b.
 struct InterpolateOp {
   std::size_t mix = 0;  // parameter [width]
+
+  bool operator==(const InterpolateOp&) const = default;
 };
 
 // in: k, v [tokens, channels]; out: the mean of v over the tokens so far, each
@@ -29,6 +33,8 @@ struct WkvOp {
   std::size_t channels = 1;
   std::size_t decay = 0, bonus = 0;  // parameters [channels]
   std::size_t slot = 0;              // [channels, 3]
+
+  bool operator==(const WkvOp&) const = default;
 };
 
 void run(const TokenShiftOp& op, const OpContext& context,

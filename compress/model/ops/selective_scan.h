@@ -16,6 +16,8 @@ struct SelectiveScanOp {
   std::size_t A_log = 0;  // parameter [channels, state]
   std::size_t D = 0;      // parameter [channels]
   std::size_t slot = 0;   // [channels, state]
+
+  bool operator==(const SelectiveScanOp&) const = default;
 };
 
 void run(const SelectiveScanOp& op, const OpContext& context,

@@ -18,6 +18,8 @@ struct StateSpaceOp {
   std::size_t A_log = 0, D = 0, dt_bias = 0;  // parameters [heads]
   float dt_min = 0, dt_max = std::numeric_limits<float>::infinity();
   std::size_t slot = 0;  // [heads, head_dim, state]
+
+  bool operator==(const StateSpaceOp&) const = default;
 };
 
 void run(const StateSpaceOp& op, const OpContext& context,
