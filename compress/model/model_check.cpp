@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 #include <string_view>
 #include <vector>
 
@@ -145,38 +146,94 @@ const TensorInfo* dense_matrix(const Checkpoint& checkpoint,
   return checkpoint.plain_weight(name);
 }
 
+namespace {
+
+// The Linears whose weights are not plain numbers in a tensor, with the bytes
+// and the weights of all of the blocks'.
+class LinearSizes {
+ public:
+  LinearSizes(const Checkpoint& checkpoint, const Architecture& arch) {
+    for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+      for (std::size_t i = 0; i < arch.block(layer).linears.size(); ++i) {
+        add_block_linear(checkpoint, arch, layer, i);
+      }
+    }
+    add_end(checkpoint, arch.embedding, arch.vocabulary * arch.input_width());
+    if (!arch.tied_head) {
+      add_end(checkpoint, arch.head, arch.vocabulary * arch.input_width());
+    }
+  }
+
+  // Whether the tensor is one of those in which a packed Linear lies.
+  bool is_packed_part(std::string_view tensor) const {
+    if (tensor.ends_with(".bias")) return false;
+    if (packed_.contains(tensor)) return true;
+    for (std::size_t dot = tensor.rfind('.'); dot != std::string_view::npos;
+         dot = tensor.rfind('.')) {
+      tensor = tensor.substr(0, dot);
+      if (packed_.contains(tensor)) return true;
+    }
+    return false;
+  }
+
+  std::size_t bytes = 0, weights = 0;  // of all Linears of blocks
+  std::size_t packed_weights = 0;      // of packed ones, ends included
+
+ private:
+  void add_block_linear(const Checkpoint& checkpoint, const Architecture& arch,
+                        std::size_t layer, std::size_t i) {
+    const LinearSpec& spec = arch.block(layer).linears[i];
+    const std::string name = arch.linear_name(layer, i);
+    weights += spec.out * spec.in;
+    const bool shared =
+        shared_tensor(checkpoint, arch.block_name(layer), spec) != nullptr;
+    const TensorInfo* const dense =
+        shared ? nullptr : dense_matrix(checkpoint, name);
+    bytes += dense ? dense->bytes
+                   : stored_bytes(
+                         read_block_linear(checkpoint, arch, layer, i).weight);
+    if (dense != nullptr || shared) return;
+    add_packed(name, spec.out * spec.in);
+    if (find_mxfp4_stack(checkpoint, arch.block_name(layer), spec)) {
+      const std::string stack =
+          arch.block_name(layer) + "." + spec.storage->tensor;
+      packed_.insert(stack + "_blocks");
+      packed_.insert(stack + "_scales");
+    }
+  }
+
+  void add_end(const Checkpoint& checkpoint, const std::string& name,
+               std::size_t count) {
+    if (checkpoint.has_linear(name) && !dense_matrix(checkpoint, name)) {
+      add_packed(name, count);
+    }
+  }
+
+  void add_packed(const std::string& name, std::size_t count) {
+    packed_.insert(name);
+    packed_weights += count;
+  }
+
+  std::set<std::string, std::less<>> packed_{};
+};
+
+}  // namespace
+
 ModelSize measure_model(const Checkpoint& checkpoint,
                         const Architecture& arch) {
-  ModelSize size;
+  const LinearSizes linears(checkpoint, arch);
+  ModelSize size{.weights = linears.packed_weights,
+                 .linear_bytes = linears.bytes,
+                 .linear_weights = linears.weights};
   const std::string unused_head = arch.head + ".";
   for (const TensorInfo& tensor : checkpoint.tensors().tensors()) {
     const bool tied = arch.tied_head && tensor.name.starts_with(unused_head);
-    if (!tied && !is_metadata_tensor(tensor.name))
-      size.weight_bytes += tensor.bytes;
-  }
-  size.weights =
-      arch.vocabulary * arch.input_width() * (arch.tied_head ? 1 : 2) +
-      arch.hidden;
-  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-    const BlockSpec& block = arch.block(layer);
-    for (std::size_t i = 0; i < block.linears.size(); ++i) {
-      const LinearSpec& spec = block.linears[i];
-      const TensorInfo* const dense =
-          dense_matrix(checkpoint, arch.linear_name(layer, i));
-      size.linear_bytes +=
-          dense ? dense->bytes
-                : stored_bytes(
-                      read_block_linear(checkpoint, arch, layer, i).weight);
-      size.linear_weights += spec.out * spec.in;
-      size.weights += spec.out * spec.in + (spec.bias ? spec.out : 0);
-    }
-    for (const NormSpec& norm : block.norms) size.weights += norm.width;
-    for (const ParameterSpec& parameter : block.parameters) {
-      if (!parameter.constant.empty()) continue;
-      std::size_t count = 1;
-      for (const std::size_t d : parameter.shape) count *= d;
-      size.weights += count;
-    }
+    if (tied || is_metadata_tensor(tensor.name)) continue;
+    size.weight_bytes += tensor.bytes;
+    if (linears.is_packed_part(tensor.name)) continue;
+    std::size_t count = 1;
+    for (const std::size_t d : tensor.shape) count *= d;
+    size.weights += count;
   }
   return size;
 }

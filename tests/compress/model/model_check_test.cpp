@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <string>
 
 #include "compress/core/error.h"
 #include "compress/model/decoder.h"
+#include "compress/model/tensor_places.h"
 #include "tests/compress/model/tiny_model.h"
 
 namespace llmpress {
@@ -136,6 +138,26 @@ TEST(ModelCheck, CountsWeightsAndBytesOnce) {
   const ModelSize same = measure_model(
       MemoryCheckpoint(tensors, config_json(shape)), arch_of(shape));
   EXPECT_EQ(same.weight_bytes, size.weight_bytes);
+}
+
+// Embeddings per layer, positions, biases of norms: whatever a family has.
+TEST(ModelCheck, CountsEveryTensorOfAFamily) {
+  for (const char* name : {"gemma4_text", "opt", "gpt2", "gpt_oss", "rwkv"}) {
+    const auto golden =
+        open_checkpoint(std::filesystem::path(LLMPRESS_SOURCE_DIR) /
+                        "tests/compress/model/goldens" / name);
+    const ModelSize size = measure_model(*golden, read_architecture(*golden));
+    std::size_t bytes = 0, elements = 0;
+    for (const TensorInfo& info : golden->tensors().tensors()) {
+      bytes += info.bytes;
+      std::size_t count = 1;
+      for (const std::size_t d : info.shape) count *= d;
+      elements += count;
+    }
+    EXPECT_EQ(size.weight_bytes, bytes) << name;
+    EXPECT_EQ(size.weights, elements) << name;
+    EXPECT_LT(size.linear_weights, size.weights) << name;
+  }
 }
 
 TEST(ModelCheck, RefusesABiasOfAHeadThatHasNone) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "compress/core/error.h"
+#include "compress/model/tensor_places.h"
 #include "compress/pipeline/run/run.h"
 #include "tests/compress/pipeline/shipped_model.h"
 #include "tests/formats/temporary_directory.h"
@@ -134,6 +135,26 @@ TEST_F(Verifying, SaysThatPartsThatWereCutHaveNoCounterpart) {
   EXPECT_TRUE(found.problems.empty());
   EXPECT_TRUE(says(found, "takes parts of the model away"));
   EXPECT_FALSE(found.linears.front().relative_error);
+}
+
+// Stacked experts and weights that lie the other way round.
+TEST(Inspecting, FindsLinearsWhereverTheyLie) {
+  for (const char* name : {"gpt_oss", "granitemoehybrid", "gpt2", "phimoe"}) {
+    const auto golden =
+        open_checkpoint(std::filesystem::path(LLMPRESS_SOURCE_DIR) /
+                        "tests/compress/model/goldens" / name);
+    const Architecture arch = read_architecture(*golden);
+    const Inspection found = inspect(*golden, arch);
+    std::size_t linears = 0, bytes = 0;
+    for (const InspectedTensor& tensor : found.tensors) {
+      linears += tensor.linear ? 1 : 0;
+      bytes += tensor.linear ? tensor.bytes : 0;
+      EXPECT_EQ(tensor.name.find("gate_up_proj"), std::string::npos)
+          << "the stack beside its experts";
+    }
+    EXPECT_EQ(linears, arch.linear_names().size()) << name;
+    EXPECT_EQ(bytes, found.size.linear_bytes) << name;
+  }
 }
 
 }  // namespace
