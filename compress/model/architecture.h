@@ -72,7 +72,7 @@ struct Architecture {
   LayerInputs layer_inputs{};  // channel 0 of the carried values
 
   // logits = softcap(logit_scale * head(projection(norm(x)))).
-  std::string final_norm = "model.norm";  // empty: none
+  std::string final_norm = "model.norm";  // empty: none, or no weights
   NormOptions final_norm_options{};
   std::string head_projection{};  // a Linear to the embedding's width
   std::string head = "lm_head";

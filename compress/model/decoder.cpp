@@ -30,6 +30,9 @@ void check_matrix_shape(const Checkpoint& checkpoint, const std::string& name,
 NormWeights read_end_norm(const Checkpoint& checkpoint,
                           const Architecture& arch, const std::string& name,
                           const NormOptions& options) {
+  if (options.weightless) {
+    return {.gain = std::vector<float>(arch.hidden, 1.0f)};
+  }
   if (name.empty()) return {};
   NormWeights norm = read_norm(checkpoint, name, arch.hidden, options.bias);
   for (float& gain : norm.gain) gain += options.offset;
@@ -175,7 +178,7 @@ BlockState ModelEnds::begin(std::span<const TokenId> tokens,
 
 MatrixF ModelEnds::head_input(ConstMatrixView hidden, ThreadPool& pool) const {
   MatrixF X =
-      arch_->final_norm.empty()
+      final_norm_.gain.empty()
           ? MatrixF(hidden)
           : apply_norm(hidden, final_norm_, arch_->final_norm_options, pool);
   if (head_projection_) X = project(*head_projection_, X.view(), pool);

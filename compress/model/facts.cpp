@@ -60,11 +60,12 @@ std::optional<Source> trace(const BlockSpec& block, ValueId value) {
   const bool per_head = std::holds_alternative<NormOp>(op->kind) &&
                         std::get<NormOp>(op->kind).unit != 0;
   const auto* const split = std::get_if<SplitOp>(&op->kind);
+  const auto* const scale = std::get_if<ScaleOp>(&op->kind);
   const bool passes = per_head || split != nullptr ||
                       std::holds_alternative<RopeOp>(op->kind) ||
                       std::holds_alternative<ActivationOp>(op->kind) ||
                       std::holds_alternative<PositionScaleOp>(op->kind) ||
-                      std::holds_alternative<ScaleOp>(op->kind);
+                      (scale != nullptr && !scale->parameter);
   if (!passes) return std::nullopt;
   std::optional<Source> source = trace(block, op->in[0]);
   if (!source) return std::nullopt;

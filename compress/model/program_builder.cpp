@@ -41,6 +41,7 @@ ValueId ProgramBuilder::apply(OpKind op, std::vector<ValueId> in,
 
 ValueId ProgramBuilder::norm(ValueId x, const std::string& name,
                              const NormOptions& options) {
+  if (options.weightless) return plain_norm(x, options);
   const std::size_t gain =
       options.unit == 0 || options.gain_of_width ? width(x) : options.unit;
   block_.norms.push_back({.name = name,

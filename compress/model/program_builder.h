@@ -26,6 +26,7 @@ struct NormOptions {
   float offset = 0;            // see NormSpec
   std::size_t unit = 0;        // see NormOp; the gain has this width
   bool gain_of_width = false;  // but the gain is as wide as the value
+  bool weightless = false;     // neither gain nor bias
 };
 
 class ProgramBuilder {

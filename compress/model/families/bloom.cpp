@@ -1,31 +1,11 @@
 // BLOOM (arXiv:2211.05100): ALiBi instead of positions, a norm after the
 // embedding, q, k, v of each head side by side in one Linear.
-#include <bit>
-#include <cmath>
-#include <vector>
-
 #include "compress/model/families/common_blocks.h"
 #include "compress/model/families/config_keys.h"
 #include "compress/model/families/family.h"
 
 namespace llmpress {
 namespace {
-
-// arXiv:2108.12409, section 3: for n = 2^k heads 2^(-8 i / n), i = 1..n; for
-// other n those of the next lower power and every other one of the next higher.
-std::vector<float> alibi_slopes(std::size_t heads) {
-  const std::size_t lower = std::bit_floor(heads);
-  std::vector<float> slopes;
-  for (std::size_t h = 0; h < heads; ++h) {
-    const double power =
-        h < lower
-            ? 8.0 * static_cast<double>(h + 1) / static_cast<double>(lower)
-            : 4.0 * static_cast<double>(2 * (h - lower) + 1) /
-                  static_cast<double>(lower);
-    slopes.push_back(static_cast<float>(std::exp2(-power)));
-  }
-  return slopes;
-}
 
 // The parts are added to what the norms give (a setting of the smallest).
 BlockSpec residual_after_norm(const BlockNorms& norms, ProgramBuilder& program,

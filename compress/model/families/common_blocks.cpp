@@ -1,5 +1,6 @@
 #include "compress/model/families/common_blocks.h"
 
+#include <bit>
 #include <cmath>
 
 namespace llmpress {
@@ -33,8 +34,14 @@ Heads project(ProgramBuilder& program, ValueId x, const SelfAttention& part) {
 
 ValueId head_norms(ProgramBuilder& program, ValueId x, const std::string& name,
                    const SelfAttention& part, Axis axis) {
-  if (!part.norms_by_head) return program.norm(x, name, *part.qk_norm);
   const std::size_t heads = program.width(x) / part.attention.head_dim;
+  if (part.head_gains) {
+    const std::size_t gains =
+        program.parameter(name + ".weight", {heads, part.attention.head_dim});
+    return program.apply(ScaleOp{.parameter = gains},
+                         {program.plain_norm(x, *part.qk_norm)});
+  }
+  if (!part.norms_by_head) return program.norm(x, name, *part.qk_norm);
   const std::vector<std::size_t> widths(heads, part.attention.head_dim);
   auto parts =
       program.split(x, 1, widths, std::vector<Axis>(heads, Axis::kOther));
@@ -42,6 +49,12 @@ ValueId head_norms(ProgramBuilder& program, ValueId x, const std::string& name,
     parts[h] = program.norm(parts[h], numbered(name, h), *part.qk_norm);
   }
   return program.join(std::move(parts), 1, widths, axis);
+}
+
+void normalize_heads(ProgramBuilder& program, const SelfAttention& part,
+                     ValueId& q, ValueId& k) {
+  q = head_norms(program, q, part.prefix + part.q_norm, part, Axis::kQuery);
+  k = head_norms(program, k, part.prefix + part.k_norm, part, Axis::kKey);
 }
 
 ValueId named_norm(ProgramBuilder& program, ValueId x, const std::string& name,
@@ -53,6 +66,20 @@ ValueId named_norm(ProgramBuilder& program, ValueId x, const std::string& name,
 
 float attention_scale(std::size_t head_dim) {
   return static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
+}
+
+std::vector<float> alibi_slopes(std::size_t heads) {
+  const std::size_t lower = std::bit_floor(heads);
+  std::vector<float> slopes;
+  for (std::size_t h = 0; h < heads; ++h) {
+    const double power =
+        h < lower
+            ? 8.0 * static_cast<double>(h + 1) / static_cast<double>(lower)
+            : 4.0 * static_cast<double>(2 * (h - lower) + 1) /
+                  static_cast<double>(lower);
+    slopes.push_back(static_cast<float>(std::exp2(-power)));
+  }
+  return slopes;
 }
 
 AttentionOp attention_of(const Architecture& arch, std::size_t window) {
@@ -67,9 +94,8 @@ AttentionOp attention_of(const Architecture& arch, std::size_t window) {
 ValueId self_attention(ProgramBuilder& program, ValueId x,
                        const SelfAttention& part) {
   auto [q, k, v] = project(program, x, part);
-  if (part.qk_norm) {
-    q = head_norms(program, q, part.prefix + part.q_norm, part, Axis::kQuery);
-    k = head_norms(program, k, part.prefix + part.k_norm, part, Axis::kKey);
+  if (part.qk_norm && !part.norm_after_rope) {
+    normalize_heads(program, part, q, k);
   }
   if (part.clip) {
     for (ValueId* const state : {&q, &k, &v}) {
@@ -79,6 +105,9 @@ ValueId self_attention(ProgramBuilder& program, ValueId x,
   if (part.rope) {
     q = program.rope(q, *part.rope);
     k = program.rope(k, *part.rope);
+  }
+  if (part.qk_norm && part.norm_after_rope) {
+    normalize_heads(program, part, q, k);
   }
   if (part.query_scale) q = program.apply(*part.query_scale, {q});
   const ValueId mixed = program.attention(q, k, v, part.attention);

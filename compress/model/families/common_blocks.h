@@ -24,11 +24,14 @@ struct SelfAttention {
   std::optional<LinearStorage> qkv_storage{}, o_storage{};
   std::size_t hidden = 0;  // rows of o
   bool qkv_bias = false, o_bias = false;
-  std::optional<NormOptions> qk_norm{};  // before the rotary embedding
+  std::optional<NormOptions> qk_norm{};  // before the rotary embedding, unless
+                                         // norm_after_rope
   std::string q_norm = "q_norm", k_norm = "k_norm";
   std::optional<float> clip{};  // of q, k and v to [-clip, clip], after that
   // The norms are those of each head: `%` in their names is its number.
   bool norms_by_head = false;
+  bool head_gains = false;  // likewise, in one tensor [heads, head_dim]
+  bool norm_after_rope = false;
   std::optional<RopeOp> rope{};  // none: no positions
   std::optional<PositionScaleOp> query_scale{};
   AttentionOp attention{};
@@ -80,6 +83,10 @@ BlockSpec parallel_block(const BlockNorms& norms, ProgramBuilder& program,
 
 // Heads and widths of `arch`, scores scaled by 1 / sqrt(head_dim).
 AttentionOp attention_of(const Architecture& arch, std::size_t window = 0);
+
+// arXiv:2108.12409, section 3: for n = 2^k heads 2^(-8 i / n), i = 1..n; for
+// other n those of the next lower power and every other one of the next higher.
+std::vector<float> alibi_slopes(std::size_t heads);
 
 // 1 / sqrt(head_dim), as the reference rounds it.
 float attention_scale(std::size_t head_dim);

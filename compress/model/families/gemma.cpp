@@ -2,6 +2,7 @@
 // sqrt(hidden), a GELU-gated MLP. Gemma 2 (arXiv:2408.00118) adds norms after
 // both parts, soft caps and windows in alternate layers, Gemma 3
 // (arXiv:2503.19786) norms of heads and a rotary embedding by kind of layer.
+// VaultGemma (arXiv:2510.15001) is Gemma 2 without the norms after.
 #include <cmath>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@ namespace {
 struct Traits {
   bool bias = false;  // of attention
   bool head_norms = false, norms_after = false;
+  std::string before_mlp = "post_attention_layernorm";
   Activation activation = Activation::kGeluTanh;
   NormOptions norm{};
   float scale = 1, softcap = 0;
@@ -27,7 +29,9 @@ struct LayerKind {
 };
 
 BlockNorms block_norms(const Traits& traits) {
-  if (!traits.norms_after) return {.options = traits.norm};
+  if (!traits.norms_after) {
+    return {.before_mlp = traits.before_mlp, .options = traits.norm};
+  }
   return {.after_attention = "post_attention_layernorm",
           .before_mlp = "pre_feedforward_layernorm",
           .after_mlp = "post_feedforward_layernorm",
@@ -80,6 +84,32 @@ void read_scale_and_cap(const ConfigReader& config, double default_cap,
   config.ignore("hidden_act");
 }
 
+// Gemma 2 and VaultGemma.
+void finish_gemma2(const ConfigReader& config, Traits traits,
+                   Architecture& arch) {
+  read_scale_and_cap(config, 30, traits, arch);
+  traits.softcap = read_softcap(config, "attn_logit_softcapping", 50);
+  arch.ropes = {read_whole_rope(config, arch)};
+  const auto types = read_layer_types(config, arch.layers,
+                                      {"full_attention", "sliding_attention"},
+                                      alternating_layer_types(arch.layers, 2));
+  std::vector<LayerKind> kinds;
+  for (const std::size_t w : windows_of(types, read_window(config, 4096))) {
+    kinds.push_back({.window = w});
+  }
+  set_blocks_by(arch, kinds,
+                [&](LayerKind kind) { return block(arch, traits, kind); });
+}
+
+constexpr SizeKeys kGemma2Sizes{.default_hidden = 2304,
+                                .default_layers = 26,
+                                .default_heads = 8,
+                                .default_vocabulary = 256000,
+                                .default_ffn = 9216,
+                                .default_max_positions = 8192,
+                                .default_head_dim = 256,
+                                .default_kv_heads = 4};
+
 }  // namespace
 
 void describe_gemma(const ConfigReader& config, Architecture& arch) {
@@ -107,30 +137,17 @@ void describe_gemma(const ConfigReader& config, Architecture& arch) {
 }
 
 void describe_gemma2(const ConfigReader& config, Architecture& arch) {
-  read_sizes(config,
-             {.default_hidden = 2304,
-              .default_layers = 26,
-              .default_heads = 8,
-              .default_vocabulary = 256000,
-              .default_ffn = 9216,
-              .default_max_positions = 8192,
-              .default_head_dim = 256,
-              .default_kv_heads = 4},
-             arch);
+  read_sizes(config, kGemma2Sizes, arch);
   Traits traits = read_traits(config, arch);
   traits.norms_after = true;
-  read_scale_and_cap(config, 30, traits, arch);
-  traits.softcap = read_softcap(config, "attn_logit_softcapping", 50);
-  arch.ropes = {read_whole_rope(config, arch)};
-  const auto types = read_layer_types(config, arch.layers,
-                                      {"full_attention", "sliding_attention"},
-                                      alternating_layer_types(arch.layers, 2));
-  std::vector<LayerKind> kinds;
-  for (const std::size_t w : windows_of(types, read_window(config, 4096))) {
-    kinds.push_back({.window = w});
-  }
-  set_blocks_by(arch, kinds,
-                [&](LayerKind kind) { return block(arch, traits, kind); });
+  finish_gemma2(config, traits, arch);
+}
+
+void describe_vaultgemma(const ConfigReader& config, Architecture& arch) {
+  read_sizes(config, kGemma2Sizes, arch);
+  Traits traits = read_traits(config, arch);
+  traits.before_mlp = "pre_feedforward_layernorm";
+  finish_gemma2(config, traits, arch);
 }
 
 void describe_gemma3_text(const ConfigReader& config, Architecture& arch) {

@@ -1,12 +1,37 @@
 // GPT-J: pairs of neighbouring coordinates turn, attention and MLP read one
-// norm in parallel, the head has a bias.
+// norm in parallel, the head has a bias. CodeGen (arXiv:2203.13474): the same,
+// with one Linear for queries, values and keys.
+#include <functional>
+
 #include "compress/model/families/common_blocks.h"
 #include "compress/model/families/config_keys.h"
 #include "compress/model/families/family.h"
 
 namespace llmpress {
 
-void describe_gptj(const ConfigReader& config, Architecture& arch) {
+namespace {
+
+// Of the widths of CodeGen's fused Linear, which was trained in as many parts.
+constexpr std::size_t kCodegenParts = 4;
+
+ValueId codegen_attention(ProgramBuilder& program, ValueId x,
+                          const SelfAttention& part) {
+  const std::size_t width = part.hidden / kCodegenParts;
+  const ValueId all =
+      program.linear(x, part.prefix + "qkv_proj", 3 * part.hidden);
+  const auto qvk = program.split(all, kCodegenParts, {width, width, width},
+                                 {Axis::kQuery, Axis::kValue, Axis::kKey});
+  const ValueId mixed = program.attention(program.rope(qvk[0], *part.rope),
+                                          program.rope(qvk[2], *part.rope),
+                                          qvk[1], part.attention);
+  return program.linear(mixed, part.prefix + part.o, part.hidden,
+                        {.axis = Axis::kHidden});
+}
+
+void describe(const ConfigReader& config,
+              const std::function<ValueId(ProgramBuilder&, ValueId,
+                                          const SelfAttention&)>& attend,
+              Architecture& arch) {
   read_sizes(config,
              {.hidden = "n_embd",
               .ffn = "n_inner",
@@ -57,10 +82,21 @@ void describe_gptj(const ConfigReader& config, Architecture& arch) {
                         .before_mlp = "",
                         .options = arch.final_norm_options},
                        program,
-                       [&](ValueId x) {
-                         return self_attention(program, x, attention);
-                       },
+                       [&](ValueId x) { return attend(program, x, attention); },
                        [&](ValueId x) { return plain_mlp(program, x, mlp); }));
+}
+
+}  // namespace
+
+void describe_gptj(const ConfigReader& config, Architecture& arch) {
+  describe(config, self_attention, arch);
+}
+
+void describe_codegen(const ConfigReader& config, Architecture& arch) {
+  if (require_size(config, "n_embd") % kCodegenParts != 0) {
+    config.invalid("n_embd", "a multiple of 4");
+  }
+  describe(config, codegen_attention, arch);
 }
 
 }  // namespace llmpress

@@ -20,17 +20,21 @@ struct Traits {
   bool head_norms = false;             // q_norm and k_norm (Qwen3)
   std::vector<std::size_t> windows{};  // [layers], 0: none
   std::optional<PositionScaleOp> query_scale{};
-  double default_epsilon = 1e-6;
+  RopeStyle style = RopeStyle::kHalves;
+  double default_epsilon = 1e-6, default_theta = 1e4;
+  bool default_tied = false;
 };
 
 BlockSpec block(const Architecture& arch, const Traits& traits,
                 Activation activation, float epsilon, std::size_t window) {
   ProgramBuilder program(arch.hidden);
-  SelfAttention attention{.hidden = arch.hidden,
-                          .qkv_bias = traits.qkv_bias,
-                          .o_bias = traits.o_bias,
-                          .rope = RopeOp{.rope = 0, .head_dim = arch.head_dim},
-                          .attention = attention_of(arch, window)};
+  SelfAttention attention{
+      .hidden = arch.hidden,
+      .qkv_bias = traits.qkv_bias,
+      .o_bias = traits.o_bias,
+      .rope =
+          RopeOp{.rope = 0, .head_dim = arch.head_dim, .style = traits.style},
+      .attention = attention_of(arch, window)};
   if (traits.head_norms) {
     attention.qk_norm = NormOptions{.epsilon = epsilon, .unit = arch.head_dim};
   }
@@ -49,9 +53,11 @@ void finish(const ConfigReader& config, Traits traits, Architecture& arch) {
   const float epsilon =
       read_epsilon(config, "rms_norm_eps", traits.default_epsilon);
   const Activation activation = read_activation(config, "hidden_act", "silu");
-  if (arch.ropes.empty()) arch.ropes = {read_whole_rope(config, arch)};
+  if (arch.ropes.empty()) {
+    arch.ropes = {read_whole_rope(config, arch, traits.default_theta)};
+  }
   arch.final_norm_options = {.epsilon = epsilon};
-  read_tied_head(config, false, arch);
+  read_tied_head(config, traits.default_tied, arch);
   if (traits.windows.empty()) traits.windows.assign(arch.layers, 0);
   set_blocks_by(arch, traits.windows, [&](std::size_t window) {
     return block(arch, traits, activation, epsilon, window);
@@ -106,6 +112,23 @@ void describe_mistral(const ConfigReader& config, Architecture& arch) {
          arch);
 }
 
+// Mistral with a window in some layers.
+void describe_ministral(const ConfigReader& config, Architecture& arch) {
+  read_sizes(config, {.default_max_positions = 131072, .default_kv_heads = 8},
+             arch);
+  const std::size_t window = read_window(config, kDefaultWindow);
+  const auto types = read_layer_types(
+      config, arch.layers, {"full_attention", "sliding_attention"},
+      std::vector<std::string>(
+          arch.layers, window == 0 ? "full_attention" : "sliding_attention"));
+  for (const std::string& type : types) {
+    if (type == "sliding_attention" && window == 0) {
+      config.invalid("sliding_window", "a size");
+    }
+  }
+  finish(config, {.windows = windows_of(types, window)}, arch);
+}
+
 // Mistral with YaRN and Llama 4's attention temperature.
 void describe_ministral3(const ConfigReader& config, Architecture& arch) {
   read_sizes(config,
@@ -128,6 +151,89 @@ void describe_ministral3(const ConfigReader& config, Architecture& arch) {
                                          .floor_positions = original,
                                          .offset = 0},
           .default_epsilon = 1e-5},
+         arch);
+}
+
+void describe_seed_oss(const ConfigReader& config, Architecture& arch) {
+  read_sizes(config,
+             {.default_max_positions = 524288,
+              .default_head_dim = 128,
+              .default_kv_heads = 8},
+             arch);
+  finish(config,
+         {.qkv_bias = config.flag("attention_bias").value_or(true),
+          .o_bias = config.flag("attention_out_bias").value_or(false),
+          .mlp_bias = config.flag("mlp_bias").value_or(false)},
+         arch);
+}
+
+// Neighbouring coordinates turn, here and in Helium.
+void describe_ernie4_5(const ConfigReader& config, Architecture& arch) {
+  read_sizes(config,
+             {.default_max_positions = 131072,
+              .default_head_dim = 128,
+              .default_kv_heads = 2},
+             arch);
+  require_flag(config, "use_rmsnorm", true);
+  const bool bias = config.flag("use_bias").value_or(false);
+  finish(config,
+         {.qkv_bias = bias,
+          .o_bias = bias,
+          .mlp_bias = bias,
+          .style = RopeStyle::kPairs,
+          .default_epsilon = 1e-5,
+          .default_theta = 5e5,
+          .default_tied = true},
+         arch);
+}
+
+void describe_helium(const ConfigReader& config, Architecture& arch) {
+  read_sizes(config,
+             {.default_hidden = 2560,
+              .default_layers = 24,
+              .default_heads = 20,
+              .default_vocabulary = 48000,
+              .default_ffn = 7040,
+              .default_max_positions = 4096,
+              .default_head_dim = 128,
+              .default_kv_heads = 20},
+             arch);
+  if (arch.query_width() != arch.hidden) {
+    config.invalid("head_dim", "hidden_size / num_attention_heads");
+  }
+  finish(config,
+         {.qkv_bias = config.flag("attention_bias").value_or(false),
+          .mlp_bias = config.flag("mlp_bias").value_or(false),
+          .style = RopeStyle::kPairs,
+          .default_epsilon = 1e-8,
+          .default_theta = 1e5},
+         arch);
+}
+
+// Code World Model (arXiv:2510.02387): every fourth layer from the first on
+// sees all.
+void describe_cwm(const ConfigReader& config, Architecture& arch) {
+  read_sizes(config,
+             {.default_max_positions = 131072,
+              .default_head_dim = 128,
+              .default_kv_heads = 8},
+             arch);
+  std::vector<std::string> types;
+  for (std::size_t l = 0; l < arch.layers; ++l) {
+    types.push_back(l % 4 == 0 ? "full_attention" : "sliding_attention");
+  }
+  types = read_layer_types(config, arch.layers,
+                           {"full_attention", "sliding_attention"}, types);
+  const std::size_t window = read_window(config, 8192);
+  if (window == 0) config.unsupported("sliding_window", "a size");
+  if (!find_rope(config)) {
+    config.invalid("rope_parameters", "the rotary embedding");
+  }
+  finish(config,
+         {.mlp_bias = config.flag("mlp_bias").value_or(false),
+          .windows = windows_of(types, window),
+          .default_epsilon = 1e-5,
+          .default_theta = 1e6},
          arch);
 }
 

@@ -39,6 +39,9 @@ LATENT = dict(SIZES, num_key_value_heads=4, kv_lora_rank=10, q_lora_rank=12,
               topk_group=2, num_experts_per_tok=2, first_k_dense_replace=1,
               routed_scaling_factor=1.7)
 
+LATENT_ALL = {key: value for key, value in LATENT.items()
+              if key != "first_k_dense_replace"}
+
 # Written with the names that the tensors have in memory: experts in stacks.
 AS_IN_MEMORY = {"mixtral_2", "phimoe_2", "qwen3_moe_2"}
 # Written in float32: their checkpoints hold tables that bfloat16 would round.
@@ -253,6 +256,76 @@ ROWS = {
                 dict(layer_types=None, sliding_window_pattern=2)),
     "exaone4_2": ("exaone4", dict(SIZES, sliding_window=None,
                                   layer_types=["full_attention"] * 2), {}),
+    "cohere": ("cohere", dict(
+        SIZES, head_dim=6, use_qk_norm=True, attention_bias=True,
+        logit_scale=0.5, layer_norm_eps=1e-3, tie_word_embeddings=False), {}),
+    "cohere_2": ("cohere", SIZES, dict(
+        rope_parameters=None, rope_theta=100.0,
+        rope_scaling=dict(type="linear", factor=2.0))),
+    "olmo": ("olmo", dict(SIZES, head_dim=6, clip_qkv=0.7,
+                          attention_bias=True), {}),
+    "olmo_2": ("olmo", dict(SIZES, tie_word_embeddings=True), {}),
+    "nemotron": ("nemotron", dict(
+        SIZES, head_dim=8, attention_bias=True, mlp_bias=True,
+        norm_eps=1e-3), {}),
+    "nemotron_2": ("nemotron", dict(SIZES, head_dim=8, hidden_act="gelu"),
+                   dict(rope_parameters=None, rope_theta=100.0,
+                        partial_rotary_factor=0.25)),
+    "arcee": ("arcee", dict(
+        SIZES, head_dim=6, attention_bias=True, mlp_bias=True,
+        rms_norm_eps=1e-3, rope_parameters=dict(YARN)), {}),
+    "jais2": ("jais2", dict(SIZES, head_dim=6, layer_norm_eps=1e-3,
+                            rope_parameters=LLAMA3), {}),
+    "jais2_2": ("jais2", dict(SIZES, attention_bias=False, mlp_bias=False,
+                              tie_word_embeddings=True), {}),
+    "seed_oss": ("seed_oss", dict(
+        SIZES, head_dim=6, attention_out_bias=True, mlp_bias=True,
+        rms_norm_eps=1e-3), {}),
+    "seed_oss_2": ("seed_oss", dict(SIZES, head_dim=None,
+                                    attention_bias=False,
+                                    tie_word_embeddings=True), {}),
+    "ernie4_5": ("ernie4_5", dict(
+        SIZES, head_dim=6, use_bias=True, rms_norm_eps=1e-3), {}),
+    "ernie4_5_2": ("ernie4_5", dict(SIZES, head_dim=None,
+                                    tie_word_embeddings=False), {}),
+    "helium": ("helium", dict(
+        SIZES, head_dim=4, attention_bias=True, mlp_bias=True,
+        rms_norm_eps=1e-3, tie_word_embeddings=True), {}),
+    "gpt_bigcode": ("gpt_bigcode", dict(GPT2, tie_word_embeddings=False), {}),
+    "gpt_bigcode_2": ("gpt_bigcode", dict(
+        GPT2, n_inner=None, multi_query=False, scale_attn_weights=False,
+        layer_norm_epsilon=1e-3), {}, {"transformer.": ""}),
+    "mpt": ("mpt", dict(d_model=18, n_heads=3, n_layers=2, max_seq_len=64), {}),
+    "mpt_2": ("mpt", dict(
+        d_model=16, n_heads=4, n_layers=2, max_seq_len=64,
+        tie_word_embeddings=False, layer_norm_epsilon=1e-3,
+        attn_config=dict(clip_qkv=0.7, softmax_scale=0.3)), {}),
+    "codegen": ("codegen", dict(GPT2, n_head=8, rotary_dim=2, n_embd=32), {}),
+    "codegen_2": ("codegen", dict(GPT2, n_head=2, rotary_dim=4, n_inner=None),
+                  dict(scale_attn_weights=True)),
+    "vaultgemma": ("vaultgemma", dict(
+        LAYERS3, head_dim=6, sliding_window=5, attn_logit_softcapping=2.0,
+        final_logit_softcapping=1.5, query_pre_attn_scalar=9,
+        attention_bias=True), {}),
+    "persimmon": ("persimmon", dict(
+        SIZES, num_attention_heads=2, layer_norm_eps=1e-3), {}),
+    "persimmon_2": ("persimmon", dict(
+        SIZES, num_attention_heads=2, qk_layernorm=False,
+        tie_word_embeddings=True), dict(
+            rope_parameters=None, rope_theta=100.0, partial_rotary_factor=0.25)),
+    "cwm": ("cwm", dict(
+        LAYERS3, head_dim=6, sliding_window=5, mlp_bias=True,
+        rms_norm_eps=1e-3, rope_parameters=LLAMA3), dict(layer_types=None)),
+    "ministral": ("ministral", dict(
+        LAYERS3, head_dim=6, layer_types=MIXED3, sliding_window=5), {}),
+    "ministral_2": ("ministral", dict(
+        SIZES, head_dim=4, sliding_window=7, tie_word_embeddings=True), dict(
+            layer_types=None, rope_parameters=None, rope_theta=100.0)),
+    "gpt_neo": ("gpt_neo", dict(
+        hidden_size=16, num_layers=4, num_heads=4, intermediate_size=20,
+        window_size=5, max_position_embeddings=32,
+        attention_types=[[["global", "local"], 1], [["local"], 2]],
+        layer_norm_epsilon=1e-3, tie_word_embeddings=False), {}),
     # Decoders inside of vision-language models.
     "gemma3": ("gemma3", dict(
         text_config=dict(COMMON, **LAYERS3, sliding_window=5, head_dim=4),
@@ -377,7 +450,7 @@ def randomize(model, generator):
         value = start + (0.3 if parameter.dim() > 1 else 0.2) * noise
         parameter.data = value.bfloat16().float()
     for name, buffer in model.named_buffers():
-        if name.endswith("e_score_correction_bias"):
+        if name.endswith(("e_score_correction_bias", "expert_bias")):
             buffer.data = 0.3 * torch.randn(buffer.shape, generator=generator)
         elif name.endswith("layer_scalar"):
             buffer.data = torch.tensor([0.7])
