@@ -1,6 +1,7 @@
 // DeepSeek-V2 (arXiv:2405.04434) and V3 (arXiv:2412.19437): keys and values
 // come from a narrow latent, positions from a part of the key that all heads
 // share; some MLPs are mixtures of many small experts beside shared ones.
+// GLM-4.7-Flash is DeepSeek-V3 of other sizes.
 #include <cmath>
 #include <string>
 #include <string_view>
@@ -101,22 +102,26 @@ float latent_scale(const ConfigReader& config, std::size_t key_dim,
 struct Defaults {
   std::size_t ffn = 0, expert_ffn = 0, shared_experts = 0;
   std::size_t max_positions = 0, dense_layers = 0;
+  std::size_t query_rank = 1536, nope_dim = 128, value_dim = 128;
+  double epsilon = 1e-6;
 };
 
-LatentAttention read_attention(const ConfigReader& config, Architecture& arch) {
+LatentAttention read_attention(const ConfigReader& config,
+                               const Defaults& defaults, Architecture& arch) {
   if (arch.kv_heads != arch.heads) {
     config.unsupported("num_key_value_heads", "num_attention_heads");
   }
   LatentAttention attention{
       .hidden = arch.hidden,
       .heads = arch.heads,
-      .query_rank = config.is_null("q_lora_rank")
-                        ? 0
-                        : require_size(config, "q_lora_rank", 1536),
+      .query_rank =
+          config.is_null("q_lora_rank")
+              ? 0
+              : require_size(config, "q_lora_rank", defaults.query_rank),
       .rank = require_size(config, "kv_lora_rank", 512),
-      .nope_dim = require_size(config, "qk_nope_head_dim", 128),
+      .nope_dim = require_size(config, "qk_nope_head_dim", defaults.nope_dim),
       .rope_dim = require_size(config, "qk_rope_head_dim", 64),
-      .value_dim = require_size(config, "v_head_dim", 128),
+      .value_dim = require_size(config, "v_head_dim", defaults.value_dim),
       .bias = config.flag("attention_bias").value_or(false)};
   arch.ropes = {read_rope(config, arch, attention.rope_dim)};
   if (arch.ropes[0].dim != attention.rope_dim) {
@@ -137,8 +142,9 @@ Traits read_traits(const ConfigReader& config, const Defaults& defaults,
               .default_max_positions = defaults.max_positions},
              arch);
   Traits traits{
-      .norm = {.epsilon = read_epsilon(config, "rms_norm_eps", 1e-6)},
-      .attention = read_attention(config, arch),
+      .norm = {.epsilon =
+                   read_epsilon(config, "rms_norm_eps", defaults.epsilon)},
+      .attention = read_attention(config, defaults, arch),
       .dense = {.ffn = arch.ffn,
                 .hidden = arch.hidden,
                 .activation = read_activation(config, "hidden_act", "silu")}};
@@ -171,12 +177,14 @@ void require_text(const ConfigReader& config, std::string_view key,
   }
 }
 
-void finish(const ConfigReader& config, const Traits& traits,
-            Architecture& arch) {
+std::vector<bool> mixed_from(std::size_t first, std::size_t layers) {
   std::vector<bool> mixed;
-  for (std::size_t l = 0; l < arch.layers; ++l) {
-    mixed.push_back(l >= traits.dense_layers);
-  }
+  for (std::size_t l = 0; l < layers; ++l) mixed.push_back(l >= first);
+  return mixed;
+}
+
+void finish(const ConfigReader& config, const Traits& traits,
+            const std::vector<bool>& mixed, Architecture& arch) {
   set_blocks_by(arch, mixed, [&](bool experts) {
     ProgramBuilder program(arch.hidden);
     return sequential_block(
@@ -223,7 +231,7 @@ void describe_deepseek_v2(const ConfigReader& config, Architecture& arch) {
   }
   route.scale =
       static_cast<float>(config.number("routed_scaling_factor").value_or(1.0));
-  finish(config, traits, arch);
+  finish(config, traits, mixed_from(traits.dense_layers, arch.layers), arch);
 }
 
 void describe_deepseek_v3(const ConfigReader& config, Architecture& arch) {
@@ -242,7 +250,38 @@ void describe_deepseek_v3(const ConfigReader& config, Architecture& arch) {
   if (!config.flag("rope_interleave").value_or(true)) {
     traits.attention.style = RopeStyle::kHalves;
   }
-  finish(config, traits, arch);
+  finish(config, traits, mixed_from(traits.dense_layers, arch.layers), arch);
+}
+
+void describe_glm4_moe_lite(const ConfigReader& config, Architecture& arch) {
+  Traits traits = read_traits(config,
+                              {.ffn = 10240,
+                               .expert_ffn = 1536,
+                               .shared_experts = 1,
+                               .max_positions = 202752,
+                               .dense_layers = 1,
+                               .query_rank = 768,
+                               .nope_dim = 192,
+                               .value_dim = 256,
+                               .epsilon = 1e-5},
+                              arch);
+  traits.mixture.route =
+      read_sigmoid_route(config, {.experts = 64, .top = 4}, 1.8);
+  traits.mixture.correction_bias = "mlp.gate.e_score_correction_bias";
+  require_text(config, "scoring_func", "sigmoid");
+  require_text(config, "topk_method", "noaux_tc");
+  // transformers reads it as another name of this width.
+  const std::size_t turning = traits.attention.rope_dim;
+  if (config.size("head_dim").value_or(turning) != turning) {
+    config.unsupported("head_dim", "qk_rope_head_dim");
+  }
+  // transformers looks at the list alone.
+  if (traits.dense_layers != 1)
+    config.unsupported("first_k_dense_replace", "1");
+  if (!config.flag("rope_interleave").value_or(true)) {
+    traits.attention.style = RopeStyle::kHalves;
+  }
+  finish(config, traits, read_mixed_types(config, arch.layers, 1), arch);
 }
 
 }  // namespace llmpress

@@ -1,5 +1,7 @@
 #include "compress/model/families/expert_blocks.h"
 
+#include <utility>
+
 #include "compress/core/formatted.h"
 #include "compress/model/families/config_keys.h"
 
@@ -13,7 +15,9 @@ ValueId route_part(ProgramBuilder& program, ValueId logits,
                    const MixtureOfExperts& part) {
   RouteOp route = part.route;
   if (!part.correction_bias.empty()) {
-    route.bias = program.parameter(part.correction_bias, {route.experts});
+    std::vector<std::size_t> shape{route.experts};
+    if (part.correction_row) shape.insert(shape.begin(), 1);
+    route.bias = program.parameter(part.correction_bias, std::move(shape));
   }
   return program.apply(route, {logits}, 0, Axis::kExperts);
 }
@@ -79,7 +83,8 @@ ValueId mixture_of_experts(ProgramBuilder& program, ValueId x,
 
 RouteOp read_route(const ConfigReader& config,
                    std::initializer_list<std::string_view> keys,
-                   std::size_t default_experts, std::size_t default_top) {
+                   std::size_t default_experts, std::size_t default_top,
+                   std::string_view top_key) {
   std::optional<std::size_t> experts;
   std::string_view name = *keys.begin();
   for (const std::string_view key : keys) {
@@ -94,11 +99,10 @@ RouteOp read_route(const ConfigReader& config,
   RouteOp route{.experts = experts.value_or(default_experts)};
   if (route.experts > kMaxExperts) config.invalid(name, "fewer experts");
   route.top = require_size(
-      config, "num_experts_per_tok",
+      config, top_key,
       default_top == 0 ? std::nullopt : std::optional(default_top));
   if (route.top > route.experts) {
-    config.invalid("num_experts_per_tok",
-                   formatted("at most the {} experts", route.experts));
+    config.invalid(top_key, formatted("at most the {} experts", route.experts));
   }
   return route;
 }
@@ -110,6 +114,22 @@ std::vector<bool> read_mixed_layers(const ConfigReader& config,
   for (std::size_t l = 0; l < layers; ++l) mixed.push_back((l + 1) % step == 0);
   for (const std::size_t l : config.sizes("mlp_only_layers")) {
     if (l < layers) mixed[l] = false;
+  }
+  return mixed;
+}
+
+std::vector<bool> read_mixed_types(const ConfigReader& config,
+                                   std::size_t layers, std::size_t dense) {
+  const std::vector<std::string> types = config.texts("mlp_layer_types");
+  if (!types.empty() && types.size() != layers) {
+    config.invalid("mlp_layer_types", formatted("a list of {}", layers));
+  }
+  std::vector<bool> mixed;
+  for (std::size_t l = 0; l < layers; ++l) {
+    if (!types.empty() && types[l] != "dense" && types[l] != "sparse") {
+      config.unsupported("mlp_layer_types", "dense or sparse");
+    }
+    mixed.push_back(types.empty() ? l >= dense : types[l] == "sparse");
   }
   return mixed;
 }
@@ -139,9 +159,9 @@ void read_groups(const ConfigReader& config, std::size_t default_groups,
 }
 
 RouteOp read_sigmoid_route(const ConfigReader& config, const RouteOp& defaults,
-                           double default_scale) {
-  RouteOp route = read_route(config, {"n_routed_experts", "num_local_experts"},
-                             defaults.experts, defaults.top);
+                           double default_scale,
+                           std::initializer_list<std::string_view> keys) {
+  RouteOp route = read_route(config, keys, defaults.experts, defaults.top);
   read_groups(config, defaults.groups, defaults.kept_groups,
               GroupRank::kTopTwoSum, route);
   route.score = RouteScore::kSigmoid;

@@ -28,6 +28,7 @@ struct MixtureOfExperts {
   bool bias = false;                       // of router and experts
   bool weigh_input = false;                // see DispatchOp
   std::string correction_bias{};  // parameter of RouteOp::bias; empty: none
+  bool correction_row = false;    // stored as [1, experts]
   std::optional<GatedMlp> shared{};
   std::string shared_gate{};  // empty: none
 
@@ -44,15 +45,21 @@ ValueId mixture_of_experts(ProgramBuilder& program, ValueId x,
                            const MixtureOfExperts& part);
 
 // RouteOp::experts from the one of `keys` that is there, and ::top from
-// num_experts_per_tok (0: required).
+// `top_key` (0: required).
 RouteOp read_route(const ConfigReader& config,
                    std::initializer_list<std::string_view> keys,
-                   std::size_t default_experts, std::size_t default_top);
+                   std::size_t default_experts, std::size_t default_top,
+                   std::string_view top_key = "num_experts_per_tok");
 
 // Whether each layer has experts: every decoder_sparse_step-th but those of
 // mlp_only_layers.
 std::vector<bool> read_mixed_layers(const ConfigReader& config,
                                     std::size_t layers);
+
+// Whether each layer has experts: as `mlp_layer_types` says, or from layer
+// `dense` on.
+std::vector<bool> read_mixed_types(const ConfigReader& config,
+                                   std::size_t layers, std::size_t dense);
 
 // n_group, topk_group and what follows from them.
 void read_groups(const ConfigReader& config, std::size_t default_groups,
@@ -61,6 +68,8 @@ void read_groups(const ConfigReader& config, std::size_t default_groups,
 // DeepSeek-V3's routing (arXiv:2412.19437, section 2.1.2), to which
 // MixtureOfExperts::correction_bias belongs.
 RouteOp read_sigmoid_route(const ConfigReader& config, const RouteOp& defaults,
-                           double default_scale);
+                           double default_scale,
+                           std::initializer_list<std::string_view> keys = {
+                               "n_routed_experts", "num_local_experts"});
 
 }  // namespace llmpress

@@ -1,13 +1,14 @@
 // OLMo 2 (arXiv:2501.00656) and 3: norms after attention and MLP instead of
 // before, and of all queries and all keys; OLMo 3 has windows and a rotary
 // embedding by kind of layer. EXAONE 4 (arXiv:2507.11407) has the same norms,
-// but of each head, and turns only where there is a window.
+// but of each head, and turns only where there is a window. FlexOlmo
+// (arXiv:2507.07024) is OLMo 2 with mixtures of experts.
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "compress/model/families/common_blocks.h"
 #include "compress/model/families/config_keys.h"
+#include "compress/model/families/expert_blocks.h"
 #include "compress/model/families/family.h"
 
 namespace llmpress {
@@ -23,6 +24,7 @@ struct Traits {
   bool bias = false;  // of attention
   NormOptions norm{}, qk_norm{};
   Activation activation = Activation::kSilu;
+  std::optional<RouteOp> route{};  // experts in place of the MLP
 };
 
 BlockSpec block(const Architecture& arch, const Traits& traits,
@@ -38,6 +40,10 @@ BlockSpec block(const Architecture& arch, const Traits& traits,
   }
   const GatedMlp mlp{
       .ffn = arch.ffn, .hidden = arch.hidden, .activation = traits.activation};
+  const MixtureOfExperts mixture{.route = traits.route.value_or(RouteOp{}),
+                                 .ffn = arch.ffn,
+                                 .hidden = arch.hidden,
+                                 .activation = traits.activation};
   return sequential_block(
       {.before_attention = "",
        .after_attention = "post_attention_layernorm",
@@ -45,12 +51,17 @@ BlockSpec block(const Architecture& arch, const Traits& traits,
        .after_mlp = "post_feedforward_layernorm",
        .options = traits.norm},
       program, [&](ValueId x) { return self_attention(program, x, attention); },
-      [&](ValueId x) { return gated_mlp(program, x, mlp); });
+      [&](ValueId x) {
+        return traits.route ? mixture_of_experts(program, x, mixture)
+                            : gated_mlp(program, x, mlp);
+      });
 }
 
-Traits read_traits(const ConfigReader& config, Architecture& arch) {
+Traits read_traits(const ConfigReader& config, Architecture& arch,
+                   double default_epsilon = 1e-5) {
   Traits traits;
-  traits.norm = {.epsilon = read_epsilon(config, "rms_norm_eps", 1e-5)};
+  traits.norm = {.epsilon =
+                     read_epsilon(config, "rms_norm_eps", default_epsilon)};
   traits.qk_norm = traits.norm;
   traits.activation = read_activation(config, "hidden_act", "silu");
   arch.final_norm_options = traits.norm;
@@ -88,6 +99,18 @@ void describe_olmo2(const ConfigReader& config, Architecture& arch) {
   traits.bias = config.flag("attention_bias").value_or(false);
   arch.ropes = {read_whole_rope(config, arch)};
   set_blocks(arch, block(arch, traits, {.rope = 0}));
+}
+
+void describe_flex_olmo(const ConfigReader& config, Architecture& arch) {
+  read_sizes(config, {.default_ffn = 11008, .default_max_positions = 4096},
+             arch);
+  Traits traits = read_traits(config, arch, 1e-6);
+  traits.bias = config.flag("attention_bias").value_or(false);
+  traits.route = read_route(config, {"num_experts", "num_local_experts"}, 7, 5);
+  traits.route->normalize = config.flag("norm_topk_prob").value_or(false);
+  arch.ropes = {read_whole_rope(config, arch, 5e5)};
+  set_blocks(arch, block(arch, traits, {.rope = 0}));
+  arch.ffn = 0;
 }
 
 void describe_olmo3(const ConfigReader& config, Architecture& arch) {

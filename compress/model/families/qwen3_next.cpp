@@ -102,14 +102,16 @@ void finish(const ConfigReader& config, const Traits& traits,
 }
 
 void read_mixture(const ConfigReader& config, const Architecture& arch,
+                  std::size_t default_experts, std::size_t default_top,
                   Traits& traits) {
-  traits.mixture = {.route = read_route(config, {"num_experts"}, 512, 10),
+  traits.mixture = {.route = read_route(config, {"num_experts"},
+                                        default_experts, default_top),
                     .ffn = require_size(config, "moe_intermediate_size", 512),
                     .hidden = arch.hidden,
                     .activation = traits.dense.activation,
                     .shared = traits.dense,
                     .shared_gate = "mlp.shared_expert_gate"};
-  traits.mixture.route.normalize = config.flag("norm_topk_prob").value_or(true);
+  traits.mixture.route.normalize = true;
   traits.mixture.shared->prefix = "mlp.shared_expert.";
   traits.mixture.shared->ffn =
       require_size(config, "shared_expert_intermediate_size", 512);
@@ -130,7 +132,8 @@ void describe_qwen3_next(const ConfigReader& config, Architecture& arch) {
              arch);
   Traits traits = read_traits(config, arch);
   traits.delta.fused = true;
-  read_mixture(config, arch, traits);
+  read_mixture(config, arch, 512, 10, traits);
+  traits.mixture.route.normalize = config.flag("norm_topk_prob").value_or(true);
   std::vector<LayerKind> layers = read_layers_of_attention(config, arch.layers);
   const std::vector<bool> mixed = read_mixed_layers(config, arch.layers);
   for (std::size_t l = 0; l < arch.layers; ++l) layers[l].mixed = mixed[l];
@@ -138,12 +141,26 @@ void describe_qwen3_next(const ConfigReader& config, Architecture& arch) {
   arch.ffn = 0;
 }
 
-void describe_qwen3_5_text(const ConfigReader& config, Architecture& arch) {
+namespace {
+
+// What Qwen3.5's dense and mixed decoders have in common beside their sizes.
+void read_qwen3_5_keys(const ConfigReader& config, Architecture& arch) {
   for (const char* key :
        {"mtp_num_hidden_layers", "mtp_use_dedicated_embeddings",
         "mamba_ssm_dtype", "attn_output_gate"}) {
     config.ignore(key);
   }
+  // Positions in pictures; those of text are the same in all three sections.
+  if (const auto rope = find_rope(config)) {
+    rope->ignore("mrope_section");
+    rope->ignore("mrope_interleaved");
+  }
+  arch.other_places = {{.body = "model.language_model.", .head = "lm_head"}};
+}
+
+}  // namespace
+
+void describe_qwen3_5_text(const ConfigReader& config, Architecture& arch) {
   read_sizes(config,
              {.default_hidden = 4096,
               .default_layers = 32,
@@ -154,14 +171,29 @@ void describe_qwen3_5_text(const ConfigReader& config, Architecture& arch) {
               .default_head_dim = 256,
               .default_kv_heads = 4},
              arch);
-  // Positions in pictures; those of text are the same in all three sections.
-  if (const auto rope = find_rope(config)) {
-    rope->ignore("mrope_section");
-    rope->ignore("mrope_interleaved");
-  }
-  arch.other_places = {{.body = "model.language_model.", .head = "lm_head"}};
+  read_qwen3_5_keys(config, arch);
   finish(config, read_traits(config, arch),
          read_layers_of_attention(config, arch.layers), arch);
+}
+
+void describe_qwen3_5_moe_text(const ConfigReader& config, Architecture& arch) {
+  read_sizes(config,
+             {.ffn = "",
+              .default_hidden = 2048,
+              .default_layers = 40,
+              .default_heads = 16,
+              .default_vocabulary = 248320,
+              .default_max_positions = 32768,
+              .default_head_dim = 256,
+              .default_kv_heads = 2},
+             arch);
+  read_qwen3_5_keys(config, arch);
+  require_flag(config, "norm_topk_prob", true);
+  Traits traits = read_traits(config, arch);
+  read_mixture(config, arch, 256, 8, traits);
+  std::vector<LayerKind> layers = read_layers_of_attention(config, arch.layers);
+  for (LayerKind& layer : layers) layer.mixed = true;
+  finish(config, traits, layers, arch);
 }
 
 }  // namespace llmpress

@@ -22,6 +22,7 @@ constexpr std::array kWrappers = {
     Wrapper{.model_type = "qwen2_5_vl"},
     Wrapper{.model_type = "qwen2_vl"},
     Wrapper{.model_type = "qwen3_5"},
+    Wrapper{.model_type = "qwen3_5_moe"},
     Wrapper{.model_type = "qwen3_vl"},
     Wrapper{.model_type = "smolvlm", .body = "model.text_model."},
     Wrapper{.model_type = "vipllava"},

@@ -291,6 +291,98 @@ ROWS = {
     "helium": ("helium", dict(
         SIZES, head_dim=4, attention_bias=True, mlp_bias=True,
         rms_norm_eps=1e-3, tie_word_embeddings=True), {}),
+    "hunyuan_v1_dense": ("hunyuan_v1_dense", dict(
+        SIZES, head_dim=6, attention_bias=True, rms_norm_eps=1e-3,
+        tie_word_embeddings=True), {}),
+    "hunyuan_v1_dense_2": ("hunyuan_v1_dense", dict(SIZES, head_dim=4), dict(
+        rope_parameters=None, rope_theta=100.0, use_qk_norm=True,
+        rope_scaling=dict(type="dynamic", alpha=50.0, factor=1.0,
+                          beta_fast=32, beta_slow=1))),
+    "hunyuan_v1_moe": ("hunyuan_v1_moe", dict(
+        SIZES, intermediate_size=7, head_dim=6, num_experts=4,
+        moe_topk=[1, 3], attention_bias=True), {}),
+    "hunyuan_v1_moe_2": ("hunyuan_v1_moe", dict(
+        SIZES, intermediate_size=7, head_dim=4, num_experts=3, moe_topk=2,
+        tie_word_embeddings=True), dict(
+            num_shared_expert=[1, 1], moe_intermediate_size=[7, 7],
+            rope_parameters=None, rope_theta=100.0,
+            rope_scaling=dict(type="dynamic", alpha=50.0, factor=1.0))),
+    "granitemoe": ("granitemoe", dict(
+        SIZES, intermediate_size=7, num_local_experts=4,
+        num_experts_per_tok=3, attention_bias=True, embedding_multiplier=2.0,
+        logits_scaling=3.0, residual_multiplier=0.7, attention_multiplier=0.4,
+        rms_norm_eps=1e-3), {}),
+    "granitemoeshared": ("granitemoeshared", dict(
+        SIZES, intermediate_size=7, num_local_experts=3,
+        shared_intermediate_size=9, embedding_multiplier=2.0,
+        logits_scaling=3.0, residual_multiplier=0.7, attention_multiplier=0.4,
+        tie_word_embeddings=True), {}),
+    "granitemoeshared_2": ("granitemoeshared", dict(
+        SIZES, intermediate_size=7, num_local_experts=3), {}),
+    "dots1": ("dots1", dict(
+        LAYERS3, head_dim=6, attention_bias=True, moe_intermediate_size=6,
+        n_routed_experts=6, n_group=3, topk_group=2, num_experts_per_tok=2,
+        n_shared_experts=2, first_k_dense_replace=1, max_window_layers=2,
+        sliding_window=5, routed_scaling_factor=1.7, norm_topk_prob=True),
+              dict(layer_types=None, scoring_func="noaux_tc")),
+    "dots1_2": ("dots1", dict(
+        SIZES, moe_intermediate_size=6, n_routed_experts=4,
+        num_experts_per_tok=2, n_shared_experts=1,
+        layer_types=["full_attention"] * 2, sliding_window=None), {}),
+    "exaone_moe": ("exaone_moe", dict(
+        LAYERS3, head_dim=6, moe_intermediate_size=6, num_experts=6,
+        n_group=3, topk_group=2, num_experts_per_tok=2, num_shared_experts=2,
+        sliding_window=5, sliding_window_pattern=3,
+        mlp_layer_types=["sparse", "dense", "sparse"]), dict(
+            layer_types=None)),
+    "exaone_moe_2": ("exaone_moe", dict(
+        SIZES, head_dim=4, moe_intermediate_size=6, num_experts=4,
+        num_experts_per_tok=2, norm_topk_prob=False, routed_scaling_factor=1.5,
+        layer_types=["full_attention", "sliding_attention"],
+        sliding_window=7), dict(mlp_layer_types=None)),
+    "solar_open": ("solar_open", dict(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=64, head_dim=6,
+        attention_bias=True, moe_intermediate_size=6, n_routed_experts=6,
+        n_group=3, topk_group=2, num_experts_per_tok=2, n_shared_experts=2,
+        routed_scaling_factor=1.7), {}),
+    "ernie4_5_moe": ("ernie4_5_moe", dict(
+        SIZES, num_hidden_layers=4, use_bias=True, moe_intermediate_size=6,
+        moe_num_experts=4, moe_k=2, moe_num_shared_experts=2,
+        moe_layer_start_index=1, moe_layer_end_index=2,
+        tie_word_embeddings=False), {}),
+    "ernie4_5_moe_2": ("ernie4_5_moe", dict(
+        SIZES, moe_intermediate_size=6, moe_num_experts=3, moe_k=2,
+        moe_num_shared_experts=0, moe_layer_interval=2,
+        moe_layer_start_index=0), {}),
+    "minimax_m2": ("minimax_m2", dict(
+        SIZES, intermediate_size=7, head_dim=8, num_local_experts=4,
+        num_experts_per_tok=2), dict(
+            rope_parameters=None, rope_theta=100.0, rotary_dim=4)),
+    "lfm2_moe": ("lfm2_moe", dict(
+        LAYERS3, conv_bias=True, conv_L_cache=4, moe_intermediate_size=6,
+        num_experts=4, num_experts_per_tok=2, num_dense_layers=1,
+        routed_scaling_factor=1.7, norm_eps=1e-3,
+        layer_types=["conv", "full_attention", "conv"]), {}),
+    "lfm2_moe_2": ("lfm2_moe", dict(
+        SIZES, moe_intermediate_size=6, num_experts=3, num_experts_per_tok=2,
+        num_dense_layers=0, use_expert_bias=False, norm_topk_prob=False,
+        layer_types=["full_attention", "conv"], tie_word_embeddings=False),
+        dict(tie_embedding=False, tie_word_embeddings=True)),
+    "qwen3_5_moe_text": ("qwen3_5_moe_text", dict(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=64, head_dim=8,
+        attention_bias=True, linear_num_key_heads=2, linear_num_value_heads=4,
+        linear_key_head_dim=5, linear_value_head_dim=6,
+        linear_conv_kernel_dim=3, num_experts=4, num_experts_per_tok=2,
+        moe_intermediate_size=6, shared_expert_intermediate_size=9,
+        layer_types=["linear_attention", "full_attention"]), {}),
+    "flex_olmo": ("flex_olmo", dict(
+        SIZES, intermediate_size=7, num_experts=4, num_experts_per_tok=2,
+        attention_bias=True, norm_topk_prob=True, rms_norm_eps=1e-3), {}),
+    "flex_olmo_2": ("flex_olmo", dict(
+        SIZES, intermediate_size=7, num_experts=3, num_experts_per_tok=2,
+        tie_word_embeddings=True), {}),
     "gpt_bigcode": ("gpt_bigcode", dict(GPT2, tie_word_embeddings=False), {}),
     "gpt_bigcode_2": ("gpt_bigcode", dict(
         GPT2, n_inner=None, multi_query=False, scale_attn_weights=False,
@@ -321,6 +413,16 @@ ROWS = {
     "ministral_2": ("ministral", dict(
         SIZES, head_dim=4, sliding_window=7, tie_word_embeddings=True), dict(
             layer_types=None, rope_parameters=None, rope_theta=100.0)),
+    "glm4_moe_lite": ("glm4_moe_lite", dict(
+        LATENT_ALL, num_hidden_layers=3, moe_intermediate_size=5,
+        attention_bias=True, n_shared_experts=2,
+        mlp_layer_types=["sparse", "dense", "sparse"],
+        rope_parameters=dict(YARN, mscale=1.0, mscale_all_dim=1.0)), {}),
+    "glm4_moe_lite_2": ("glm4_moe_lite", dict(
+        LATENT_ALL, q_lora_rank=None,
+        rope_interleave=False, norm_topk_prob=False, rms_norm_eps=1e-3,
+        tie_word_embeddings=True), dict(mlp_layer_types=None,
+                                        first_k_dense_replace=1)),
     "gpt_neo": ("gpt_neo", dict(
         hidden_size=16, num_layers=4, num_heads=4, intermediate_size=20,
         window_size=5, max_position_embeddings=32,
