@@ -7,6 +7,7 @@ namespace {
 
 constexpr std::array kFamilies = {
     Family{"arcee", describe_arcee},
+    Family{"bamba", describe_bamba},
     Family{"bloom", describe_bloom},
     Family{"codegen", describe_codegen},
     Family{"cohere", describe_cohere},
@@ -21,6 +22,7 @@ constexpr std::array kFamilies = {
     Family{"exaone_moe", describe_exaone_moe},
     Family{"falcon", describe_falcon},
     Family{"falcon_h1", describe_falcon_h1},
+    Family{"falcon_mamba", describe_falcon_mamba},
     Family{"flex_olmo", describe_flex_olmo},
     Family{"gemma", describe_gemma},
     Family{"gemma2", describe_gemma2},
@@ -49,6 +51,7 @@ constexpr std::array kFamilies = {
     Family{"lfm2_moe", describe_lfm2_moe},
     Family{"llama", describe_llama},
     Family{"llama4_text", describe_llama4_text},
+    Family{"mamba", describe_mamba},
     Family{"mamba2", describe_mamba2},
     Family{"minimax", describe_minimax},
     Family{"minimax_m2", describe_minimax_m2},

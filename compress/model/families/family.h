@@ -21,6 +21,7 @@ std::span<const Family> families();
 
 // Of the files of this folder.
 void describe_arcee(const ConfigReader& config, Architecture& arch);
+void describe_bamba(const ConfigReader& config, Architecture& arch);
 void describe_bloom(const ConfigReader& config, Architecture& arch);
 void describe_codegen(const ConfigReader& config, Architecture& arch);
 void describe_cohere(const ConfigReader& config, Architecture& arch);
@@ -35,6 +36,7 @@ void describe_exaone4(const ConfigReader& config, Architecture& arch);
 void describe_exaone_moe(const ConfigReader& config, Architecture& arch);
 void describe_falcon(const ConfigReader& config, Architecture& arch);
 void describe_falcon_h1(const ConfigReader& config, Architecture& arch);
+void describe_falcon_mamba(const ConfigReader& config, Architecture& arch);
 void describe_flex_olmo(const ConfigReader& config, Architecture& arch);
 void describe_gemma(const ConfigReader& config, Architecture& arch);
 void describe_gemma2(const ConfigReader& config, Architecture& arch);
@@ -63,6 +65,7 @@ void describe_lfm2(const ConfigReader& config, Architecture& arch);
 void describe_lfm2_moe(const ConfigReader& config, Architecture& arch);
 void describe_llama(const ConfigReader& config, Architecture& arch);
 void describe_llama4_text(const ConfigReader& config, Architecture& arch);
+void describe_mamba(const ConfigReader& config, Architecture& arch);
 void describe_mamba2(const ConfigReader& config, Architecture& arch);
 void describe_minimax(const ConfigReader& config, Architecture& arch);
 void describe_minimax_m2(const ConfigReader& config, Architecture& arch);

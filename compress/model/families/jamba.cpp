@@ -7,18 +7,14 @@
 #include "compress/model/families/expert_blocks.h"
 #include "compress/model/families/family.h"
 #include "compress/model/families/mamba_mixer.h"
+#include "compress/model/families/selective_mixer.h"
 
 namespace llmpress {
 namespace {
 
-struct Mixer {
-  std::size_t inner = 0, rank = 0, state = 16, kernel = 4;
-  bool bias = false, convolution_bias = true;
-};
-
 struct Traits {
   NormOptions norm{};
-  Mixer mixer{};
+  SelectiveMixer mixer{};
   GatedMlp dense{};
   MixtureOfExperts mixture{};
 };
@@ -27,40 +23,6 @@ struct LayerKind {
   bool attention = false, mixed = false;
   bool operator==(const LayerKind&) const = default;
 };
-
-//   x, z = split(in_proj(u));  x = conv(x)
-//   dt, B, C = split(x_proj(x)), each normed
-//   out_proj(scan(x, dt_proj(dt), B, C) * silu(z))
-ValueId mamba_mixer(ProgramBuilder& program, ValueId u, std::size_t hidden,
-                    const Traits& traits) {
-  const Mixer& mixer = traits.mixer;
-  const std::string at = "mamba.";
-  const auto halves = program.split(
-      program.linear(u, at + "in_proj", 2 * mixer.inner,
-                     {.bias = mixer.bias, .axis = Axis::kState}),
-      1, {mixer.inner, mixer.inner}, {Axis::kState, Axis::kState});
-  const ValueId x =
-      causal_convolution(program, halves[0], at + "conv1d", mixer.kernel,
-                         mixer.convolution_bias, traits.dense.activation);
-  const auto parts = program.split(
-      program.linear(x, at + "x_proj", mixer.rank + 2 * mixer.state), 1,
-      {mixer.rank, mixer.state, mixer.state}, std::vector<Axis>(3));
-  const ValueId dt = program.linear(
-      program.norm(parts[0], at + "dt_layernorm", traits.norm), at + "dt_proj",
-      mixer.inner, {.bias = true, .axis = Axis::kState});
-  const ValueId B = program.norm(parts[1], at + "b_layernorm", traits.norm);
-  const ValueId C = program.norm(parts[2], at + "c_layernorm", traits.norm);
-  const SelectiveScanOp scan{
-      .channels = mixer.inner,
-      .state = mixer.state,
-      .A_log = program.parameter(at + "A_log", {mixer.inner, mixer.state}),
-      .D = program.parameter(at + "D", {mixer.inner}),
-      .slot = program.state_slot(mixer.inner * mixer.state)};
-  const ValueId y = program.gate(halves[1], program.apply(scan, {x, dt, B, C}),
-                                 Activation::kSilu);
-  return program.linear(y, at + "out_proj", hidden,
-                        {.bias = mixer.bias, .axis = Axis::kHidden});
-}
 
 BlockSpec block(const Architecture& arch, const Traits& traits,
                 LayerKind kind) {
@@ -72,7 +34,7 @@ BlockSpec block(const Architecture& arch, const Traits& traits,
                    ? self_attention(program, x,
                                     {.hidden = arch.hidden,
                                      .attention = attention_of(arch)})
-                   : mamba_mixer(program, x, arch.hidden, traits);
+                   : selective_mixer(program, x, traits.mixer);
       },
       [&](ValueId x) {
         return kind.mixed ? mixture_of_experts(program, x, traits.mixture)
@@ -80,15 +42,16 @@ BlockSpec block(const Architecture& arch, const Traits& traits,
       });
 }
 
-Mixer read_mixer(const ConfigReader& config, std::size_t hidden) {
-  constexpr std::size_t kHiddenOfRank = 16;
-  return {.inner = require_size(config, "mamba_expand", 2) * hidden,
-          .rank = size_or_auto(config, "mamba_dt_rank")
-                      .value_or((hidden + kHiddenOfRank - 1) / kHiddenOfRank),
-          .state = require_size(config, "mamba_d_state", 16),
-          .kernel = require_size(config, "mamba_d_conv", 4),
-          .bias = config.flag("mamba_proj_bias").value_or(false),
-          .convolution_bias = config.flag("mamba_conv_bias").value_or(true)};
+SelectiveMixer read_mixer(const ConfigReader& config, std::size_t hidden) {
+  return {
+      .prefix = "mamba.",
+      .hidden = hidden,
+      .inner = require_size(config, "mamba_expand", 2) * hidden,
+      .rank = size_or_auto(config, "mamba_dt_rank").value_or(auto_rank(hidden)),
+      .state = require_size(config, "mamba_d_state", 16),
+      .kernel = require_size(config, "mamba_d_conv", 4),
+      .bias = config.flag("mamba_proj_bias").value_or(false),
+      .convolution_bias = config.flag("mamba_conv_bias").value_or(true)};
 }
 
 // The layers l with l % `what`_layer_period == `what`_layer_offset.
@@ -141,6 +104,8 @@ void describe_jamba(const ConfigReader& config, Architecture& arch) {
                   .ffn = arch.ffn,
                   .hidden = arch.hidden,
                   .activation = read_activation(config, "hidden_act", "silu")};
+  traits.mixer.activation = traits.dense.activation;
+  traits.mixer.norm = traits.norm;
   const std::string at = "feed_forward.experts.";
   const bool experts = config.size("num_experts").value_or(16) > 1;
   if (experts) {

@@ -428,6 +428,27 @@ ROWS = {
         window_size=5, max_position_embeddings=32,
         attention_types=[[["global", "local"], 1], [["local"], 2]],
         layer_norm_epsilon=1e-3, tie_word_embeddings=False), {}),
+    "mamba": ("mamba", dict(
+        hidden_size=16, num_hidden_layers=2, state_size=5, expand=2,
+        conv_kernel=3, use_bias=True, time_step_rank=3,
+        layer_norm_epsilon=1e-3, tie_word_embeddings=False), {}),
+    "mamba_2": ("mamba", dict(
+        hidden_size=20, num_hidden_layers=2, state_size=5, expand=1,
+        use_conv_bias=False), dict(time_step_rank="auto")),
+    "falcon_mamba": ("falcon_mamba", dict(
+        hidden_size=16, num_hidden_layers=2, state_size=5, expand=2,
+        conv_kernel=3, use_bias=True, mixer_rms_eps=1e-2), {}),
+    "bamba": ("bamba", dict(
+        LAYERS3, attn_layer_indices=[1], mamba_n_heads=4, mamba_n_groups=2,
+        mamba_d_state=5, mamba_d_conv=3, mamba_chunk_size=8,
+        mamba_proj_bias=True, attention_bias=True, mlp_bias=True,
+        time_step_limit=[0.7, 1.6], rms_norm_eps=1e-3), {}),
+    "bamba_2": ("bamba", dict(
+        SIZES, attn_layer_indices=[0], mamba_n_heads=4, mamba_n_groups=1,
+        mamba_d_state=5, mamba_chunk_size=8, mamba_conv_bias=False,
+        tie_word_embeddings=True), dict(
+            rope_parameters=None, rope_theta=100.0, attn_rotary_emb=2,
+            mamba_d_head="auto", z_loss_coefficient=1e-4)),
     # Decoders inside of vision-language models.
     "gemma3": ("gemma3", dict(
         text_config=dict(COMMON, **LAYERS3, sliding_window=5, head_dim=4),
