@@ -18,6 +18,7 @@ constexpr std::array kFamilies = {
     Family{"dots1", describe_dots1},
     Family{"ernie4_5", describe_ernie4_5},
     Family{"ernie4_5_moe", describe_ernie4_5_moe},
+    Family{"exaone", describe_exaone},
     Family{"exaone4", describe_exaone4},
     Family{"exaone_moe", describe_exaone_moe},
     Family{"falcon", describe_falcon},

@@ -32,6 +32,7 @@ void describe_deepseek_v3(const ConfigReader& config, Architecture& arch);
 void describe_dots1(const ConfigReader& config, Architecture& arch);
 void describe_ernie4_5(const ConfigReader& config, Architecture& arch);
 void describe_ernie4_5_moe(const ConfigReader& config, Architecture& arch);
+void describe_exaone(const ConfigReader& config, Architecture& arch);
 void describe_exaone4(const ConfigReader& config, Architecture& arch);
 void describe_exaone_moe(const ConfigReader& config, Architecture& arch);
 void describe_falcon(const ConfigReader& config, Architecture& arch);

@@ -399,6 +399,13 @@ ROWS = {
         LAYERS3, head_dim=6, sliding_window=5, attn_logit_softcapping=2.0,
         final_logit_softcapping=1.5, query_pre_attn_scalar=9,
         attention_bias=True), {}),
+    "exaone": ("exaone", dict(SIZES, head_dim=6, attention_bias=True,
+                              mlp_bias=True, rms_norm_eps=1e-3,
+                              rope_parameters=LLAMA3), {}),
+    "exaone_2": ("exaone", dict(SIZES, tie_word_embeddings=True), dict(
+        num_hidden_layers=None, num_layers=2, rms_norm_eps=None,
+        layer_norm_epsilon=1e-3, hidden_act=None, activation_function="gelu",
+        rope_parameters=None, rope_theta=100.0)),
     "persimmon": ("persimmon", dict(
         SIZES, num_attention_heads=2, layer_norm_eps=1e-3), {}),
     "persimmon_2": ("persimmon", dict(
