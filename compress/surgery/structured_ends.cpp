@@ -49,10 +49,9 @@ class EndsWriter {
 
   void write_other(const TensorInfo& info) {
     const Architecture& arch = *job_.arch;
-    if (info.name.starts_with(arch.embedding + ".") ||
-        info.name.starts_with(arch.head + ".")) {
-      return;
-    }
+    const bool module = info.name.starts_with(arch.embedding + ".") ||
+                        info.name.starts_with(arch.head + ".");
+    if (module && info.name != arch.head + ".bias") return;
     if (info.name.starts_with(arch.final_norm + ".") &&
         !job_.channels.empty()) {
       write_final_norm(info);
