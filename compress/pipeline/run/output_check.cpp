@@ -23,6 +23,9 @@ namespace {
 // that is left of them. A form depends on its inputs, not on how many outputs.
 constexpr std::size_t kSampleRows = 128;
 
+// Stands for the scheme of a Linear whose precision the run will choose.
+constexpr const char* kChosenLater = "chosen later";
+
 std::size_t sample_rows(std::size_t out) {
   return out <= kSampleRows ? out : kSampleRows + out % kSampleRows;
 }
@@ -46,7 +49,8 @@ class OutputChecker {
         const LinearSpec& spec = arch.block(layer).linears[l];
         const std::string name = arch.linear_name(layer, l);
         check_linear(name, spec.out, spec.in,
-                     treatment_of(plan_, arch, layer, l), module_of(arch, spec));
+                     treatment_of(plan_, arch, layer, l),
+                     module_of(arch, spec));
       }
       check_fused(arch, layer);
     }
@@ -238,7 +242,7 @@ class OutputChecker {
     }
     if (treatment.quantize != nullptr &&
         method_of(treatment.quantize->config).chooses_precision()) {
-      return treatment.quantize->config.method;  // chosen together
+      return kChosenLater;
     }
     return formatted("{} {}{}{}", describe(form->weight),
                      static_cast<int>(form->input.kind), form->input.bits,
@@ -299,7 +303,7 @@ class OutputChecker {
           "to FP8",
           plain);
     }
-    if (schemes.size() > 1 || schemes.contains("auto")) {
+    if (schemes.size() > 1 || schemes.contains(kChosenLater)) {
       note(
           "transformers 5.24 decodes all experts by one scheme; vLLM wants one "
           "for those of a layer",
