@@ -9,48 +9,11 @@
 #include "quantizers/int_grid.h"
 
 namespace llmpress {
-namespace {
-
-struct ScalesOf {
-  std::span<const float> operator()(const GroupedIntWeight& w) const {
-    return w.scales;
-  }
-  std::span<const float> operator()(const Int8Weight& w) const {
-    return w.scales;
-  }
-  std::span<const float> operator()(const Fp8Weight& w) const {
-    return w.scales;
-  }
-  std::span<const float> operator()(const Table4Weight& w) const {
-    return w.absmax;
-  }
-  template <class Other>
-  std::span<const float> operator()(const Other&) const {
-    return {};
-  }
-};
-
-struct ScaleTypeOf {
-  DType operator()(const GroupedIntWeight& w) const { return w.scale_dtype; }
-  DType operator()(const Int8Weight& w) const { return w.scale_dtype; }
-  DType operator()(const Fp8Weight& w) const { return w.scale_dtype; }
-  template <class Other>
-  DType operator()(const Other&) const {
-    return DType::kF32;
-  }
-};
-
-}  // namespace
-
-DType scale_type_of(const PackedWeight& weight) {
-  return std::visit(ScaleTypeOf{}, weight);
-}
-
 bool scales_fit(const PackedWeight& weight) {
   constexpr float kLargestF16 = 65504.0f;
   constexpr float kCoarseF16 = 0x1p-18f;
   return scale_type_of(weight) != DType::kF16 ||
-         std::ranges::all_of(std::visit(ScalesOf{}, weight), [](float s) {
+         std::ranges::all_of(scales_of(weight), [](float s) {
            return s >= kCoarseF16 && s < kLargestF16;
          });
 }
@@ -62,7 +25,7 @@ ConstMatrixView second_moment_of(const QuantizeRequest& request) {
 
 QuantizeResult finish_result(const QuantizeRequest& request,
                              PackedWeight weight, double known_error) {
-  const std::span<const float> scales = std::visit(ScalesOf{}, weight);
+  const std::span<const float> scales = scales_of(weight);
   if (!std::ranges::all_of(scales, [](float s) { return std::isfinite(s); })) {
     fail(ErrorCode::kNumeric, "{}: a scale is not finite", request.name);
   }

@@ -12,9 +12,6 @@ namespace llmpress {
 QuantizeResult finish_result(const QuantizeRequest& request,
                              PackedWeight weight, double known_error = -1);
 
-// The type in which a weight's scales are stored; F32 where it has none.
-DType scale_type_of(const PackedWeight& weight);
-
 // False if a scale had to be clamped to the largest f16, or is so far below its
 // normal range (2^-18: a sixth of its bits are left) that rounding it changes
 // the weights.

@@ -322,13 +322,6 @@ std::optional<PanelWeight> panels_of(const Fp8Weight& fp8) {
   return w;
 }
 
-float absmax_of(const Table4Weight& t, std::size_t block) {
-  if (t.absmax_codes.empty()) return t.absmax[block];
-  return nested_absmax_map()[t.absmax_codes[block]] *
-             t.nested_absmax[block / 256] +
-         t.nested_offset;
-}
-
 std::optional<PanelWeight> panels_of(const Table4Weight& table4) {
   // Blocks run over the flattened weight; cut at their greatest common divisor
   // with the row, they lie in rows.

@@ -35,6 +35,20 @@ namespace llmpress {
 EncodedLinear encode_compressed_tensors(const std::string& name,
                                         const LinearWeights& linear);
 
+// One packed type each, declared for all; the scheme in `e` is filled in.
+void encode_weight(const std::string& p, const DenseWeight& w,
+                   EncodedLinear& e);
+void encode_weight(const std::string& p, const GroupedIntWeight& w,
+                   EncodedLinear& e);
+void encode_weight(const std::string& p, const Int8Weight& w, EncodedLinear& e);
+void encode_weight(const std::string& p, const Fp8Weight& w, EncodedLinear& e);
+void encode_weight(const std::string& p, const MicroFp4Weight& w,
+                   EncodedLinear& e);
+void encode_weight(const std::string& p, const Table4Weight& w,
+                   EncodedLinear& e);
+void encode_weight(const std::string& p, const SparseWeight& w,
+                   EncodedLinear& e);
+
 bool is_pack_quantized(const StoredLinear& linear);
 PackedWeight read_pack_quantized(const StoredLinear& linear);
 // Also "naive-quantized": fewer bits than 8 in whole octets.

@@ -22,7 +22,7 @@ constexpr std::array<std::string_view, 4> kOtherWords = {
     "compress/model/families/mamba_mixer.cpp",  // a size in config.json
     "recipes/words.h",                          // formats of output
     "recipes/schemes.cpp",                      // types of weights
-    "compress/core/packed_weight.cpp"};         // the same, in descriptions
+    "compress/core/packed/table4_weight.cpp"};  // the same, in descriptions
 
 std::vector<std::string> names_in(std::string line) {
   line.resize(std::min(line.size(), line.find("//")));
