@@ -45,7 +45,7 @@ std::string quantizers_without_needs() {
 std::string pruners_without_needs() {
   std::string names;
   for (const WeightPruner& pruner : weight_pruners()) {
-    if (!any(pruner.needs(PruneConfig{}))) append(names, pruner.name);
+    if (!any(pruner.needs(PruneConfig{}))) append(names, pruner.name());
   }
   return names;
 }
@@ -76,7 +76,7 @@ class Refusal {
           stage->config.allocation == SparsityAllocation::kOwl) {
         refuse(stage->position,
                formatted("prune by '{}'",
-                         find_weight_pruner(stage->config.method)->name));
+                         find_weight_pruner(stage->config.method)->name()));
       }
     }
     for (const QuantizeStage* stage : plan.quantizing()) {

@@ -13,15 +13,18 @@ namespace {
 
 constexpr std::size_t kPart = std::size_t{1} << 20, kParts = 32;
 
-// Of mapped files, in this process.
+// Of mapped files, in this process; those of a file system in memory count
+// apart.
 std::size_t resident_bytes() {
   std::ifstream status("/proc/self/status");
   std::string word;
-  std::size_t kilobytes = 0;
+  std::size_t total = 0, kilobytes = 0;
   while (status >> word) {
-    if (word == "RssFile:") status >> kilobytes;
+    if (word != "RssFile:" && word != "RssShmem:") continue;
+    status >> kilobytes;
+    total += kilobytes * 1024;
   }
-  return kilobytes * 1024;
+  return total;
 }
 
 std::size_t sum_of(std::span<const std::byte> bytes) {
