@@ -106,7 +106,7 @@ def their_logits(model, ids, dequantize=False):
         if keys:
             raise NotLoaded(f"{len(keys)} {what.replace('_', ' ')}: {keys[0]}")
     with torch.no_grad():
-        return loaded.eval()(input_ids=torch.tensor(ids)).logits[0].float()
+        return loaded.eval()(input_ids=torch.tensor(ids), use_cache=False).logits[0].float()
 
 
 def distance(found, wanted):
@@ -163,6 +163,10 @@ def write_plain(artifact, checkpoint, output):
     scheme = QuantizationConfig.model_validate(config.pop("quantization_config"))
     tensors = load_file(os.path.join(artifact, "model.safetensors"))
     transposed = transposed_modules(config)
+
+    def is_transposed(module):  # the files may leave "transformer." out
+        return any(name == module or name.endswith("." + module) for name in transposed)
+
     for module in sorted({n.removesuffix(".weight_scale") for n in tensors if n.endswith(".weight_scale")}):
         group = group_of(module, scheme)
         parts = {name[len(module) + 1:]: tensors.pop(name) for name in list(tensors)
@@ -172,8 +176,8 @@ def write_plain(artifact, checkpoint, output):
                  for name, part in parts.items()}
         decoder = BaseCompressor.get_value_from_registry(group.format)
         weight = decoder.decompress(parts, group)["weight"].to(torch.float32)
-        tensors[module + ".weight"] = (weight.T if module in transposed else weight).contiguous()
-    if config["model_type"] in ("gpt_oss", "granitemoehybrid", "llama4_text"):
+        tensors[module + ".weight"] = (weight.T if is_transposed(module) else weight).contiguous()
+    if config["model_type"] in ("gpt_oss", "granitemoe", "granitemoehybrid", "granitemoeshared", "llama4_text"):
         stack_experts(tensors, load_file(os.path.join(checkpoint, "model.safetensors")), config["model_type"])
     os.makedirs(output)
     save_file(tensors, os.path.join(output, "model.safetensors"), metadata={"format": "pt"})
@@ -218,9 +222,8 @@ def run_case(program, checkpoint, scheme, folder):
     measure("transformers", lambda: their_logits(artifact, ids))
     row["direct"] = row["transformers"] is not None
     if not row["direct"]:
-        reason = row["why"]["transformers"]
+        row["why"]["as it is"] = row["why"].pop("transformers")
         measure("transformers", lambda: their_logits(artifact, ids, dequantize=True))
-        row["why"]["transformers"] = reason
     measure("plain", lambda: their_logits(plain, ids))
     return row
 
@@ -275,7 +278,12 @@ def main():
         rows = {}
         for scheme in schemes:
             with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
-                rows[scheme] = run_case(arguments.program, os.path.join(arguments.checkpoints, name), scheme, folder)
+                try:
+                    checkpoint = os.path.join(arguments.checkpoints, name)
+                    rows[scheme] = run_case(arguments.program, checkpoint, scheme, folder)
+                except RuntimeError as error:  # the run itself, or weights that cannot be put back
+                    rows[scheme] = {"dequantized": None, "transformers": None, "plain": None, "direct": False,
+                                    "warned": False, "alone": [], "why": {"run": str(error)}}
             bad += not is_good(rows[scheme], scheme)
             if not arguments.summary:
                 print_row(name, scheme, rows[scheme])
