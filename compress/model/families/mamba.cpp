@@ -17,12 +17,20 @@ void ignore_others(const ConfigReader& config) {
   for (const char* key :
        {"d_inner", "d_model", "fused_add_norm", "n_layer",
         "num_attention_heads", "num_key_value_heads", "pad_vocab_size_multiple",
-        "rescale_prenorm_residual", "residual_in_fp32", "rms_norm", "ssm_cfg",
+        "rescale_prenorm_residual", "residual_in_fp32", "ssm_cfg",
         "time_step_floor", "time_step_init_scheme", "time_step_max",
         "time_step_min", "time_step_scale", "use_associative_scan",
         "use_falcon_mambapy", "use_mambapy"}) {
     config.ignore(key);
   }
+  require_flag(config, "rms_norm", true);
+}
+
+// As in transformers, the width comes before what it would follow from (and
+// Falcon Mamba's `expand` is not what its width follows from).
+std::size_t read_inner(const ConfigReader& config, std::size_t hidden) {
+  return require_size(config, "intermediate_size",
+                      require_size(config, "expand", 2) * hidden);
 }
 
 void describe(const ConfigReader& config,
@@ -36,11 +44,9 @@ void describe(const ConfigReader& config,
   arch.vocabulary = require_size(config, "vocab_size", 50280);
   arch.max_positions = std::size_t{1} << 30;  // its state has no end
   const float epsilon = read_epsilon(config, "layer_norm_epsilon", 1e-5);
-  const double expand = require_positive(config, "expand", 2.0);
   const SelectiveMixer mixer{
       .hidden = arch.hidden,
-      .inner =
-          static_cast<std::size_t>(expand * static_cast<double>(arch.hidden)),
+      .inner = read_inner(config, arch.hidden),
       .rank = size_or_auto(config, "time_step_rank")
                   .value_or(auto_rank(arch.hidden)),
       .state = require_size(config, "state_size", 16),
@@ -50,9 +56,6 @@ void describe(const ConfigReader& config,
       .activation = read_activation(config, "hidden_act", "silu"),
       .norm = inner_norm};
   if (mixer.rank == 0) config.invalid("time_step_rank", "a size above 0");
-  if (config.size("intermediate_size").value_or(mixer.inner) != mixer.inner) {
-    config.invalid("intermediate_size", "expand * hidden_size");
-  }
   arch.embedding = "backbone.embeddings";
   arch.final_norm = "backbone.norm_f";
   arch.block_prefix = "backbone.layers.";

@@ -23,7 +23,7 @@ void require_usual(const ConfigReader& config) {
   if (config.size("expansion_ratio").value_or(4) != 4) {
     config.unsupported("expansion_ratio", "4");
   }
-  // `logit_scale` and others that change the logits are refused as unknown.
+  if (config.has("logit_scale")) config.unsupported("logit_scale", "null");
   // ALiBi takes the place of learned positions; the fraction is of gradients.
   for (const char* key :
        {"learned_pos_emb", "embedding_fraction", "init_config", "init_device",

@@ -226,7 +226,7 @@ TEST(Architecture, KnowsTheNamesOfActivations) {
 
 TEST(Architecture, NamesWhatItDoesNotSupport) {
   const auto unsupported = ErrorCode::kUnsupported;
-  expect_error(config("gpt_bigcode"), unsupported, "known are ");
+  expect_error(config("xglm"), unsupported, "known are ");
   expect_error(config("llama", R"(, "hidden_act": "quick_gelu")"), unsupported,
                "quick_gelu");
   expect_error(config("llama", R"(, "rope_scaling": {"type": "dynamic"})"),

@@ -441,10 +441,11 @@ ROWS = {
         layer_norm_epsilon=1e-3, tie_word_embeddings=False), {}),
     "mamba_2": ("mamba", dict(
         hidden_size=20, num_hidden_layers=2, state_size=5, expand=1,
-        use_conv_bias=False), dict(time_step_rank="auto")),
+        use_conv_bias=False), dict(time_step_rank="auto",
+                                   intermediate_size=None)),
     "falcon_mamba": ("falcon_mamba", dict(
         hidden_size=16, num_hidden_layers=2, state_size=5, expand=2,
-        conv_kernel=3, use_bias=True, mixer_rms_eps=1e-2), {}),
+        conv_kernel=3, use_bias=True, mixer_rms_eps=1e-2), dict(expand=16)),
     "bamba": ("bamba", dict(
         LAYERS3, attn_layer_indices=[1], mamba_n_heads=4, mamba_n_groups=2,
         mamba_d_state=5, mamba_d_conv=3, mamba_chunk_size=8,
