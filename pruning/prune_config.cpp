@@ -59,6 +59,8 @@ std::span<const PruneMethodFacts> prune_methods() {
        [](Config config) {
          return config.kv_grouping == KvGrouping::kCalibrated;
        }},
+      {PruneMethod::kExperts, "experts", "removes experts of mixtures", false,
+       always},
   };
   return kMethods;
 }
@@ -99,6 +101,11 @@ constexpr Named<DepthImportance> kDepthImportanceWords[] = {
     {"cosine", DepthImportance::kCosine},
     {"perplexity", DepthImportance::kPerplexity}};
 
+constexpr Named<ExpertImportance> kExpertImportanceWords[] = {
+    {"mass", ExpertImportance::kMass},
+    {"reap", ExpertImportance::kReap},
+    {"output_error", ExpertImportance::kOutputError}};
+
 constexpr Named<KvGrouping> kKvGroupingWords[] = {
     {"mean", KvGrouping::kMeanPool}, {"calibrated", KvGrouping::kCalibrated}};
 
@@ -111,14 +118,16 @@ bool is_single(const PruneConfig& config) {
   return removes_single_weights(config.method);
 }
 
-bool is_structured(const PruneConfig& config) { return !is_single(config); }
+bool heals(const PruneConfig& config) {
+  return !is_single(config) && config.method != PruneMethod::kExperts;
+}
 
 bool is_owl(const PruneConfig& config) {
   return config.allocation == SparsityAllocation::kOwl;
 }
 
 bool inverts(const PruneConfig& config) {
-  return is_structured(config) || config.method == PruneMethod::kSparseGpt;
+  return heals(config) || config.method == PruneMethod::kSparseGpt;
 }
 
 using C = PruneConfig;
@@ -156,10 +165,15 @@ constexpr Setting<PruneConfig> kSettings[] = {
     {"depth_importance", "`depth`: what blocks are ranked by",
      word_at<kDepthImportanceWords, &C::depth_importance>(),
      is_one_of<M::kDepth>},
+    {"expert_importance",
+     "`experts`: what they are ranked by, see "
+     "[pruning_structured.md](methods/pruning_structured.md#fewer-experts)",
+     word_at<kExpertImportanceWords, &C::expert_importance>(),
+     is_one_of<M::kExperts>},
     {"heal",
-     "structured: refit the weights that write to the residual stream by least "
-     "squares",
-     bool_at<&C::heal>(), is_structured},
+     "structured, but not `experts`: refit the weights that write to the "
+     "residual stream by least squares",
+     bool_at<&C::heal>(), heals},
     {"damping_fraction", "of the mean diagonal; `sparsegpt` and healing",
      number_at<&C::damping_fraction>(0, 100), inverts},
     {"damping_policy", "when the Hessian cannot be factored",

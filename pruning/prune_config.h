@@ -15,8 +15,8 @@ namespace llmpress {
 
 // The first three set single weights to zero (rows of weight_pruners()). The
 // others remove whole FFN channels, attention heads in whole key/value groups,
-// channels of the residual stream, or blocks; kKvHeads turns multi-head into
-// grouped-query attention.
+// channels of the residual stream, blocks, or experts of mixtures; kKvHeads
+// turns multi-head into grouped-query attention.
 enum class PruneMethod {
   kMagnitude,
   kWanda,
@@ -26,6 +26,7 @@ enum class PruneMethod {
   kHidden,
   kDepth,
   kKvHeads,
+  kExperts,
 };
 
 // How the recipe's sparsity is spread over the blocks.
@@ -45,6 +46,13 @@ enum class Importance {
 enum class DepthImportance {
   kCosine,      // block influence, 1 - cos(input, output)
   kPerplexity,  // of the model without the block
+};
+
+// What decides which experts of a mixture go.
+enum class ExpertImportance {
+  kMass,         // sum of the routing weights
+  kReap,         // mean weight times norm of the output, expert_importance.h
+  kOutputError,  // of the mixture without it, expert_removal.h
 };
 
 // How the key/value heads of a group become one.
@@ -79,10 +87,12 @@ struct PruneConfig {
   // Structured methods.
   Importance importance = Importance::kActivations;
   DepthImportance depth_importance = DepthImportance::kCosine;
+  ExpertImportance expert_importance = ExpertImportance::kReap;
   KvGrouping kv_grouping = KvGrouping::kMeanPool;  // kKvHeads
   std::size_t kv_heads = 0;     // kKvHeads: left afterwards, divides the heads
   std::size_t multiple_of = 1;  // kFfn, kHidden: the kept count is a multiple
-  bool heal = true;  // least squares on the kept weights of the consumer
+  // Least squares on the kept weights of the consumer; not for kExperts.
+  bool heal = true;
 
   bool patterned() const { return of != 0; }
   // What is asked of every Linear: 1 - keep / of, or `sparsity`.

@@ -20,6 +20,8 @@ struct ConfigKeys {
   std::string hidden = "hidden_size", ffn = "intermediate_size",
               layers = "num_hidden_layers", heads = "num_attention_heads";
   bool free_heads = true;  // head_dim and num_key_value_heads are keys
+  // Of the number of experts: those that are there, or the one that could be.
+  std::vector<std::string> experts{};
 };
 
 // Another way of naming the tensors: what stands in front of the body's names

@@ -261,6 +261,49 @@ BlockUnits head_units(const BlockSpec& block) {
                                  shared * attention.value_dim)}};
 }
 
+std::optional<ExpertUnits> expert_units(const BlockSpec& block) {
+  std::optional<ExpertUnits> units;
+  std::vector<bool> routed(block.values.size(), false);
+  for (const Operation& op : block.operations) {
+    if (const auto* const route = std::get_if<RouteOp>(&op.kind)) {
+      const LinearOp* const router = as_linear(producer(block, op.in[0]));
+      if (units || router == nullptr) {
+        unsupported("a block's experts are not chosen by one Linear");
+      }
+      units = ExpertUnits{.route = route, .router = router->linears[0]};
+      units->linears.resize(route->experts);
+      continue;
+    }
+    const bool inside = std::ranges::any_of(
+        op.in, [&](ValueId value) { return routed[value]; });
+    if (const auto* const combine = std::get_if<CombineOp>(&op.kind)) {
+      if (as_linear(producer(block, op.in[0])) == nullptr) {
+        unsupported("the experts of a block do not end in Linears");
+      }
+      units->weighed = combine->weighed;
+      continue;
+    }
+    if (!inside && !std::holds_alternative<DispatchOp>(op.kind)) continue;
+    for (const ValueId value : op.out) routed[value] = true;
+    const LinearOp* const linear = as_linear(&op);
+    for (std::size_t e = 0; linear != nullptr && e < units->linears.size();
+         ++e) {
+      units->linears[e].push_back(linear->linears.at(e));
+    }
+  }
+  return units;
+}
+
+const RouteOp* first_route(const Architecture& arch) {
+  for (const BlockSpec& block : arch.kinds) {
+    for (const Operation& op : block.operations) {
+      const auto* const route = std::get_if<RouteOp>(&op.kind);
+      if (route != nullptr) return route;
+    }
+  }
+  return nullptr;
+}
+
 AttentionLinears attention_linears(const BlockSpec& block) {
   const Operation& op = only_attention(block);
   const auto q = trace(block, op.in[0]), k = trace(block, op.in[1]),

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -65,6 +66,20 @@ struct KeyValueModule {
   bool shared = false;   // those of another layer
 };
 std::vector<KeyValueModule> key_value_modules(const BlockSpec& block);
+
+// A mixture of experts by its Linears.
+struct ExpertUnits {
+  const RouteOp* route = nullptr;  // of the block
+  std::size_t router = 0;          // the Linear that gives the logits
+  // Of each expert, in execution order; the last gives what is summed.
+  std::vector<std::vector<std::size_t>> linears{};  // [experts]
+  bool weighed = false;  // the weight is on what goes in, see CombineOp
+};
+// Nothing for a block without experts. Throws Error(kUnsupported) for one whose
+// logits or sums are not what Linears give.
+std::optional<ExpertUnits> expert_units(const BlockSpec& block);
+// The routing of the first block that has experts; null: none has.
+const RouteOp* first_route(const Architecture& arch);
 
 // The attention of a block by its Linears, each of its own (not fused).
 struct AttentionLinears {

@@ -82,7 +82,8 @@ class EndsWriter {
       const std::string block = job_.arch->block_name(job_.layers[p]) + ".";
       if (!info.name.starts_with(block)) continue;
       const std::string rest = info.name.substr(block.size());
-      if (!written_with_block(job_.arch->block(job_.layers[p]), rest)) {
+      if (!written_with_block(job_.arch->block(job_.layers[p]), rest) &&
+          std::ranges::find(job_.changed, info.name) == job_.changed.end()) {
         copy(info, formatted("{}{}.{}", prefix, p, rest));
       }
       return;

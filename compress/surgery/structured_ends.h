@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "compress/core/matrix.h"
@@ -22,6 +23,8 @@ struct ReducedEndsJob {
   std::span<const std::size_t> channels{};
   double final_gain_scale = 1;    // of the final norm, with `channels`
   std::optional<MatrixF> head{};  // [vocabulary, channels], if it was refitted
+  // Tensors of the checkpoint that are written elsewhere, changed.
+  std::span<const std::string> changed{};
 };
 
 // Copies what does not belong to the Linears and norms of the blocks. Other

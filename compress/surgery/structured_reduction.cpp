@@ -93,6 +93,24 @@ void keep_units(const BlockUnits& units, std::span<const std::size_t> kept,
   }
 }
 
+void keep_experts(const ExpertUnits& units, std::span<const std::size_t> kept,
+                  DenseBlock& block) {
+  keep_rows(block.linears[units.router], kept);
+  if (units.route->bias) {
+    std::vector<float>& bias = block.parameters[*units.route->bias];
+    bias = select_values(bias, kept);
+  }
+  std::vector<bool> gone(block.linears.size(), false);
+  for (const std::size_t e : complement(kept, units.linears.size())) {
+    for (const std::size_t l : units.linears[e]) gone[l] = true;
+  }
+  std::vector<DenseLinear> left;
+  for (const std::size_t l : complement_of(gone)) {
+    left.push_back(std::move(block.linears[l]));
+  }
+  block.linears = std::move(left);
+}
+
 void keep_hidden_channels(const BlockSpec& spec,
                           std::span<const std::size_t> kept,
                           std::span<const double> scales, DenseBlock& block) {

@@ -24,6 +24,10 @@ DenseBlock ready_to_cut(DenseBlock block, const Architecture& arch,
 // `kept` ascending, of units.count.
 void keep_units(const BlockUnits& units, std::span<const std::size_t> kept,
                 DenseBlock& block);
+// `kept` ascending, of the mixture's experts: rows of the router with its biases
+// too, and the Linears of the others taken out of the list.
+void keep_experts(const ExpertUnits& units, std::span<const std::size_t> kept,
+                  DenseBlock& block);
 // Channels of the residual stream; the gain of each norm that reads it is
 // multiplied by its scale, scales[reader].
 void keep_hidden_channels(const BlockSpec& spec,

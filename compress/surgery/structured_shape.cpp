@@ -24,8 +24,35 @@ std::size_t merged_heads(const Architecture& arch, std::size_t kv_heads) {
        kv_heads, arch.kv_heads);
 }
 
-// Throws Error(kUnsupported) for a block whose units do not go one by one.
-void check_block(const BlockSpec& block, const PruneConfig& config) {
+// Each token goes to `top` experts, of the best groups where there are such.
+void check_route(const RouteOp& route, std::size_t kept) {
+  const auto refuse = [&](const std::string& why) {
+    fail(ErrorCode::kInvalidArgument, "of its {} experts {} would stay: {}",
+         route.experts, kept, why);
+  };
+  const std::size_t of_group = kept / route.groups;
+  if (kept < 2) refuse("a mixture of one is a dense model");
+  if (kept < route.top) {
+    refuse(formatted("fewer than the {} that each token goes to", route.top));
+  }
+  if (route.kept_groups * of_group < route.top) {
+    refuse(
+        formatted("each token goes to {} of {} groups, which then have "
+                  "fewer than the {} that it goes to",
+                  route.kept_groups, route.groups, route.top));
+  }
+  if (route.group_rank == GroupRank::kTopTwoSum && of_group < 2) {
+    refuse(
+        formatted("its {} groups are ranked by their two best, so each "
+                  "needs two",
+                  route.groups));
+  }
+}
+
+// `kept` units stay in each block. Throws Error(kUnsupported) for one whose units
+// do not go one by one.
+void check_block(const BlockSpec& block, const PruneConfig& config,
+                 std::size_t kept) {
   switch (config.method) {
     case PruneMethod::kFfn:
       (void)ffn_units(block);
@@ -42,6 +69,11 @@ void check_block(const BlockSpec& block, const PruneConfig& config) {
     case PruneMethod::kKvHeads:
       (void)attention_linears(block);
       break;
+    case PruneMethod::kExperts:
+      if (const auto units = expert_units(block)) {
+        check_route(*units->route, kept);
+      }
+      return;
     case PruneMethod::kDepth:
     case PruneMethod::kMagnitude:
     case PruneMethod::kWanda:
@@ -55,6 +87,12 @@ void check_block(const BlockSpec& block, const PruneConfig& config) {
                 "what attention and MLP add to the stream at once cannot be "
                 "refitted one by one; 'heal: false' works");
   }
+}
+
+const RouteOp& routing_of(const Architecture& arch) {
+  const RouteOp* const route = first_route(arch);
+  if (route != nullptr) return *route;
+  throw Error(ErrorCode::kUnsupported, "has no experts");
 }
 
 // config.json must be able to say what is left.
@@ -108,6 +146,9 @@ UnitCount unit_count(const Architecture& arch, const PruneConfig& config) {
       return counted(arch.layers, 1);
     case PruneMethod::kKvHeads:
       return {merged_heads(arch, config.kv_heads), arch.kv_heads};
+    case PruneMethod::kExperts:
+      // As many of every group.
+      return counted(routing_of(arch).experts, routing_of(arch).groups);
     case PruneMethod::kMagnitude:
     case PruneMethod::kWanda:
     case PruneMethod::kSparseGpt:
@@ -127,6 +168,8 @@ std::string_view unit_name(PruneMethod method) {
       return "residual channels";
     case PruneMethod::kDepth:
       return "blocks";
+    case PruneMethod::kExperts:
+      return "experts";
     case PruneMethod::kMagnitude:
     case PruneMethod::kWanda:
     case PruneMethod::kSparseGpt:
@@ -153,8 +196,10 @@ void check_structured(const Architecture& arch, const PruneStage& stage) {
            "other, which this model's norms of both undo; 'mean' works");
   }
   try {
-    (void)unit_count(arch, config);
-    for (const BlockSpec& block : arch.kinds) check_block(block, config);
+    const std::size_t kept = unit_count(arch, config).kept;
+    for (const BlockSpec& block : arch.kinds) {
+      check_block(block, config, kept);
+    }
     check_keys(arch, config);
   } catch (const Error& e) {
     refuse(e.code(), arch.model_type + ": " + e.what());
@@ -195,6 +240,9 @@ std::string pruned_config(const std::string& config_json,
       break;
     case PruneMethod::kKvHeads:
       json["num_key_value_heads"] = kept;
+      break;
+    case PruneMethod::kExperts:
+      for (const std::string& key : arch.keys.experts) json[key] = kept;
       break;
     case PruneMethod::kMagnitude:
     case PruneMethod::kWanda:

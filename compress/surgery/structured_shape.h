@@ -17,15 +17,17 @@ struct UnitCount {
   std::size_t kept = 0, of = 0;
 };
 
-// FFN channels, key/value heads, channels of the residual stream or blocks,
-// whichever `config` removes. Throws Error(kInvalidArgument) for key/value
-// heads that do not divide those that are there.
+// FFN channels, key/value heads, channels of the residual stream, blocks or
+// experts of a mixture, whichever `config` removes. Throws
+// Error(kInvalidArgument) for key/value heads that do not divide those that are
+// there, Error(kUnsupported) for experts of a model without.
 UnitCount unit_count(const Architecture& arch, const PruneConfig& config);
 std::string_view unit_name(PruneMethod method);  // "channels"
 
 // Throws Error(kUnsupported) with the stage's place for what would not give a
 // working model: calibrated grouping of keys that are normed after their
-// projection; importance that this version cannot measure.
+// projection; importance that this version cannot measure; fewer experts than
+// a token goes to.
 void check_structured(const Architecture& arch, const PruneStage& stage);
 
 // config.json of the model that the stage leaves. head_dim is written out where

@@ -202,6 +202,13 @@ TEST(RecipeParser, PruningKeysAreCheckedAgainstTheMethod) {
   EXPECT_TRUE(has(prune("method: ffn, pattern: '2:4'"), "method 'ffn'"));
   EXPECT_TRUE(has(prune("method: wanda, heal: true"), "method 'wanda'"));
   EXPECT_TRUE(has(prune("method: kv_heads"), "needs 'kv_heads'"));
+  EXPECT_TRUE(has(prune("method: experts, heal: true"), "method 'experts'"));
+  EXPECT_TRUE(
+      has(prune("method: experts, damping_fraction: 1"), "method 'experts'"));
+  EXPECT_TRUE(
+      has(prune("method: experts, importance: weights"), "method 'experts'"));
+  EXPECT_TRUE(
+      has(prune("method: ffn, expert_importance: mass"), "method 'ffn'"));
   EXPECT_TRUE(has(prune("method: sparsegbt"), "did you mean 'sparsegpt'?"));
 }
 

@@ -38,9 +38,12 @@ TEST(ResolvedYaml, ParsesBackToTheSameRecipe) {
 TEST(ResolvedYaml, KeepsEveryStage) {
   for (const char* stage :
        {"merge_lora: {adapter: a, scale: -0.1}",
-        "rotate: {seed: 12, online: true}", "inject_outliers: {factor: 0.3}",
-        "quantize_kv_cache: {type: int8}", "distill: {student: s, loss: kl}",
-        "distill: {student: s}", "smooth: {method: smoothquant, alpha: 0.85}",
+        "rotate: {seed: 12, online: true}",
+        "inject_outliers: {factor: 0.3}",
+        "quantize_kv_cache: {type: int8}",
+        "distill: {student: s, loss: kl}",
+        "distill: {student: s}",
+        "smooth: {method: smoothquant, alpha: 0.85}",
         "smooth: {search_alpha: true}",
         "smooth: {method: awq, clip: false, weights: {bits: 3}}",
         "smooth: {method: awq, clip_max_shrink: 0.3}",
@@ -53,6 +56,8 @@ TEST(ResolvedYaml, KeepsEveryStage) {
         "prune: {method: heads, importance: weights}",
         "prune: {method: hidden, sparsity: 0.25}",
         "prune: {method: depth, depth_importance: perplexity}",
+        "prune: {method: experts, sparsity: 0.25}",
+        "prune: {method: experts, expert_importance: output_error}",
         "prune: {method: kv_heads, kv_heads: 2, kv_grouping: calibrated}"}) {
     expect_round_trip(std::string("calibration: {text: c}\nstages:\n  - ") +
                       stage + "\n");

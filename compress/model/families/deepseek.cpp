@@ -216,7 +216,7 @@ void describe_deepseek_v2(const ConfigReader& config, Architecture& arch) {
   const bool bias = config.flag("mlp_bias").value_or(false);
   traits.dense.bias = traits.mixture.shared->bias = bias;
   RouteOp& route = traits.mixture.route;
-  route = read_route(config, {"n_routed_experts", "num_experts"}, 64, 0);
+  route = read_route(config, {"n_routed_experts", "num_experts"}, 64, 0, arch);
   require_text(config, "scoring_func", "softmax");
   // The reference leaves the weights as they are, DeepSeek's own code does not.
   require_flag(config, "norm_topk_prob", false);
@@ -243,7 +243,8 @@ void describe_deepseek_v3(const ConfigReader& config, Architecture& arch) {
                                .dense_layers = 3},
                               arch);
   traits.mixture.route = read_sigmoid_route(
-      config, {.experts = 256, .top = 8, .groups = 8, .kept_groups = 4}, 2.5);
+      config, {.experts = 256, .top = 8, .groups = 8, .kept_groups = 4}, 2.5,
+      arch);
   traits.mixture.correction_bias = "mlp.gate.e_score_correction_bias";
   require_text(config, "scoring_func", "sigmoid");
   require_text(config, "topk_method", "noaux_tc");
@@ -266,7 +267,7 @@ void describe_glm4_moe_lite(const ConfigReader& config, Architecture& arch) {
                                .epsilon = 1e-5},
                               arch);
   traits.mixture.route =
-      read_sigmoid_route(config, {.experts = 64, .top = 4}, 1.8);
+      read_sigmoid_route(config, {.experts = 64, .top = 4}, 1.8, arch);
   traits.mixture.correction_bias = "mlp.gate.e_score_correction_bias";
   require_text(config, "scoring_func", "sigmoid");
   require_text(config, "topk_method", "noaux_tc");

@@ -116,7 +116,7 @@ void describe_dots1(const ConfigReader& config, Architecture& arch) {
   const bool bias = config.flag("attention_bias").value_or(false);
   traits.attention.qkv_bias = traits.attention.o_bias = bias;
   traits.mixture.route =
-      read_sigmoid_route(config, {.experts = 0, .top = 0}, 1);
+      read_sigmoid_route(config, {.experts = 0, .top = 0}, 1, arch);
   traits.mixture.route.normalize =
       config.flag("norm_topk_prob").value_or(false);
   require_routing(config);
@@ -143,7 +143,7 @@ void describe_exaone_moe(const ConfigReader& config, Architecture& arch) {
   norm_heads(arch, traits);
   traits.mixture.correction_bias = "mlp.e_score_correction_bias";
   RouteOp& route = traits.mixture.route;
-  route = read_sigmoid_route(config, {.experts = 64, .top = 8}, 2.5,
+  route = read_sigmoid_route(config, {.experts = 64, .top = 8}, 2.5, arch,
                              {"num_experts", "num_local_experts"});
   std::vector<LayerKind> layers;
   for (const bool mixed :
@@ -183,7 +183,7 @@ void describe_solar_open(const ConfigReader& config, Architecture& arch) {
   Traits traits = read_traits(config, 1e-5, 1280, "n_shared_experts", 1, arch);
   traits.attention.qkv_bias = config.flag("attention_bias").value_or(false);
   traits.mixture.route =
-      read_sigmoid_route(config, {.experts = 128, .top = 8}, 1);
+      read_sigmoid_route(config, {.experts = 128, .top = 8}, 1, arch);
   require_routing(config);
   // The released files say so of layers that are none.
   if (config.size("first_k_dense_replace").value_or(0) != 0) {

@@ -39,11 +39,11 @@ void read_others(const ConfigReader& config) {
   }
 }
 
-MixtureOfExperts read_mixture(const ConfigReader& config,
-                              const GatedMlp& dense) {
+MixtureOfExperts read_mixture(const ConfigReader& config, const GatedMlp& dense,
+                              Architecture& arch) {
   MixtureOfExperts mixture{
       .route =
-          read_route(config, {"moe_num_experts", "num_experts"}, 64, 6,
+          read_route(config, {"moe_num_experts", "num_experts"}, 64, 6, arch,
                      config.has("moe_k") ? "moe_k" : "num_experts_per_tok"),
       .ffn = require_size(config, "moe_intermediate_size", 1536),
       .hidden = dense.hidden,
@@ -87,7 +87,7 @@ void describe_ernie4_5_moe(const ConfigReader& config, Architecture& arch) {
       .hidden = arch.hidden,
       .activation = read_activation(config, "hidden_act", "silu"),
       .bias = bias};
-  const MixtureOfExperts mixture = read_mixture(config, dense);
+  const MixtureOfExperts mixture = read_mixture(config, dense, arch);
   set_blocks_by(arch, read_mixed(config, arch.layers), [&](bool experts) {
     ProgramBuilder program(arch.hidden);
     return sequential_block(

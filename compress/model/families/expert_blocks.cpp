@@ -84,9 +84,10 @@ ValueId mixture_of_experts(ProgramBuilder& program, ValueId x,
 RouteOp read_route(const ConfigReader& config,
                    std::initializer_list<std::string_view> keys,
                    std::size_t default_experts, std::size_t default_top,
-                   std::string_view top_key) {
+                   Architecture& arch, std::string_view top_key) {
   std::optional<std::size_t> experts;
   std::string_view name = *keys.begin();
+  arch.keys.experts.clear();
   for (const std::string_view key : keys) {
     if (!config.has(key)) continue;
     const std::size_t count = require_size(config, key);
@@ -95,7 +96,9 @@ RouteOp read_route(const ConfigReader& config,
     }
     experts = count;
     name = key;
+    arch.keys.experts.emplace_back(key);
   }
+  if (arch.keys.experts.empty()) arch.keys.experts.emplace_back(name);
   RouteOp route{.experts = experts.value_or(default_experts)};
   if (route.experts > kMaxExperts) config.invalid(name, "fewer experts");
   route.top = require_size(
@@ -159,9 +162,10 @@ void read_groups(const ConfigReader& config, std::size_t default_groups,
 }
 
 RouteOp read_sigmoid_route(const ConfigReader& config, const RouteOp& defaults,
-                           double default_scale,
+                           double default_scale, Architecture& arch,
                            std::initializer_list<std::string_view> keys) {
-  RouteOp route = read_route(config, keys, defaults.experts, defaults.top);
+  RouteOp route =
+      read_route(config, keys, defaults.experts, defaults.top, arch);
   read_groups(config, defaults.groups, defaults.kept_groups,
               GroupRank::kTopTwoSum, route);
   route.score = RouteScore::kSigmoid;

@@ -44,11 +44,12 @@ struct MixtureOfExperts {
 ValueId mixture_of_experts(ProgramBuilder& program, ValueId x,
                            const MixtureOfExperts& part);
 
-// RouteOp::experts from the one of `keys` that is there, and ::top from
-// `top_key` (0: required).
+// RouteOp::experts from the one of `keys` that is there, which
+// ConfigKeys::experts is told, and ::top from `top_key` (0: required).
 RouteOp read_route(const ConfigReader& config,
                    std::initializer_list<std::string_view> keys,
                    std::size_t default_experts, std::size_t default_top,
+                   Architecture& arch,
                    std::string_view top_key = "num_experts_per_tok");
 
 // Whether each layer has experts: every decoder_sparse_step-th but those of
@@ -68,7 +69,7 @@ void read_groups(const ConfigReader& config, std::size_t default_groups,
 // DeepSeek-V3's routing (arXiv:2412.19437, section 2.1.2), to which
 // MixtureOfExperts::correction_bias belongs.
 RouteOp read_sigmoid_route(const ConfigReader& config, const RouteOp& defaults,
-                           double default_scale,
+                           double default_scale, Architecture& arch,
                            std::initializer_list<std::string_view> keys = {
                                "n_routed_experts", "num_local_experts"});
 

@@ -31,7 +31,8 @@ void describe_glm4_moe(const ConfigReader& config, Architecture& arch) {
       .hidden = arch.hidden,
       .activation = read_activation(config, "hidden_act", "silu")};
   MixtureOfExperts mixture{
-      .route = read_sigmoid_route(config, {.experts = 128, .top = 8}, 1.0),
+      .route =
+          read_sigmoid_route(config, {.experts = 128, .top = 8}, 1.0, arch),
       .ffn = require_size(config, "moe_intermediate_size", 1408),
       .hidden = arch.hidden,
       .activation = dense.activation,

@@ -68,7 +68,7 @@ void describe_gpt_oss(const ConfigReader& config, Architecture& arch) {
                           .rope = RopeOp{.rope = 0, .head_dim = arch.head_dim},
                           .attention = attention_of(arch)};
   MixtureOfExperts mixture{
-      .route = read_route(config, {"num_local_experts"}, 128, 4),
+      .route = read_route(config, {"num_local_experts"}, 128, 4, arch),
       .ffn = arch.ffn,
       .hidden = arch.hidden,
       .clamped = ClampedGateOp{.alpha = static_cast<float>(require_positive(

@@ -22,11 +22,10 @@ struct Traits {
   std::optional<MixtureOfExperts> mixture{};
 };
 
-MixtureOfExperts read_mixture(const ConfigReader& config,
-                              const Architecture& arch) {
+MixtureOfExperts read_mixture(const ConfigReader& config, Architecture& arch) {
   const std::string at = "block_sparse_moe.";
   MixtureOfExperts mixture{
-      .route = read_route(config, {"num_local_experts"}, 8, 2),
+      .route = read_route(config, {"num_local_experts"}, 8, 2, arch),
       .ffn = arch.ffn,
       .hidden = arch.hidden,
       .activation = read_activation(config, "hidden_act", "silu"),

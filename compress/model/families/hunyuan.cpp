@@ -147,9 +147,9 @@ void describe_hunyuan_v1_moe(const ConfigReader& config, Architecture& arch) {
       .ffn = arch.ffn,
       .hidden = arch.hidden,
       .activation = read_activation(config, "hidden_act", "silu")};
-  const std::size_t experts = require_size(
-      config, config.has("num_experts") ? "num_experts" : "num_local_experts",
-      1);
+  arch.keys.experts = {config.has("num_experts") ? "num_experts"
+                                                 : "num_local_experts"};
+  const std::size_t experts = require_size(config, arch.keys.experts[0], 1);
   const std::string_view top_key =
       config.has("moe_topk") ? "moe_topk" : "num_experts_per_tok";
   set_blocks_by(

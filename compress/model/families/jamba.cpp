@@ -109,7 +109,7 @@ void describe_jamba(const ConfigReader& config, Architecture& arch) {
   const std::string at = "feed_forward.experts.";
   const bool experts = config.size("num_experts").value_or(16) > 1;
   if (experts) {
-    traits.mixture = {.route = read_route(config, {"num_experts"}, 16, 2),
+    traits.mixture = {.route = read_route(config, {"num_experts"}, 16, 2, arch),
                       .ffn = arch.ffn,
                       .hidden = arch.hidden,
                       .activation = traits.dense.activation,

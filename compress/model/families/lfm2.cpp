@@ -117,11 +117,10 @@ Traits read_traits(const ConfigReader& config, Architecture& arch) {
   return traits;
 }
 
-MixtureOfExperts read_mixture(const ConfigReader& config,
-                              const Architecture& arch) {
+MixtureOfExperts read_mixture(const ConfigReader& config, Architecture& arch) {
   const std::string at = "feed_forward.";
   MixtureOfExperts mixture{
-      .route = read_route(config, {"num_experts"}, 32, 4),
+      .route = read_route(config, {"num_experts"}, 32, 4, arch),
       .ffn = require_size(config, "moe_intermediate_size", 1792),
       .hidden = arch.hidden,
       .router = at + "gate",

@@ -112,10 +112,10 @@ GatedMlp read_dense(const ConfigReader& config, const Architecture& arch) {
           .activation = read_activation(config, "hidden_act", "silu")};
 }
 
-MixtureOfExperts read_mixture(const ConfigReader& config,
-                              const Architecture& arch, const GatedMlp& dense) {
+MixtureOfExperts read_mixture(const ConfigReader& config, const GatedMlp& dense,
+                              Architecture& arch) {
   MixtureOfExperts mixture{
-      .route = read_route(config, {"num_local_experts"}, 16, 1),
+      .route = read_route(config, {"num_local_experts"}, 16, 1, arch),
       .ffn = arch.ffn,
       .hidden = arch.hidden,
       .activation = dense.activation,
@@ -157,7 +157,7 @@ void describe_llama4_text(const ConfigReader& config, Architecture& arch) {
                 .temperature = read_temperature(config),
                 .attention = attention_of(arch),
                 .dense = read_dense(config, arch)};
-  traits.mixture = read_mixture(config, arch, traits.dense);
+  traits.mixture = read_mixture(config, traits.dense, arch);
   config.ignore("cache_implementation");
   std::vector<LayerKind> layers(arch.layers);
   read_turning_layers(config, layers);

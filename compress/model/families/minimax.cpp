@@ -98,11 +98,11 @@ Residual read_residual(const ConfigReader& config, const std::string& name) {
   return {.keep = factor("_alpha"), .add = factor("_beta")};
 }
 
-MixtureOfExperts read_mixture(const ConfigReader& config,
-                              const Architecture& arch, Activation activation) {
+MixtureOfExperts read_mixture(const ConfigReader& config, Activation activation,
+                              Architecture& arch) {
   const std::string at = "block_sparse_moe.";
   MixtureOfExperts mixture{
-      .route = read_route(config, {"num_local_experts"}, 8, 2),
+      .route = read_route(config, {"num_local_experts"}, 8, 2, arch),
       .ffn = arch.ffn,
       .hidden = arch.hidden,
       .activation = activation,
@@ -150,7 +150,7 @@ void describe_minimax(const ConfigReader& config, Architecture& arch) {
   traits.attention = {.hidden = arch.hidden,
                       .rope = RopeOp{.rope = 0, .head_dim = arch.head_dim},
                       .attention = attention_of(arch, read_window(config, 0))};
-  traits.mixture = read_mixture(config, arch, traits.activation);
+  traits.mixture = read_mixture(config, traits.activation, arch);
   traits.linear = read_residual(config, "linear_attn");
   traits.full = read_residual(config, "full_attn");
   traits.mlp = read_residual(config, "mlp");

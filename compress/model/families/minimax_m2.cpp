@@ -64,7 +64,8 @@ void describe_minimax_m2(const ConfigReader& config, Architecture& arch) {
       .attention = attention_of(arch)};
   const std::string at = "block_sparse_moe.";
   MixtureOfExperts mixture{
-      .route = read_route(config, {"num_local_experts", "num_experts"}, 256, 8),
+      .route = read_route(config, {"num_local_experts", "num_experts"}, 256, 8,
+                          arch),
       .ffn = arch.ffn,
       .hidden = arch.hidden,
       .activation = read_activation(config, "hidden_act", "silu"),

@@ -78,10 +78,10 @@ void describe_mixtral(const ConfigReader& config, Architecture& arch) {
               .default_kv_heads = 8},
              arch);
   arch.ropes = {read_whole_rope(config, arch, kTheta)};
-  Traits traits{
-      .norm = {.epsilon = read_epsilon(config, "rms_norm_eps", 1e-5)},
-      .route = read_route(config, {"num_local_experts", "num_experts"}, 8, 2),
-      .stacked_router = "mlp.gate.weight"};
+  Traits traits{.norm = {.epsilon = read_epsilon(config, "rms_norm_eps", 1e-5)},
+                .route = read_route(
+                    config, {"num_local_experts", "num_experts"}, 8, 2, arch),
+                .stacked_router = "mlp.gate.weight"};
   traits.route.normalize = true;
   set_mixture_blocks(config, traits, arch);
 }
@@ -99,7 +99,7 @@ void describe_phimoe(const ConfigReader& config, Architecture& arch) {
                          .epsilon = read_epsilon(config, "rms_norm_eps", 1e-5),
                          .bias = true},
                 .attention_bias = config.flag("attention_bias").value_or(false),
-                .route = read_route(config, {"num_local_experts"}, 16, 2),
+                .route = read_route(config, {"num_local_experts"}, 16, 2, arch),
                 .stacked_router = "mlp.router.weight"};
   traits.route.score = RouteScore::kSparseMixer;
   traits.route.jitter =

@@ -165,9 +165,11 @@ void read_parts(const ConfigReader& config, const Architecture& arch,
       .bias = config.flag("mlp_bias").value_or(false)};
 }
 
-void read_mixture(const ConfigReader& config, Traits& traits) {
+void read_mixture(const ConfigReader& config, Traits& traits,
+                  Architecture& arch) {
   traits.route = read_sigmoid_route(
-      config, {.experts = 8, .top = 2, .groups = 1, .kept_groups = 1}, 1.0);
+      config, {.experts = 8, .top = 2, .groups = 1, .kept_groups = 1}, 1.0,
+      arch);
   traits.expert_ffn = require_size(config, "moe_intermediate_size", 7688);
   traits.shared_ffn =
       require_size(config, "moe_shared_expert_intermediate_size", 7688);
@@ -235,7 +237,7 @@ void describe_nemotron_h(const ConfigReader& config, Architecture& arch) {
   arch.layers = pattern.size();
   Traits traits;
   read_parts(config, arch, traits);
-  if (mixed) read_mixture(config, traits);
+  if (mixed) read_mixture(config, traits, arch);
   arch.body = "backbone.";
   arch.other_places = {{.body = "model.", .head = "lm_head"}};
   arch.embedding = "backbone.embeddings";

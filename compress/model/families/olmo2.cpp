@@ -106,7 +106,8 @@ void describe_flex_olmo(const ConfigReader& config, Architecture& arch) {
              arch);
   Traits traits = read_traits(config, arch, 1e-6);
   traits.bias = config.flag("attention_bias").value_or(false);
-  traits.route = read_route(config, {"num_experts", "num_local_experts"}, 7, 5);
+  traits.route =
+      read_route(config, {"num_experts", "num_local_experts"}, 7, 5, arch);
   traits.route->normalize = config.flag("norm_topk_prob").value_or(false);
   arch.ropes = {read_whole_rope(config, arch, 5e5)};
   set_blocks(arch, block(arch, traits, {.rope = 0}));

@@ -101,11 +101,10 @@ void finish(const ConfigReader& config, const Traits& traits,
   });
 }
 
-void read_mixture(const ConfigReader& config, const Architecture& arch,
-                  std::size_t default_experts, std::size_t default_top,
-                  Traits& traits) {
+void read_mixture(const ConfigReader& config, std::size_t default_experts,
+                  std::size_t default_top, Traits& traits, Architecture& arch) {
   traits.mixture = {.route = read_route(config, {"num_experts"},
-                                        default_experts, default_top),
+                                        default_experts, default_top, arch),
                     .ffn = require_size(config, "moe_intermediate_size", 512),
                     .hidden = arch.hidden,
                     .activation = traits.dense.activation,
@@ -132,7 +131,7 @@ void describe_qwen3_next(const ConfigReader& config, Architecture& arch) {
              arch);
   Traits traits = read_traits(config, arch);
   traits.delta.fused = true;
-  read_mixture(config, arch, 512, 10, traits);
+  read_mixture(config, 512, 10, traits, arch);
   traits.mixture.route.normalize = config.flag("norm_topk_prob").value_or(true);
   std::vector<LayerKind> layers = read_layers_of_attention(config, arch.layers);
   const std::vector<bool> mixed = read_mixed_layers(config, arch.layers);
@@ -190,7 +189,7 @@ void describe_qwen3_5_moe_text(const ConfigReader& config, Architecture& arch) {
   read_qwen3_5_keys(config, arch);
   require_flag(config, "norm_topk_prob", true);
   Traits traits = read_traits(config, arch);
-  read_mixture(config, arch, 256, 8, traits);
+  read_mixture(config, 256, 8, traits, arch);
   std::vector<LayerKind> layers = read_layers_of_attention(config, arch.layers);
   for (LayerKind& layer : layers) layer.mixed = true;
   finish(config, traits, layers, arch);

@@ -107,8 +107,8 @@ void describe_qwen2_moe(const ConfigReader& config, Architecture& arch) {
               .default_max_positions = 32768,
               .default_kv_heads = 16},
              arch);
-  Traits traits = read_traits(config, arch,
-                              read_route(config, {"num_experts"}, 60, 4), 1e-6);
+  Traits traits = read_traits(
+      config, arch, read_route(config, {"num_experts"}, 60, 4, arch), 1e-6);
   traits.attention.qkv_bias = config.flag("qkv_bias").value_or(true);
   traits.mixture.ffn = require_size(config, "moe_intermediate_size", 1408);
   traits.mixture.shared = traits.dense;
@@ -129,7 +129,8 @@ void describe_qwen3_moe(const ConfigReader& config, Architecture& arch) {
              arch);
   Traits traits = read_traits(
       config, arch,
-      read_route(config, {"num_experts", "num_local_experts"}, 128, 8), 1e-6);
+      read_route(config, {"num_experts", "num_local_experts"}, 128, 8, arch),
+      1e-6);
   read_attention_bias(config, traits);
   traits.attention.qk_norm =
       NormOptions{.epsilon = traits.norm.epsilon, .unit = arch.head_dim};
@@ -151,7 +152,8 @@ void describe_olmoe(const ConfigReader& config, Architecture& arch) {
              arch);
   Traits traits = read_traits(
       config, arch,
-      read_route(config, {"num_experts", "num_local_experts"}, 64, 8), 1e-5);
+      read_route(config, {"num_experts", "num_local_experts"}, 64, 8, arch),
+      1e-5);
   read_attention_bias(config, traits);
   traits.attention.qk_norm = traits.norm;  // of all heads together
   if (config.has("clip_qkv")) {

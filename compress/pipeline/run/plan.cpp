@@ -10,6 +10,7 @@
 #include "compress/pipeline/run/run_jobs.h"
 #include "compress/pipeline/run/stage_check.h"
 #include "compress/pipeline/run/variant_compressor.h"
+#include "compress/surgery/structured_experts.h"
 #include "compress/surgery/structured_shape.h"
 #include "quantizers/rtn.h"
 
@@ -119,6 +120,12 @@ double estimated_seconds(const Architecture& arch, std::size_t tokens,
 PackedWeight planned_input(const ModelSource& model, const Architecture& arch,
                            std::size_t layer, std::size_t linear) {
   const LinearSpec& spec = arch.block(layer).linears[linear];
+  // Of the same name: where experts went, others have their numbers.
+  const auto& all = model.arch->block(layer).linears;
+  const auto found = std::ranges::find(all, spec.name, &LinearSpec::name);
+  if (found != all.end()) {
+    linear = static_cast<std::size_t>(found - all.begin());
+  }
   PackedWeight stored =
       read_block_linear(*model.checkpoint, *model.arch, layer, linear).weight;
   if (rows_of(stored) == spec.out && cols_of(stored) == spec.in) return stored;
@@ -139,6 +146,25 @@ PlannedLayer planned_layer(const std::string& name, const PackedWeight& stored,
           .in = cols_of(stored),
           .bytes_before = stored_bytes(stored),
           .bytes_after = bytes};
+}
+
+// What removing experts by the error of the output keeps of a mixture.
+std::size_t expert_products_bytes(const StagePlan& plan,
+                                  const Architecture& arch) {
+  const RouteOp* const route = first_route(arch);
+  if (route == nullptr) return 0;
+  const std::size_t experts = route->experts;
+  const bool measured =
+      std::ranges::any_of(plan.transforms(), [](const Stage* stage) {
+        const auto* const prune = std::get_if<PruneStage>(stage);
+        return prune != nullptr &&
+               prune->config.method == PruneMethod::kExperts &&
+               prune->config.expert_importance ==
+                   ExpertImportance::kOutputError;
+      });
+  return measured
+             ? expert_probe_tokens(experts) * experts * experts * sizeof(float)
+             : 0;
 }
 
 PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
@@ -257,6 +283,7 @@ std::size_t predicted_peak_bytes(const StagePlan& plan,
       });
   const bool pair = reduced || needs_of_plan(plan, arch).reference_moment;
   return peak_bytes(arch, calibration_tokens, pair ? 2 : 1) +
+         expert_products_bytes(plan, arch) +
          (wants_auto_precision(plan) ? auto_precision_bytes(arch) : 0);
 }
 

@@ -15,10 +15,12 @@
 #include "compress/pipeline/run/structured_healing.h"
 #include "compress/surgery/structured_depth.h"
 #include "compress/surgery/structured_ends.h"
+#include "compress/surgery/structured_experts.h"
 #include "compress/surgery/structured_hidden.h"
 #include "compress/surgery/structured_reduction.h"
 #include "compress/surgery/structured_shape.h"
 #include "formats/checkpoints/artifact_writer.h"
+#include "formats/containers/typed_tensors.h"
 #include "pruning/healing.h"
 #include "pruning/unit_selection.h"
 
@@ -26,6 +28,16 @@ namespace llmpress {
 namespace {
 
 constexpr const char* kReportFile = "structured.json";
+
+double squared_distance(const MatrixF& A, const MatrixF& B) {
+  double sum = 0;
+  for (std::size_t i = 0; i < A.size(); ++i) {
+    const double d =
+        static_cast<double>(A.data()[i]) - static_cast<double>(B.data()[i]);
+    sum += d * d;
+  }
+  return sum;
+}
 
 class StructuredPruner {
  public:
@@ -64,7 +76,8 @@ class StructuredPruner {
                 .layers = layers_,
                 .channels = hidden_.kept,
                 .final_gain_scale = hidden_.final_gain,
-                .head = fitted_head()},
+                .head = fitted_head(),
+                .changed = changed_},
                *writer);
     writer->add_file(kReportFile, layers_to_json(reports_));
     writer->finish(config);
@@ -145,7 +158,11 @@ class StructuredPruner {
         load_dense_block(*job_.checkpoint, arch_, layer), arch_, layer);
     DenseBlock reduced = dense;
     const std::vector<std::string> notes = reduce(layer, dense, reduced);
-    if (states_) heal(p, dense, reduced, notes);
+    if (config_.method == PruneMethod::kExperts) {
+      measure(p, dense, reduced, notes);
+    } else if (states_) {
+      heal(p, dense, reduced, notes);
+    }
     CompressedBlock written;
     written.weights.norms = reduced.norms;
     written.norm_dtypes = reduced.norm_dtypes;
@@ -158,6 +175,25 @@ class StructuredPruner {
     }
     add_block(writer, written, p, reduced_arch_,
               {job_.checkpoint, arch_.block_name(layer)});
+    write_changed_parameters(p, dense, reduced, writer);
+  }
+
+  // Others are copied with what stands outside the blocks.
+  void write_changed_parameters(std::size_t p, const DenseBlock& dense,
+                                const DenseBlock& reduced,
+                                ArtifactWriter& writer) {
+    const std::size_t layer = layers_[p];
+    const auto& parameters = arch_.block(layer).parameters;
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      const std::vector<float>& values = reduced.parameters[i];
+      if (values.size() == dense.parameters[i].size()) continue;
+      changed_.push_back(arch_.block_name(layer) + "." + parameters[i].name);
+      const TensorInfo& info =
+          job_.checkpoint->tensors().require(changed_.back());
+      writer.add_tensor(rounded_tensor(
+          reduced_arch_.block_name(p) + "." + parameters[i].name, info.dtype,
+          reduced_arch_.block(p).parameters[i].shape, values));
+    }
   }
 
   void heal(std::size_t p, const DenseBlock& dense, DenseBlock& reduced,
@@ -181,6 +217,41 @@ class StructuredPruner {
     reports.front().notes.insert(reports.front().notes.end(), notes.begin(),
                                  notes.end());
     reports_.insert(reports_.end(), reports.begin(), reports.end());
+  }
+
+  // Both models go on behind the block. A row of the report for one that lost
+  // experts, named by its router.
+  void measure(std::size_t p, const DenseBlock& dense,
+               const DenseBlock& reduced,
+               const std::vector<std::string>& notes) {
+    const std::size_t layer = layers_[p];
+    const Block dense_block(arch_, layer, dense.runnable(), job_.isa);
+    const Block reduced_block(reduced_arch_, p, reduced.runnable(), job_.isa);
+    double added = 0, squared = 0;
+    for (std::size_t b = 0; b < states_->dense.batches().size(); ++b) {
+      CalibrationBatch& was = states_->dense.batches()[b];
+      CalibrationBatch& is = states_->reduced.batches()[b];
+      const MatrixF before = was.state.hidden;
+      dense_block.run(was.segments, was.state, *job_.pool);
+      reduced_block.run(is.segments, is.state, *job_.pool);
+      added += squared_distance(was.state.hidden, before);
+      squared += squared_distance(was.state.hidden, is.state.hidden);
+    }
+    const auto units = expert_units(reduced_arch_.block(p));
+    if (!units) return;
+    const MatrixF& router = reduced.linears[units->router].W;
+    reports_.push_back(
+        {.name = reduced_arch_.linear_name(p, units->router),
+         .method = "cut",
+         .format = unit(),
+         .out = router.rows(),
+         .in = router.cols(),
+         .output_error = squared / static_cast<double>(states_->dense.tokens() *
+                                                       arch_.hidden),
+         .relative_error = added > 0 ? squared / added : 0.0,
+         .calibrated = true,
+         .calibration_tokens = states_->dense.tokens(),
+         .notes = notes});
   }
 
   void skip_blocks(std::size_t begin, std::size_t end,
@@ -214,6 +285,8 @@ class StructuredPruner {
         return {};
       case PruneMethod::kKvHeads:
         return merge(layer, dense, reduced);
+      case PruneMethod::kExperts:
+        return remove_experts(layer, dense, reduced);
       case PruneMethod::kDepth:
       case PruneMethod::kMagnitude:
       case PruneMethod::kWanda:
@@ -221,6 +294,42 @@ class StructuredPruner {
         break;
     }
     return {};
+  }
+
+  std::vector<std::string> remove_experts(std::size_t layer,
+                                          const DenseBlock& dense,
+                                          DenseBlock& reduced) const {
+    const auto units = expert_units(arch_.block(layer));
+    if (!units) return {};
+    const ExpertChoice choice =
+        choose_experts({.arch = &arch_,
+                        .layer = layer,
+                        .importance = config_.expert_importance,
+                        .kept = count_.kept,
+                        .isa = job_.isa,
+                        .pool = job_.pool},
+                       dense, states_->reduced);
+    keep_experts(*units, choice.kept, reduced);
+    std::vector<std::string> notes;
+    for (const RemovedExpert& removed : choice.removed) {
+      notes.push_back(formatted("without expert {}: {} {}, {}% of the mass",
+                                removed.expert, importance_name(),
+                                scientific(removed.importance),
+                                fixed(100 * removed.mass_share, 2)));
+    }
+    return notes;
+  }
+
+  std::string_view importance_name() const {
+    switch (config_.expert_importance) {
+      case ExpertImportance::kMass:
+        return "mass";
+      case ExpertImportance::kReap:
+        return "REAP";
+      case ExpertImportance::kOutputError:
+        break;
+    }
+    return "rise of the output's error";
   }
 
   // Calls visit(X) with the input X [tokens, width] of a Linear of the dense
@@ -340,6 +449,7 @@ class StructuredPruner {
   HiddenChoice hidden_;              // empty: the stream keeps its channels
   Architecture reduced_arch_;
   std::optional<PairedStates> states_;
+  std::vector<std::string> changed_;  // tensors of the blocks, see write_ends()
   std::vector<LayerReport> reports_;
 };
 

@@ -1,12 +1,12 @@
 // A `prune` stage that changes the model's shape, from checkpoint to
 // checkpoint: FFN channels, key/value heads with their query heads, channels of
-// the residual stream or whole blocks go, or key/value heads are merged. The
-// result is an ordinary dense checkpoint with config.json rewritten, which the
-// stages after it read like any other.
+// the residual stream, whole blocks or experts of mixtures go, or key/value
+// heads are merged. The result is an ordinary dense checkpoint with config.json
+// rewritten, which the stages after it read like any other.
 //
 // Block by block: importance is measured on what the reduced blocks before it
 // give, the least important units go (the same number everywhere), and what
-// stays is healed (structured_healing.h). Memory: one block, and the
+// stays is healed (structured_healing.h; not where experts went). Memory: one block, and the
 // calibration activations of the dense and of the reduced model.
 #pragma once
 
@@ -38,7 +38,8 @@ struct StructuredJob {
 };
 
 // Writes the reduced checkpoint, whole or not at all, and in it the report: for
-// every removed block, and every Linear that was healed or measured, a row.
+// every removed block, every Linear that was healed or measured, and the router
+// of every mixture that lost experts, a row.
 // Throws Error as check_structured(), and kNumeric if healing fails.
 void prune_structure(const StructuredJob& job);
 
