@@ -13,6 +13,7 @@
 #include "compress/core/rng.h"
 #include "compress/model/decoder.h"
 #include "compress/pipeline/run/run.h"
+#include "formats/checkpoints/artifact_writer.h"
 #include "formats/containers/hdf5_tables.h"
 #include "recipes/recipe_parser.h"
 #include "tests/formats/temporary_directory.h"
@@ -155,8 +156,8 @@ TEST(FamilyNames, LetPlainExpertsOfLlama4StandApart) {
     const auto artifact = open_checkpoint(out);
     std::size_t apart = 0, stacks = 0;
     for (const TensorInfo& info : artifact->tensors().tensors()) {
-      apart += info.name.ends_with(experts + "0.gate_proj.weight") ? 1 : 0;
-      stacks += info.name.ends_with(experts + "gate_up_proj") ? 1 : 0;
+      if (info.name.ends_with(experts + "0.gate_proj.weight")) ++apart;
+      if (info.name.ends_with(experts + "gate_up_proj")) ++stacks;
     }
     EXPECT_EQ(apart > 0, quantized);
     EXPECT_EQ(stacks > 0, !quantized);
