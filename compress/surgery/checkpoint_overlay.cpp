@@ -5,8 +5,10 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "compress/core/formatted.h"
 #include "compress/model/block_weights.h"
 #include "compress/model/linear_storage.h"
+#include "compress/model/mxfp4_stack.h"
 #include "formats/containers/typed_tensors.h"
 
 namespace llmpress {
@@ -60,7 +62,7 @@ class SharedPlaces {
       for (std::size_t l = 0; l < linears.size(); ++l) {
         if (!linears[l].storage) continue;
         const std::string name = arch_->linear_name(layer, l);
-        if (edits.linears.contains(name)) add(name, {layer, l}, edits);
+        if (edits.linears.contains(name)) add(name, {layer, l});
       }
     }
   }
@@ -85,14 +87,20 @@ class SharedPlaces {
  private:
   using ByTensor = std::map<std::string, std::vector<std::string>>;
 
-  void add(const std::string& name, Place place, const CheckpointEdits& edits) {
+  void add(const std::string& name, Place place) {
     const std::string block = arch_->block_name(place.layer);
     const LinearSpec& spec = arch_->block(place.layer).linears[place.linear];
+    if (find_mxfp4_stack(base_, block, spec)) {
+      fail(ErrorCode::kUnsupported,
+           "{}: '{}' lies in a stack of MXFP4, whose weights cannot change one "
+           "by one; write plain numbers first (recipes/bf16.yaml)",
+           base_.path(), name);
+    }
     const TensorInfo* const tensor = shared_tensor(base_, block, spec);
     if (tensor == nullptr) return;
     places_[name] = place;
     weights_[tensor->name].push_back(name);
-    if (!edits.biases.contains(name)) return;
+    if (!spec.bias) return;
     const std::string& shared = spec.storage->bias_tensor;
     biases_[shared.empty() ? name + std::string(kBias) : block + "." + shared]
         .push_back(name);

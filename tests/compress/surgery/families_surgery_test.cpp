@@ -62,13 +62,34 @@ class FamiliesSurgery : public testing::TestWithParam<std::string> {
 };
 
 TEST_P(FamiliesSurgery, OutliersLeaveTheFunctionAlone) {
-  expect_same_function(
-      inject_outliers(*checkpoint_, arch_, {.factor = 8, .channels = 2}));
+  const auto change = [&] {
+    expect_same_function(
+        inject_outliers(*checkpoint_, arch_, {.factor = 8, .channels = 2}));
+  };
+  if (GetParam() == "gpt_oss_mxfp4") {
+    EXPECT_THROW(change(), Error);  // its stacks stay as they are
+  } else {
+    change();
+  }
 }
 
 // Those whose stream no rotation can pass: norms with a mean or behind a part,
 // what is read without a norm.
-const std::set<std::string> kNotRotated{};
+const std::set<std::string> kNotRotated{
+    "bloom",       "bloom_2",       "codegen",       "codegen_2",
+    "cohere",      "cohere2",       "cohere_2",      "exaone4",
+    "exaone4_2",   "falcon",        "falcon_2",      "falcon_3",
+    "falcon_4",    "falcon_h1",     "flex_olmo",     "flex_olmo_2",
+    "gemma2",      "gemma3",        "gemma3_text",   "gemma3_text_2",
+    "gemma4_text", "gemma4_text_2", "glm4",          "gpt2",
+    "gpt2_2",      "gpt_bigcode",   "gpt_bigcode_2", "gpt_neo",
+    "gpt_neox",    "gpt_neox_2",    "gpt_oss_mxfp4", "gptj",
+    "jais2",       "jais2_2",       "minimax",       "mpt",
+    "mpt_2",       "nemotron",      "nemotron_2",    "olmo",
+    "olmo2",       "olmo3",         "olmo3_2",       "olmo_2",
+    "opt",         "opt_2",         "persimmon",     "persimmon_2",
+    "phi",         "phimoe",        "phimoe_2",      "rwkv",
+    "stablelm",    "stablelm_2",    "starcoder2"};
 
 TEST_P(FamiliesSurgery, RotationsLeaveTheFunctionAlone) {
   const bool refused = kNotRotated.contains(GetParam());
@@ -83,7 +104,7 @@ TEST_P(FamiliesSurgery, RotationsLeaveTheFunctionAlone) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Goldens, FamiliesSurgery, testing::ValuesIn(goldens()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& golden) { return golden.param; });
 
 }  // namespace
 }  // namespace llmpress
