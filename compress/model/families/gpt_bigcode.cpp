@@ -52,6 +52,7 @@ void describe_gpt_bigcode(const ConfigReader& config, Architecture& arch) {
       .epsilon = read_epsilon(config, "layer_norm_epsilon", 1e-5),
       .bias = true};
   read_tied_head(config, true, arch);
+  arch.hf_class.reads_weights_early = true;
   ProgramBuilder program(arch.hidden);
   SelfAttention attention{.prefix = "attn.",
                           .o = "c_proj",

@@ -62,6 +62,7 @@ void describe(const ConfigReader& config,
   arch.body = "backbone.";
   arch.final_norm_options = {.epsilon = epsilon};
   read_tied_head(config, true, arch);
+  arch.hf_class.reads_weights_early = true;
   ProgramBuilder program(arch.hidden);
   const ValueId x =
       program.norm(program.stream(), "norm", arch.final_norm_options);
