@@ -189,17 +189,18 @@ MatrixF route_among(const ExpertUnits& units, std::span<const float> bias,
                     MatrixF logits, const std::vector<bool>& stays,
                     ThreadPool& pool) {
   RouteOp op = *units.route;
+  Activations in, out;
+  in.rows = std::move(logits);
   std::vector<float> choice_bias(op.experts);
   std::ranges::copy(bias, choice_bias.begin());
   // Neither in the sums of softmax nor, where scores are never below 0, chosen.
   for (std::size_t e = 0; e < op.experts; ++e) {
     if (stays[e]) continue;
     choice_bias[e] = kNever;
-    for (std::size_t t = 0; t < logits.rows(); ++t) logits(t, e) = kNever;
+    for (std::size_t t = 0; t < in.rows.rows(); ++t) in.rows(t, e) = kNever;
   }
   op.bias = 0;
-  MatrixF weights(logits.rows(), logits.cols());
-  Activations in{.rows = std::move(logits)}, out;
+  MatrixF weights(in.rows.rows(), in.rows.cols());
   const std::vector<std::vector<float>> parameters{std::move(choice_bias)};
   run(op, {.parameters = parameters, .pool = &pool},
       {.in = {&in}, .last_use = {true}, .out = {&out}});
