@@ -221,6 +221,25 @@ void note_idle(const WeightedAdapter& adapter, const PeftAdapter& read,
                                  "zero"));
 }
 
+// Modules by the names of the checkpoint, where the model's class puts something
+// in front of them ("transformer.h.0" for the "h.0" of GPT-2's own files).
+void use_stored_names(const Architecture& arch, const Modules& known,
+                      PeftAdapter& adapter) {
+  const std::string& of_class = arch.hf_class.block_prefix;
+  if (of_class == arch.block_prefix || !of_class.ends_with(arch.block_prefix)) {
+    return;
+  }
+  const std::string front =
+      of_class.substr(0, of_class.size() - arch.block_prefix.size());
+  std::map<std::string, PeftModule> renamed;
+  for (auto& [name, module] : adapter.modules) {
+    const bool by_class = !known.contains(name) && name.starts_with(front);
+    renamed.emplace(by_class ? name.substr(front.size()) : name,
+                    std::move(module));
+  }
+  adapter.modules = std::move(renamed);
+}
+
 }  // namespace
 
 bool AdaptedModule::has_factors() const {
@@ -267,6 +286,7 @@ AdapterSet read_adapters(const Checkpoint& checkpoint, const Architecture& arch,
   std::map<std::string, AdaptedModule> modules;
   for (const WeightedAdapter& adapter : adapters) {
     PeftAdapter read = read_peft_adapter(adapter.path);
+    use_stored_names(arch, known, read);
     note_idle(adapter, read, known, set.notes);
     for (auto& [name, module] : read.modules) {
       AdapterPart part{
