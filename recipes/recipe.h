@@ -21,7 +21,6 @@ namespace llmpress {
 
 enum class Sampling { kRandom, kSequential };
 
-// Text, JSONL (field "text") or an HDF5 file of token ids, cut into samples.
 // What becomes of an expert that calibration showed too few tokens.
 enum class ExpertPolicy {
   kNearest,    // without calibration: rounded to nearest, pruned by magnitude
@@ -29,6 +28,7 @@ enum class ExpertPolicy {
   kRaise,      // an error
 };
 
+// Text, JSONL (field "text") or an HDF5 file of token ids, cut into samples.
 struct CalibrationConfig {
   std::filesystem::path text{};
   std::size_t samples = 128;

@@ -280,17 +280,7 @@ std::vector<TokenId> BpeTokenizer::encode(std::string_view text) const {
 }
 
 std::string BpeTokenizer::decode(std::span<const TokenId> ids) const {
-  std::vector<Spelling> spellings;
-  spellings.reserve(ids.size());
-  for (const TokenId id : ids) {
-    if (id >= spellings_.size() || !spellings_[id]) {
-      fail(ErrorCode::kInvalidArgument,
-           "decode: id {} is not in the vocabulary of {}", id,
-           vocabulary_size());
-    }
-    spellings.push_back(*spellings_[id]);
-  }
-  return decoder_->decode(std::move(spellings));
+  return decoder_->decode(spell(spellings_, ids));
 }
 
 }  // namespace llmpress

@@ -171,17 +171,7 @@ std::vector<TokenId> SentencePieceTokenizer::encode(
 }
 
 std::string SentencePieceTokenizer::decode(std::span<const TokenId> ids) const {
-  std::vector<Spelling> spellings;
-  spellings.reserve(ids.size());
-  for (const TokenId id : ids) {
-    if (id >= spellings_.size() || !spellings_[id]) {
-      fail(ErrorCode::kInvalidArgument,
-           "decode: id {} is not in the vocabulary of {}", id,
-           vocabulary_size());
-    }
-    spellings.push_back(*spellings_[id]);
-  }
-  return decoder_->decode(std::move(spellings));
+  return decoder_->decode(spell(spellings_, ids));
 }
 
 }  // namespace llmpress

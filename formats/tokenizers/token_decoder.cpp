@@ -4,6 +4,7 @@
 #include <limits>
 #include <utility>
 
+#include "compress/core/formatted.h"
 #include "formats/tokenizers/text_normalizer.h"
 #include "formats/tokenizers/unicode_text.h"
 
@@ -75,6 +76,21 @@ std::optional<unsigned char> fallback_byte(std::string_view token) {
 }
 
 TokenDecoder::TokenDecoder(const JsonView& json) { add(json); }
+
+std::vector<Spelling> spell(std::span<const std::optional<Spelling>> vocabulary,
+                            std::span<const TokenId> ids) {
+  std::vector<Spelling> spellings;
+  spellings.reserve(ids.size());
+  for (const TokenId id : ids) {
+    if (id >= vocabulary.size() || !vocabulary[id]) {
+      fail(ErrorCode::kInvalidArgument,
+           "decode: id {} is not in the vocabulary of {}", id,
+           vocabulary.size());
+    }
+    spellings.push_back(*vocabulary[id]);
+  }
+  return spellings;
+}
 
 TokenDecoder TokenDecoder::byte_level() {
   TokenDecoder decoder;

@@ -4,12 +4,14 @@
 
 #include <cstddef>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
 
 #include "formats/files/json_reader.h"
+#include "formats/tokenizers/tokenizer.h"
 
 namespace llmpress {
 
@@ -28,6 +30,11 @@ struct Spelling {
   std::string text{};
   bool literal = false;  // an added token, which is written as it reads
 };
+
+// Those of `ids` in a vocabulary. Throws Error(kInvalidArgument) for an id that
+// it does not have.
+std::vector<Spelling> spell(std::span<const std::optional<Spelling>> vocabulary,
+                            std::span<const TokenId> ids);
 
 class TokenDecoder {
  public:

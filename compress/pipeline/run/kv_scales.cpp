@@ -30,13 +30,6 @@ float scale_of(float largest, const QuantizeKvCacheStage& stage,
                             largest_number(stage.type));
 }
 
-bool has_scheme(const Checkpoint& checkpoint) {
-  const auto config = nlohmann::json::parse(checkpoint.config_json());
-  const auto q = config.find("quantization_config");
-  return q != config.end() && q->is_object() &&
-         q->contains("kv_cache_scheme") && !q->at("kv_cache_scheme").is_null();
-}
-
 std::size_t count_modules(const Architecture& arch) {
   std::size_t count = 0;
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
@@ -56,14 +49,15 @@ void check_kv_scales(const StagePlan& plan, const Architecture& arch,
                              "write compressed-tensors",
                              format));
   }
-  if (has_scheme(checkpoint)) {
-    refuse(*stage, "the checkpoint has a kv_cache_scheme already");
-  }
   if (count_modules(arch) == 0) {
     refuse(*stage, "no block of the model keeps keys and values");
   }
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-    for (const KeyValueModule& module : key_value_modules(arch.block(layer))) {
+    const auto modules = key_value_modules(arch.block(layer));
+    if (!modules.empty() && checkpoint.kv_scheme(arch.block_name(layer))) {
+      refuse(*stage, "the checkpoint has a kv_cache_scheme already");
+    }
+    for (const KeyValueModule& module : modules) {
       if (!module.latent && !module.shared) continue;
       refuse(*stage,
              formatted("'{}.{}' {}", arch.block_name(layer), module.name,
