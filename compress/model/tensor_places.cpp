@@ -5,6 +5,7 @@
 #include <set>
 
 #include "compress/model/model_check.h"
+#include "formats/checkpoints/tied_head.h"
 
 namespace llmpress {
 namespace {
@@ -49,12 +50,8 @@ bool head_is_embedding(const Checkpoint& checkpoint, const Architecture& arch) {
   const TensorInfo* const head = dense_matrix(checkpoint, arch.head);
   const TensorInfo* const embedding = dense_matrix(checkpoint, arch.embedding);
   if (head == nullptr || embedding == nullptr) return true;
-  if (head->shape != embedding->shape || head->dtype != embedding->dtype) {
-    return false;
-  }
-  const TensorBytes a = checkpoint.tensors().read(*head);
-  const TensorBytes b = checkpoint.tensors().read(*embedding);
-  return std::ranges::equal(a.bytes, b.bytes);
+  return head->shape == embedding->shape &&
+         same_values(checkpoint.tensors(), *head, *embedding);
 }
 
 }  // namespace

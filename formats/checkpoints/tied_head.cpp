@@ -52,30 +52,6 @@ const Names* find_names(const TensorReader& reader) {
   return found;
 }
 
-bool same_values(const TensorReader& reader, const TensorInfo& a,
-                 const TensorInfo& b) {
-  const TensorBytes x = reader.read(a), y = reader.read(b);
-  if (a.dtype == b.dtype) return std::ranges::equal(x.bytes, y.bytes);
-  constexpr std::size_t kChunk = 4096;
-  const std::size_t count = checked_elements(a.shape, subject_of(a));
-  std::vector<float> u(kChunk), v(kChunk);
-  for (std::size_t at = 0; at < count; at += kChunk) {
-    const std::size_t n = std::min(kChunk, count - at);
-    const auto decode = [&](const TensorInfo& info, const TensorBytes& from,
-                            std::vector<float>& to) {
-      to.resize(n);
-      decode_floats(
-          info.dtype,
-          from.bytes.subspan(bytes_of(info.dtype, at), bytes_of(info.dtype, n)),
-          to);
-    };
-    decode(a, x, u);
-    decode(b, y, v);
-    if (u != v) return false;
-  }
-  return true;
-}
-
 // The tensors of `module`, by what follows its name.
 std::vector<std::pair<std::string, const TensorInfo*>> parts_of(
     const TensorReader& reader, std::string_view module) {
@@ -154,6 +130,30 @@ std::optional<bool> tie_of(const Json& config) {
 }
 
 }  // namespace
+
+bool same_values(const TensorReader& reader, const TensorInfo& a,
+                 const TensorInfo& b) {
+  const TensorBytes x = reader.read(a), y = reader.read(b);
+  if (a.dtype == b.dtype) return std::ranges::equal(x.bytes, y.bytes);
+  constexpr std::size_t kChunk = 4096;
+  const std::size_t count = checked_elements(a.shape, subject_of(a));
+  std::vector<float> u(kChunk), v(kChunk);
+  for (std::size_t at = 0; at < count; at += kChunk) {
+    const std::size_t n = std::min(kChunk, count - at);
+    const auto decode = [&](const TensorInfo& info, const TensorBytes& from,
+                            std::vector<float>& to) {
+      to.resize(n);
+      decode_floats(
+          info.dtype,
+          from.bytes.subspan(bytes_of(info.dtype, at), bytes_of(info.dtype, n)),
+          to);
+    };
+    decode(a, x, u);
+    decode(b, y, v);
+    if (u != v) return false;
+  }
+  return true;
+}
 
 void resolve_tied_head(std::unique_ptr<TensorReader>& reader,
                        std::string& config_json,

@@ -10,6 +10,12 @@
 
 namespace llmpress {
 
+// Whether two tensors of one shape, of plain numbers or of one dtype, hold the
+// same values, whatever the width that they are stored in: what makes a head
+// that stands beside its embedding tied.
+bool same_values(const TensorReader& reader, const TensorInfo& a,
+                 const TensorInfo& b);
+
 // If config.json ties the head to the embedding (or does not say) and both are
 // stored with different values, `config_json` gets "tie_word_embeddings":
 // false. If it ties them and only the head is stored, `reader` gives the head's

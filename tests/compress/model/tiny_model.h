@@ -106,8 +106,9 @@ inline std::vector<NamedTensor> named_tensors(const TinyTensors& tensors) {
 class MemoryTensors : public TensorReader {
  public:
   explicit MemoryTensors(const TinyTensors& tensors)
-      : named_(std::make_shared<std::vector<NamedTensor>>(
-            named_tensors(tensors))) {
+      : MemoryTensors(named_tensors(tensors)) {}
+  explicit MemoryTensors(std::vector<NamedTensor> tensors)
+      : named_(std::make_shared<std::vector<NamedTensor>>(std::move(tensors))) {
     for (const NamedTensor& t : *named_) {
       infos_.push_back({t.name, t.dtype, t.shape, t.bytes.size(), "memory"});
     }
@@ -133,6 +134,8 @@ class MemoryCheckpoint : public Checkpoint {
  public:
   MemoryCheckpoint(const TinyTensors& tensors, std::string config)
       : reader_(tensors), config_(std::move(config)) {}
+  MemoryCheckpoint(std::vector<NamedTensor> tensors, std::string config)
+      : reader_(std::move(tensors)), config_(std::move(config)) {}
 
   // A Linear that is stored packed, in place of its dense tensor if any.
   std::map<std::string, LinearWeights, std::less<>> packed{};
