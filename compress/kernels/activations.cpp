@@ -51,20 +51,19 @@ const RowKernels* kernels_for(Activation activation, Isa isa) {
 
 }  // namespace
 
+void activate_row_in_place(Activation activation, std::span<float> x, Isa isa) {
+  if (const RowKernels* const kernels = kernels_for(activation, isa)) {
+    return kernels->activate(activation, x.data(), nullptr, x.size(), x.data());
+  }
+  for (float& value : x) value = activate(activation, value);
+}
+
 void activate_in_place(Activation activation, MatrixView<float> X,
                        ThreadPool& pool, Isa isa) {
-  const auto x = X.data();
-  const RowKernels* const kernels = kernels_for(activation, isa);
-  pool.for_ranges(x.size(), kElementsPerTask,
+  pool.for_ranges(X.size(), kElementsPerTask,
                   [&](std::size_t begin, std::size_t end) {
-                    if (kernels != nullptr) {
-                      kernels->activate(activation, x.data() + begin, nullptr,
-                                        end - begin, x.data() + begin);
-                      return;
-                    }
-                    for (std::size_t i = begin; i < end; ++i) {
-                      x[i] = activate(activation, x[i]);
-                    }
+                    activate_row_in_place(
+                        activation, X.data().subspan(begin, end - begin), isa);
                   });
 }
 

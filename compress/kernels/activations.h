@@ -11,6 +11,8 @@
 // value.
 #pragma once
 
+#include <span>
+
 #include "compress/core/matrix.h"
 #include "compress/core/parallel.h"
 #include "compress/kernels/cpu.h"
@@ -30,6 +32,10 @@ enum class Activation {
 
 void activate_in_place(Activation activation, MatrixView<float> X,
                        ThreadPool& pool, Isa isa = best_isa());
+
+// By the calling thread.
+void activate_row_in_place(Activation activation, std::span<float> x,
+                           Isa isa = best_isa());
 
 // out = activation(gate) * up, element by element; out may be gate or up.
 void gated_activation(Activation activation, ConstMatrixView gate,

@@ -24,6 +24,8 @@ struct RowKernels {
   // y_i = f(x_i), times up_i unless `up` is null.
   void (*activate)(Activation f, const float* x, const float* up, std::size_t n,
                    float* y);
+  // y_i = f'(x_i)
+  void (*slopes)(Activation f, const float* x, std::size_t n, float* y);
   // grid.code() of x_i * mask_i, or of x_i if `mask` is null.
   void (*round_codes)(const float* x, const float* mask, std::size_t n,
                       const ActivationGrid& grid, std::int8_t* codes);

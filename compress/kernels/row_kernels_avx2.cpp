@@ -22,6 +22,7 @@ const RowKernels& row_kernels_avx2() {
       .scaled_exp = &scaled_exp<Avx2>,
       .divergence = &divergence<Avx2>,
       .activate = &activate<Avx2>,
+      .slopes = &slopes<Avx2>,
       .round_codes = &round_codes<Avx2>,
   };
   return kernels;

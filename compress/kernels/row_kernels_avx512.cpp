@@ -22,6 +22,7 @@ const RowKernels& row_kernels_avx512() {
       .scaled_exp = &scaled_exp<Avx512>,
       .divergence = &divergence<Avx512>,
       .activate = &activate<Avx512>,
+      .slopes = &slopes<Avx512>,
       .round_codes = &round_codes<Avx512>,
   };
   return kernels;

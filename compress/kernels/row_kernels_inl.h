@@ -165,6 +165,64 @@ void activate(Activation f, const float* x, const float* up, std::size_t n,
                   });
 }
 
+// f'(x)
+template <class S>
+LLMPRESS_INLINE typename S::F slope_at(Activation f, typename S::F x) {
+  const auto one = S::broadcast(1.0f);
+  switch (f) {
+    case Activation::kSilu: {
+      const auto s = sigmoid<S>(x);
+      return S::mul(s, S::fma(x, S::sub(one, s), one));
+    }
+    case Activation::kGeluTanh: {
+      // x s(2u): s + x s (1 - s) 2u'
+      const auto square = S::mul(x, x);
+      const auto cubic = S::fma(square, S::broadcast(0.044715f), one);
+      const auto s =
+          sigmoid<S>(S::mul(S::mul(x, S::broadcast(1.5957691216f)), cubic));
+      const auto twice = S::fma(square, S::broadcast(0.2140644489f),
+                                S::broadcast(1.5957691216f));
+      return S::fma(S::mul(x, twice), S::mul(s, S::sub(one, s)), s);
+    }
+    case Activation::kGeluErf: {
+      const auto minus = S::sub(S::zero(), x);
+      const auto size = S::mul(S::max(minus, x), S::broadcast(0.7071067812f));
+      const auto half =
+          S::mul(S::broadcast(0.5f), error_function_of_positive<S>(size));
+      const auto below = S::where_positive(x, S::add(S::broadcast(0.5f), half),
+                                           S::sub(S::broadcast(0.5f), half));
+      const auto density =
+          S::mul(S::broadcast(0.3989422804f),
+                 exponential<S>(S::mul(S::mul(x, S::broadcast(-0.5f)), x)));
+      return S::fma(x, density, below);
+    }
+    case Activation::kRelu:
+      return S::where_positive(x, one, S::zero());
+    case Activation::kRelu2:
+      return S::max(S::zero(), S::add(x, x));
+    case Activation::kSoftplus:
+      return sigmoid<S>(x);
+    case Activation::kSigmoid: {
+      const auto s = sigmoid<S>(x);
+      return S::mul(s, S::sub(one, s));
+    }
+    case Activation::kTanh: {
+      const auto t = hyperbolic_tangent<S>(x);
+      return S::fnma(t, t, one);
+    }
+  }
+  return x;
+}
+
+template <class S>
+void slopes(Activation f, const float* x, std::size_t n, float* y) {
+  for_vectors(x, n, 0,
+              [&](const float* p, std::size_t i, std::size_t count)
+                  LLMPRESS_LAMBDA {
+                    store_some<S>(y + i, slope_at<S>(f, S::load(p)), count);
+                  });
+}
+
 template <class S>
 void round_codes(const float* x, const float* mask, std::size_t n,
                  const ActivationGrid& grid, std::int8_t* codes) {

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "compress/core/hadamard.h"
+#include "compress/kernels/attention_backward.h"
 #include "compress/model/kv_rounding.h"
 
 namespace llmpress {
@@ -39,6 +40,23 @@ KeyValues expose_key_values(const AttentionOp& op, const OpContext& context,
   to.keys = kv_view(decoded.keys.view());
   to.values = kv_view(decoded.values.view());
   return decoded;  // moving a Matrix keeps its buffer
+}
+
+AttentionConfig config_of(const AttentionOp& op, const OpContext& context) {
+  const auto parameter = [&](const std::optional<std::size_t>& index) {
+    return index ? std::span<const float>(context.parameters[*index])
+                 : std::span<const float>();
+  };
+  return {.heads = op.heads,
+          .kv_heads = op.kv_heads,
+          .head_dim = op.head_dim,
+          .value_dim = op.value_dim,
+          .scale = op.scale,
+          .window = op.window,
+          .chunk = op.chunk,
+          .softcap = op.softcap,
+          .sinks = parameter(op.sinks),
+          .slopes = parameter(op.slopes)};
 }
 
 }  // namespace
@@ -78,24 +96,37 @@ void run(const AttentionOp& op, const OpContext& context,
         V.view().rows_slice(attended[s].first_query, segments[s].rows),
         attended[s]);
   });
-  const auto parameter = [&](const std::optional<std::size_t>& index) {
-    return index ? std::span<const float>(context.parameters[*index])
-                 : std::span<const float>();
-  };
   MatrixF mixed(Q.rows(), op.heads * op.value_dim);
-  attention(Q.view(), attended,
-            {.heads = op.heads,
-             .kv_heads = op.kv_heads,
-             .head_dim = op.head_dim,
-             .value_dim = op.value_dim,
-             .scale = op.scale,
-             .window = op.window,
-             .chunk = op.chunk,
-             .softcap = op.softcap,
-             .sinks = parameter(op.sinks),
-             .slopes = parameter(op.slopes)},
-            mixed.view(), *context.pool, context.isa);
+  attention(Q.view(), attended, config_of(op, context), mixed.view(),
+            *context.pool, context.isa);
   arguments.put(std::move(mixed));
+}
+
+void backward(const AttentionOp& op, const OpContext& context,
+              const OpGradients& gradients) {
+  std::vector<std::size_t> sequences;
+  for (const Segment& segment : context.segments) {
+    sequences.push_back(segment.rows);
+  }
+  // All three or none are read by whatever comes before.
+  std::vector<MatrixF> unwanted(3);
+  const auto to_add = [&](std::size_t i) {
+    if (gradients.wants(i)) return gradients.to_add(i);
+    const MatrixF& x = gradients.in[i]->rows;
+    unwanted[i] = MatrixF(x.rows(), x.cols());
+    return unwanted[i].view();
+  };
+  attention_backward(
+      {.Q = gradients.input(0),
+       .K = gradients.input(1),
+       .V = gradients.input(2),
+       .O = gradients.out[0]->rows.view()},
+      gradients.gradient(), sequences, config_of(op, context),
+      {.dQ = to_add(0),
+       .dK = to_add(1),
+       .dV = to_add(2),
+       .sinks = op.sinks ? gradients.parameter(*op.sinks) : std::span<float>()},
+      *context.pool, context.isa);
 }
 
 }  // namespace llmpress

@@ -6,6 +6,7 @@
 
 #include "compress/kernels/attention.h"
 #include "compress/model/ops/op_context.h"
+#include "compress/model/ops/op_gradients.h"
 
 namespace llmpress {
 
@@ -30,5 +31,8 @@ struct AttentionOp {
 
 void run(const AttentionOp& op, const OpContext& context,
          const OpArguments& arguments);
+
+void backward(const AttentionOp& op, const OpContext& context,
+              const OpGradients& gradients);
 
 }  // namespace llmpress

@@ -7,6 +7,7 @@
 
 #include "compress/kernels/activations.h"
 #include "compress/model/ops/op_context.h"
+#include "compress/model/ops/op_gradients.h"
 
 namespace llmpress {
 
@@ -73,5 +74,13 @@ void run(const AddOp&, const OpContext&, const OpArguments&);
 void run(const MultiplyOp&, const OpContext&, const OpArguments&);
 void run(const ScaleOp&, const OpContext&, const OpArguments&);
 void run(const PositionScaleOp&, const OpContext&, const OpArguments&);
+
+void backward(const ActivationOp&, const OpContext&, const OpGradients&);
+void backward(const GateOp&, const OpContext&, const OpGradients&);
+void backward(const ClampedGateOp&, const OpContext&, const OpGradients&);
+void backward(const AddOp&, const OpContext&, const OpGradients&);
+void backward(const MultiplyOp&, const OpContext&, const OpGradients&);
+void backward(const ScaleOp&, const OpContext&, const OpGradients&);
+void backward(const PositionScaleOp&, const OpContext&, const OpGradients&);
 
 }  // namespace llmpress

@@ -25,4 +25,27 @@ void run(const LinearOp& op, const OpContext& context,
   arguments.put(std::move(Y));
 }
 
+void backward(const LinearOp& op, const OpContext& context,
+              const OpGradients& gradients) {
+  const ConstMatrixView X = gradients.input(0), dY = gradients.gradient();
+  const MatrixView<float> dX = gradients.to_add(0);
+  const auto part = [&](std::size_t begin, std::size_t rows) {
+    return dX.size() == 0 ? dX : dX.rows_slice(begin, rows);
+  };
+  const Routing* const routing = gradients.in[0]->routing.get();
+  if (routing == nullptr) {
+    gradients.linears[op.linears.front()]->run_backward(X, dY, dX,
+                                                        *context.pool);
+    return;
+  }
+  for (std::size_t e = 0; e < op.linears.size(); ++e) {
+    const std::size_t begin = routing->offsets[e];
+    const std::size_t rows = routing->offsets[e + 1] - begin;
+    if (rows == 0) continue;
+    gradients.linears[op.linears[e]]->run_backward(
+        X.rows_slice(begin, rows), dY.rows_slice(begin, rows),
+        part(begin, rows), *context.pool);
+  }
+}
+
 }  // namespace llmpress

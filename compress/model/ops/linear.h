@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "compress/model/ops/op_context.h"
+#include "compress/model/ops/op_gradients.h"
 
 namespace llmpress {
 
@@ -18,5 +19,8 @@ struct LinearOp {
 
 void run(const LinearOp& op, const OpContext& context,
          const OpArguments& arguments);
+
+void backward(const LinearOp& op, const OpContext& context,
+              const OpGradients& gradients);
 
 }  // namespace llmpress

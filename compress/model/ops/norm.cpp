@@ -1,6 +1,7 @@
 #include "compress/model/ops/norm.h"
 
 #include "compress/kernels/norms.h"
+#include "compress/kernels/norms_backward.h"
 
 namespace llmpress {
 namespace {
@@ -42,6 +43,29 @@ void run(const NormOp& op, const OpContext& context,
   }
   if (!shared && op.norm) apply_weights(weights, X.view());
   arguments.put(std::move(X));
+}
+
+void backward(const NormOp& op, const OpContext& context,
+              const OpGradients& gradients) {
+  const ConstMatrixView X = gradients.input(0), dY = gradients.gradient();
+  const std::size_t unit = op.unit == 0 ? X.cols() : op.unit;
+  const std::vector<float> ones(op.norm ? 0 : unit, 1.0f);
+  NormPass pass{.X = {X.data(), X.size() / unit, unit},
+                .gain = ones,
+                .epsilon = op.epsilon,
+                .centred = op.kind == NormKind::kLayer};
+  NormSums sums;
+  if (op.norm) {
+    pass.gain = context.norms[*op.norm].gain;
+    if (!gradients.own->norms.empty()) {
+      sums.gain = gradients.own->norms[*op.norm].gain;
+      sums.bias = gradients.own->norms[*op.norm].bias;
+    }
+  }
+  if (const auto dX = gradients.to_add(0); dX.size() != 0) {
+    sums.dX = {dX.data(), pass.X.rows(), unit};
+  }
+  norm_backward(pass, {dY.data(), pass.X.rows(), unit}, sums, *context.pool);
 }
 
 }  // namespace llmpress

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "compress/model/ops/op_context.h"
+#include "compress/model/ops/op_gradients.h"
 
 namespace llmpress {
 
@@ -26,5 +27,8 @@ struct NormOp {
 
 void run(const NormOp& op, const OpContext& context,
          const OpArguments& arguments);
+
+void backward(const NormOp& op, const OpContext& context,
+              const OpGradients& gradients);
 
 }  // namespace llmpress

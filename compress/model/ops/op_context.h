@@ -71,6 +71,11 @@ struct OpArguments {
   std::vector<bool> last_use{};  // of in[i]: nothing reads it afterwards
   std::vector<Activations*> out{};
 
+  void clear() {
+    in.clear();
+    last_use.clear();
+    out.clear();
+  }
   ConstMatrixView input(std::size_t i) const {
     return std::as_const(in[i]->rows).view();
   }
