@@ -1,0 +1,37 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "compress/kernels/loss_kernels.h"
+#include "compress/kernels/row_kernels.h"
+#include "compress/kernels/simd_avx2.h"
+
+#if LLMPRESS_X86
+LLMPRESS_BEGIN_AVX2
+namespace llmpress {
+namespace {
+
+#include "compress/kernels/simd_math_inl.h"
+// Needs the one above.
+#include "compress/kernels/row_kernels_inl.h"
+// Needs the two above.
+#include "compress/kernels/loss_kernels_inl.h"
+
+}  // namespace
+
+const LossKernels& loss_kernels_avx2() {
+  static const LossKernels kernels{
+      .max = &max_of<Avx2>,
+      .sum_exp = &sum_exp<Avx2>,
+      .divergence = &divergence<Avx2>,
+      .add_exp = &add_exp<Avx2>,
+      .add_exp_difference = &add_exp_difference<Avx2>,
+      .add_exp_product = &add_exp_product<Avx2>,
+      .mixture = &mixture<Avx2>,
+  };
+  return kernels;
+}
+
+}  // namespace llmpress
+LLMPRESS_END_TARGET
+#endif
