@@ -1,6 +1,8 @@
 // An operation's backward against central differences of its forward, summed in
 // double: L = sum c . outputs with random c; every input and parameter is moved
-// by two steps, whose differences are extrapolated (Richardson).
+// by two steps, whose differences are extrapolated (Richardson). Beside it: the
+// same bytes at any thread count, gradients added to what is there, and none
+// asked for where none is wanted.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -68,6 +70,45 @@ class GradientCheck {
     }
   }
 
+  // Every gradient, one after another.
+  std::vector<float> gradients() {
+    run_backward();
+    return all_gradients();
+  }
+
+  // A second run adds as much again.
+  void expect_adds() {
+    run_backward();
+    const std::vector<float> once = all_gradients();
+    run_forward();
+    backward(op_, context(), arguments());
+    const std::vector<float> twice = all_gradients();
+    for (std::size_t i = 0; i < once.size(); ++i) {
+      EXPECT_NEAR(twice[i], 2 * once[i], 1e-5f * (1 + std::abs(once[i])))
+          << "gradient " << i;
+    }
+  }
+
+  // An input of which no gradient is wanted gets none and changes no other, and
+  // so do the block's own numbers.
+  void expect_only_wanted() {
+    run_backward();
+    const std::vector<MatrixF> all = d_in_;
+    const BlockGradients own = std::exchange(own_, {});
+    for (std::size_t skipped = 0; skipped < all.size(); ++skipped) {
+      d_in_.assign(all.size(), {});
+      OpGradients gradients = arguments();
+      gradients.d_in[skipped] = nullptr;
+      backward(op_, context(), gradients);
+      for (std::size_t i = 0; i < all.size(); ++i) {
+        if (gradients.d_in[i] == nullptr) continue;
+        EXPECT_TRUE(std::ranges::equal(all[i].data(), d_in_[i].data()))
+            << "input " << i << " without that of " << skipped;
+      }
+    }
+    own_ = own;
+  }
+
  private:
   static bool is_in(const std::vector<std::size_t>& list, std::size_t i) {
     return std::ranges::find(list, i) != list.end();
@@ -106,10 +147,8 @@ class GradientCheck {
     return sum;
   }
 
-  void run_backward() {
-    run_forward();
+  OpGradients arguments() {
     OpGradients gradients;
-    d_in_.assign(problem_.inputs.size(), {});
     for (std::size_t i = 0; i < d_in_.size(); ++i) {
       gradients.in.push_back(&problem_.inputs[i]);
       gradients.d_in.push_back(is_in(problem_.constant_inputs, i) ? nullptr
@@ -119,6 +158,14 @@ class GradientCheck {
       gradients.out.push_back(&out_[o]);
       gradients.d_out.push_back(&factors_[o]);
     }
+    gradients.own = &own_;
+    return gradients;
+  }
+
+  void run_backward() {
+    run_forward();
+    d_in_.assign(problem_.inputs.size(), {});
+    own_ = {};
     for (const auto& p : problem_.parameters) {
       own_.parameters.emplace_back(p.size());
     }
@@ -126,8 +173,21 @@ class GradientCheck {
       own_.norms.push_back({.gain = std::vector<float>(n.gain.size()),
                             .bias = std::vector<float>(n.bias.size())});
     }
-    gradients.own = &own_;
-    backward(op_, context(), gradients);
+    backward(op_, context(), arguments());
+  }
+
+  std::vector<float> all_gradients() const {
+    std::vector<float> all;
+    const auto append = [&](std::span<const float> values) {
+      all.insert(all.end(), values.begin(), values.end());
+    };
+    for (const MatrixF& d : d_in_) append(d.data());
+    for (const auto& p : own_.parameters) append(p);
+    for (const NormGradients& n : own_.norms) {
+      append(n.gain);
+      append(n.bias);
+    }
+    return all;
   }
 
   double difference(float& x, double step) {
@@ -168,7 +228,16 @@ class GradientCheck {
 
 template <class Op>
 void expect_gradients(Op op, GradientProblem problem, double tolerance = 1e-3) {
-  GradientCheck<Op>(std::move(op), std::move(problem)).expect_equal(tolerance);
+  GradientCheck<Op> check(op, problem);
+  check.expect_equal(tolerance);
+  check.expect_adds();
+  check.expect_only_wanted();
+  std::vector<float> found[2];
+  for (const std::size_t threads : {std::size_t{1}, std::size_t{3}}) {
+    problem.threads = threads;
+    found[threads / 3] = GradientCheck<Op>(op, problem).gradients();
+  }
+  EXPECT_EQ(found[0], found[1]) << "with 1 and with 3 threads";
 }
 
 // Values of independent normal numbers.
