@@ -6,6 +6,7 @@
 
 #include "compress/kernels/activations.h"
 #include "compress/model/ops/op_context.h"
+#include "compress/model/ops/op_gradients.h"
 
 namespace llmpress {
 
@@ -25,5 +26,7 @@ struct ConvolutionOp {
 
 void run(const ConvolutionOp& op, const OpContext& context,
          const OpArguments& arguments);
+void backward(const ConvolutionOp& op, const OpContext& context,
+              const OpGradients& gradients);
 
 }  // namespace llmpress

@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "compress/model/ops/op_context.h"
+#include "compress/model/ops/op_gradients.h"
 
 namespace llmpress {
 
@@ -24,5 +25,7 @@ struct DeltaRuleOp {
 
 void run(const DeltaRuleOp& op, const OpContext& context,
          const OpArguments& arguments);
+void backward(const DeltaRuleOp& op, const OpContext& context,
+              const OpGradients& gradients);
 
 }  // namespace llmpress

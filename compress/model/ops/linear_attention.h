@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "compress/model/ops/op_context.h"
+#include "compress/model/ops/op_gradients.h"
 
 namespace llmpress {
 
@@ -20,5 +21,7 @@ struct LinearAttentionOp {
 
 void run(const LinearAttentionOp& op, const OpContext& context,
          const OpArguments& arguments);
+void backward(const LinearAttentionOp& op, const OpContext& context,
+              const OpGradients& gradients);
 
 }  // namespace llmpress

@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "compress/model/ops/op_context.h"
+#include "compress/model/ops/op_gradients.h"
 
 namespace llmpress {
 
@@ -26,5 +27,7 @@ struct RgLruOp {
 
 void run(const RgLruOp& op, const OpContext& context,
          const OpArguments& arguments);
+void backward(const RgLruOp& op, const OpContext& context,
+              const OpGradients& gradients);
 
 }  // namespace llmpress

@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "compress/model/ops/op_context.h"
+#include "compress/model/ops/op_gradients.h"
 
 namespace llmpress {
 
@@ -43,5 +44,12 @@ void run(const InterpolateOp& op, const OpContext& context,
          const OpArguments& arguments);
 void run(const WkvOp& op, const OpContext& context,
          const OpArguments& arguments);
+
+void backward(const TokenShiftOp& op, const OpContext& context,
+              const OpGradients& gradients);
+void backward(const InterpolateOp& op, const OpContext& context,
+              const OpGradients& gradients);
+void backward(const WkvOp& op, const OpContext& context,
+              const OpGradients& gradients);
 
 }  // namespace llmpress

@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "compress/model/ops/op_context.h"
+#include "compress/model/ops/op_gradients.h"
 
 namespace llmpress {
 
@@ -22,5 +23,7 @@ struct SelectiveScanOp {
 
 void run(const SelectiveScanOp& op, const OpContext& context,
          const OpArguments& arguments);
+void backward(const SelectiveScanOp& op, const OpContext& context,
+              const OpGradients& gradients);
 
 }  // namespace llmpress

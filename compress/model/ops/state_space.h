@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "compress/model/ops/op_context.h"
+#include "compress/model/ops/op_gradients.h"
 
 namespace llmpress {
 
@@ -24,5 +25,7 @@ struct StateSpaceOp {
 
 void run(const StateSpaceOp& op, const OpContext& context,
          const OpArguments& arguments);
+void backward(const StateSpaceOp& op, const OpContext& context,
+              const OpGradients& gradients);
 
 }  // namespace llmpress
