@@ -34,4 +34,11 @@ void apply_rope_in_place(MatrixView<float> X, std::size_t head_dim,
                          const RopeTables& tables, RopeStyle style,
                          ThreadPool& pool);
 
+// The transposed turn, which takes a gradient of what apply_rope_in_place gives
+// to one of what it was given: back by the same angle, times `scaling` again.
+void apply_transposed_rope_in_place(MatrixView<float> X, std::size_t head_dim,
+                                    std::span<const std::uint32_t> positions,
+                                    const RopeTables& tables, RopeStyle style,
+                                    ThreadPool& pool);
+
 }  // namespace llmpress

@@ -14,6 +14,10 @@ std::size_t sum(const std::vector<std::size_t>& widths) {
   return std::accumulate(widths.begin(), widths.end(), std::size_t{0});
 }
 
+void add(std::span<const float> from, std::span<float> to) {
+  for (std::size_t i = 0; i < from.size(); ++i) to[i] += from[i];
+}
+
 }  // namespace
 
 void run(const SplitOp& op, const OpContext& context,
@@ -72,6 +76,59 @@ void run(const LayerColumnsOp& op, const OpContext& context,
                 op.width * sizeof(float));
   }
   arguments.put(std::move(Y));
+}
+
+void backward(const SplitOp& op, const OpContext& context,
+              const OpGradients& gradients) {
+  const auto dX = gradients.to_add(0);
+  context.pool->for_ranges(
+      dX.rows(), kRowsPerTask, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t t = begin; t < end; ++t) {
+          std::span<float> to = dX.row(t);
+          for (std::size_t g = 0; g < op.groups; ++g) {
+            for (std::size_t p = 0; p < op.widths.size(); ++p) {
+              const std::size_t width = op.widths[p];
+              add(gradients.gradient(p).row(t).subspan(g * width, width), to);
+              to = to.subspan(width);
+            }
+          }
+        }
+      });
+}
+
+// A value that was repeated in every group gets the sum over them.
+void backward(const JoinOp& op, const OpContext& context,
+              const OpGradients& gradients) {
+  const ConstMatrixView dX = gradients.gradient();
+  std::vector<MatrixView<float>> d;
+  for (std::size_t p = 0; p < op.widths.size(); ++p) {
+    d.push_back(gradients.to_add(p));
+  }
+  context.pool->for_ranges(
+      dX.rows(), kRowsPerTask, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t t = begin; t < end; ++t) {
+          std::size_t from = 0;
+          for (std::size_t g = 0; g < op.groups; ++g) {
+            for (std::size_t p = 0; p < op.widths.size(); ++p) {
+              const std::size_t width = op.widths[p];
+              const std::size_t at = d[p].cols() == width ? 0 : g * width;
+              if (gradients.wants(p)) {
+                add(dX.row(t).subspan(from, width), d[p].row(t).subspan(at));
+              }
+              from += width;
+            }
+          }
+        }
+      });
+}
+
+void backward(const LayerColumnsOp& op, const OpContext& context,
+              const OpGradients& gradients) {
+  const auto dX = gradients.to_add(0);
+  for (std::size_t t = 0; t < dX.rows(); ++t) {
+    add(gradients.gradient().row(t),
+        dX.row(t).subspan(context.layer * op.width));
+  }
 }
 
 }  // namespace llmpress

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "compress/model/ops/op_context.h"
+#include "compress/model/ops/op_gradients.h"
 
 namespace llmpress {
 
@@ -42,5 +43,12 @@ void run(const JoinOp& op, const OpContext& context,
          const OpArguments& arguments);
 void run(const LayerColumnsOp& op, const OpContext& context,
          const OpArguments& arguments);
+
+void backward(const SplitOp& op, const OpContext& context,
+              const OpGradients& gradients);
+void backward(const JoinOp& op, const OpContext& context,
+              const OpGradients& gradients);
+void backward(const LayerColumnsOp& op, const OpContext& context,
+              const OpGradients& gradients);
 
 }  // namespace llmpress

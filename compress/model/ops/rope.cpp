@@ -15,6 +15,21 @@ std::size_t longest_context(std::span<const Segment> segments) {
   return longest;
 }
 
+using Turn = void(MatrixView<float> X, std::size_t head_dim,
+                  std::span<const std::uint32_t> positions,
+                  const RopeTables& tables, RopeStyle style, ThreadPool& pool);
+
+void turn(const RopeOp& op, const OpContext& context, Turn* by,
+          MatrixView<float> X) {
+  const auto positions = row_positions(context.segments);
+  if (positions.empty()) return;
+  const std::uint32_t last =
+      *std::max_element(positions.begin(), positions.end());
+  const auto tables = context.ropes[op.rope]->at_least(
+      std::size_t{last} + 1, longest_context(context.segments));
+  by(X, op.head_dim, positions, *tables, op.style, *context.pool);
+}
+
 }  // namespace
 
 std::vector<std::uint32_t> row_positions(std::span<const Segment> segments) {
@@ -30,16 +45,16 @@ std::vector<std::uint32_t> row_positions(std::span<const Segment> segments) {
 void run(const RopeOp& op, const OpContext& context,
          const OpArguments& arguments) {
   MatrixF X = arguments.take(0);
-  const auto positions = row_positions(context.segments);
-  if (!positions.empty()) {
-    const std::uint32_t last =
-        *std::max_element(positions.begin(), positions.end());
-    const auto tables = context.ropes[op.rope]->at_least(
-        std::size_t{last} + 1, longest_context(context.segments));
-    apply_rope_in_place(X.view(), op.head_dim, positions, *tables, op.style,
-                        *context.pool);
-  }
+  turn(op, context, apply_rope_in_place, X.view());
   arguments.put(std::move(X));
+}
+
+void backward(const RopeOp& op, const OpContext& context,
+              const OpGradients& gradients) {
+  if (!gradients.wants(0)) return;
+  MatrixF d = *gradients.d_out[0];
+  turn(op, context, apply_transposed_rope_in_place, d.view());
+  gradients.add(0, std::move(d));
 }
 
 }  // namespace llmpress

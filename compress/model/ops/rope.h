@@ -5,6 +5,7 @@
 
 #include "compress/kernels/rope.h"
 #include "compress/model/ops/op_context.h"
+#include "compress/model/ops/op_gradients.h"
 
 namespace llmpress {
 
@@ -20,6 +21,8 @@ struct RopeOp {
 
 void run(const RopeOp& op, const OpContext& context,
          const OpArguments& arguments);
+void backward(const RopeOp& op, const OpContext& context,
+              const OpGradients& gradients);
 
 // The position of every row of the batch in its sequence.
 std::vector<std::uint32_t> row_positions(std::span<const Segment> segments);
