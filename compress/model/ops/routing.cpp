@@ -6,6 +6,8 @@
 #include <limits>
 #include <numeric>
 
+#include "compress/model/ops/sparse_mixer.h"
+
 namespace llmpress {
 namespace {
 
@@ -105,8 +107,7 @@ class Chooser {
       float sum = 1;
       for (std::size_t e = 0; e < op_.experts; ++e) {
         if (choice_[e] == kNever) continue;
-        const float factor = std::max(std::abs(z[e]), z[best]);
-        if ((z[best] - z[e]) / factor > 2 * op_.jitter) continue;
+        if (!is_rival(z[e], z[best], op_.jitter)) continue;
         sum += std::exp(z[e] - z[best]);
       }
       c = {best, 1 / sum};

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "compress/model/ops/op_context.h"
+#include "compress/model/ops/op_gradients.h"
 
 namespace llmpress {
 
@@ -62,5 +63,12 @@ void run(const DispatchOp& op, const OpContext& context,
          const OpArguments& arguments);
 void run(const CombineOp& op, const OpContext& context,
          const OpArguments& arguments);
+
+void backward(const RouteOp& op, const OpContext& context,
+              const OpGradients& gradients);
+void backward(const DispatchOp& op, const OpContext& context,
+              const OpGradients& gradients);
+void backward(const CombineOp& op, const OpContext& context,
+              const OpGradients& gradients);
 
 }  // namespace llmpress
