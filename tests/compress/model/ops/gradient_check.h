@@ -30,6 +30,7 @@ struct GradientProblem {
   std::vector<std::shared_ptr<RopePositions>> ropes{};
   std::size_t layer = 0;
   std::size_t outputs = 1;
+  std::vector<MatrixF> factors{};  // c of each output; empty: random
   // Inputs and parameters that the operation has no gradient of.
   std::vector<std::size_t> constant_inputs{}, constant_parameters{};
   Isa isa = best_isa();
@@ -45,6 +46,8 @@ class GradientCheck {
       segments_.push_back({.rows = rows});
     }
     run_forward();
+    factors_ = problem_.factors;
+    if (!factors_.empty()) return;
     Rng rng(7);
     for (const Activations& out : out_) {
       factors_.push_back(random_matrix(out.rows.rows(), out.rows.cols(), rng));

@@ -127,6 +127,75 @@ TEST(DeltaRuleGradient, IsThatOfDifferences) {
   check(1, 4, 1, 8);
 }
 
+// ((i seed + 3) mod 17 - 8) / 8, as the reference was given.
+std::vector<float> reference_values(std::size_t size, std::size_t seed) {
+  std::vector<float> v;
+  for (std::size_t i = 0; i < size; ++i) {
+    v.push_back((static_cast<float>((i * seed + 3) % 17) - 8) / 8);
+  }
+  return v;
+}
+
+Activations reference_input(std::size_t cols, std::size_t seed) {
+  return {.rows = MatrixF(reference_values(4 * cols, seed), 4, cols)};
+}
+
+template <class Op>
+void expect_reference(const Op& op, const GradientProblem& problem,
+                      const std::vector<float>& expected) {
+  const auto found = testing::GradientCheck(op, problem).gradients();
+  ASSERT_EQ(found.size(), expected.size());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    EXPECT_NEAR(found[i], expected[i], 2e-6) << "gradient " << i;
+  }
+}
+
+// By torch.autograd in double, through the recurrence token by token.
+TEST(SelectiveScanGradient, IsThatOfTorch) {
+  expect_reference(
+      SelectiveScanOp{.channels = 2, .state = 2, .A_log = 0, .D = 1},
+      {.inputs = {reference_input(2, 5), reference_input(2, 7),
+                  reference_input(2, 3), reference_input(2, 11)},
+       .parameters = {reference_values(4, 13), reference_values(2, 2)},
+       .sequences = {3, 1},
+       .factors = {reference_input(2, 6).rows}},
+      // x, dt, B, C; A_log, D
+      {0.347016f,  -0.110537f, -0.646557f, 0.30412f,   0.030268f,  -0.063887f,
+       0.108076f,  -0.091625f, 0.022166f,  0,          -0.041476f, -0.075619f,
+       -0.032659f, 0.0971f,    -0.083344f, -0.020687f, -0.123928f, 0.200797f,
+       -0.141683f, -0.293268f, 0.066703f,  -0.013341f, 0.351863f,  -0.201065f,
+       -0.104663f, -0.041865f, 0.179918f,  0.249052f,  0.084312f,  -0.264219f,
+       0.201065f,  0.050266f,  -0.010612f, 0.016565f,  0.015469f,  -0.010209f,
+       0.5f,       0.625f});
+}
+
+// By torch.autograd through transformers' torch_recurrent_gated_delta_rule.
+TEST(DeltaRuleGradient, IsThatOfTransformers) {
+  expect_reference(
+      DeltaRuleOp{.key_heads = 1,
+                  .key_dim = 2,
+                  .value_heads = 2,
+                  .value_dim = 2,
+                  .A_log = 0,
+                  .dt_bias = 1},
+      {.inputs = {reference_input(2, 5), reference_input(2, 7),
+                  reference_input(4, 3), reference_input(2, 11),
+                  reference_input(2, 13)},
+       .parameters = {reference_values(2, 2), reference_values(2, 9)},
+       .sequences = {3, 1},
+       .factors = {reference_input(4, 6).rows}},
+      // q, k, v, a, b; A_log, dt_bias
+      {0,          0.009449f,  0.157077f,  0.112198f,  0.422773f,  0.281847f,
+       0.021718f,  0.043435f,  0.014825f,  0.037064f,  -0.002559f, 0.02047f,
+       0.046156f,  0.069233f,  -0.052422f, -0.022466f, -0.223411f, -0.098527f,
+       0.546534f,  -0.399462f, -0.108077f, -0.223359f, 0.087814f,  -0.10636f,
+       0.246425f,  0.061606f,  -0.087771f, 0.153599f,  -0.04395f,  0.219749f,
+       -0.215058f, 0,          0,          0,          -0.015303f, 0.019234f,
+       0.000255f,  0.01624f,   0,          0,          0.106994f,  -0.035343f,
+       0.026783f,  -0.006217f, 0.083617f,  -0.13643f,  0.005746f,  -0.037806f,
+       -0.018464f, 0.049911f,  -0.015049f, 0.035474f});
+}
+
 TEST(ConvolutionGradient, IsThatOfDifferences) {
   Rng rng(6);
   const auto check = [&](std::size_t channels, ConvolutionOp op) {
