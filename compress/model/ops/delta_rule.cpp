@@ -65,20 +65,30 @@ class Head {
   void take_token(std::size_t t, std::span<float> S, std::span<float> o) {
     read(t);
     std::ranges::fill(delta_, 0.0f);
+    float* const delta = delta_.data();
+    const std::size_t size = dv_;
     for (std::size_t i = 0; i < dk_; ++i) {
-      float* const s = S.data() + i * dv_;
-      for (std::size_t j = 0; j < dv_; ++j) {
-        s[j] *= token_.decay;
-        delta_[j] += s[j] * token_.k[i];
+      float* const s = S.data() + i * size;
+      const float decay = token_.decay, k = token_.k[i];
+      for (std::size_t j = 0; j < size; ++j) {
+        s[j] *= decay;
+        delta[j] += s[j] * k;
       }
     }
-    for (std::size_t j = 0; j < dv_; ++j) {
-      delta_[j] = (token_.v[j] - delta_[j]) * token_.beta;
+    for (std::size_t j = 0; j < size; ++j) {
+      delta[j] = (token_.v[j] - delta[j]) * token_.beta;
     }
     for (std::size_t i = 0; i < dk_; ++i) {
-      float* const s = S.data() + i * dv_;
-      for (std::size_t j = 0; j < dv_; ++j) s[j] += token_.k[i] * delta_[j];
-      for (std::size_t j = 0; j < o.size(); ++j) o[j] += s[j] * token_.q[i];
+      float* const s = S.data() + i * size;
+      const float k = token_.k[i], q = token_.q[i];
+      if (o.empty()) {
+        for (std::size_t j = 0; j < size; ++j) s[j] += k * delta[j];
+        continue;
+      }
+      for (std::size_t j = 0; j < size; ++j) {
+        s[j] += k * delta[j];
+        o[j] += s[j] * q;
+      }
     }
   }
 

@@ -13,10 +13,19 @@ namespace {
 void take_token(float keep, std::span<const float> k, std::span<const float> v,
                 std::span<const float> q, std::span<float> S,
                 std::span<float> o) {
+  const std::size_t size = v.size();
   for (std::size_t i = 0; i < k.size(); ++i) {
-    float* const s = S.data() + i * v.size();
-    for (std::size_t j = 0; j < v.size(); ++j) s[j] = keep * s[j] + k[i] * v[j];
-    for (std::size_t j = 0; j < o.size(); ++j) o[j] += q[i] * s[j];
+    float* const s = S.data() + i * size;
+    const float key = k[i];
+    if (o.empty()) {
+      for (std::size_t j = 0; j < size; ++j) s[j] = keep * s[j] + key * v[j];
+      continue;
+    }
+    const float query = q[i];
+    for (std::size_t j = 0; j < size; ++j) {
+      s[j] = keep * s[j] + key * v[j];
+      o[j] += query * s[j];
+    }
   }
 }
 

@@ -32,13 +32,22 @@ class Head {
   // S <- S after token t; y = S C + D x, if y is not empty.
   void take_token(std::size_t t, std::span<float> S, std::span<float> y) {
     read(t);
+    const float* const b = b_.data();
+    const float* const c = c_.data();
+    const float decay = decay_;
+    const std::size_t size = N_;
     for (std::size_t p = 0; p < P_; ++p) {
-      float* const s = S.data() + p * N_;
+      float* const s = S.data() + p * size;
       const float in = d_ * x_[p];
-      for (std::size_t n = 0; n < N_; ++n) s[n] = decay_ * s[n] + in * b_[n];
-      if (y.empty()) continue;
+      if (y.empty()) {
+        for (std::size_t n = 0; n < size; ++n) s[n] = decay * s[n] + in * b[n];
+        continue;
+      }
       float sum = 0;
-      for (std::size_t n = 0; n < N_; ++n) sum += s[n] * c_[n];
+      for (std::size_t n = 0; n < size; ++n) {
+        s[n] = decay * s[n] + in * b[n];
+        sum += s[n] * c[n];
+      }
       y[p] = sum + D_ * x_[p];
     }
   }
@@ -81,21 +90,23 @@ class ReverseHead : public Head {
     read(t);
     float* const db = to_.B.row(t).data() + group_at_;
     float* const dc = to_.C.row(t).data() + group_at_;
+    const float* const c = c_.data();
+    const float decay = decay_;
     float d_decay = 0, d_d = 0;
     for (std::size_t p = 0; p < P_; ++p) {
       float* const g = G_.data() + p * N_;
       const float* const s = after.data() + p * N_;
-      const float in = d_ * x_[p];
+      const float in = d_ * x_[p], of_y = dy[p];
       for (std::size_t n = 0; n < N_; ++n) {
-        g[n] += dy[p] * c_[n];
-        dc[n] += dy[p] * s[n];
+        g[n] += of_y * c[n];
+        dc[n] += of_y * s[n];
         db[n] += in * g[n];
       }
       const float through = dot(g, b_.data(), N_);
       dx_[p] = d_ * through + D_ * dy[p];
       d_d += x_[p] * through;
       d_decay += dot(g, before.data() + p * N_, N_);
-      for (std::size_t n = 0; n < N_; ++n) g[n] *= decay_;
+      for (std::size_t n = 0; n < N_; ++n) g[n] *= decay;
     }
     d_D += static_cast<double>(dot(dy.data(), x_.data(), P_));
     d_A_ += static_cast<double>(d_decay * decay_ * d_);
