@@ -8,10 +8,6 @@
 namespace llmpress {
 namespace {
 
-double value_of(ScaledExp e, float x) {
-  return double{e.factor} * std::exp(double{x} - double{e.shift});
-}
-
 float max_of(const float* x, std::size_t n) {
   float max = -std::numeric_limits<float>::infinity();
   for (std::size_t i = 0; i < n; ++i) {
@@ -20,42 +16,54 @@ float max_of(const float* x, std::size_t n) {
   return max;
 }
 
-double sum_exp(const float* x, std::size_t n, float shift) {
-  double sum = 0;
-  for (std::size_t i = 0; i < n; ++i) sum += value_of({shift, 1}, x[i]);
-  return sum;
-}
-
-double divergence(const float* p, const float* q, std::size_t n, float shift,
-                  double difference) {
+double exp_and_sum(const float* x, std::size_t n, float shift, float* exps) {
   double sum = 0;
   for (std::size_t i = 0; i < n; ++i) {
-    const double e = value_of({shift, 1}, p[i]);
-    if (e != 0) sum += e * (double{p[i]} - double{q[i]} - difference);
+    exps[i] = static_cast<float>(std::exp(double{x[i]} - double{shift}));
+    sum += double{exps[i]};
   }
   return sum;
 }
 
-void add_exp(const float* x, std::size_t n, ScaledExp e, float offset,
-             float* y) {
-  for (std::size_t i = 0; i < n; ++i) {
-    y[i] += static_cast<float>(value_of(e, x[i]) + double{offset});
+// log(p_i / q_i)
+double log_ratio_of(const SoftmaxRow& p, const SoftmaxRow& q, std::size_t i) {
+  return (double{p.logits[i]} - double{p.max}) -
+         (double{q.logits[i]} - double{q.max}) - (p.log_sum - q.log_sum);
+}
+
+double divergence(const SoftmaxRow& p, const SoftmaxRow& q, float* log_ratio) {
+  double sum = 0;
+  for (std::size_t i = 0; i < p.size; ++i) {
+    const double ratio = log_ratio_of(p, q, i);
+    if (p.exps[i] != 0) sum += double{p.exps[i]} * ratio;
+    if (log_ratio != nullptr) log_ratio[i] = static_cast<float>(ratio);
+  }
+  return sum / p.sum;
+}
+
+void add_scaled(const SoftmaxRow& p, double factor, float offset, float* y) {
+  const double scale = factor / p.sum;
+  for (std::size_t i = 0; i < p.size; ++i) {
+    y[i] += static_cast<float>(scale * double{p.exps[i]} + double{offset});
   }
 }
 
-void add_exp_difference(const float* x, ScaledExp e, const float* z,
-                        ScaledExp f, std::size_t n, float* y) {
-  for (std::size_t i = 0; i < n; ++i) {
-    y[i] += static_cast<float>(value_of(e, x[i]) - value_of(f, z[i]));
+void add_difference(const SoftmaxRow& q, const SoftmaxRow& p, double factor,
+                    float* y) {
+  const double scale_q = factor / q.sum, scale_p = factor / p.sum;
+  for (std::size_t i = 0; i < q.size; ++i) {
+    y[i] += static_cast<float>(scale_q * double{q.exps[i]} -
+                               scale_p * double{p.exps[i]});
   }
 }
 
-void add_exp_product(const float* x, ScaledExp e, const float* a, double offset,
-                     std::size_t n, float* y) {
-  for (std::size_t i = 0; i < n; ++i) {
-    const double weight = value_of(e, x[i]);
-    if (weight != 0) {
-      y[i] += static_cast<float>(weight * (double{a[i]} - offset));
+void add_product(const SoftmaxRow& q, double factor, const float* a,
+                 double offset, float* y) {
+  const double scale = factor / q.sum;
+  for (std::size_t i = 0; i < q.size; ++i) {
+    if (q.exps[i] != 0) {
+      y[i] += static_cast<float>(scale * double{q.exps[i]} *
+                                 (double{a[i]} - offset));
     }
   }
 }
@@ -74,31 +82,27 @@ LogMixture log_mixture(double log_ratio, double beta) {
   return {over_q - log_ratio, over_q};
 }
 
-MixtureSums mixture(const float* x, ScaledExp e, const float* z, ScaledExp f,
-                    std::size_t n, double difference, double beta,
+MixtureSums mixture(const SoftmaxRow& p, const SoftmaxRow& q, double beta,
                     float* log_ratio) {
-  MixtureSums sums;
-  for (std::size_t i = 0; i < n; ++i) {
-    const double p = value_of(e, x[i]), q = value_of(f, z[i]);
-    const auto m = log_mixture(double{x[i]} - double{z[i]} - difference, beta);
-    const double first = p != 0 ? -p * m.over_p : 0;
-    const double second = q != 0 ? -q * m.over_q : 0;
-    sums.divergence += beta * first + (1 - beta) * second;
-    sums.second += second;
+  double first = 0, second = 0;
+  for (std::size_t i = 0; i < p.size; ++i) {
+    const LogMixture m = log_mixture(log_ratio_of(p, q, i), beta);
+    if (p.exps[i] != 0) first -= double{p.exps[i]} * m.over_p;
+    if (q.exps[i] != 0) second -= double{q.exps[i]} * m.over_q;
     log_ratio[i] = static_cast<float>(-m.over_q);
   }
-  return sums;
+  return {beta * first / p.sum + (1 - beta) * second / q.sum, second / q.sum};
 }
 
 const LossKernels& loss_kernels_scalar() {
   static constexpr LossKernels kKernels{
       .max = &max_of,
-      .sum_exp = &sum_exp,
+      .exp_and_sum = &exp_and_sum,
       .divergence = &divergence,
-      .add_exp = &add_exp,
-      .add_exp_difference = &add_exp_difference,
-      .add_exp_product = &add_exp_product,
       .mixture = &mixture,
+      .add_scaled = &add_scaled,
+      .add_difference = &add_difference,
+      .add_product = &add_product,
   };
   return kKernels;
 }

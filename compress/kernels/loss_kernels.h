@@ -1,7 +1,7 @@
-// The operations on a row of logits that losses and their gradients are made
-// of, for one instruction set: every exponential of a loss is taken here.
-// Lowest exponentials are 0, so a logit of minus infinity is a probability of
-// 0; a NaN stays one, but max() may pass over it.
+// The operations on rows of logits that losses and their gradients are made
+// of, for one instruction set. The exponentials of a row are taken once, and
+// kept for all that follows. A logit of minus infinity is a probability of 0; a
+// NaN stays one, but max() may pass over it.
 #pragma once
 
 #include <cstddef>
@@ -10,39 +10,44 @@
 
 namespace llmpress {
 
-// x -> factor exp(x - shift): a probability, where the shift is the row's
-// largest logit and the factor 1 / sum_i exp(x_i - shift).
-struct ScaledExp {
-  float shift = 0, factor = 1;
+// p = softmax(logits): p_i = exps_i / sum, exps_i = exp(logits_i - max),
+// log p_i = logits_i - max - log_sum.
+struct SoftmaxRow {
+  std::size_t size = 0;
+  const float* logits = nullptr;
+  const float* exps = nullptr;
+  float max = 0;
+  double sum = 1, log_sum = 0;
 };
 
 // What two distributions p and q have to do with m = beta p + (1 - beta) q.
 struct MixtureSums {
-  double divergence = 0;  // sum_i beta p_i log(p_i / m_i) + (1 - beta) c_i
-  double second = 0;      // sum_i c_i, c_i = q_i log(q_i / m_i)
+  double divergence = 0;  // beta KL(p || m) + (1 - beta) KL(q || m)
+  double second = 0;      // KL(q || m)
 };
 
+// Rows of one call have one size; y, a and log_ratio have it, too.
 struct LossKernels {
   float (*max)(const float* x, std::size_t n);
-  // sum_i exp(x_i - shift)
-  double (*sum_exp)(const float* x, std::size_t n, float shift);
-  // sum_i exp(p_i - shift) (p_i - q_i - difference), where the first is not 0.
-  double (*divergence)(const float* p, const float* q, std::size_t n,
-                       float shift, double difference);
-  // y_i += e(x_i) + offset
-  void (*add_exp)(const float* x, std::size_t n, ScaledExp e, float offset,
-                  float* y);
-  // y_i += e(x_i) - f(z_i); exactly 0 for the same numbers.
-  void (*add_exp_difference)(const float* x, ScaledExp e, const float* z,
-                             ScaledExp f, std::size_t n, float* y);
-  // y_i += e(x_i) (a_i - offset), where the first is not 0.
-  void (*add_exp_product)(const float* x, ScaledExp e, const float* a,
-                          double offset, std::size_t n, float* y);
-  // p_i = e(x_i), q_i = f(z_i), log(p_i / q_i) = x_i - z_i - difference;
-  // log_ratio_i <- log(q_i / m_i), which may be anything where q_i is 0.
-  MixtureSums (*mixture)(const float* x, ScaledExp e, const float* z,
-                         ScaledExp f, std::size_t n, double difference,
-                         double beta, float* log_ratio);
+  // exps_i <- exp(x_i - shift); returns their sum.
+  double (*exp_and_sum)(const float* x, std::size_t n, float shift,
+                        float* exps);
+  // KL(p || q); log_ratio_i <- log(p_i / q_i) unless it is null.
+  double (*divergence)(const SoftmaxRow& p, const SoftmaxRow& q,
+                       float* log_ratio);
+  // The two above of the mixture; log_ratio_i <- log(q_i / m_i), which may be
+  // anything where q_i is 0.
+  MixtureSums (*mixture)(const SoftmaxRow& p, const SoftmaxRow& q, double beta,
+                         float* log_ratio);
+  // y_i += factor p_i + offset
+  void (*add_scaled)(const SoftmaxRow& p, double factor, float offset,
+                     float* y);
+  // y_i += factor (q_i - p_i); exactly 0 for equal rows.
+  void (*add_difference)(const SoftmaxRow& q, const SoftmaxRow& p,
+                         double factor, float* y);
+  // y_i += factor q_i (a_i - offset), 0 where q_i is.
+  void (*add_product)(const SoftmaxRow& q, double factor, const float* a,
+                      double offset, float* y);
 };
 
 const LossKernels& loss_kernels(Isa isa);

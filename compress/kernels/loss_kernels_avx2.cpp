@@ -22,12 +22,12 @@ namespace {
 const LossKernels& loss_kernels_avx2() {
   static const LossKernels kernels{
       .max = &max_of<Avx2>,
-      .sum_exp = &sum_exp<Avx2>,
-      .divergence = &divergence<Avx2>,
-      .add_exp = &add_exp<Avx2>,
-      .add_exp_difference = &add_exp_difference<Avx2>,
-      .add_exp_product = &add_exp_product<Avx2>,
+      .exp_and_sum = &exp_and_sum<Avx2>,
+      .divergence = &divergence_of<Avx2>,
       .mixture = &mixture<Avx2>,
+      .add_scaled = &add_scaled<Avx2>,
+      .add_difference = &add_difference<Avx2>,
+      .add_product = &add_product<Avx2>,
   };
   return kernels;
 }

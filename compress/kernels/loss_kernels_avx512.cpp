@@ -22,12 +22,12 @@ namespace {
 const LossKernels& loss_kernels_avx512() {
   static const LossKernels kernels{
       .max = &max_of<Avx512>,
-      .sum_exp = &sum_exp<Avx512>,
-      .divergence = &divergence<Avx512>,
-      .add_exp = &add_exp<Avx512>,
-      .add_exp_difference = &add_exp_difference<Avx512>,
-      .add_exp_product = &add_exp_product<Avx512>,
+      .exp_and_sum = &exp_and_sum<Avx512>,
+      .divergence = &divergence_of<Avx512>,
       .mixture = &mixture<Avx512>,
+      .add_scaled = &add_scaled<Avx512>,
+      .add_difference = &add_difference<Avx512>,
+      .add_product = &add_product<Avx512>,
   };
   return kernels;
 }

@@ -17,19 +17,6 @@ LLMPRESS_INLINE void add_to(float* y, typename S::F value, std::size_t count) {
   store_some<S>(y, S::add(load_some<S>(y, count, 0), value), count);
 }
 
-template <class S>
-struct ScaledExpLanes {
-  typename S::F shift, factor;
-  LLMPRESS_INLINE explicit ScaledExpLanes(ScaledExp e)
-      : shift(S::broadcast(e.shift)), factor(S::broadcast(e.factor)) {}
-  LLMPRESS_INLINE typename S::F of_shifted(typename S::F x) const {
-    return S::mul(exponential<S>(x), factor);
-  }
-  LLMPRESS_INLINE typename S::F operator()(typename S::F x) const {
-    return of_shifted(S::sub(x, shift));
-  }
-};
-
 // x - offset for a double that one float would round.
 template <class S>
 struct OffsetLanes {
@@ -43,44 +30,106 @@ struct OffsetLanes {
   }
 };
 
+// log(p_i / q_i) in float: differences to the largest logit lose nothing where
+// a probability is left.
 template <class S>
-void add_exp(const float* x, std::size_t n, ScaledExp e, float offset,
-             float* y) {
-  const ScaledExpLanes<S> exp(e);
-  const auto o = S::broadcast(offset);
-  for_vectors(x, n, 0,
-              [&](const float* p, std::size_t i, std::size_t count)
-                  LLMPRESS_LAMBDA {
-                    add_to<S>(y + i, S::add(exp(S::load(p)), o), count);
-                  });
+struct LogRatioLanes {
+  typename S::F p_max, q_max;
+  OffsetLanes<S> offset;
+  LLMPRESS_INLINE LogRatioLanes(const SoftmaxRow& p, const SoftmaxRow& q)
+      : p_max(S::broadcast(p.max)),
+        q_max(S::broadcast(q.max)),
+        offset(p.log_sum - q.log_sum) {}
+  LLMPRESS_INLINE typename S::F operator()(typename S::F p,
+                                           typename S::F q) const {
+    return offset.taken_from(S::sub(S::sub(p, p_max), S::sub(q, q_max)));
+  }
+};
+
+template <class S>
+LLMPRESS_INLINE typename S::F broadcast_double(double x) {
+  return S::broadcast(static_cast<float>(x));
 }
 
 template <class S>
-void add_exp_difference(const float* x, ScaledExp e, const float* z,
-                        ScaledExp f, std::size_t n, float* y) {
-  const ScaledExpLanes<S> exp_x(e), exp_z(f);
-  for_vectors(x, n, 0,
+double exp_and_sum(const float* x, std::size_t n, float shift, float* exps) {
+  auto sum = S::zero_doubles();
+  const auto s = S::broadcast(shift);
+  for_vectors(x, n, kMinusInfinity,
               [&](const float* p, std::size_t i, std::size_t count)
                   LLMPRESS_LAMBDA {
-                    const auto b = exp_z(load_some<S>(z + i, count, 0));
-                    add_to<S>(y + i, S::sub(exp_x(S::load(p)), b), count);
+                    const auto e = exponential<S>(S::sub(S::load(p), s));
+                    store_some<S>(exps + i, e, count);
+                    sum = S::add(sum, S::widen(e));
                   });
+  return S::sum(sum);
 }
 
 template <class S>
-void add_exp_product(const float* x, ScaledExp e, const float* a, double offset,
-                     std::size_t n, float* y) {
-  const auto shift = S::broadcast(e.shift), factor = S::broadcast(e.factor);
-  const OffsetLanes<S> o(offset);
+double divergence_of(const SoftmaxRow& p, const SoftmaxRow& q,
+                     float* log_ratio) {
+  auto sum = S::zero_doubles();
+  const LogRatioLanes<S> ratio_of(p, q);
+  // In double: terms of both signs cancel.
+  const auto difference =
+      S::broadcast(p.log_sum - q.log_sum + (double{p.max} - double{q.max}));
   for_vectors(
-      x, n, 0,
-      [&](const float* p, std::size_t i, std::size_t count) LLMPRESS_LAMBDA {
-        const auto weight = exponential<S>(S::sub(S::load(p), shift));
-        const auto b = o.taken_from(load_some<S>(a + i, count, 0));
-        // 0 times infinity is 0 here; NaN stays.
-        const auto kept = S::where_positive(weight, b, weight);
-        add_to<S>(y + i, S::mul(S::mul(weight, factor), kept), count);
+      p.logits, p.size, 0,
+      [&](const float* a, std::size_t i, std::size_t count) LLMPRESS_LAMBDA {
+        const auto logit_p = S::load(a);
+        const auto logit_q = load_some<S>(q.logits + i, count, 0);
+        const auto e = load_some<S>(p.exps + i, count, 0);
+        if (log_ratio != nullptr) {
+          store_some<S>(log_ratio + i, ratio_of(logit_p, logit_q), count);
+        }
+        // A term of weight 0 is 0 even where a logit is infinite.
+        const auto x = S::where_positive(e, logit_p, S::zero());
+        const auto z = S::where_positive(e, logit_q, S::zero());
+        const auto ratio = S::sub(S::sub(S::widen(x), S::widen(z)), difference);
+        sum = S::fma(S::widen(e), ratio, sum);
       });
+  return S::sum(sum) / p.sum;
+}
+
+template <class S>
+void add_scaled(const SoftmaxRow& p, double factor, float offset, float* y) {
+  const auto scale = broadcast_double<S>(factor / p.sum);
+  const auto o = S::broadcast(offset);
+  for_vectors(p.exps, p.size, 0,
+              [&](const float* e, std::size_t i, std::size_t count)
+                  LLMPRESS_LAMBDA {
+                    add_to<S>(y + i, S::fma(S::load(e), scale, o), count);
+                  });
+}
+
+// Two products and no fused one, which would leave the rounding of the other.
+template <class S>
+void add_difference(const SoftmaxRow& q, const SoftmaxRow& p, double factor,
+                    float* y) {
+  const auto scale_q = broadcast_double<S>(factor / q.sum);
+  const auto scale_p = broadcast_double<S>(factor / p.sum);
+  for_vectors(
+      q.exps, q.size, 0,
+      [&](const float* e, std::size_t i, std::size_t count) LLMPRESS_LAMBDA {
+        const auto of_p = S::mul(load_some<S>(p.exps + i, count, 0), scale_p);
+        add_to<S>(y + i, S::sub(S::mul(S::load(e), scale_q), of_p), count);
+      });
+}
+
+template <class S>
+void add_product(const SoftmaxRow& q, double factor, const float* a,
+                 double offset, float* y) {
+  const auto scale = broadcast_double<S>(factor / q.sum);
+  const OffsetLanes<S> o(offset);
+  for_vectors(q.exps, q.size, 0,
+              [&](const float* exps, std::size_t i, std::size_t count)
+                  LLMPRESS_LAMBDA {
+                    const auto e = S::load(exps);
+                    const auto b = o.taken_from(load_some<S>(a + i, count, 0));
+                    // 0 times infinity is 0 here; NaN stays.
+                    const auto kept = S::where_positive(e, b, e);
+                    add_to<S>(y + i, S::mul(S::mul(e, scale), kept), count);
+                  });
 }
 
 // log(1 + x) = 2 artanh(x / (2 + x)) for -1/2 <= x <= 1: the series up to the
@@ -146,29 +195,25 @@ struct MixtureLanes {
 };
 
 template <class S>
-MixtureSums mixture(const float* x, ScaledExp e, const float* z, ScaledExp f,
-                    std::size_t n, double difference, double beta,
+MixtureSums mixture(const SoftmaxRow& p, const SoftmaxRow& q, double beta,
                     float* log_ratio) {
-  const ScaledExpLanes<S> exp_x(e), exp_z(f);
-  // Differences to the largest logit lose nothing where a probability is left.
-  const OffsetLanes<S> offset(difference - (double{e.shift} - double{f.shift}));
+  const LogRatioLanes<S> ratio_of(p, q);
   const MixtureLanes<S> logs_of(beta);
   auto first = S::zero_doubles(), second = S::zero_doubles();
-  for_vectors(
-      x, n, kMinusInfinity,
-      [&](const float* a, std::size_t i, std::size_t count) LLMPRESS_LAMBDA {
-        const auto logit_p = S::sub(S::load(a), exp_x.shift);
-        const auto logit_q =
-            S::sub(load_some<S>(z + i, count, kMinusInfinity), exp_z.shift);
-        const auto p = exp_x.of_shifted(logit_p), q = exp_z.of_shifted(logit_q);
-        const auto logs = logs_of(offset.taken_from(S::sub(logit_p, logit_q)));
-        store_some<S>(log_ratio + i, logs.of_q, count);
-        // A term of weight 0 is 0 even where a logit is infinite.
-        const auto log_p = S::where_positive(p, logs.of_p, p);
-        const auto log_q = S::where_positive(q, logs.of_q, q);
-        first = S::add(first, S::widen(S::mul(p, log_p)));
-        second = S::add(second, S::widen(S::mul(q, log_q)));
-      });
-  const double of_q = S::sum(second);
-  return {beta * S::sum(first) + (1 - beta) * of_q, of_q};
+  for_vectors(p.logits, p.size, 0,
+              [&](const float* a, std::size_t i, std::size_t count)
+                  LLMPRESS_LAMBDA {
+                    const auto logits_q = load_some<S>(q.logits + i, count, 0);
+                    const auto logs = logs_of(ratio_of(S::load(a), logits_q));
+                    store_some<S>(log_ratio + i, logs.of_q, count);
+                    const auto e = load_some<S>(p.exps + i, count, 0);
+                    const auto f = load_some<S>(q.exps + i, count, 0);
+                    // A term of weight 0 is 0 even where a logit is infinite.
+                    const auto log_p = S::where_positive(e, logs.of_p, e);
+                    const auto log_q = S::where_positive(f, logs.of_q, f);
+                    first = S::add(first, S::widen(S::mul(e, log_p)));
+                    second = S::add(second, S::widen(S::mul(f, log_q)));
+                  });
+  const double of_p = S::sum(first) / p.sum, of_q = S::sum(second) / q.sum;
+  return {beta * of_p + (1 - beta) * of_q, of_q};
 }

@@ -12,14 +12,14 @@ namespace llmpress {
 namespace {
 
 double row_loss(std::span<const float> z, std::size_t target, double weight,
-                double smoothing, std::span<float> g,
+                double smoothing, std::span<float> g, std::span<float> exps,
                 const LossKernels& kernels) {
-  const RowSoftmax p = row_softmax(z, kernels);
+  const SoftmaxRow p = row_softmax(z, exps, kernels);
   const double uniform = smoothing / static_cast<double>(z.size());
-  kernels.add_exp(z.data(), z.size(), p.times(weight),
-                  static_cast<float>(-weight * uniform), g.data());
+  kernels.add_scaled(p, weight, static_cast<float>(-weight * uniform),
+                     g.data());
   g[target] -= static_cast<float>(weight * (1 - smoothing));
-  double loss = p.log_sum - (1 - smoothing) * double{z[target]};
+  double loss = double{p.max} + p.log_sum - (1 - smoothing) * double{z[target]};
   if (smoothing > 0) {
     loss -= uniform * std::accumulate(z.begin(), z.end(), 0.0);
   }
@@ -42,7 +42,7 @@ double cross_entropy_loss(ConstMatrixView Z,
   }
   const LossKernels& kernels = loss_kernels(isa);
   return sum_weighted_rows(
-      row_weights, Z.cols(), pool, [&](std::size_t r, std::vector<float>&) {
+      row_weights, Z.cols(), pool, [&](std::size_t r, Scratch& scratch) {
         if (targets[r] < 0) return 0.0;
         const auto target = static_cast<std::size_t>(targets[r]);
         if (target >= Z.cols()) {
@@ -51,7 +51,8 @@ double cross_entropy_loss(ConstMatrixView Z,
                target, Z.cols());
         }
         return row_loss(Z.row(r), target, double{row_weights[r]},
-                        double{label_smoothing}, G.row(r), kernels);
+                        double{label_smoothing}, G.row(r),
+                        scratch.floats(Z.cols()), kernels);
       });
 }
 

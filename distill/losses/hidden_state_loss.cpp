@@ -48,7 +48,7 @@ double sum_of_rows(HiddenStateDistance distance, ConstMatrixView Y,
                    ConstMatrixView teacher, std::span<const float> row_weights,
                    MatrixView<float> dY, ThreadPool& pool) {
   return sum_weighted_rows(
-      row_weights, Y.cols(), pool, [&](std::size_t r, std::vector<float>&) {
+      row_weights, Y.cols(), pool, [&](std::size_t r, Scratch&) {
         const auto weight = double{row_weights[r]};
         switch (distance) {
           case HiddenStateDistance::kSquaredError:

@@ -6,6 +6,7 @@
 
 #include "compress/core/formatted.h"
 #include "distill/losses/row_divergence.h"
+#include "distill/losses/row_softmax.h"
 #include "distill/losses/weighted_rows.h"
 
 namespace llmpress {
@@ -30,27 +31,30 @@ Divergence kind_of(const DivergenceConfig& config) {
   return Divergence::kJensenShannon;
 }
 
-// The two rows over the temperature, copied only where that changes them.
+// The softmaxes of one row of both, and memory for one row more.
 struct Rows {
-  std::span<const float> z, t;
-  std::span<float> scratch;  // one row more, if asked for
+  SoftmaxRow q, p;
+  std::span<float> scratch;
 
   Rows(std::span<const float> student, std::span<const float> teacher,
-       float temperature, std::vector<float>& memory, bool one_more)
-      : z(student), t(teacher) {
-    const std::size_t n = z.size();
-    const bool copied = temperature != 1;
-    memory.resize((copied ? 2 * n : 0) + (one_more ? n : 0));
-    if (copied) {
-      const float factor = 1 / temperature;
-      for (std::size_t i = 0; i < n; ++i) {
-        memory[i] = z[i] * factor;
-        memory[n + i] = t[i] * factor;
-      }
-      z = std::span<const float>(memory).first(n);
-      t = std::span<const float>(memory).subspan(n, n);
+       float temperature, Scratch& memory, const LossKernels& kernels) {
+    const std::size_t n = student.size();
+    const auto all = memory.floats((temperature == 1 ? 3 : 5) * n);
+    const auto piece = [&](std::size_t i) { return all.subspan(i * n, n); };
+    scratch = piece(0);
+    if (temperature != 1) {
+      student = over(student, temperature, piece(3));
+      teacher = over(teacher, temperature, piece(4));
     }
-    if (one_more) scratch = std::span<float>(memory).last(n);
+    q = row_softmax(student, piece(1), kernels);
+    p = row_softmax(teacher, piece(2), kernels);
+  }
+
+  static std::span<const float> over(std::span<const float> from,
+                                     float temperature, std::span<float> to) {
+    const float factor = 1 / temperature;
+    for (std::size_t i = 0; i < to.size(); ++i) to[i] = from[i] * factor;
+    return to;
   }
 };
 
@@ -68,19 +72,19 @@ double divergence_loss(ConstMatrixView Z, ConstMatrixView teacher,
   const Divergence kind = kind_of(config);
   const auto temperature = double{config.temperature};
   const double sum = sum_weighted_rows(
-      row_weights, n, pool, [&](std::size_t r, std::vector<float>& scratch) {
+      row_weights, n, pool, [&](std::size_t r, Scratch& scratch) {
         const Rows rows(Z.row(r), teacher.row(r), config.temperature, scratch,
-                        kind != Divergence::kForward);
+                        kernels);
         const double factor = double{row_weights[r]} * temperature;
         switch (kind) {
           case Divergence::kForward:
-            return forward_divergence(rows.z, rows.t, factor, G.row(r),
+            return forward_divergence(rows.q, rows.p, factor, G.row(r),
                                       kernels);
           case Divergence::kReverse:
-            return reverse_divergence(rows.z, rows.t, factor, G.row(r),
+            return reverse_divergence(rows.q, rows.p, factor, G.row(r),
                                       rows.scratch, kernels);
           case Divergence::kJensenShannon:
-            return mixture_divergence(rows.z, rows.t, double{config.beta},
+            return mixture_divergence(rows.q, rows.p, double{config.beta},
                                       factor, G.row(r), rows.scratch, kernels);
         }
         return 0.0;

@@ -8,6 +8,7 @@
 #include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
 #include "distill/losses/row_divergence.h"
+#include "distill/losses/row_softmax.h"
 
 namespace llmpress {
 namespace {
@@ -47,14 +48,19 @@ struct Head {
     MatrixF of_student(rows, seen), of_teacher(rows, seen), D(rows, seen);
     tile_of(S, of_student);
     tile_of(T, of_teacher);
+    std::vector<float> memory(2 * seen);
     double loss = 0;
     for (std::size_t i = 0; i < rows; ++i) {
       const double weight = double{row_weights[begin + i]} * factor;
       if (weight == 0) continue;
       const std::size_t n = begin + i + 1;
-      loss += weight * forward_divergence(of_student.row(i).first(n),
-                                          of_teacher.row(i).first(n), weight,
-                                          D.row(i).first(n), kernels);
+      const std::span<float> exps(memory);
+      const SoftmaxRow q =
+          row_softmax(of_student.row(i).first(n), exps.first(n), kernels);
+      const SoftmaxRow p =
+          row_softmax(of_teacher.row(i).first(n), exps.last(n), kernels);
+      loss +=
+          weight * forward_divergence(q, p, weight, D.row(i).first(n), kernels);
     }
     const auto all = S.view().rows_slice(0, seen);
     matmul(D.view(), all, dS.view().rows_slice(begin, rows), pool, scale_of(S),

@@ -1,13 +1,16 @@
 #include "distill/losses/row_softmax.h"
 
+#include <cassert>
 #include <cmath>
 
 namespace llmpress {
 
-RowSoftmax row_softmax(std::span<const float> z, const LossKernels& kernels) {
+SoftmaxRow row_softmax(std::span<const float> z, std::span<float> exps,
+                       const LossKernels& kernels) {
+  assert(exps.size() == z.size());
   const float max = kernels.max(z.data(), z.size());
-  const double sum = kernels.sum_exp(z.data(), z.size(), max);
-  return {{max, static_cast<float>(1 / sum)}, double{max} + std::log(sum)};
+  const double sum = kernels.exp_and_sum(z.data(), z.size(), max, exps.data());
+  return {z.size(), z.data(), exps.data(), max, sum, std::log(sum)};
 }
 
 }  // namespace llmpress

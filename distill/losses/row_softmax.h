@@ -7,17 +7,9 @@
 
 namespace llmpress {
 
-struct RowSoftmax {
-  ScaledExp probability;  // of a logit: exp(z - largest) / sum
-  double log_sum = 0;     // log sum_j exp(z_j)
-
-  ScaledExp times(double factor) const {
-    return {probability.shift,
-            static_cast<float>(double{probability.factor} * factor)};
-  }
-};
-
+// `exps`, of the size of z, is written and stays part of the result, as z does.
 // NaN where z has one, a plus infinity, or nothing above minus infinity.
-RowSoftmax row_softmax(std::span<const float> z, const LossKernels& kernels);
+SoftmaxRow row_softmax(std::span<const float> z, std::span<float> exps,
+                       const LossKernels& kernels);
 
 }  // namespace llmpress

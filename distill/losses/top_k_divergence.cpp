@@ -111,28 +111,28 @@ struct Problem {
     return loss;
   }
 
-  double with_tail(std::size_t r, double weight,
-                   std::vector<float>& others) const {
+  double with_tail(std::size_t r, double weight, Scratch& memory) const {
     const auto row = Z.row(r);
     const std::vector<double> p = teacher_logs(r);
     std::vector<double> z = student_logs(r);
     if (z.size() == row.size()) return top(r, weight, p, z, log_of_sum(z));
     const float inverse = 1 / config.temperature;
-    others.resize(row.size());
+    const auto all = memory.floats(2 * row.size());
+    const auto others = all.first(row.size());
     for (std::size_t i = 0; i < row.size(); ++i) others[i] = row[i] * inverse;
     for (const std::uint32_t id : teacher.ids.row(r)) {
       others[id] = static_cast<float>(kMinusInfinity);
     }
     // The rest's mass is summed by itself: 1 - sum_K q would cancel.
-    const RowSoftmax rest = row_softmax(others, kernels);
-    z.push_back(rest.log_sum);
+    const SoftmaxRow rest = row_softmax(others, all.last(row.size()), kernels);
+    const double log_rest = double{rest.max} + rest.log_sum;
+    z.push_back(log_rest);
     const double total = log_of_sum(z);
     z.pop_back();
-    const double log_p = p.back(), log_q = rest.log_sum - total;
-    kernels.add_exp(others.data(), others.size(),
-                    rest.times(weight * temperature() *
-                               (std::exp(log_q) - std::exp(log_p))),
-                    0, G.row(r).data());
+    const double log_p = p.back(), log_q = log_rest - total;
+    kernels.add_scaled(
+        rest, weight * temperature() * (std::exp(log_q) - std::exp(log_p)), 0,
+        G.row(r).data());
     return top(r, weight, p, z, total) + divergence_term(log_p, log_q);
   }
 };
@@ -164,8 +164,7 @@ double top_k_divergence_loss(ConstMatrixView Z, const TopKTeacher& teacher,
   check(teacher, config, Z.rows());
   const Problem problem{Z, teacher, config, G, loss_kernels(isa)};
   const double sum = sum_weighted_rows(
-      row_weights, Z.cols(), pool,
-      [&](std::size_t r, std::vector<float>& scratch) {
+      row_weights, Z.cols(), pool, [&](std::size_t r, Scratch& scratch) {
         check_ids(teacher.ids.row(r), Z.cols(), r);
         const auto weight = double{row_weights[r]};
         const double loss = config.rest == TopKRest::kTail

@@ -1,6 +1,7 @@
 #include "distill/losses/weighted_rows.h"
 
 #include <algorithm>
+#include <vector>
 
 namespace llmpress {
 namespace {
@@ -18,7 +19,7 @@ double sum_weighted_rows(std::span<const float> row_weights,
       1, kElementsPerTask / std::max<std::size_t>(columns, 1));
   pool.for_ranges(row_weights.size(), grain,
                   [&](std::size_t begin, std::size_t end) {
-                    std::vector<float> scratch;
+                    Scratch scratch;
                     for (std::size_t r = begin; r < end; ++r) {
                       if (row_weights[r] != 0) losses[r] = loss(r, scratch);
                     }
