@@ -139,6 +139,32 @@ std::size_t parts_of_group(const StateSpaceOp& op) {
                   std::max<std::size_t>(1, kMost / op.groups));
 }
 
+struct ParameterSums {
+  SequenceSums A_log, D, bias;
+};
+
+// Head h of one sequence.
+void reverse_head(const StateSpaceOp& op, const OpContext& context,
+                  const Inputs& in, ConstMatrixView dY, const SequenceRows& s,
+                  std::size_t h, const InputGradients& d, ParameterSums& sums) {
+  const std::size_t P = op.head_dim;
+  ReverseHead head(op, context, in, h, d);
+  reverse_states(
+      s.rows, P * op.state,
+      [&](std::size_t i, std::span<float> S) {
+        head.take_token(s.first + i, S, {});
+      },
+      [&](std::size_t i, std::span<const float> before,
+          std::span<const float> after) {
+        const std::size_t t = s.first + i;
+        head.reverse(t, dY.row(t).subspan(h * P, P), before, after);
+      });
+  const double d_A_log = head.d_A_log();
+  sums.A_log.add(s.index, h, {&d_A_log, 1});
+  sums.D.add(s.index, h, {&head.d_D, 1});
+  sums.bias.add(s.index, h, {&head.d_bias, 1});
+}
+
 }  // namespace
 
 void run(const StateSpaceOp& op, const OpContext& context,
@@ -165,42 +191,27 @@ void backward(const StateSpaceOp& op, const OpContext& context,
   const ConstMatrixView dY = gradients.gradient();
   const auto dX = gradients.to_add(0), dB = gradients.to_add(1),
              dC = gradients.to_add(2), d_dt = gradients.to_add(3);
-  const std::size_t sequences = context.segments.size(), P = op.head_dim;
-  SequenceSums d_A_log(gradients.parameter(op.A_log), sequences);
-  SequenceSums d_D(gradients.parameter(op.D), sequences);
-  SequenceSums d_bias(gradients.parameter(op.dt_bias), sequences);
+  const auto sums_of = [&](std::size_t parameter) {
+    return SequenceSums(gradients.parameter(parameter),
+                        context.segments.size());
+  };
+  ParameterSums sums{sums_of(op.A_log), sums_of(op.D), sums_of(op.dt_bias)};
   const std::size_t splits = parts_of_group(op), parts = op.groups * splits;
   std::vector<MatrixF> B_parts(splits, MatrixF(in.B.rows(), in.B.cols()));
   std::vector<MatrixF> C_parts = B_parts;
-  const auto reverse_head = [&](const SequenceRows& s, std::size_t h,
-                                const InputGradients& d) {
-    ReverseHead head(op, context, in, h, d);
-    reverse_states(
-        s.rows, P * op.state,
-        [&](std::size_t i, std::span<float> S) {
-          head.take_token(s.first + i, S, {});
-        },
-        [&](std::size_t i, std::span<const float> before,
-            std::span<const float> after) {
-          const std::size_t t = s.first + i;
-          head.reverse(t, dY.row(t).subspan(h * P, P), before, after);
-        });
-    const double of_A_log = head.d_A_log();
-    d_A_log.add(s.index, h, {&of_A_log, 1});
-    d_D.add(s.index, h, {&head.d_D, 1});
-    d_bias.add(s.index, h, {&head.d_bias, 1});
-  };
   for_each_part(context, parts, [&](const SequenceRows& s, std::size_t part) {
     const std::size_t size = op.heads / parts;
     const InputGradients d{dX, B_parts[part % splits].view(),
                            C_parts[part % splits].view(), d_dt};
     for (std::size_t h = 0; h < size; ++h) {
-      reverse_head(s, part * size + h, d);
+      reverse_head(op, context, in, dY, s, part * size + h, d, sums);
     }
   });
   add_parts(B_parts, dB, *context.pool);
   add_parts(C_parts, dC, *context.pool);
-  for (SequenceSums* const sums : {&d_A_log, &d_D, &d_bias}) sums->add_up();
+  sums.A_log.add_up();
+  sums.D.add_up();
+  sums.bias.add_up();
 }
 
 }  // namespace llmpress
