@@ -108,6 +108,12 @@ void Block::replace_norm(const std::string& name, const NormWeights& weights) {
   for (float& gain : prepared.gain) gain += weights.offset;
 }
 
+void Block::replace_parameter(std::size_t index,
+                              std::span<const float> values) {
+  assert(values.size() == parameters_.at(index).size());
+  std::ranges::copy(values, parameters_[index].begin());
+}
+
 std::size_t Block::bytes() const {
   std::size_t floats = 0;
   for (const NormWeights& norm : norms_) {
@@ -137,20 +143,23 @@ OpContext Block::context(std::span<const Segment> segments,
 
 void Block::run_operations(std::size_t begin, std::size_t end,
                            std::vector<Activations>& values,
-                           const OpContext& context) const {
+                           const OpContext& context, Keep keep) const {
   const BlockSpec& block = spec();
+  OpArguments arguments;
   for (std::size_t i = begin; i < end; ++i) {
     const Operation& op = block.operations[i];
-    OpArguments arguments;
+    arguments.clear();
     for (const ValueId v : op.in) {
       arguments.in.push_back(&values[v]);
-      arguments.last_use.push_back(block.last_use[v] == i &&
+      arguments.last_use.push_back(keep == Keep::kNothing &&
+                                   block.last_use[v] == i &&
                                    std::ranges::count(op.in, v) == 1);
     }
     for (const ValueId v : op.out) arguments.out.push_back(&values[v]);
     std::visit(
         [&](const auto& kind) { llmpress::run(kind, context, arguments); },
         op.kind);
+    if (keep == Keep::kAll) continue;
     for (const ValueId v : op.in) {
       if (block.last_use[v] == i) values[v] = {};
     }

@@ -42,6 +42,19 @@ struct BlockState {
   std::vector<Activations> carried{};
 };
 
+// What the operations of a pass read and wrote, kept to run it in reverse.
+struct BlockPass {
+  std::vector<Activations> values{};  // [BlockSpec::values]
+};
+
+// dL/d of what stands between two blocks, made block by block from the last.
+struct StreamGradient {
+  MatrixF hidden{};  // [tokens, hidden]
+  // Of what travels beside the stream, by channel; empty: nothing depends on
+  // it.
+  std::vector<MatrixF> carried{};
+};
+
 // How a block runs.
 struct BlockOptions {
   Isa isa = best_isa();
@@ -79,6 +92,7 @@ class Block {
                        std::unique_ptr<LinearKernel>)>& wrap);
   // After scales moved into or out of a norm.
   void replace_norm(const std::string& name, const NormWeights& weights);
+  void replace_parameter(std::size_t index, std::span<const float> values);
   // From now on every expert sees every token, those that it was not chosen for
   // with weight zero.
   void route_to_all_experts() { all_experts_ = true; }
@@ -96,11 +110,22 @@ class Block {
   // begin() and all stages.
   void run(std::span<const Segment> segments, BlockState& state,
            ThreadPool& pool) const;
+  // run() of segments that stand alone, with everything kept.
+  BlockPass run_keeping(std::span<const Segment> segments, BlockState& state,
+                        ThreadPool& pool) const;
+  // The pass in reverse: turns the gradient behind the block into that in front
+  // of it, and adds to those of its own numbers. `pass` is used up.
+  void run_backward(BlockPass& pass, std::span<const Segment> segments,
+                    std::span<ReversibleLinear* const> linears,
+                    BlockGradients& own, StreamGradient& stream,
+                    ThreadPool& pool) const;
 
  private:
+  enum class Keep { kNothing, kAll };
   void run_operations(std::size_t begin, std::size_t end,
                       std::vector<Activations>& values,
-                      const OpContext& context) const;
+                      const OpContext& context,
+                      Keep keep = Keep::kNothing) const;
   // Values of a block that begins, and what is left when it ends.
   std::vector<Activations> enter(BlockState& state,
                                  std::span<const Segment> segments) const;

@@ -1,0 +1,133 @@
+#include "compress/model/training/trainable_block.h"
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "compress/core/formatted.h"
+
+namespace llmpress {
+namespace {
+
+// Parameters that only choose, or are known beforehand, learn nothing; nor do
+// the tables and single factors that are buffers in transformers' classes.
+bool can_learn(const BlockSpec& block, std::size_t parameter) {
+  if (!block.parameters[parameter].constant.empty()) return false;
+  return std::ranges::none_of(block.operations, [&](const Operation& op) {
+    const auto* const route = std::get_if<RouteOp>(&op.kind);
+    const auto* const attention = std::get_if<AttentionOp>(&op.kind);
+    const auto* const mixes = std::get_if<LinearAttentionOp>(&op.kind);
+    const auto* const scale = std::get_if<ScaleOp>(&op.kind);
+    return (scale != nullptr && scale->parameter == parameter &&
+            block.parameters[parameter].shape == std::vector<std::size_t>{1}) ||
+           (mixes != nullptr && mixes->rate == parameter) ||
+           (route != nullptr && route->bias == parameter) ||
+           (attention != nullptr && attention->slopes == parameter);
+  });
+}
+
+}  // namespace
+
+TrainableBlock::TrainableBlock(const Architecture& arch, std::size_t layer,
+                               BlockWeights weights,
+                               const LearningChoice& learns,
+                               const BlockOptions& options)
+    : arch_(&arch),
+      layer_(layer),
+      norms_(weights.norms),
+      values_(weights.parameters),
+      block_(arch, layer, weights, options) {
+  const BlockSpec& spec = block_.spec();
+  const std::string prefix = arch.block_name(layer) + ".";
+  for (std::size_t i = 0; i < spec.linears.size(); ++i) {
+    add_linear(i, std::move(weights.linears[i]), learns, options.isa);
+  }
+  gradients_.norms.resize(spec.norms.size());
+  for (std::size_t n = 0; n < spec.norms.size(); ++n) {
+    norm_learns_.push_back(learns(prefix + spec.norms[n].name + ".weight"));
+    if (!norm_learns_.back()) continue;
+    const NormWeights& norm = norms_.at(spec.norms[n].name);
+    gradients_.norms[n] = {.gain = std::vector<float>(norm.gain.size()),
+                           .bias = std::vector<float>(norm.bias.size())};
+  }
+  gradients_.parameters.resize(spec.parameters.size());
+  for (std::size_t p = 0; p < values_.size(); ++p) {
+    value_learns_.push_back(can_learn(spec, p) &&
+                            learns(prefix + spec.parameters[p].name));
+    if (value_learns_.back())
+      gradients_.parameters[p].resize(values_[p].size());
+  }
+}
+
+void TrainableBlock::add_linear(std::size_t index, LinearWeights weights,
+                                const LearningChoice& learns, Isa isa) {
+  const std::string name = arch_->linear_name(layer_, index);
+  std::unique_ptr<TrainableLinear> linear;
+  if (!learns(name + ".weight")) {
+    linear = std::make_unique<FrozenLinear>(std::move(weights), isa);
+  } else if (!std::holds_alternative<DenseWeight>(weights.weight)) {
+    fail(ErrorCode::kInvalidArgument,
+         "'{}' is stored as {}: packed weights do not learn", name,
+         describe(weights.weight));
+  } else {
+    linear = std::make_unique<LearningLinear>(dequantize(weights.weight),
+                                              std::move(weights.bias));
+  }
+  block_.wrap_linear(index, [&](std::unique_ptr<LinearKernel>) {
+    return std::make_unique<BorrowedLinear>(*linear);
+  });
+  reversible_.push_back(linear.get());
+  linears_.push_back(std::move(linear));
+}
+
+std::vector<Parameter> TrainableBlock::parameters() {
+  const BlockSpec& spec = block_.spec();
+  const std::string prefix = arch_->block_name(layer_) + ".";
+  std::vector<Parameter> all;
+  for (std::size_t i = 0; i < linears_.size(); ++i) {
+    linears_[i]->list_parameters(arch_->linear_name(layer_, i), all);
+  }
+  const auto add = [&](std::string name, std::vector<std::size_t> shape,
+                       std::vector<float>& value, std::vector<float>& d) {
+    if (d.empty()) return;
+    all.push_back({std::move(name), std::move(shape), value, d});
+  };
+  for (std::size_t n = 0; n < spec.norms.size(); ++n) {
+    if (!norm_learns_[n]) continue;
+    NormWeights& norm = norms_.at(spec.norms[n].name);
+    NormGradients& d = gradients_.norms[n];
+    const std::string name = prefix + spec.norms[n].name;
+    add(name + ".weight", {norm.gain.size()}, norm.gain, d.gain);
+    add(name + ".bias", {norm.bias.size()}, norm.bias, d.bias);
+  }
+  for (std::size_t p = 0; p < values_.size(); ++p) {
+    add(prefix + spec.parameters[p].name, spec.parameters[p].shape, values_[p],
+        gradients_.parameters[p]);
+  }
+  return all;
+}
+
+void TrainableBlock::values_changed() {
+  const BlockSpec& spec = block_.spec();
+  for (std::size_t n = 0; n < spec.norms.size(); ++n) {
+    if (!norm_learns_[n]) continue;
+    block_.replace_norm(spec.norms[n].name, norms_.at(spec.norms[n].name));
+  }
+  for (std::size_t p = 0; p < values_.size(); ++p) {
+    if (value_learns_[p]) block_.replace_parameter(p, values_[p]);
+  }
+}
+
+void TrainableBlock::run_backward(BlockPass& pass,
+                                  std::span<const Segment> segments,
+                                  StreamGradient& stream, ThreadPool& pool) {
+  block_.run_backward(pass, segments, reversible_, gradients_, stream, pool);
+}
+
+std::size_t TrainableBlock::bytes() const {
+  std::size_t total = block_.bytes();
+  for (const auto& linear : linears_) total += linear->bytes();
+  return total;
+}
+
+}  // namespace llmpress

@@ -1,0 +1,97 @@
+// Linears of a model that is trained: those that learn, in float32, and frozen
+// ones in whatever form they are stored.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "compress/core/matrix.h"
+#include "compress/core/packed_weight.h"
+#include "compress/kernels/linear_kernel.h"
+#include "compress/model/ops/op_gradients.h"
+#include "compress/model/training/parameter.h"
+
+namespace llmpress {
+
+class TrainableLinear : public LinearKernel, public ReversibleLinear {
+ public:
+  // Appends what learns; `name` is the Linear's module path.
+  virtual void list_parameters(const std::string& name,
+                               std::vector<Parameter>& to) = 0;
+};
+
+// y = W x + b whose W [out, in] and b learn. Forward and backward read the
+// numbers where they lie, so that a step of an optimizer needs no packing.
+class LearningLinear final : public TrainableLinear {
+ public:
+  LearningLinear(MatrixF weight, std::vector<float> bias);
+
+  void run(ConstMatrixView X, MatrixView<float> Y,
+           ThreadPool& pool) const override;
+  // dW += dY^T X, db += sum of dY's rows, dX += dY W.
+  void run_backward(ConstMatrixView X, ConstMatrixView dY, MatrixView<float> dX,
+                    ThreadPool& pool) override;
+  void list_parameters(const std::string& name,
+                       std::vector<Parameter>& to) override;
+  std::size_t out() const override { return weight_.rows(); }
+  std::size_t in() const override { return weight_.cols(); }
+  std::size_t bytes() const override;
+  std::string_view name() const override { return "f32/learning"; }
+
+  // For whoever shares the numbers: an embedding whose head is tied to it.
+  ConstMatrixView weight() const { return weight_.view(); }
+  MatrixView<float> d_weight() { return d_weight_.view(); }
+
+ private:
+  MatrixF weight_, d_weight_;
+  std::vector<float> bias_, d_bias_;
+};
+
+// A Linear that does not learn. dX += dY W decodes tiles of W's rows, never all
+// of it; the rounding of activations is passed straight through
+// (arXiv:1308.3432).
+class FrozenLinear final : public TrainableLinear {
+ public:
+  // Throws Error(kUnsupported) for a Linear whose input is rotated online.
+  FrozenLinear(LinearWeights weights, Isa isa);
+
+  void run(ConstMatrixView X, MatrixView<float> Y,
+           ThreadPool& pool) const override {
+    kernel_->run(X, Y, pool);
+  }
+  void run_backward(ConstMatrixView X, ConstMatrixView dY, MatrixView<float> dX,
+                    ThreadPool& pool) override;
+  void list_parameters(const std::string&, std::vector<Parameter>&) override {}
+  std::size_t out() const override { return kernel_->out(); }
+  std::size_t in() const override { return kernel_->in(); }
+  std::size_t bytes() const override;
+  std::string_view name() const override { return kernel_->name(); }
+
+ private:
+  LinearWeights weights_;
+  std::unique_ptr<LinearKernel> kernel_;
+};
+
+// Runs a Linear that somebody else holds.
+class BorrowedLinear final : public LinearKernel {
+ public:
+  explicit BorrowedLinear(const LinearKernel& linear) : linear_(linear) {}
+  void run(ConstMatrixView X, MatrixView<float> Y,
+           ThreadPool& pool) const override {
+    linear_.run(X, Y, pool);
+  }
+  std::size_t out() const override { return linear_.out(); }
+  std::size_t in() const override { return linear_.in(); }
+  std::size_t bytes() const override { return 0; }
+  std::string_view name() const override { return linear_.name(); }
+
+ private:
+  const LinearKernel& linear_;
+};
+
+// db += sum of dY's rows, in fixed stretches.
+void add_column_sums(ConstMatrixView dY, std::span<float> sums,
+                     ThreadPool& pool);
+
+}  // namespace llmpress

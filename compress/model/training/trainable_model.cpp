@@ -1,0 +1,149 @@
+#include "compress/model/training/trainable_model.h"
+
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+#include "compress/model/tensor_places.h"
+
+namespace llmpress {
+namespace {
+
+constexpr std::size_t kElementsPerTask = std::size_t{1} << 16;
+
+std::vector<Segment> segments_of(const TokenBatch& batch) {
+  std::vector<Segment> segments;
+  std::size_t tokens = 0;
+  for (const std::size_t rows : batch.sequences) {
+    segments.push_back({.rows = rows});
+    tokens += rows;
+  }
+  assert(tokens == batch.tokens.size());
+  return segments;
+}
+
+bool asks_at(const BatchLoss& loss, std::size_t boundary) {
+  return loss.stream && std::ranges::count(loss.boundaries, boundary) != 0;
+}
+
+}  // namespace
+
+TrainableModel::TrainableModel(const Checkpoint& checkpoint,
+                               const TrainableOptions& options)
+    : arch_(std::make_unique<Architecture>(read_architecture(checkpoint))),
+      options_(options) {
+  if (!options_.learns) {
+    options_.learns = [](const std::string&) { return true; };
+  }
+  check_model(checkpoint, *arch_);
+  ends_ = std::make_unique<TrainableEnds>(checkpoint, *arch_, options_.learns,
+                                          options_.isa);
+  const RopeTablesOfModel ropes = make_ropes(*arch_);
+  blocks_.reserve(arch_->layers);
+  for (std::size_t layer = 0; layer < arch_->layers; ++layer) {
+    report(options_.progress,
+           {"load", layer, arch_->layers, arch_->block_name(layer)});
+    blocks_.emplace_back(*arch_, layer, read_block(checkpoint, *arch_, layer),
+                         options_.learns,
+                         BlockOptions{.isa = options_.isa, .ropes = ropes});
+  }
+  report(options_.progress, {"load", arch_->layers, arch_->layers, ""});
+  parameters_ = ends_->parameters();
+  for (TrainableBlock& block : blocks_) {
+    for (Parameter& parameter : block.parameters()) {
+      parameters_.push_back(std::move(parameter));
+    }
+  }
+}
+
+void TrainableModel::values_changed() {
+  for (TrainableBlock& block : blocks_) block.values_changed();
+}
+
+void TrainableModel::clear_gradients(ThreadPool& pool) {
+  for (Parameter& parameter : parameters_) {
+    pool.for_ranges(parameter.gradient.size(), kElementsPerTask,
+                    [&](std::size_t begin, std::size_t end) {
+                      std::fill_n(parameter.gradient.data() + begin,
+                                  end - begin, 0.0f);
+                    });
+  }
+}
+
+double TrainableModel::run_backward(const TokenBatch& batch,
+                                    const BatchLoss& loss, ThreadPool& pool) {
+  const std::vector<Segment> segments = segments_of(batch);
+  BlockState state = ends_->begin(batch.tokens, segments, pool);
+  std::vector<BlockState> before;
+  std::vector<BlockPass> passes;
+  for (const TrainableBlock& block : blocks_) {
+    if (options_.keep_activations) {
+      passes.push_back(block.block().run_keeping(segments, state, pool));
+      continue;
+    }
+    before.push_back({.hidden = state.hidden, .carried = state.carried});
+    block.block().run(segments, state, pool);
+  }
+  StreamGradient stream;
+  double total = ends_->loss(state.hidden.view(), loss.row_weights, loss.logits,
+                             &stream.hidden, pool);
+  if (asks_at(loss, blocks_.size())) {
+    total +=
+        loss.stream(blocks_.size(), state.hidden.view(), stream.hidden.view());
+  }
+  for (std::size_t b = blocks_.size(); b-- > 0;) {
+    BlockPass pass;
+    if (options_.keep_activations) {
+      pass = std::move(passes[b]);
+    } else {
+      pass = blocks_[b].block().run_keeping(segments, before[b], pool);
+    }
+    const MatrixF entering = asks_at(loss, b) ? pass.values[0].rows : MatrixF();
+    blocks_[b].run_backward(pass, segments, stream, pool);
+    if (!entering.empty()) {
+      total += loss.stream(b, entering.view(), stream.hidden.view());
+    }
+    if (!before.empty()) before.pop_back();
+  }
+  ends_->begin_backward(batch.tokens, segments, std::move(stream), pool);
+  return total;
+}
+
+std::vector<MatrixF> TrainableModel::streams(
+    const TokenBatch& batch, std::span<const std::size_t> boundaries,
+    ThreadPool& pool) const {
+  const std::vector<Segment> segments = segments_of(batch);
+  BlockState state = ends_->begin(batch.tokens, segments, pool);
+  std::vector<MatrixF> kept(boundaries.size());
+  const auto keep = [&](std::size_t boundary) {
+    for (std::size_t i = 0; i < boundaries.size(); ++i) {
+      if (boundaries[i] == boundary) kept[i] = state.hidden;
+    }
+  };
+  for (std::size_t b = 0; b < blocks_.size(); ++b) {
+    keep(b);
+    blocks_[b].block().run(segments, state, pool);
+  }
+  keep(blocks_.size());
+  kept.push_back(std::move(state.hidden));
+  return kept;
+}
+
+MatrixF TrainableModel::forward(const TokenBatch& batch,
+                                ThreadPool& pool) const {
+  return std::move(streams(batch, {}, pool).back());
+}
+
+double TrainableModel::loss(const TokenBatch& batch, const BatchLoss& loss,
+                            ThreadPool& pool) {
+  std::vector<MatrixF> kept = streams(batch, loss.boundaries, pool);
+  double total = ends_->loss(kept.back().view(), loss.row_weights, loss.logits,
+                             nullptr, pool);
+  if (!loss.stream) return total;
+  for (std::size_t i = 0; i < loss.boundaries.size(); ++i) {
+    total += loss.stream(loss.boundaries[i], kept[i].view(), {});
+  }
+  return total;
+}
+
+}  // namespace llmpress

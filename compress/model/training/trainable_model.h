@@ -1,0 +1,77 @@
+// A whole model that learns: forward keeps the stream between the blocks, then
+// every block runs again and in reverse (gradient checkpointing,
+// arXiv:1604.06174). Memory: one block's activations and one stream for every
+// block; or everything, where speed counts more.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "compress/core/progress.h"
+#include "compress/model/training/trainable_block.h"
+#include "compress/model/training/trainable_ends.h"
+
+namespace llmpress {
+
+struct TokenBatch {
+  std::vector<TokenId> tokens{};         // of all sequences
+  std::vector<std::size_t> sequences{};  // tokens of each; none sees another's
+};
+
+// A loss at the stream between two blocks, boundary b being what block b reads
+// (b = layers: what the last one gives): returned, and its gradient added.
+using StreamLoss = std::function<double(
+    std::size_t boundary, ConstMatrixView stream, MatrixView<float> gradient)>;
+
+struct BatchLoss {
+  std::span<const float> row_weights{};  // [tokens]; 0: no logits needed
+  LogitLoss logits{};
+  StreamLoss stream{};                    // empty: none
+  std::vector<std::size_t> boundaries{};  // at which `stream` is asked
+};
+
+struct TrainableOptions {
+  Isa isa = best_isa();
+  LearningChoice learns{};  // empty: every tensor
+  bool keep_activations = false;
+  Progress progress{};
+};
+
+class TrainableModel {
+ public:
+  // Reads every block. Throws Error(kUnsupported) for what cannot be trained.
+  TrainableModel(const Checkpoint& checkpoint, const TrainableOptions& options);
+
+  const Architecture& architecture() const { return *arch_; }
+  std::span<const TrainableBlock> blocks() const { return blocks_; }
+  // What learns; the spans stay where they are.
+  std::vector<Parameter>& parameters() { return parameters_; }
+  void values_changed();
+  void clear_gradients(ThreadPool& pool);
+
+  // The batch's loss; adds to the gradients of all parameters.
+  double run_backward(const TokenBatch& batch, const BatchLoss& loss,
+                      ThreadPool& pool);
+  // The loss alone.
+  double loss(const TokenBatch& batch, const BatchLoss& loss, ThreadPool& pool);
+  // The stream [tokens, hidden] behind the last block.
+  MatrixF forward(const TokenBatch& batch, ThreadPool& pool) const;
+  // As forward(), and the stream at each of `boundaries`.
+  std::vector<MatrixF> streams(const TokenBatch& batch,
+                               std::span<const std::size_t> boundaries,
+                               ThreadPool& pool) const;
+  TrainableEnds& ends() { return *ends_; }
+  const TrainableEnds& ends() const { return *ends_; }
+
+ private:
+  std::unique_ptr<Architecture> arch_;
+  TrainableOptions options_;
+  std::unique_ptr<TrainableEnds> ends_;
+  std::vector<TrainableBlock> blocks_;
+  std::vector<Parameter> parameters_;
+};
+
+}  // namespace llmpress
