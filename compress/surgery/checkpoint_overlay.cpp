@@ -23,6 +23,15 @@ TensorBytes encode(const TensorInfo& info, std::span<const float> values) {
   return {*bytes, bytes};
 }
 
+// A floating tensor of any number of dimensions: more than two are one row.
+MatrixF numbers_of(const TensorReader& reader, const std::string& name) {
+  const TensorInfo& info = reader.require(name);
+  if (info.shape.size() <= 2) return read_matrix(reader, name);
+  MatrixF values(1, info.bytes / bytes_of(info.dtype, 1));
+  decode_floats(info.dtype, reader.read(info).bytes, values.data());
+  return values;
+}
+
 // `tensor` without `suffix`, or nothing.
 std::string without(std::string_view suffix, const std::string& tensor) {
   return tensor.ends_with(suffix)
@@ -166,7 +175,7 @@ class OverlayReader : public TensorReader {
     }
     if (const auto edit = edits_.tensors.find(info.name);
         edit != edits_.tensors.end()) {
-      MatrixF values = read_matrix(base_.tensors(), info.name);
+      MatrixF values = numbers_of(base_.tensors(), info.name);
       edit->second(values);
       return encode(info, values.data());
     }

@@ -28,8 +28,8 @@ struct CheckpointEdits {
       linears{};
   // Those among `linears` whose bias changes too.
   std::set<std::string> biases{};
-  // By full name: a floating tensor that is no Linear (1-D tensors are one
-  // row).
+  // By full name: a floating tensor that is no Linear (of 1 and of more than 2
+  // dimensions: one row).
   std::map<std::string, std::function<void(MatrixF& values)>> tensors{};
   // Linears that the checkpoint does not have, with the type they are stored
   // in.
