@@ -56,7 +56,7 @@ double traffic(Chunk& c, Isa) {
   return 0;
 }
 
-Step divergence(Divergence kind, float temperature) {
+Step divergence(DivergenceKind kind, float temperature) {
   return [=](Chunk& c, Isa isa) {
     return divergence_loss(c.Z.view(), c.teacher.view(), c.weights,
                            {.kind = kind, .temperature = temperature},
@@ -88,10 +88,10 @@ const bool registered = [] {
   static const std::vector<std::pair<std::string, Step>> kSteps{
       {"traffic", traffic},
       {"cross_entropy", cross_entropy},
-      {"kl_forward/T:1", divergence(Divergence::kForward, 1)},
-      {"kl_forward/T:2", divergence(Divergence::kForward, 2)},
-      {"kl_reverse/T:1", divergence(Divergence::kReverse, 1)},
-      {"jensen_shannon/T:1", divergence(Divergence::kJensenShannon, 1)},
+      {"kl_forward/T:1", divergence(DivergenceKind::kForward, 1)},
+      {"kl_forward/T:2", divergence(DivergenceKind::kForward, 2)},
+      {"kl_reverse/T:1", divergence(DivergenceKind::kReverse, 1)},
+      {"jensen_shannon/T:1", divergence(DivergenceKind::kJensenShannon, 1)},
       {"top_k/k:64", top_k},
   };
   for (const std::size_t cols : {std::size_t{2048}, std::size_t{32000}}) {

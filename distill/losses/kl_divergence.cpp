@@ -17,18 +17,18 @@ void check(const DivergenceConfig& config) {
     fail(ErrorCode::kInvalidArgument, "divergence: temperature {}, wanted > 0",
          config.temperature);
   }
-  if (config.kind == Divergence::kJensenShannon &&
+  if (config.kind == DivergenceKind::kJensenShannon &&
       !(config.beta >= 0 && config.beta <= 1)) {
     fail(ErrorCode::kInvalidArgument, "divergence: beta {}, wanted 0 to 1",
          config.beta);
   }
 }
 
-Divergence kind_of(const DivergenceConfig& config) {
-  if (config.kind != Divergence::kJensenShannon) return config.kind;
-  if (config.beta == 0) return Divergence::kForward;
-  if (config.beta == 1) return Divergence::kReverse;
-  return Divergence::kJensenShannon;
+DivergenceKind kind_of(const DivergenceConfig& config) {
+  if (config.kind != DivergenceKind::kJensenShannon) return config.kind;
+  if (config.beta == 0) return DivergenceKind::kForward;
+  if (config.beta == 1) return DivergenceKind::kReverse;
+  return DivergenceKind::kJensenShannon;
 }
 
 // The softmaxes of one row of both, and memory for one row more.
@@ -69,7 +69,7 @@ double divergence_loss(ConstMatrixView Z, ConstMatrixView teacher,
          teacher.cols() == n && G.rows() == Z.rows() && G.cols() == n);
   check(config);
   const LossKernels& kernels = loss_kernels(isa);
-  const Divergence kind = kind_of(config);
+  const DivergenceKind kind = kind_of(config);
   const auto temperature = double{config.temperature};
   const double sum = sum_weighted_rows(
       row_weights, n, pool, [&](std::size_t r, Scratch& scratch) {
@@ -77,13 +77,13 @@ double divergence_loss(ConstMatrixView Z, ConstMatrixView teacher,
                         kernels);
         const double factor = double{row_weights[r]} * temperature;
         switch (kind) {
-          case Divergence::kForward:
+          case DivergenceKind::kForward:
             return forward_divergence(rows.q, rows.p, factor, G.row(r),
                                       kernels);
-          case Divergence::kReverse:
+          case DivergenceKind::kReverse:
             return reverse_divergence(rows.q, rows.p, factor, G.row(r),
                                       rows.scratch, kernels);
-          case Divergence::kJensenShannon:
+          case DivergenceKind::kJensenShannon:
             return mixture_divergence(rows.q, rows.p, double{config.beta},
                                       factor, G.row(r), rows.scratch, kernels);
         }

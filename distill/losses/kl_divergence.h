@@ -23,10 +23,10 @@
 
 namespace llmpress {
 
-enum class Divergence { kForward, kReverse, kJensenShannon };
+enum class DivergenceKind { kForward, kReverse, kJensenShannon };
 
 struct DivergenceConfig {
-  Divergence kind = Divergence::kForward;
+  DivergenceKind kind = DivergenceKind::kForward;
   float temperature = 1;  // T > 0
   float beta = 0.5f;      // in [0, 1]; of kJensenShannon
 };

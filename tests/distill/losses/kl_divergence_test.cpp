@@ -6,9 +6,9 @@
 namespace llmpress {
 namespace {
 
-constexpr DivergenceConfig kForward{.kind = Divergence::kForward};
-constexpr DivergenceConfig kReverse{.kind = Divergence::kReverse};
-constexpr DivergenceConfig kMixture{.kind = Divergence::kJensenShannon,
+constexpr DivergenceConfig kForward{.kind = DivergenceKind::kForward};
+constexpr DivergenceConfig kReverse{.kind = DivergenceKind::kReverse};
+constexpr DivergenceConfig kMixture{.kind = DivergenceKind::kJensenShannon,
                                     .beta = 0.3f};
 
 testing::Loss loss_of(const MatrixF& teacher, DivergenceConfig config,
@@ -31,8 +31,8 @@ double kl(const std::vector<double>& log_p, const std::vector<double>& log_q) {
 double reference(const DivergenceConfig& config,
                  const std::vector<double>& log_q,
                  const std::vector<double>& log_p) {
-  if (config.kind == Divergence::kForward) return kl(log_p, log_q);
-  if (config.kind == Divergence::kReverse) return kl(log_q, log_p);
+  if (config.kind == DivergenceKind::kForward) return kl(log_p, log_q);
+  if (config.kind == DivergenceKind::kReverse) return kl(log_q, log_p);
   const double beta = double{config.beta};
   std::vector<double> log_m(log_p.size());
   for (std::size_t i = 0; i < log_m.size(); ++i) {
@@ -123,18 +123,18 @@ TEST(DivergenceLoss, JensenShannonTendsToBothDivergences) {
                 teacher = testing::noise(1, 40, rng, 1);
   const std::vector<float> w{1};
   ThreadPool pool(1);
-  const auto value = [&](Divergence kind, float beta, Isa isa) {
+  const auto value = [&](DivergenceKind kind, float beta, Isa isa) {
     MatrixF G(1, 40);
     return divergence_loss(Z.view(), teacher.view(), w,
                            {.kind = kind, .beta = beta}, G.view(), pool, isa);
   };
   for (const Isa isa : available_isas()) {
-    const double forward = value(Divergence::kForward, 0, isa);
-    const double reverse = value(Divergence::kReverse, 0, isa);
+    const double forward = value(DivergenceKind::kForward, 0, isa);
+    const double reverse = value(DivergenceKind::kReverse, 0, isa);
     ASSERT_GT(std::abs(forward - reverse), 0.02);
     constexpr float kSmall = 1.0f / 1024;
     const auto mixed = [&](float beta) {
-      return value(Divergence::kJensenShannon, beta, isa);
+      return value(DivergenceKind::kJensenShannon, beta, isa);
     };
     EXPECT_NEAR(mixed(kSmall) / double{kSmall}, forward, 5e-3);
     EXPECT_NEAR(mixed(1 - kSmall) / double{kSmall}, reverse, 5e-3);
@@ -177,8 +177,8 @@ TEST(DivergenceLoss, TakesTokensThatTheTeacherForbids) {
       MatrixF H(1, 3);
       const double loss = divergence_loss(Z.view(), teacher.view(), w, config,
                                           H.view(), pool, isa);
-      EXPECT_EQ(std::isinf(loss), config.kind == Divergence::kReverse);
-      if (config.kind == Divergence::kReverse) continue;
+      EXPECT_EQ(std::isinf(loss), config.kind == DivergenceKind::kReverse);
+      if (config.kind == DivergenceKind::kReverse) continue;
       for (const float g : H.data()) EXPECT_TRUE(std::isfinite(g));
     }
   }
@@ -194,7 +194,7 @@ TEST(DivergenceLoss, RefusesTemperaturesAndBetasOutOfRange) {
   };
   EXPECT_THROW(run({.temperature = 0}), Error);
   EXPECT_THROW(run({.temperature = std::nanf("")}), Error);
-  EXPECT_THROW(run({.kind = Divergence::kJensenShannon, .beta = 1.5f}), Error);
+  EXPECT_THROW(run({.kind = DivergenceKind::kJensenShannon, .beta = 1.5f}), Error);
 }
 
 }  // namespace
