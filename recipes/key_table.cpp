@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "compress/core/formatted.h"
+#include "distill/distill_config.h"
+#include "distill/train_config.h"
 #include "pruning/prune_config.h"
 #include "quantizers/method.h"
 #include "recipes/yaml_tree.h"
@@ -40,6 +42,7 @@ constexpr RecipeKey kKeys[] = {
     {"stage", "inject_outliers"},
     {"stage", "quantize"},
     {"stage", "quantize_kv_cache"},
+    {"stage", "train"},
     {"stage", "distill"},
 
     {"merge_lora", "adapter"},
@@ -87,8 +90,18 @@ constexpr RecipeKey kKeys[] = {
     {"input", "dynamic"},
     {"input", "symmetric"},
 
+    {"train", "text"},
+    {"train", "held_out"},
+    {"train", "student"},
+
+    {"distill", "text"},
+    {"distill", "held_out"},
+    {"distill", "teacher"},
     {"distill", "student"},
-    {"distill", "loss"},
+
+    {"student", "every"},
+    {"student", "config"},
+    {"student", "seed"},
 
     {"variant", "name"},
     {"variant", "stages"},
@@ -116,6 +129,13 @@ std::vector<RecipeKey> make_table() {
   std::vector<RecipeKey> table(std::begin(kKeys), std::end(kKeys));
   for (const auto& setting : prune_settings()) {
     table.push_back({"prune", setting.key});
+  }
+  for (const auto& setting : train_settings()) {
+    table.push_back({"train", setting.key});
+    table.push_back({"distill", setting.key});
+  }
+  for (const auto& setting : distill_settings()) {
+    table.push_back({"distill", setting.key});
   }
   for (const QuantizerMethod& method : quantizer_methods()) {
     if (method.has_section()) table.push_back({"quantize", method.name});

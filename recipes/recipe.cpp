@@ -33,6 +33,7 @@ std::string_view stage_name(const Stage& stage) {
           [](const QuantizeKvCacheStage&) {
             return std::string_view("quantize_kv_cache");
           },
+          [](const TrainStage&) { return std::string_view("train"); },
           [](const DistillStage&) { return std::string_view("distill"); },
       },
       stage);
@@ -41,6 +42,11 @@ std::string_view stage_name(const Stage& stage) {
 const SourcePosition& position_of(const Stage& stage) {
   return std::visit(
       [](const auto& s) -> const SourcePosition& { return s.position; }, stage);
+}
+
+const TrainStage* training_of(const Stage& stage) {
+  const auto* const distill = std::get_if<DistillStage>(&stage);
+  return distill != nullptr ? &distill->train : std::get_if<TrainStage>(&stage);
 }
 
 bool Recipe::operator==(const Recipe& other) const {

@@ -12,6 +12,8 @@
 #include <variant>
 #include <vector>
 
+#include "distill/distill_config.h"
+#include "distill/train_config.h"
 #include "pruning/prune_config.h"
 #include "quantizers/quantize_config.h"
 #include "recipes/layer_selection.h"
@@ -117,10 +119,33 @@ struct QuantizeKvCacheStage {
   bool operator==(const QuantizeKvCacheStage&) const = default;
 };
 
-// Named in the format, not implemented by this version: running it is an error.
+// What is trained: the model as it is when the stage begins, every `every`-th
+// block of it, or a model of the shape that a config.json says with random
+// weights.
+struct StudentConfig {
+  std::size_t every = 1;
+  std::filesystem::path config{};
+  std::uint64_t seed = 0;  // of the random weights
+
+  bool operator==(const StudentConfig&) const = default;
+};
+
+// Trains every dense weight on a text's next tokens.
+struct TrainStage {
+  TrainConfig config{};
+  std::filesystem::path text{};      // as CalibrationConfig::text
+  std::filesystem::path held_out{};  // to evaluate on; empty: none
+  StudentConfig student{};
+  SourcePosition position{};
+
+  bool operator==(const TrainStage&) const = default;
+};
+
+// Trains towards what a teacher says of a text.
 struct DistillStage {
-  std::string student{};
-  std::string loss{};
+  TrainStage train{};
+  DistillConfig loss{};
+  std::filesystem::path teacher{};  // empty: the recipe's model
   SourcePosition position{};
 
   bool operator==(const DistillStage&) const = default;
@@ -128,11 +153,13 @@ struct DistillStage {
 
 using Stage = std::variant<MergeLoraStage, PruneStage, SmoothStage, RotateStage,
                            InjectOutliersStage, QuantizeStage,
-                           QuantizeKvCacheStage, DistillStage>;
+                           QuantizeKvCacheStage, TrainStage, DistillStage>;
 
 // "merge_lora", "prune", ...: the key of a stage in a recipe.
 std::string_view stage_name(const Stage& stage);
 const SourcePosition& position_of(const Stage& stage);
+// What a stage that trains says of the training; null: it does not train.
+const TrainStage* training_of(const Stage& stage);
 
 // What to do with a Linear that no loader of the output's format would take
 // (formats/linears/loader_rules.h).

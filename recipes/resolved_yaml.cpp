@@ -6,6 +6,7 @@
 #include "recipes/recipe_parser.h"
 #include "recipes/schemes.h"
 #include "recipes/settings_section.h"
+#include "recipes/train_section.h"
 #include "recipes/words.h"
 #include "recipes/yaml_writer.h"
 
@@ -136,11 +137,6 @@ void write_body(YamlWriter& out, const InjectOutliersStage& stage) {
 
 void write_body(YamlWriter& out, const QuantizeKvCacheStage& stage) {
   out.word("type", name_of<KvScaleType>(kKvScaleTypeWords, stage.type));
-}
-
-void write_body(YamlWriter& out, const DistillStage& stage) {
-  out.text("student", stage.student);
-  if (!stage.loss.empty()) out.text("loss", stage.loss);
 }
 
 void write_stages(YamlWriter& out, const std::vector<Stage>& stages) {

@@ -5,6 +5,7 @@
 #include "quantizers/method.h"
 #include "recipes/prune_section.h"
 #include "recipes/settings_section.h"
+#include "recipes/train_section.h"
 #include "recipes/weights_section.h"
 #include "recipes/words.h"
 
@@ -72,13 +73,6 @@ QuantizeKvCacheStage read_quantize_kv_cache(const YamlNode& node) {
   return stage;
 }
 
-DistillStage read_distill(const YamlNode& node) {
-  const Section section(node, "distill");
-  return {.student = text_of(section.require("student"), "'student'"),
-          .loss = section.text("loss", ""),
-          .position = node.position};
-}
-
 bool quantize_needs_calibration(const QuantizeConfig& config) {
   const QuantizerMethod& method = method_of(config);
   return method.chooses_precision() || any(method.needs(config)) ||
@@ -109,7 +103,8 @@ Stage read_stage(const YamlNode& node, const Path& folder) {
   if (name == "inject_outliers") return read_inject_outliers(body);
   if (name == "quantize") return read_quantize(body);
   if (name == "quantize_kv_cache") return read_quantize_kv_cache(body);
-  return read_distill(body);
+  if (name == "train") return read_train(body, folder);
+  return read_distill(body, folder);
 }
 
 bool needs_calibration(const Stage& stage) {

@@ -9,6 +9,8 @@
 #include <sstream>
 #include <string>
 
+#include "distill/distill_config.h"
+#include "distill/train_config.h"
 #include "quantizers/method.h"
 #include "recipes/recipe_parser.h"
 #include "tests/recipes/parse_failure.h"
@@ -191,6 +193,11 @@ TEST(RecipeReference, SaysOfMethodsWhatTheirRowsSay) {
   wanted = with_part(wanted, "methods of prune", prune_methods_text());
   wanted = with_part(wanted, "prune",
                      std::string(kTableHead) + table_rows(prune_settings()));
+  wanted = with_part(wanted, "train",
+                     std::string(kTableHead) + table_rows(train_settings()));
+  wanted = with_part(wanted, "distill",
+                     std::string(kTableHead) + table_rows(distill_settings()) +
+                         table_rows(train_settings()));
   if (std::getenv("LLMPRESS_UPDATE_DOCS") != nullptr) {
     std::ofstream(page(), std::ios::binary) << wanted;
     return;

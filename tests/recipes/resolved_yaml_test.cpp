@@ -41,8 +41,14 @@ TEST(ResolvedYaml, KeepsEveryStage) {
         "rotate: {seed: 12, online: true}",
         "inject_outliers: {factor: 0.3}",
         "quantize_kv_cache: {type: int8}",
-        "distill: {student: s, loss: kl}",
-        "distill: {student: s}",
+        "train: {text: t, steps: 10}",
+        "train: {text: t, held_out: h, epochs: 2.5, optimizer: sgd, momentum: "
+        "0.5, nesterov: true, schedule: constant, patience: 2, seed: 4}",
+        "train: {text: t, tokens: 1000, weights: bf16, keep_zeros: true, "
+        "optimizer: adamw_8bit, student: {config: c.json, seed: 3}}",
+        "distill: {text: t, steps: 1, teacher: p, loss: jsd, beta: 0.25, "
+        "hidden: 1, hidden_loss: mse, student: {every: 2}}",
+        "distill: {text: t, steps: 1, cross_entropy: 0}",
         "smooth: {method: smoothquant, alpha: 0.85}",
         "smooth: {search_alpha: true}",
         "smooth: {method: awq, clip: false, weights: {bits: 3}}",

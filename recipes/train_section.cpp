@@ -1,0 +1,111 @@
+#include "recipes/train_section.h"
+
+#include <string>
+
+#include "compress/core/error.h"
+#include "recipes/settings_section.h"
+#include "recipes/stage_reader.h"
+
+namespace llmpress {
+namespace {
+
+using Path = std::filesystem::path;
+
+constexpr std::size_t kMaxSeed = std::size_t{1} << 62;
+
+Path path_at(const Section& section, std::string_view key, const Path& folder) {
+  if (!section.has(key)) return {};
+  return resolve_path(
+      folder, text_of(*section.find(key), "'" + std::string(key) + "'"));
+}
+
+// With the place of the stage in front.
+template <class Config>
+void check_at(const SourcePosition& position, const Config& config) {
+  try {
+    check(config);
+  } catch (const Error& error) {
+    fail_at(position, error.what());
+  }
+}
+
+StudentConfig read_student(const YamlNode& node, const Path& folder) {
+  const Section section(node, "student");
+  StudentConfig student;
+  student.every = section.count("every", student.every, 1, 1 << 20);
+  student.config = path_at(section, "config", folder);
+  student.seed = section.count("seed", student.seed, 0, kMaxSeed);
+  if (section.has("every") && section.has("config")) {
+    section.refuse("every", "contradicts 'config', which gives random weights");
+  }
+  if (section.has("seed") && !section.has("config")) {
+    section.refuse("seed", "belongs to 'config'");
+  }
+  return student;
+}
+
+TrainStage read_training(const Section& section, const Path& folder,
+                         std::string_view name) {
+  TrainStage stage{.position = section.position()};
+  section.require("text");
+  stage.text = path_at(section, "text", folder);
+  stage.held_out = path_at(section, "held_out", folder);
+  read_settings(section, train_settings(), name, stage.config);
+  check_at(stage.position, stage.config);
+  if (stage.config.patience != 0 && stage.held_out.empty()) {
+    section.refuse("patience", "needs 'held_out'");
+  }
+  if (const YamlNode* const student = section.find("student")) {
+    stage.student = read_student(*student, folder);
+  }
+  return stage;
+}
+
+void write_student(YamlWriter& out, const StudentConfig& student) {
+  if (student == StudentConfig{}) return;
+  out.open("student");
+  if (student.config.empty()) {
+    out.count("every", student.every);
+  } else {
+    out.text("config", student.config.string());
+    out.count("seed", student.seed);
+  }
+  out.close();
+}
+
+void write_training(YamlWriter& out, const TrainStage& stage) {
+  out.text("text", stage.text.string());
+  if (!stage.held_out.empty()) {
+    out.text("held_out", stage.held_out.string());
+  }
+  write_settings(out, train_settings(), stage.config);
+  write_student(out, stage.student);
+}
+
+}  // namespace
+
+TrainStage read_train(const YamlNode& node, const Path& folder) {
+  return read_training(Section(node, "train"), folder, "train");
+}
+
+DistillStage read_distill(const YamlNode& node, const Path& folder) {
+  const Section section(node, "distill");
+  DistillStage stage{.train = read_training(section, folder, "distill"),
+                     .position = node.position};
+  read_settings(section, distill_settings(), "distill", stage.loss);
+  check_at(node.position, stage.loss);
+  stage.teacher = path_at(section, "teacher", folder);
+  return stage;
+}
+
+void write_body(YamlWriter& out, const TrainStage& stage) {
+  write_training(out, stage);
+}
+
+void write_body(YamlWriter& out, const DistillStage& stage) {
+  write_training(out, stage.train);
+  write_settings(out, distill_settings(), stage.loss);
+  if (!stage.teacher.empty()) out.text("teacher", stage.teacher.string());
+}
+
+}  // namespace llmpress
