@@ -30,10 +30,6 @@ StagePlan::StagePlan(std::span<const Stage> shared,
                                 quantize->position.to_string());
       } else if (const auto* kv = std::get_if<QuantizeKvCacheStage>(&stage)) {
         kv_cache_ = kv;
-      } else if (std::holds_alternative<DistillStage>(stage)) {
-        fail(ErrorCode::kUnsupported,
-             "{}: stage 'distill' is not in this version",
-             position_of(stage).to_string());
       } else {
         transforms_.push_back(&stage);
       }

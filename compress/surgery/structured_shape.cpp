@@ -10,6 +10,7 @@
 #include "compress/core/formatted.h"
 #include "compress/model/facts.h"
 #include "compress/surgery/kept_layers.h"
+#include "formats/checkpoints/artifact_writer.h"
 #include "pruning/unit_selection.h"
 
 namespace llmpress {
@@ -183,11 +184,6 @@ void check_structured(const Architecture& arch, const PruneStage& stage) {
   const auto refuse = [&](ErrorCode code, const std::string& why) {
     fail(code, "{}: {}", stage.position.to_string(), why);
   };
-  if (config.importance == Importance::kGradients) {
-    refuse(ErrorCode::kUnsupported,
-           "importance 'gradients' needs a backward pass, which this version "
-           "does not have; activations and weights need none");
-  }
   if (config.method == PruneMethod::kKvHeads &&
       config.kv_grouping == KvGrouping::kCalibrated &&
       attention_linears(arch.block(0)).normed) {
@@ -252,12 +248,30 @@ std::string pruned_config(const std::string& config_json,
   return whole.dump(2);
 }
 
+std::string student_config(const std::string& config_json,
+                           const Architecture& arch,
+                           const StudentConfig& student) {
+  if (!student.config.empty()) return read_file(student.config);
+  if (student.every == 1) return config_json;
+  std::vector<std::size_t> kept;
+  for (std::size_t layer = 0; layer < arch.layers; layer += student.every) {
+    kept.push_back(layer);
+  }
+  PruneConfig depth{.method = PruneMethod::kDepth};
+  return pruned_config(config_json, arch, depth, kept);
+}
+
 Architecture planned_architecture(const StagePlan& plan,
                                   const std::string& config_json,
                                   const std::string& origin) {
   std::string config = config_json;
   Architecture arch = parse_architecture(config, origin);
   for (const Stage* stage : plan.transforms()) {
+    if (const TrainStage* const train = training_of(*stage)) {
+      config = student_config(config, arch, train->student);
+      arch = parse_architecture(config, origin);
+      continue;
+    }
     const auto* prune = std::get_if<PruneStage>(stage);
     if (prune == nullptr) continue;
     check_structured(arch, *prune);

@@ -37,6 +37,11 @@ std::string pruned_config(const std::string& config_json,
                           const Architecture& arch, const PruneConfig& config,
                           std::span<const std::size_t> kept_layers = {});
 
+// config.json of what a training stage trains.
+std::string student_config(const std::string& config_json,
+                           const Architecture& arch,
+                           const StudentConfig& student);
+
 // The architecture after all structured stages of `plan`, which are checked.
 Architecture planned_architecture(const StagePlan& plan,
                                   const std::string& config_json,

@@ -16,9 +16,10 @@ namespace fs = std::filesystem;
 constexpr std::array<std::string_view, 12> kWeightSuffixes{
     ".safetensors", ".bin",  ".pt",   ".pth",     ".ckpt",       ".h5",
     ".hdf5",        ".gguf", ".onnx", ".msgpack", ".index.json", ".npz"};
-constexpr std::array<std::string_view, 7> kReplaced{
-    "config.json",   "README.md",   "quantize_config.json", "quant_config.json",
-    "llmpress.json", "recipe.yaml", "hf_quant_config.json"};
+constexpr std::array<std::string_view, 9> kReplaced{
+    "config.json",          "README.md",       "quantize_config.json",
+    "quant_config.json",    "llmpress.json",   "recipe.yaml",
+    "hf_quant_config.json", "structured.json", "training.json"};
 constexpr std::array<std::string_view, 4> kCaches{"__pycache__", "cache",
                                                   "wandb", "runs"};
 // Nothing to carry along is larger; weights under another name are.

@@ -49,6 +49,9 @@ void copy_model(const Checkpoint& checkpoint, const ModelCopyOptions& options) {
   }
   report(options.progress,
          {.phase = "write", .done = tensors.size(), .total = tensors.size()});
+  for (const auto& [name, content] : options.files) {
+    writer->add_file(name, content);
+  }
   writer->finish(options.dtype
                      ? with_dtype(checkpoint.config_json(), *options.dtype)
                      : checkpoint.config_json());

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <optional>
+#include <string>
 
 #include "compress/core/dtype.h"
 #include "compress/core/progress.h"
@@ -13,6 +15,7 @@ namespace llmpress {
 struct ModelCopyOptions {
   std::filesystem::path output{};
   std::optional<DType> dtype{};  // of all floating tensors; absent: as they are
+  std::map<std::string, std::string> files{};  // by name, beside the model
   Progress progress{};
 };
 

@@ -6,6 +6,7 @@
 #include "compress/pipeline/reports/report_text.h"
 #include "compress/pipeline/reports/sparsity_curve.h"
 #include "compress/pipeline/reports/svg_chart.h"
+#include "compress/pipeline/reports/training_curve.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/files/replaceable.h"
 
@@ -155,6 +156,21 @@ std::string variant_section(const VariantReport& v) {
   return html + table(layer_columns(), layer_rows(v.layers)) + "</details>\n";
 }
 
+std::string training_section(const RunReport& report) {
+  std::string html;
+  for (const VariantReport& v : report.variants) {
+    for (const TrainingReport& training : v.training) {
+      html += "<h3>" + escape_html(v.name) + "</h3>\n";
+      for (const std::string& line : describe(training)) {
+        html += "<p class=\"small\">" + escape_html(line) + "</p>\n";
+      }
+      html += training_chart(training) +
+              table(training_columns(), training_rows(training));
+    }
+  }
+  return html.empty() ? html : "<h2>Training</h2>\n" + html;
+}
+
 std::string provenance(const RunReport& report) {
   std::string html = "<h2>How it was made</h2>\n<dl>\n";
   for (const auto& [key, value] : provenance_rows(report)) {
@@ -193,6 +209,7 @@ std::string to_html(const RunReport& report) {
     html += "<h2>Sparsity</h2>\n" + sparsity_chart(report) +
             table(sparsity_columns(), sparsities);
   }
+  html += training_section(report);
   const std::string layers = layer_chart(report);
   if (!layers.empty()) {
     html += "<h2>Layers</h2>\n" + layers +

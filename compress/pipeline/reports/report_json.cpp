@@ -93,6 +93,9 @@ Json json_of(const VariantReport& v, const ModelSize& base) {
       json["structured"].push_back(json_of(l));
     }
   }
+  for (const TrainingReport& training : v.training) {
+    json["training"].push_back(Json::parse(to_json(training)));
+  }
   json["layers"] = Json::array();
   for (const LayerReport& l : v.layers) json["layers"].push_back(json_of(l));
   return json;

@@ -4,6 +4,7 @@
 #include "compress/core/printable.h"
 #include "compress/pipeline/reports/report_text.h"
 #include "compress/pipeline/reports/sparsity_curve.h"
+#include "compress/pipeline/reports/training_curve.h"
 
 namespace llmpress {
 namespace {
@@ -89,6 +90,10 @@ std::string to_markdown(const RunReport& report) {
           "\nStructured pruning; errors are of the residual stream, over "
           "what the half of the dense block adds to it:\n\n";
       add_table(out, layer_columns(), layer_rows(v.structured));
+    }
+    for (const TrainingReport& training : v.training) {
+      out += "\n### " + escape(training.stage) + "\n\n";
+      add_table(out, training_columns(), training_rows(training));
     }
     add_table(out, layer_columns(), layer_rows(v.layers));
   }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "compress/pipeline/evaluation/evaluation.h"
+#include "compress/pipeline/reports/training_report.h"
 
 namespace llmpress {
 
@@ -44,7 +45,8 @@ struct VariantReport {
   // healed. Their relative error is that of the residual stream behind them,
   // over what the half of the dense block adds to it.
   std::vector<LayerReport> structured{};
-  std::string pruning{};       // "sparsegpt 2:4", or empty
+  std::vector<TrainingReport> training{};  // of each stage that trained
+  std::string pruning{};                   // "sparsegpt 2:4", or empty
   double linear_nonzeros = 0;  // weights of the blocks' Linears that are not 0
   ModelSize size{};
   std::optional<EvaluationResult> evaluation{};  // from the written artifact

@@ -4,6 +4,7 @@
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/adapters/adapter_merge.h"
 #include "compress/pipeline/run/structured_pruning.h"
+#include "compress/pipeline/training/trained_model.h"
 #include "compress/surgery/checkpoint_overlay.h"
 #include "compress/surgery/model_rotation.h"
 #include "compress/surgery/outlier_injection.h"
@@ -14,7 +15,7 @@ namespace llmpress {
 TransformedModel::TransformedModel(const Checkpoint& base,
                                    const StagePlan& plan, ThreadPool& pool,
                                    const TransformContext& context)
-    : top_(&base) {
+    : base_(&base), top_(&base) {
   const auto parse = [this] {
     archs_.push_back(std::make_unique<Architecture>(read_architecture(*top_)));
     arch_ = archs_.back().get();
@@ -23,6 +24,12 @@ TransformedModel::TransformedModel(const Checkpoint& base,
   for (const Stage* stage : plan.transforms()) {
     if (const auto* prune = std::get_if<PruneStage>(stage)) {
       layers_.push_back(reduce(*prune, pool, context));
+      top_ = layers_.back().get();
+      parse();
+      continue;
+    }
+    if (training_of(*stage) != nullptr) {
+      layers_.push_back(trained(*stage, pool, context));
       top_ = layers_.back().get();
       parse();
       continue;
@@ -71,6 +78,26 @@ std::unique_ptr<Checkpoint> TransformedModel::reduce(
                              unit_name(stage.config.method)));
   const auto rows = read_structured_report(output);
   structured_.insert(structured_.end(), rows.begin(), rows.end());
+  return open_checkpoint(output);
+}
+
+std::unique_ptr<Checkpoint> TransformedModel::trained(
+    const Stage& stage, ThreadPool& pool, const TransformContext& context) {
+  const std::filesystem::path output =
+      context.directory / formatted("trained-{}", layers_.size());
+  if (!std::filesystem::exists(output)) {
+    train_model({.checkpoint = top_,
+                 .base = base_,
+                 .stage = &stage,
+                 .output = output,
+                 .isa = context.isa,
+                 .pool = &pool,
+                 .progress = context.progress,
+                 .log = context.log});
+  }
+  training_.push_back(read_training_report(output));
+  const auto lines = describe(training_.back());
+  notes_.insert(notes_.end(), lines.begin(), lines.end());
   return open_checkpoint(output);
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "compress/kernels/cpu.h"
 #include "compress/model/architecture.h"
 #include "compress/pipeline/reports/run_report.h"
+#include "compress/pipeline/reports/training_report.h"
 #include "formats/checkpoints/checkpoint.h"
 
 namespace llmpress {
@@ -24,6 +26,7 @@ struct TransformContext {
   std::filesystem::path directory{};  // for their results; kept while in use
   Isa isa = best_isa();
   Progress progress{};
+  std::function<void(const std::string&)> log{};
 };
 
 class TransformedModel {
@@ -38,11 +41,16 @@ class TransformedModel {
   const std::vector<std::string>& notes() const { return notes_; }
   // What structured pruning removed and healed.
   const std::vector<LayerReport>& structured() const { return structured_; }
+  // What training stages did, in order.
+  const std::vector<TrainingReport>& training() const { return training_; }
 
  private:
   std::unique_ptr<Checkpoint> reduce(const PruneStage& stage, ThreadPool& pool,
                                      const TransformContext& context);
+  std::unique_ptr<Checkpoint> trained(const Stage& stage, ThreadPool& pool,
+                                      const TransformContext& context);
 
+  const Checkpoint* base_;
   const Checkpoint* top_;
   std::vector<std::unique_ptr<Checkpoint>> layers_;
   // Edits refer to the architecture that they were made for.
@@ -50,6 +58,7 @@ class TransformedModel {
   const Architecture* arch_;
   std::vector<std::string> notes_;
   std::vector<LayerReport> structured_;
+  std::vector<TrainingReport> training_;
 };
 
 }  // namespace llmpress

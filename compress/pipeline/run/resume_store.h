@@ -6,6 +6,8 @@
 //   <output>.resume/block-00003/       a small artifact: Linears, norms,
 //   layers.json
 //   <output>.resume/reduced-0/         the model after structured pruning
+//   <output>.resume/trained-1/         the model after a training stage, and
+//   <output>.resume/trained-1.training/  that stage's checkpoints
 #pragma once
 
 #include <cstddef>

@@ -50,14 +50,27 @@ std::vector<InputPath> inputs_of(const Recipe& recipe) {
   if (recipe.evaluate) {
     inputs.push_back({"the evaluation text", recipe.evaluate->text});
   }
-  const auto add_adapters = [&](const std::vector<Stage>& stages) {
+  const auto add_files_of = [&](const std::vector<Stage>& stages) {
     for (const Stage& stage : stages) {
       const auto* merge = std::get_if<MergeLoraStage>(&stage);
       if (merge != nullptr) inputs.push_back({"the adapter", merge->adapter});
+      const TrainStage* const train = training_of(stage);
+      if (train == nullptr) continue;
+      inputs.push_back({"the training text", train->text});
+      if (!train->held_out.empty()) {
+        inputs.push_back({"the held-out text", train->held_out});
+      }
+      if (!train->student.config.empty()) {
+        inputs.push_back({"the student's config", train->student.config});
+      }
+      const auto* const distill = std::get_if<DistillStage>(&stage);
+      if (distill != nullptr && !distill->teacher.empty()) {
+        inputs.push_back({"the teacher", distill->teacher});
+      }
     }
   };
-  add_adapters(recipe.stages);
-  for (const Variant& variant : recipe.variants) add_adapters(variant.stages);
+  add_files_of(recipe.stages);
+  for (const Variant& variant : recipe.variants) add_files_of(variant.stages);
   return inputs;
 }
 

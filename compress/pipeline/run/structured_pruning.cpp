@@ -13,6 +13,7 @@
 #include "compress/pipeline/run/block_writer.h"
 #include "compress/pipeline/run/resume_store.h"
 #include "compress/pipeline/run/structured_healing.h"
+#include "compress/surgery/loss_gradients.h"
 #include "compress/surgery/structured_depth.h"
 #include "compress/surgery/structured_ends.h"
 #include "compress/surgery/structured_experts.h"
@@ -51,6 +52,10 @@ class StructuredPruner {
   }
 
   void run() {
+    if (ranks_by_gradients()) {
+      gradients_.emplace(*job_.checkpoint, calibration(), job_.isa, *job_.pool,
+                         job_.progress);
+    }
     if (config_.method == PruneMethod::kDepth) choose_layers();
     if (config_.method == PruneMethod::kHidden) choose_channels();
     const std::string config =
@@ -84,6 +89,13 @@ class StructuredPruner {
   }
 
  private:
+  bool ranks_by_gradients() const {
+    const PruneMethod method = config_.method;
+    return config_.importance == Importance::kGradients &&
+           (method == PruneMethod::kFfn || method == PruneMethod::kHeads ||
+            method == PruneMethod::kHidden);
+  }
+
   std::string phase() const {
     return formatted("prune {}", unit_name(config_.method));
   }
@@ -118,6 +130,10 @@ class StructuredPruner {
   }
 
   void choose_layers() {
+    if (!job_.kept_layers.empty()) {
+      layers_ = job_.kept_layers;
+      return;
+    }
     if (count_.kept == count_.of) return;
     const DepthChoice choice =
         choose_depth(choice_job(&calibration()), count_.kept);
@@ -134,14 +150,16 @@ class StructuredPruner {
     std::optional<CalibrationStates> states;
     if (job_.calibration != nullptr) states = embedded();
     if (config_.importance == Importance::kActivations) (void)calibration();
-    hidden_ = choose_hidden(choice_job(job_.calibration), count_.kept,
-                            states ? &*states : nullptr);
+    hidden_ = choose_hidden(
+        choice_job(job_.calibration), count_.kept, states ? &*states : nullptr,
+        gradients_ ? gradients_->hidden_importance() : std::vector<double>());
   }
 
   // Calibration that the recipe has is used to measure errors even where
   // nothing needs it.
   void start_states() {
-    if (needs_calibration(config_)) (void)calibration();
+    const bool chosen = !job_.kept_layers.empty();  // nothing to measure
+    if (!chosen && needs_calibration(config_)) (void)calibration();
     if (job_.calibration == nullptr) return;
     states_.emplace(PairedStates{embedded(), embedded()});
     if (hidden_.kept.empty()) return;
@@ -352,7 +370,8 @@ class StructuredPruner {
   std::vector<double> ffn_importance(std::size_t layer,
                                      const DenseBlock& dense) const {
     const BlockUnits units = ffn_units(arch_.block(layer));
-    if (config_.importance != Importance::kActivations) {
+    if (gradients_) return gradients_->unit_importance(units, layer);
+    if (config_.importance == Importance::kWeights) {
       return unit_weight_importance(units, dense);
     }
     InputStatsCollector collector(units.count, {.channel_moments = true},
@@ -365,7 +384,8 @@ class StructuredPruner {
   std::vector<double> head_importance(std::size_t layer,
                                       const DenseBlock& dense) const {
     const BlockUnits units = head_units(arch_.block(layer));
-    if (config_.importance != Importance::kActivations) {
+    if (gradients_) return gradients_->unit_importance(units, layer);
+    if (config_.importance == Importance::kWeights) {
       return unit_weight_importance(units, dense);
     }
     const std::size_t width = units.parts.back().width;
@@ -446,7 +466,8 @@ class StructuredPruner {
   const PruneConfig& config_;
   UnitCount count_;
   std::vector<std::size_t> layers_;  // that stay
-  HiddenChoice hidden_;              // empty: the stream keeps its channels
+  std::optional<LossGradients> gradients_{};
+  HiddenChoice hidden_;  // empty: the stream keeps its channels
   Architecture reduced_arch_;
   std::optional<PairedStates> states_;
   std::vector<std::string> changed_;  // tensors of the blocks, see write_ends()

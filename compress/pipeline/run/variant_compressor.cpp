@@ -7,6 +7,7 @@
 
 #include "compress/core/formatted.h"
 #include "compress/model/model_check.h"
+#include "compress/model/model_source.h"
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/adapters/adapter_report.h"
 #include "compress/pipeline/reports/sparsity_curve.h"
@@ -57,12 +58,30 @@ void copy_other_tensors(const TransformedModel& model,
   }
 }
 
+// Hashes of what a training stage reads beside the model.
+std::string files_of(const TrainStage& train, const Stage& stage) {
+  std::string text = sha256_of_file(train.text);
+  if (!train.held_out.empty()) text += sha256_of_file(train.held_out);
+  if (!train.student.config.empty()) {
+    text += sha256_of_file(train.student.config);
+  }
+  const auto* const distill = std::get_if<DistillStage>(&stage);
+  if (distill != nullptr && !distill->teacher.empty()) {
+    text += model_sha256(*open_checkpoint(distill->teacher));
+  }
+  return text;
+}
+
 std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job) {
   std::string text =
       formatted("llmpress {}\n{}\n{}\n{}\n{}\n", LLMPRESS_VERSION, job.name,
                 inputs.model_sha256, inputs.recipe_yaml, inputs.kernels);
   if (inputs.calibration != nullptr) text += inputs.calibration->sha256;
   for (const Stage* stage : job.plan.transforms()) {
+    if (const TrainStage* const train = training_of(*stage)) {
+      text += files_of(*train, *stage);
+      continue;
+    }
     const auto* merge = std::get_if<MergeLoraStage>(stage);
     if (merge == nullptr) continue;
     for (const auto& file :
@@ -88,13 +107,15 @@ class VariantCompressor {
                {.calibration = inputs.calibration,
                 .directory = store_.directory(),
                 .isa = options.isa,
-                .progress = options.progress}) {}
+                .progress = options.progress,
+                .log = options.log}) {}
 
   VariantReport run() {
     report_ = {.name = job_.name,
                .output = job_.output.path.string(),
                .format = job_.output.format,
                .structured = model_.structured(),
+               .training = model_.training(),
                .pruning = describe_pruning(plan_),
                .notes = job_.warnings};
     const auto add = [&](std::vector<std::string> notes) {

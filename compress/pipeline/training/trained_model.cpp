@@ -1,0 +1,211 @@
+#include "compress/pipeline/training/trained_model.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "compress/core/formatted.h"
+#include "compress/model/decoder.h"
+#include "compress/model/model_source.h"
+#include "compress/model/tensor_places.h"
+#include "compress/pipeline/evaluation/model_copy.h"
+#include "compress/pipeline/run/structured_pruning.h"
+#include "compress/pipeline/training/learned_weights.h"
+#include "compress/pipeline/training/random_model.h"
+#include "compress/pipeline/training/training_store.h"
+#include "compress/pipeline/training/training_text.h"
+#include "compress/surgery/checkpoint_overlay.h"
+#include "formats/checkpoints/artifact_writer.h"
+
+namespace llmpress {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kReportFile = "training.json";
+
+// Token by token the same texts.
+void check_same_tokens(const Tokenizer& teacher, const Tokenizer& student,
+                       const fs::path& path) {
+  if (teacher.sha256 == student.sha256) return;
+  const std::size_t size =
+      std::min(teacher.vocabulary_size(), student.vocabulary_size());
+  for (std::size_t id = 0; id < size; ++id) {
+    const TokenId ids[] = {static_cast<TokenId>(id)};
+    const std::string theirs = teacher.decode(ids), ours = student.decode(ids);
+    if (theirs == ours) continue;
+    fail(ErrorCode::kInvalidInput,
+         "{}: the teacher's token {} is '{}', the student's '{}': their "
+         "distributions cannot be compared",
+         path, id, theirs, ours);
+  }
+}
+
+class ModelTraining {
+ public:
+  explicit ModelTraining(const TrainingStageJob& job)
+      : job_(job),
+        stage_(*training_of(*job.stage)),
+        work_(job.output.string() + ".training") {}
+
+  void run() {
+    fs::create_directories(work_);
+    make_student();
+    read_data();
+    TrainableModel model(*student_,
+                         {.isa = job_.isa,
+                          .keep_activations = stage_.config.keep_activations,
+                          .progress = job_.progress});
+    make_objective(model);
+    FileTrainingStore store(work_);
+    const auto start = std::chrono::steady_clock::now();
+    const TrainingResult result =
+        train({.config = stage_.config,
+               .model = &model,
+               .objective = objective_.get(),
+               .data = &*data_,
+               .held_out = held_out_ ? &*held_out_ : nullptr,
+               .store = &store,
+               .progress = job_.progress,
+               .log = job_.log},
+              *job_.pool);
+    const std::chrono::duration<double> taken =
+        std::chrono::steady_clock::now() - start;
+    write(model, report_of(model, result, taken.count()));
+    fs::remove_all(work_);
+  }
+
+ private:
+  void make_student() {
+    const StudentConfig& config = stage_.student;
+    student_ = job_.checkpoint;
+    if (config == StudentConfig{}) return;
+    const fs::path made = work_ / "student";
+    if (!fs::exists(made)) {
+      if (config.config.empty()) {
+        write_every(config.every, made);
+      } else {
+        write_random_model({.config = config.config,
+                            .source = job_.checkpoint,
+                            .output = made,
+                            .seed = config.seed});
+      }
+    }
+    own_student_ = open_checkpoint(made);
+    student_ = own_student_.get();
+  }
+
+  // Every n-th block, the first among them.
+  void write_every(std::size_t n, const fs::path& output) const {
+    const Architecture arch = read_architecture(*job_.checkpoint);
+    PruneStage depth{.position = stage_.position};
+    depth.config.method = PruneMethod::kDepth;
+    depth.config.heal = false;
+    StructuredJob prune{.checkpoint = job_.checkpoint,
+                        .arch = &arch,
+                        .stage = &depth,
+                        .output = output,
+                        .isa = job_.isa,
+                        .pool = job_.pool,
+                        .progress = job_.progress};
+    for (std::size_t layer = 0; layer < arch.layers; layer += n) {
+      prune.kept_layers.push_back(layer);
+    }
+    prune_structure(prune);
+  }
+
+  void read_data() {
+    tokenizer_ = load_model_tokenizer(job_.checkpoint->path());
+    const TrainingText text = read_training_text(stage_.text, *tokenizer_);
+    text_sha256_ = text.sha256;
+    data_.emplace(text.documents, stage_.config.sequence_length);
+    check_size(*data_, stage_.config.batch_size * stage_.config.accumulation,
+               stage_.text);
+    if (stage_.held_out.empty()) return;
+    held_out_.emplace(
+        read_training_text(stage_.held_out, *tokenizer_).documents,
+        stage_.config.sequence_length);
+    check_size(*held_out_, 1, stage_.held_out);
+  }
+
+  static void check_size(const TrainingData& data, std::size_t wanted,
+                         const fs::path& path) {
+    if (data.sequences() >= wanted) return;
+    fail(ErrorCode::kInvalidInput,
+         "{}: has {} sequences of {} tokens, wanted {}: give more text, or a "
+         "smaller 'batch_size', 'accumulation' or 'sequence_length'",
+         path, data.sequences(), data.sequence_length(), wanted);
+  }
+
+  void make_objective(const TrainableModel& model) {
+    const auto smoothing = static_cast<float>(stage_.config.label_smoothing);
+    const auto* const distill = std::get_if<DistillStage>(job_.stage);
+    if (distill == nullptr) {
+      objective_ = text_objective(smoothing, job_.isa);
+      return;
+    }
+    const Checkpoint* teacher = job_.base;
+    if (!distill->teacher.empty()) {
+      own_teacher_ = open_checkpoint(distill->teacher);
+      teacher = own_teacher_.get();
+      check_same_tokens(*load_model_tokenizer(distill->teacher), *tokenizer_,
+                        distill->teacher);
+    }
+    teacher_.emplace(
+        *teacher, Decoder::Options{.isa = job_.isa, .progress = job_.progress});
+    objective_ =
+        distill_objective(distill->loss, model, *teacher_, smoothing, job_.isa);
+  }
+
+  TrainingReport report_of(TrainableModel& model, const TrainingResult& result,
+                           double seconds) const {
+    TrainingReport report{.stage = std::string(stage_name(*job_.stage)),
+                          .text_sha256 = text_sha256_,
+                          .tokens_per_step = stage_.config.batch_size *
+                                             stage_.config.accumulation *
+                                             stage_.config.sequence_length,
+                          .steps = result.steps,
+                          .held_out = held_out_.has_value(),
+                          .stopped_early = result.stopped_early,
+                          .before = result.before,
+                          .after = result.after,
+                          .seconds = seconds,
+                          .progress = result.progress};
+    for (const Parameter& parameter : model.parameters()) {
+      report.parameters += parameter.value.size();
+    }
+    return report;
+  }
+
+  void write(TrainableModel& model, const TrainingReport& report) const {
+    const auto trained = overlay(
+        *student_, learned_weights(model.architecture(), model.parameters()));
+    copy_model(*trained, {.output = job_.output,
+                          .files = {{kReportFile, to_json(report)}},
+                          .progress = job_.progress});
+  }
+
+  const TrainingStageJob& job_;
+  const TrainStage& stage_;
+  fs::path work_;
+  std::unique_ptr<Checkpoint> own_student_{}, own_teacher_{};
+  const Checkpoint* student_ = nullptr;
+  std::unique_ptr<Tokenizer> tokenizer_{};
+  std::string text_sha256_{};
+  std::optional<TrainingData> data_{}, held_out_{};
+  std::optional<Decoder> teacher_{};
+  std::unique_ptr<Objective> objective_{};
+};
+
+}  // namespace
+
+void train_model(const TrainingStageJob& job) { ModelTraining(job).run(); }
+
+TrainingReport read_training_report(const fs::path& output) {
+  const fs::path file = output / kReportFile;
+  return training_report_from_json(read_file(file), file.string());
+}
+
+}  // namespace llmpress

@@ -1,0 +1,42 @@
+// A `train` or `distill` stage, from checkpoint to checkpoint: the student is
+// made, trained, and written as an ordinary dense checkpoint, which the stages
+// after it read like any other.
+//
+//   <output>            the trained model, whole or not at all, with the
+//                       stage's report (training.json) in it
+//   <output>.training/  checkpoints of unfinished training, and the student
+//                       that it began with
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "compress/core/parallel.h"
+#include "compress/core/progress.h"
+#include "compress/kernels/cpu.h"
+#include "compress/pipeline/reports/training_report.h"
+#include "formats/checkpoints/checkpoint.h"
+#include "recipes/recipe.h"
+
+namespace llmpress {
+
+struct TrainingStageJob {
+  const Checkpoint* checkpoint = nullptr;  // the model as the stage finds it
+  const Checkpoint* base = nullptr;        // the recipe's model
+  const Stage* stage = nullptr;            // a TrainStage or DistillStage
+  std::filesystem::path output{};          // folder of the result
+  Isa isa = best_isa();
+  ThreadPool* pool = nullptr;
+  Progress progress{};
+  std::function<void(const std::string&)> log{};
+};
+
+// Goes on from the checkpoints of an earlier, unfinished call. Throws Error as
+// train() and TrainableModel.
+void train_model(const TrainingStageJob& job);
+
+// The report that an earlier train_model() left in its output.
+TrainingReport read_training_report(const std::filesystem::path& output);
+
+}  // namespace llmpress

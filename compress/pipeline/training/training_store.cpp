@@ -1,0 +1,201 @@
+#include "compress/pipeline/training/training_store.h"
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "compress/core/formatted.h"
+#include "formats/checkpoints/artifact_writer.h"
+#include "formats/containers/safetensors.h"
+#include "formats/containers/typed_tensors.h"
+
+namespace llmpress {
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LossTerms, total, cross_entropy, divergence,
+                                   hidden)
+
+namespace {
+
+using Json = nlohmann::json;
+
+// What stands in the file for a part of an optimizer's state.
+struct StatePart {
+  const char* name;
+  std::vector<float>* numbers = nullptr;
+  std::vector<std::uint8_t>* codes = nullptr;
+};
+
+std::vector<StatePart> parts_of(OptimizerState& state) {
+  if (auto* const adam = std::get_if<AdamWState>(&state)) {
+    return {{"m", &adam->first_moment}, {"v", &adam->second_moment}};
+  }
+  if (auto* const small = std::get_if<AdamW8BitState>(&state)) {
+    return {{"m", nullptr, &small->first_codes},
+            {"v", nullptr, &small->second_codes},
+            {"m_absmax", &small->first_absmax},
+            {"v_absmax", &small->second_absmax}};
+  }
+  return {{"momentum", &std::get<SgdState>(state).momentum}};
+}
+
+std::string tensor_name(std::size_t index, const char* part) {
+  return formatted("{}.{}", index, part);
+}
+
+template <class T>
+std::vector<T> values_of(const TensorReader& reader, const TensorInfo& info) {
+  const TensorBytes data = reader.read(info);
+  std::vector<T> values(data.bytes.size() / sizeof(T));
+  std::memcpy(values.data(), data.bytes.data(), data.bytes.size());
+  return values;
+}
+
+void check_state_size(const StatePart& part, const TensorInfo& info,
+                      std::size_t weights) {
+  const std::size_t elements =
+      info.bytes / (part.numbers != nullptr ? sizeof(float) : 1);
+  if (elements == weights || elements < weights / 128) return;
+  fail(ErrorCode::kCorruptFile, "{}: has {} elements for {} weights",
+       subject_of(info), elements, weights);
+}
+
+Json to_json_value(const TrainingPoint& point) {
+  Json json{{"step", point.step},
+            {"loss", point.loss},
+            {"learning_rate", point.learning_rate},
+            {"gradient_norm", point.gradient_norm}};
+  if (point.evaluation) json["evaluation"] = *point.evaluation;
+  return json;
+}
+
+TrainingPoint point_of(const Json& json) {
+  TrainingPoint point{.step = json.at("step").get<std::size_t>(),
+                      .loss = json.at("loss").get<LossTerms>(),
+                      .learning_rate = json.at("learning_rate").get<double>(),
+                      .gradient_norm = json.at("gradient_norm").get<double>()};
+  if (json.contains("evaluation")) {
+    point.evaluation = json.at("evaluation").get<LossTerms>();
+  }
+  return point;
+}
+
+}  // namespace
+
+std::string progress_to_json(const TrainingProgress& progress) {
+  Json json{{"step", progress.step},
+            {"rate_factor", progress.rate_factor},
+            {"divergences", progress.divergences},
+            {"running_loss", progress.running_loss},
+            {"best_step", progress.best_step},
+            {"stale", progress.stale},
+            {"notes", progress.notes},
+            {"curve", Json::array()}};
+  if (progress.best) json["best"] = *progress.best;
+  for (const TrainingPoint& point : progress.curve) {
+    json["curve"].push_back(to_json_value(point));
+  }
+  return json.dump();
+}
+
+TrainingProgress progress_from_json(const std::string& text,
+                                    const std::string& origin) {
+  try {
+    const Json json = Json::parse(text);
+    TrainingProgress progress{
+        .step = json.at("step").get<std::size_t>(),
+        .rate_factor = json.at("rate_factor").get<double>(),
+        .divergences = json.at("divergences").get<std::size_t>(),
+        .running_loss = json.at("running_loss").get<double>(),
+        .best_step = json.at("best_step").get<std::size_t>(),
+        .stale = json.at("stale").get<std::size_t>(),
+        .notes = json.at("notes").get<std::vector<std::string>>()};
+    if (json.contains("best")) progress.best = json.at("best").get<double>();
+    for (const Json& point : json.at("curve")) {
+      progress.curve.push_back(point_of(point));
+    }
+    return progress;
+  } catch (const Json::exception& e) {
+    fail(ErrorCode::kCorruptFile, "{}: {}", origin, e.what());
+  }
+}
+
+FileTrainingStore::FileTrainingStore(std::filesystem::path directory)
+    : directory_(std::move(directory)) {
+  std::filesystem::create_directories(directory_);
+}
+
+std::filesystem::path FileTrainingStore::path_of(
+    const std::string& name) const {
+  return directory_ / (name + ".safetensors");
+}
+
+void FileTrainingStore::save(const std::string& name,
+                             const TrainingProgress& progress,
+                             std::span<const Parameter> parameters,
+                             std::span<const OptimizerState> states) {
+  std::vector<NamedTensor> tensors;
+  const auto add = [&](std::size_t index, const char* part, DType dtype,
+                       std::span<const std::byte> bytes, std::size_t count) {
+    tensors.push_back({.name = tensor_name(index, part),
+                       .dtype = dtype,
+                       .shape = {count},
+                       .bytes = {bytes.begin(), bytes.end()}});
+  };
+  for (std::size_t p = 0; p < parameters.size(); ++p) {
+    add(p, "weight", DType::kF32, std::as_bytes(parameters[p].value),
+        parameters[p].value.size());
+    OptimizerState state = states[p];
+    for (const StatePart& part : parts_of(state)) {
+      if (part.numbers != nullptr) {
+        add(p, part.name, DType::kF32, std::as_bytes(std::span(*part.numbers)),
+            part.numbers->size());
+      } else {
+        add(p, part.name, DType::kU8, std::as_bytes(std::span(*part.codes)),
+            part.codes->size());
+      }
+    }
+  }
+  write_file_atomically(
+      path_of(name),
+      write_safetensors(tensors, {{"progress", progress_to_json(progress)}}));
+}
+
+bool FileTrainingStore::load(const std::string& name,
+                             TrainingProgress& progress,
+                             std::span<const Parameter> parameters,
+                             std::span<OptimizerState> states) {
+  const std::filesystem::path path = path_of(name);
+  if (!std::filesystem::exists(path)) return false;
+  const auto reader = open_tensors(path);
+  const auto text = reader->metadata().find("progress");
+  if (text == reader->metadata().end()) {
+    fail(ErrorCode::kCorruptFile, "{}: is no checkpoint of training", path);
+  }
+  progress = progress_from_json(text->second, path.string());
+  for (std::size_t p = 0; p < parameters.size(); ++p) {
+    const TensorInfo& weight = reader->require(tensor_name(p, "weight"));
+    if (weight.bytes != parameters[p].value.size_bytes()) {
+      fail(ErrorCode::kCorruptFile, "{}: is not of this model's '{}'",
+           subject_of(weight), parameters[p].name);
+    }
+    std::ranges::copy(values_of<float>(*reader, weight),
+                      parameters[p].value.begin());
+    for (const StatePart& part : parts_of(states[p])) {
+      const TensorInfo& info = reader->require(tensor_name(p, part.name));
+      if (info.bytes != 0) {
+        check_state_size(part, info, parameters[p].value.size());
+      }
+      if (part.numbers != nullptr) {
+        *part.numbers = values_of<float>(*reader, info);
+      } else {
+        *part.codes = values_of<std::uint8_t>(*reader, info);
+      }
+    }
+  }
+  return true;
+}
+
+}  // namespace llmpress
