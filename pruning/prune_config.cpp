@@ -158,8 +158,8 @@ constexpr Setting<PruneConfig> kSettings[] = {
     {"multiple_of", "`ffn`, `hidden`: the kept count is a multiple of it",
      count_at<&C::multiple_of>(1, 1 << 20), is_one_of<M::kFfn, M::kHidden>},
     {"importance",
-     "`ffn`, `heads`, `hidden`: what they rank by; `gradients` needs a "
-     "backward pass, which this version does not have",
+     "`ffn`, `heads`, `hidden`: what they rank by; `gradients` holds the whole "
+     "model and its gradients in float32",
      word_at<kImportanceWords, &C::importance>(),
      is_one_of<M::kFfn, M::kHeads, M::kHidden>},
     {"depth_importance", "`depth`: what blocks are ranked by",

@@ -46,19 +46,28 @@ struct StreamMoments {
 class HiddenChooser {
  public:
   HiddenChooser(const UnitChoiceJob& job, std::size_t kept,
-                CalibrationStates* states)
-      : job_(job), arch_(*job.arch), kept_(kept), states_(states) {}
+                CalibrationStates* states, std::vector<double> importance)
+      : job_(job),
+        arch_(*job.arch),
+        kept_(kept),
+        states_(states),
+        importance_(std::move(importance)) {}
 
   HiddenChoice choose() {
     if (states_ != nullptr) measure();
-    const bool by_weights = job_.config->importance != Importance::kActivations;
-    choice_.kept = keep_most_important(
-        by_weights ? weight_ranks() : activation_ranks(), kept_);
+    choice_.kept = keep_most_important(ranks(), kept_);
     set_gains();
     return std::move(choice_);
   }
 
  private:
+  std::vector<double> ranks() const {
+    if (!importance_.empty()) return importance_;
+    return job_.config->importance == Importance::kActivations
+               ? activation_ranks()
+               : weight_ranks();
+  }
+
   void measure() {
     for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
       report(job_.progress, {.phase = "measure channels",
@@ -149,6 +158,7 @@ class HiddenChooser {
   const Architecture& arch_;
   std::size_t kept_;
   CalibrationStates* states_;
+  std::vector<double> importance_;  // [hidden] by gradients, or empty
   // Of the norms of each block that read the stream, then of the final norm.
   std::vector<StreamMoments> moments_;
   HiddenChoice choice_;
@@ -157,8 +167,9 @@ class HiddenChooser {
 }  // namespace
 
 HiddenChoice choose_hidden(const UnitChoiceJob& job, std::size_t kept,
-                           CalibrationStates* states) {
-  return HiddenChooser(job, kept, states).choose();
+                           CalibrationStates* states,
+                           std::vector<double> importance) {
+  return HiddenChooser(job, kept, states, std::move(importance)).choose();
 }
 
 }  // namespace llmpress

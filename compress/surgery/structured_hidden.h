@@ -20,8 +20,11 @@ struct HiddenChoice {
 
 // By `importance: activations` channels rank by mean |x| behind every norm,
 // each norm counting the same; by `weights` by the L2 norm of their rows and
-// columns everywhere. `states`: null without calibration; used up.
+// columns everywhere; by `gradients` as `importance` [hidden] says
+// (loss_gradients.h), which is empty otherwise. `states`: null without
+// calibration; used up.
 HiddenChoice choose_hidden(const UnitChoiceJob& job, std::size_t kept,
-                           CalibrationStates* states);
+                           CalibrationStates* states,
+                           std::vector<double> importance = {});
 
 }  // namespace llmpress

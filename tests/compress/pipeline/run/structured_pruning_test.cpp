@@ -6,6 +6,7 @@
 #include <map>
 
 #include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "tests/compress/pipeline/structured_model.h"
 
@@ -250,6 +251,47 @@ void expect_refused(const TinyShape& shape, const PruneConfig& config,
   }
 }
 
+// What writes nothing has no gradient: its importance is 0, and it goes first.
+TEST(StructuredPruning, LosesNothingWithSilentUnitsThatGradientsFind) {
+  for (const Method method : {Method::kFfn, Method::kHeads}) {
+    const TinyShape shape = shape_of(method);
+    TinyTensors tensors = tiny_tensors(shape, 21);
+    for (std::size_t layer = 0; layer < shape.layers; ++layer) {
+      const std::string block = formatted("model.layers.{}.", layer);
+      MatrixF& reads =
+          tensors[block + (method == Method::kFfn ? "mlp.down_proj.weight"
+                                                  : "self_attn.o_proj.weight")];
+      const std::size_t unit =
+          method == Method::kFfn
+              ? 1
+              : shape.head_dim * shape.heads / shape.kv_heads;
+      // Every second unit is silent.
+      for (std::size_t r = 0; r < reads.rows(); ++r) {
+        for (std::size_t c = 0; c < reads.cols(); ++c) {
+          if (c / unit % 2 == 0) reads(r, c) = 0;
+        }
+      }
+    }
+    PruneConfig config = cut(config_of(method));
+    config.importance = Importance::kGradients;
+    PrunedModel model(shape, tensors, config);
+    EXPECT_LT(model.difference(), kSame);
+  }
+}
+
+TEST(StructuredPruning, RanksChannelsOfTheStreamByGradients) {
+  const TinyShape shape = shape_of(Method::kHidden);
+  PruneConfig config = config_of(Method::kHidden);
+  config.importance = Importance::kGradients;
+  const TinyTensors tensors = tiny_tensors(shape, 22);
+  const PrunedModel by_gradients(shape, tensors, config);
+  config.importance = Importance::kWeights;
+  const PrunedModel by_weights(shape, tensors, config);
+  EXPECT_EQ(by_gradients.arch().hidden, shape.hidden / 2);
+  EXPECT_NE(read_file(by_gradients.path() / "model.safetensors"),
+            read_file(by_weights.path() / "model.safetensors"));
+}
+
 TEST(StructuredPruning, RefusesWhatWouldNotWork) {
   TinyShape qwen3{.model_type = "qwen3"};
   qwen3.head_norms = true;
@@ -260,9 +302,6 @@ TEST(StructuredPruning, RefusesWhatWouldNotWork) {
   PruneConfig uneven = config_of(Method::kKvHeads);
   uneven.kv_heads = 3;
   expect_refused({.kv_heads = 4}, uneven, "divisor");
-  PruneConfig gradients = config_of(Method::kFfn);
-  gradients.importance = Importance::kGradients;
-  expect_refused({}, gradients, "backward pass");
 }
 
 }  // namespace

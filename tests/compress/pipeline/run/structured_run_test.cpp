@@ -96,7 +96,7 @@ TEST_F(StructuredRun, SpreadsSparsityByOutliersInTheReport) {
 }
 
 TEST_F(StructuredRun, RefusesBeforeAnyWork) {
-  for (const char* stages : {"[{prune: {method: ffn, importance: gradients}}]",
+  for (const char* stages : {"[{prune: {method: kv_heads, kv_heads: 5}}]",
                              "[{prune: {method: kv_heads, kv_heads: 3}}]"}) {
     int events = 0;
     const RunOptions options{
