@@ -26,11 +26,37 @@ bool can_learn(const BlockSpec& block, std::size_t parameter) {
   });
 }
 
+std::unique_ptr<TrainableLinear> make_linear(const std::string& name,
+                                             LinearWeights weights,
+                                             const LearningChoice& learns,
+                                             const AdapterChoice& adapts,
+                                             Isa isa) {
+  const auto adapter = adapts ? adapts(name) : std::nullopt;
+  if (adapter) {
+    try {
+      return std::make_unique<LoraLinear>(std::move(weights), *adapter, isa);
+    } catch (const Error& error) {
+      fail(error.code(), "'{}': {}", name, error.what());
+    }
+  }
+  if (!learns(name + ".weight")) {
+    return std::make_unique<FrozenLinear>(std::move(weights), isa);
+  }
+  if (!std::holds_alternative<DenseWeight>(weights.weight)) {
+    fail(ErrorCode::kInvalidArgument,
+         "'{}' is stored as {}: packed weights do not learn", name,
+         describe(weights.weight));
+  }
+  return std::make_unique<LearningLinear>(dequantize(weights.weight),
+                                          std::move(weights.bias));
+}
+
 }  // namespace
 
 TrainableBlock::TrainableBlock(const Architecture& arch, std::size_t layer,
                                BlockWeights weights,
                                const LearningChoice& learns,
+                               const AdapterChoice& adapts,
                                const BlockOptions& options)
     : arch_(&arch),
       layer_(layer),
@@ -40,7 +66,7 @@ TrainableBlock::TrainableBlock(const Architecture& arch, std::size_t layer,
   const BlockSpec& spec = block_.spec();
   const std::string prefix = arch.block_name(layer) + ".";
   for (std::size_t i = 0; i < spec.linears.size(); ++i) {
-    add_linear(i, std::move(weights.linears[i]), learns, options.isa);
+    add_linear(i, std::move(weights.linears[i]), learns, adapts, options.isa);
   }
   gradients_.norms.resize(spec.norms.size());
   for (std::size_t n = 0; n < spec.norms.size(); ++n) {
@@ -60,19 +86,11 @@ TrainableBlock::TrainableBlock(const Architecture& arch, std::size_t layer,
 }
 
 void TrainableBlock::add_linear(std::size_t index, LinearWeights weights,
-                                const LearningChoice& learns, Isa isa) {
-  const std::string name = arch_->linear_name(layer_, index);
-  std::unique_ptr<TrainableLinear> linear;
-  if (!learns(name + ".weight")) {
-    linear = std::make_unique<FrozenLinear>(std::move(weights), isa);
-  } else if (!std::holds_alternative<DenseWeight>(weights.weight)) {
-    fail(ErrorCode::kInvalidArgument,
-         "'{}' is stored as {}: packed weights do not learn", name,
-         describe(weights.weight));
-  } else {
-    linear = std::make_unique<LearningLinear>(dequantize(weights.weight),
-                                              std::move(weights.bias));
-  }
+                                const LearningChoice& learns,
+                                const AdapterChoice& adapts, Isa isa) {
+  std::unique_ptr<TrainableLinear> linear =
+      make_linear(arch_->linear_name(layer_, index), std::move(weights), learns,
+                  adapts, isa);
   block_.wrap_linear(index, [&](std::unique_ptr<LinearKernel>) {
     return std::make_unique<BorrowedLinear>(*linear);
   });

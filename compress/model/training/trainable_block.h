@@ -4,11 +4,13 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "compress/model/block.h"
+#include "compress/model/training/lora_linear.h"
 #include "compress/model/training/parameter.h"
 #include "compress/model/training/trainable_linear.h"
 
@@ -16,15 +18,19 @@ namespace llmpress {
 
 // Whether the tensor of this name learns.
 using LearningChoice = std::function<bool(const std::string& tensor)>;
+// The adapter that learns beside the Linear of this module path, which is
+// frozen then; nothing: none.
+using AdapterChoice =
+    std::function<std::optional<LoraConfig>(const std::string& linear)>;
 
 class TrainableBlock {
  public:
   // `arch` must outlive the block. Linears that do not learn stay in the form
   // in which they are stored; the others must be dense (Error(kInvalidArgument)
-  // naming one that is packed).
+  // naming one that is packed). `adapts` may be empty; it goes before `learns`.
   TrainableBlock(const Architecture& arch, std::size_t layer,
                  BlockWeights weights, const LearningChoice& learns,
-                 const BlockOptions& options);
+                 const AdapterChoice& adapts, const BlockOptions& options);
 
   const Block& block() const { return block_; }
   // What learns, in the order of the program's tables.
@@ -38,7 +44,8 @@ class TrainableBlock {
 
  private:
   void add_linear(std::size_t index, LinearWeights weights,
-                  const LearningChoice& learns, Isa isa);
+                  const LearningChoice& learns, const AdapterChoice& adapts,
+                  Isa isa);
 
   const Architecture* arch_;
   std::size_t layer_;

@@ -67,6 +67,7 @@ class FrozenLinear final : public TrainableLinear {
   std::size_t in() const override { return kernel_->in(); }
   std::size_t bytes() const override;
   std::string_view name() const override { return kernel_->name(); }
+  const PackedWeight& weight() const { return weights_.weight; }
 
  private:
   LinearWeights weights_;

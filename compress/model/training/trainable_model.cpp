@@ -33,7 +33,9 @@ TrainableModel::TrainableModel(const Checkpoint& checkpoint,
     : arch_(std::make_unique<Architecture>(read_architecture(checkpoint))),
       options_(options) {
   if (!options_.learns) {
-    options_.learns = [](const std::string&) { return true; };
+    options_.learns = [all = !options_.adapts](const std::string&) {
+      return all;
+    };
   }
   check_model(checkpoint, *arch_);
   ends_ = std::make_unique<TrainableEnds>(checkpoint, *arch_, options_.learns,
@@ -44,7 +46,7 @@ TrainableModel::TrainableModel(const Checkpoint& checkpoint,
     report(options_.progress,
            {"load", layer, arch_->layers, arch_->block_name(layer)});
     blocks_.emplace_back(*arch_, layer, read_block(checkpoint, *arch_, layer),
-                         options_.learns,
+                         options_.learns, options_.adapts,
                          BlockOptions{.isa = options_.isa, .ropes = ropes});
   }
   report(options_.progress, {"load", arch_->layers, arch_->layers, ""});

@@ -35,7 +35,9 @@ struct BatchLoss {
 
 struct TrainableOptions {
   Isa isa = best_isa();
-  LearningChoice learns{};  // empty: every tensor
+  // Empty: every tensor; with `adapts` none.
+  LearningChoice learns{};
+  AdapterChoice adapts{};  // empty: no adapters
   bool keep_activations = false;
   Progress progress{};
 };
