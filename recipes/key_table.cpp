@@ -7,6 +7,7 @@
 #include "compress/core/formatted.h"
 #include "distill/distill_config.h"
 #include "distill/train_config.h"
+#include "distill/tune_config.h"
 #include "pruning/prune_config.h"
 #include "quantizers/method.h"
 #include "recipes/yaml_tree.h"
@@ -44,6 +45,7 @@ constexpr RecipeKey kKeys[] = {
     {"stage", "quantize_kv_cache"},
     {"stage", "train"},
     {"stage", "distill"},
+    {"stage", "tune"},
 
     {"merge_lora", "adapter"},
     {"merge_lora", "scale"},
@@ -99,6 +101,11 @@ constexpr RecipeKey kKeys[] = {
     {"distill", "teacher"},
     {"distill", "student"},
 
+    {"tune", "text"},
+    {"tune", "held_out"},
+    {"tune", "targets"},
+    {"tune", "ignore"},
+
     {"student", "every"},
     {"student", "config"},
     {"student", "seed"},
@@ -133,9 +140,13 @@ std::vector<RecipeKey> make_table() {
   for (const auto& setting : train_settings()) {
     table.push_back({"train", setting.key});
     table.push_back({"distill", setting.key});
+    table.push_back({"tune", setting.key});
   }
   for (const auto& setting : distill_settings()) {
     table.push_back({"distill", setting.key});
+  }
+  for (const auto& setting : tune_settings()) {
+    table.push_back({"tune", setting.key});
   }
   for (const QuantizerMethod& method : quantizer_methods()) {
     if (method.has_section()) table.push_back({"quantize", method.name});

@@ -35,6 +35,7 @@ std::string_view stage_name(const Stage& stage) {
           },
           [](const TrainStage&) { return std::string_view("train"); },
           [](const DistillStage&) { return std::string_view("distill"); },
+          [](const TuneStage&) { return std::string_view("tune"); },
       },
       stage);
 }
@@ -45,8 +46,11 @@ const SourcePosition& position_of(const Stage& stage) {
 }
 
 const TrainStage* training_of(const Stage& stage) {
-  const auto* const distill = std::get_if<DistillStage>(&stage);
-  return distill != nullptr ? &distill->train : std::get_if<TrainStage>(&stage);
+  if (const auto* const distill = std::get_if<DistillStage>(&stage)) {
+    return &distill->train;
+  }
+  const auto* const tune = std::get_if<TuneStage>(&stage);
+  return tune != nullptr ? &tune->train : std::get_if<TrainStage>(&stage);
 }
 
 bool Recipe::operator==(const Recipe& other) const {

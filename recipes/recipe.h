@@ -14,6 +14,7 @@
 
 #include "distill/distill_config.h"
 #include "distill/train_config.h"
+#include "distill/tune_config.h"
 #include "pruning/prune_config.h"
 #include "quantizers/quantize_config.h"
 #include "recipes/layer_selection.h"
@@ -151,9 +152,22 @@ struct DistillStage {
   bool operator==(const DistillStage&) const = default;
 };
 
-using Stage = std::variant<MergeLoraStage, PruneStage, SmoothStage, RotateStage,
-                           InjectOutliersStage, QuantizeStage,
-                           QuantizeKvCacheStage, TrainStage, DistillStage>;
+// Trains an adapter beside the frozen model. Written as it is (OutputConfig of
+// format "peft") it is all that the run makes; otherwise it is merged, and the
+// stages after it find the merged model.
+struct TuneStage {
+  TrainStage train{.config = {.learning_rate = 2e-4, .weight_decay = 0}};
+  TuneConfig adapter{};
+  LayerSelection layers{.targets = {"Linear"}};
+  SourcePosition position{};
+
+  bool operator==(const TuneStage&) const = default;
+};
+
+using Stage =
+    std::variant<MergeLoraStage, PruneStage, SmoothStage, RotateStage,
+                 InjectOutliersStage, QuantizeStage, QuantizeKvCacheStage,
+                 TrainStage, DistillStage, TuneStage>;
 
 // "merge_lora", "prune", ...: the key of a stage in a recipe.
 std::string_view stage_name(const Stage& stage);
@@ -170,12 +184,17 @@ enum class Incompatible {
   kAdapt,   // change what can be: smaller groups, static groups, zeros stored
 };
 
+// The output format of an adapter by itself.
+inline constexpr std::string_view kAdapterFormat = "peft";
+
 struct OutputConfig {
   std::filesystem::path path{};
-  std::string format = "compressed-tensors";     // a row of output_formats()
+  // A row of output_formats(), or kAdapterFormat.
+  std::string format = "compressed-tensors";
   std::uint64_t max_shard_size = 5'000'000'000;  // bytes
   Incompatible incompatible = Incompatible::kOwn;
 
+  bool is_adapter() const { return format == kAdapterFormat; }
   bool operator==(const OutputConfig&) const = default;
 };
 

@@ -104,6 +104,7 @@ Stage read_stage(const YamlNode& node, const Path& folder) {
   if (name == "quantize") return read_quantize(body);
   if (name == "quantize_kv_cache") return read_quantize_kv_cache(body);
   if (name == "train") return read_train(body, folder);
+  if (name == "tune") return read_tune(body, folder);
   return read_distill(body, folder);
 }
 

@@ -1,8 +1,10 @@
 #include "recipes/train_section.h"
 
 #include <string>
+#include <utility>
 
 #include "compress/core/error.h"
+#include "recipes/selection_section.h"
 #include "recipes/settings_section.h"
 #include "recipes/stage_reader.h"
 
@@ -44,9 +46,10 @@ StudentConfig read_student(const YamlNode& node, const Path& folder) {
   return student;
 }
 
+// `stage` holds the defaults.
 TrainStage read_training(const Section& section, const Path& folder,
-                         std::string_view name) {
-  TrainStage stage{.position = section.position()};
+                         std::string_view name, TrainStage stage) {
+  stage.position = section.position();
   section.require("text");
   stage.text = path_at(section, "text", folder);
   stage.held_out = path_at(section, "held_out", folder);
@@ -55,6 +58,13 @@ TrainStage read_training(const Section& section, const Path& folder,
   if (stage.config.patience != 0 && stage.held_out.empty()) {
     section.refuse("patience", "needs 'held_out'");
   }
+  return stage;
+}
+
+// Of a student, which may be made anew.
+TrainStage read_training_of_student(const Section& section, const Path& folder,
+                                    std::string_view name) {
+  TrainStage stage = read_training(section, folder, name, {});
   if (const YamlNode* const student = section.find("student")) {
     stage.student = read_student(*student, folder);
   }
@@ -85,16 +95,31 @@ void write_training(YamlWriter& out, const TrainStage& stage) {
 }  // namespace
 
 TrainStage read_train(const YamlNode& node, const Path& folder) {
-  return read_training(Section(node, "train"), folder, "train");
+  return read_training_of_student(Section(node, "train"), folder, "train");
 }
 
 DistillStage read_distill(const YamlNode& node, const Path& folder) {
   const Section section(node, "distill");
-  DistillStage stage{.train = read_training(section, folder, "distill"),
-                     .position = node.position};
+  DistillStage stage{
+      .train = read_training_of_student(section, folder, "distill"),
+      .position = node.position};
   read_settings(section, distill_settings(), "distill", stage.loss);
   check_at(node.position, stage.loss);
   stage.teacher = path_at(section, "teacher", folder);
+  return stage;
+}
+
+TuneStage read_tune(const YamlNode& node, const Path& folder) {
+  const Section section(node, "tune");
+  TuneStage stage{.position = node.position};
+  stage.train = read_training(section, folder, "tune", std::move(stage.train));
+  if (stage.train.config.keep_zeros) {
+    section.refuse("keep_zeros",
+                   "does not go with an adapter: all of its B begins as 0 and "
+                   "would stay so");
+  }
+  read_settings(section, tune_settings(), "tune", stage.adapter);
+  stage.layers = read_selection(section);
   return stage;
 }
 
@@ -106,6 +131,13 @@ void write_body(YamlWriter& out, const DistillStage& stage) {
   write_training(out, stage.train);
   write_settings(out, distill_settings(), stage.loss);
   if (!stage.teacher.empty()) out.text("teacher", stage.teacher.string());
+}
+
+void write_body(YamlWriter& out, const TuneStage& stage) {
+  write_training(out, stage.train);
+  write_settings(out, tune_settings(), stage.adapter);
+  out.texts("targets", stage.layers.targets);
+  out.texts("ignore", stage.layers.ignore);
 }
 
 }  // namespace llmpress

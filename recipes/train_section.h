@@ -14,7 +14,10 @@ TrainStage read_train(const YamlNode& node,
 DistillStage read_distill(const YamlNode& node,
                           const std::filesystem::path& folder);
 
+TuneStage read_tune(const YamlNode& node, const std::filesystem::path& folder);
+
 void write_body(YamlWriter& out, const TrainStage& stage);
 void write_body(YamlWriter& out, const DistillStage& stage);
+void write_body(YamlWriter& out, const TuneStage& stage);
 
 }  // namespace llmpress

@@ -58,6 +58,6 @@ inline constexpr std::string_view kIsaWords[] = {"scalar", "avx2",
 
 inline constexpr std::string_view kOutputFormatWords[] = {
     "compressed-tensors", "safetensors", "hdf5", "gptq", "awq", "gguf",
-    "bitsandbytes"};
+    "bitsandbytes",       kAdapterFormat};
 
 }  // namespace llmpress

@@ -8,6 +8,9 @@
 #include "compress/core/error.h"
 #include "compress/core/formatted.h"
 #include "compress/model/decoder.h"
+#include "compress/model/tensor_places.h"
+#include "compress/pipeline/adapters/adapter_beside.h"
+#include "compress/tool/adapter_arguments.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/session.h"
 #include "formats/checkpoints/artifact_writer.h"
@@ -21,6 +24,7 @@ struct LogitsArguments {
   std::filesystem::path model{}, output{};
   std::string ids{};
   bool incremental = false;
+  AdapterArguments adapters{.scale_option = "--adapter-scale"};
 };
 
 [[noreturn]] void invalid(const std::string& what) {
@@ -109,17 +113,28 @@ void write_logits(const std::filesystem::path& path, const MatrixF& logits) {
 
 void write(const LogitsArguments& arguments) {
   Session session(arguments.session);
+  std::vector<InputPath> inputs{{"the model", arguments.model},
+                                {"the token ids", arguments.ids}};
+  add_inputs(arguments.adapters, inputs);
   const OutputGuard guard(
-      {{"the model", arguments.model}, {"the token ids", arguments.ids}},
-      {{"the output", arguments.output, OutputKind::kSafetensors}});
+      inputs, {{"the output", arguments.output, OutputKind::kSafetensors}});
   log_notes(guard, session);
   const std::vector<TokenId> ids = std::filesystem::exists(arguments.ids)
                                        ? read_ids(arguments.ids)
                                        : parse_ids(arguments.ids);
   if (ids.empty()) invalid("--ids: there is not one token id");
   const auto checkpoint = open_checkpoint(arguments.model);
-  const Decoder decoder(*checkpoint,
-                        {.isa = session.isa(), .progress = session.progress()});
+  const Architecture arch = read_architecture(*checkpoint);
+  AdaptersBeside beside;
+  if (!arguments.adapters.paths.empty()) {
+    beside = keep_beside(*checkpoint, arch, weighted(arguments.adapters),
+                         session.isa(), session.pool());
+    for (const std::string& note : beside.notes) session.log(note);
+  }
+  const Decoder decoder(beside.checkpoint ? *beside.checkpoint : *checkpoint,
+                        {.isa = session.isa(),
+                         .progress = session.progress(),
+                         .companion = beside.companion});
   write_logits(arguments.output,
                arguments.incremental
                    ? token_by_token(decoder, ids, session.pool())
@@ -147,6 +162,7 @@ void add_logits_command(CLI::App& app) {
       ->required();
   command->add_flag("--incremental", arguments->incremental,
                     "token by token with the cache, not all at once");
+  add_beside_options(*command, arguments->adapters);
   add_session_options(*command, arguments->session);
   command->footer(
       "Example:\n  llmpress logits ./my-model --ids 5,17,8 --output "

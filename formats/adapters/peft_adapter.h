@@ -97,10 +97,14 @@ PeftAdapter read_peft_tensors(PeftConfig config, const TensorReader& tensors);
 struct PeftWriteOptions {
   std::string base_model{};   // base_model_name_or_path
   DType dtype = DType::kF32;  // of the tensors: F32, F16 or BF16
+  // scaling = alpha / sqrt(r) instead of alpha / r, and use_rslora says so.
+  bool rank_stabilized = false;
+  std::map<std::string, std::string> files{};  // by name, beside the adapter
 };
 
 // A folder that PEFT loads; appears whole or not at all. The commonest rank
-// becomes r, others stand in rank_pattern, and alpha = scaling r likewise.
+// becomes r, others stand in rank_pattern, and alpha likewise. What `files` has
+// for llmpress.json is written with the mark of replaceable.h.
 // Throws Error(kInvalidArgument) if shapes disagree or a value is not finite.
 void write_peft_adapter(const std::filesystem::path& directory,
                         const std::map<std::string, PeftModule>& modules,

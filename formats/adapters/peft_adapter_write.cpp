@@ -1,6 +1,7 @@
 // write_peft_adapter of peft_adapter.h.
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "compress/core/checked.h"
 #include "compress/core/error.h"
@@ -119,18 +120,26 @@ std::string escaped(const std::string& path) {
 
 using Modules = std::map<std::string, PeftModule>;
 
-double alpha_of(const PeftModule& module) {
-  return module.scaling * static_cast<double>(module.A.rows());
+// Without the roundings of a division and a multiplication.
+double near_whole(double value) {
+  const double whole = std::round(value);
+  return std::fabs(value - whole) <= 1e-12 * std::fabs(whole) ? whole : value;
+}
+
+double alpha_of(const PeftModule& module, bool rank_stabilized) {
+  const auto rank = static_cast<double>(module.A.rows());
+  return near_whole(module.scaling *
+                    (rank_stabilized ? std::sqrt(rank) : rank));
 }
 
 // "r", "lora_alpha" and where modules differ from them.
-void add_ranks(const Modules& modules, json& config) {
+void add_ranks(const Modules& modules, bool rank_stabilized, json& config) {
   std::vector<std::size_t> ranks;
   std::vector<double> alphas;
   for (const auto& [path, module] : modules) {
     if (!module.has_factors()) continue;
     ranks.push_back(module.A.rows());
-    alphas.push_back(alpha_of(module));
+    alphas.push_back(alpha_of(module, rank_stabilized));
   }
   const std::size_t rank = commonest<std::size_t>(ranks, 8);
   const double alpha = commonest<double>(alphas, 8);
@@ -141,9 +150,8 @@ void add_ranks(const Modules& modules, json& config) {
     if (!module.has_factors()) continue;
     const std::string key = escaped(path);
     if (module.A.rows() != rank) config["rank_pattern"][key] = module.A.rows();
-    if (alpha_of(module) != alpha) {
-      config["alpha_pattern"][key] = number(alpha_of(module));
-    }
+    const double own = alpha_of(module, rank_stabilized);
+    if (own != alpha) config["alpha_pattern"][key] = number(own);
   }
 }
 
@@ -187,8 +195,8 @@ std::string config_json(const Modules& modules,
       {"target_modules", targets},
       {"task_type", "CAUSAL_LM"},
       {"use_dora", all_or_none(modules, &PeftModule::magnitude, "magnitude")},
-      {"use_rslora", false}};
-  add_ranks(modules, config);
+      {"use_rslora", options.rank_stabilized}};
+  add_ranks(modules, options.rank_stabilized, config);
   return config.dump(2);
 }
 
@@ -216,9 +224,19 @@ void write_peft_adapter(const std::filesystem::path& directory,
   write("adapter_config.json", config_json(modules, options));
   write("adapter_model.safetensors",
         write_safetensors(tensors, {{"format", "pt"}}));
-  write(kProvenanceFile.data(),
-        marked_json({}, {"adapter_config.json", "adapter_model.safetensors",
-                         std::string(kProvenanceFile)}));
+  std::set<std::string> names{"adapter_config.json",
+                              "adapter_model.safetensors",
+                              std::string(kProvenanceFile)};
+  std::string provenance;
+  for (const auto& [name, content] : options.files) {
+    if (name == kProvenanceFile) {
+      provenance = content;
+      continue;
+    }
+    write(name.c_str(), content);
+    names.insert(name);
+  }
+  write(kProvenanceFile.data(), marked_json(provenance, names));
   sync_directory(partial.path());
   check_replaceable(target, OutputKind::kFolder);  // hours may have passed
   replace_path(partial.path(), target);

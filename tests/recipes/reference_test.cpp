@@ -80,8 +80,8 @@ constexpr std::string_view kTableHead =
 // `owner`, if any, stands before each meaning.
 template <class Config>
 std::string table_rows(std::span<const Setting<Config>> settings,
-                       const std::string& owner = "") {
-  const Config defaults;
+                       const std::string& owner = "",
+                       const Config& defaults = {}) {
   std::string text;
   for (const Setting<Config>& s : settings) {
     text += "| " + code(s.key) + " | " +
@@ -198,6 +198,12 @@ TEST(RecipeReference, SaysOfMethodsWhatTheirRowsSay) {
   wanted = with_part(wanted, "distill",
                      std::string(kTableHead) + table_rows(distill_settings()) +
                          table_rows(train_settings()));
+  wanted = with_part(wanted, "tune",
+                     std::string(kTableHead) + table_rows(tune_settings()));
+  wanted =
+      with_part(wanted, "training of tune",
+                std::string(kTableHead) +
+                    table_rows(train_settings(), "", TuneStage{}.train.config));
   if (std::getenv("LLMPRESS_UPDATE_DOCS") != nullptr) {
     std::ofstream(page(), std::ios::binary) << wanted;
     return;

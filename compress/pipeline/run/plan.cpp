@@ -3,6 +3,7 @@
 
 #include "compress/core/error.h"
 #include "compress/model/model_source.h"
+#include "compress/pipeline/run/adapter_variant.h"
 #include "compress/pipeline/run/auto_precision.h"
 #include "compress/pipeline/run/kv_scales.h"
 #include "compress/pipeline/run/model_free.h"
@@ -179,6 +180,12 @@ PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
                          .warnings = job.warnings};
   if (job.plan.kv_cache() != nullptr) {
     planned.notes.push_back(describe_kv_scales(*job.plan.kv_cache(), arch));
+  }
+  if (job.output.is_adapter()) {
+    planned.output_bytes = sizeof(float) * adapter_numbers(job.plan, arch);
+    planned.notes.push_back(
+        "an adapter alone; its training is in neither memory nor time below");
+    return planned;
   }
   SizePredictor predictor(pool);
   const ModelSize before = measure_model(*model.checkpoint, *model.arch);

@@ -9,6 +9,8 @@
 #include "compress/core/linalg.h"
 #include "compress/model/model_source.h"
 #include "compress/model/tensor_places.h"
+#include "compress/pipeline/adapters/adapter_beside.h"
+#include "compress/pipeline/run/adapter_variant.h"
 #include "compress/pipeline/run/model_free.h"
 #include "compress/pipeline/run/run_jobs.h"
 #include "compress/pipeline/run/variant_compressor.h"
@@ -73,9 +75,15 @@ class Run {
         .recipe_yaml = report_.recipe_yaml,
         .kernels = report_.kernels};
     for (const VariantJob& job : jobs) {
-      report_.variants.push_back(
-          compress_variant(inputs, job, options_, pool_));
-      measure_artifact(report_.variants.back());
+      if (job.output.is_adapter()) {
+        report_.variants.push_back(tune_variant(inputs, job, options_, pool_));
+        measure_adapter(report_.variants.back(),
+                        adapter_numbers(job.plan, *model_.arch));
+      } else {
+        report_.variants.push_back(
+            compress_variant(inputs, job, options_, pool_));
+        measure_artifact(report_.variants.back());
+      }
     }
     if (text_) evaluate_all();
   }
@@ -134,10 +142,30 @@ class Run {
     variant.size = measure_model(*checkpoint, arch);
   }
 
-  Decoder load_decoder(const Checkpoint& checkpoint) const {
+  // The model with what stays beside it.
+  void measure_adapter(VariantReport& variant, std::size_t numbers) {
+    variant.size = report_.base_size;
+    variant.size.weights += numbers;
+    variant.size.weight_bytes += numbers * sizeof(float);
+  }
+
+  Decoder load_decoder(
+      const Checkpoint& checkpoint,
+      std::shared_ptr<const WeightCompanion> companion = nullptr) const {
     return Decoder(checkpoint, {.isa = options_.isa,
                                 .kv = kv_format(*recipe_.evaluate),
-                                .progress = options_.progress});
+                                .progress = options_.progress,
+                                .companion = std::move(companion)});
+  }
+
+  Decoder load_decoder(const VariantReport& variant) const {
+    if (variant.format != kAdapterFormat) {
+      return load_decoder(*open_checkpoint(variant.output));
+    }
+    const AdaptersBeside beside =
+        keep_beside(*model_.checkpoint, *model_.arch, {{variant.output, 1}},
+                    options_.isa, pool_);
+    return load_decoder(*beside.checkpoint, beside.companion);
   }
 
   // Perplexities of the base and of what was written, from the files.
@@ -161,8 +189,7 @@ class Run {
     std::vector<std::unique_ptr<Decoder>> decoders;
     std::vector<ModelUnderTest> models;
     for (const VariantReport& variant : variants) {
-      decoders.push_back(std::make_unique<Decoder>(
-          load_decoder(*open_checkpoint(variant.output))));
+      decoders.push_back(std::make_unique<Decoder>(load_decoder(variant)));
       models.push_back({.name = variant.name,
                         .decoder = decoders.back().get(),
                         .size = variant.size});

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "compress/core/formatted.h"
+#include "compress/pipeline/run/adapter_variant.h"
 #include "compress/pipeline/run/kv_scales.h"
 #include "compress/pipeline/run/output_check.h"
 #include "compress/pipeline/run/resume_store.h"
@@ -14,6 +15,14 @@
 #include "formats/checkpoints/artifact_writer.h"
 
 namespace llmpress {
+namespace {
+
+OutputKind kind_of(const OutputConfig& output) {
+  return output.is_adapter() ? OutputKind::kFolder
+                             : kind_of(find_output_format(output.format));
+}
+
+}  // namespace
 
 std::string result_name(const Recipe& recipe) {
   if (!recipe.name.empty()) return recipe.name;
@@ -31,8 +40,9 @@ std::vector<VariantJob> jobs_of(const Recipe& recipe) {
            "--output",
            recipe.origin, name);
     }
-    (void)find_output_format(output->format);  // refuses what is not written
+    (void)kind_of(*output);  // refuses what is not written
     jobs.push_back({name, *output, StagePlan(recipe.stages, own)});
+    check_adapter_alone(*output, jobs.back().plan);
   };
   if (recipe.variants.empty()) add(result_name(recipe), recipe.output, {});
   for (const Variant& variant : recipe.variants) {
@@ -80,8 +90,8 @@ std::vector<OutputPath> outputs_of(const Recipe& recipe,
   std::vector<OutputPath> outputs;
   for (const VariantJob& job : jobs) {
     const std::string of = job.name.empty() ? "" : " of '" + job.name + "'";
-    outputs.push_back({"the output" + of, job.output.path,
-                       kind_of(find_output_format(job.output.format))});
+    outputs.push_back(
+        {"the output" + of, job.output.path, kind_of(job.output)});
     outputs.push_back({"the folder for finished blocks" + of,
                        resume_path(job.output.path), OutputKind::kResume});
   }
@@ -124,6 +134,7 @@ void check_jobs(const Recipe& recipe, std::span<VariantJob> jobs,
         planned_architecture(job.plan, model.checkpoint->config_json(),
                              model.checkpoint->path().string());
     check_selections(job.plan, arch);
+    check_tuning(job.output, job.plan, *model.checkpoint, arch);
     if (!recipe.calibration &&
         calibration_use(job.plan, *model.arch) == CalibrationUse::kNeeded) {
       fail(ErrorCode::kInvalidArgument,
@@ -131,6 +142,7 @@ void check_jobs(const Recipe& recipe, std::span<VariantJob> jobs,
            "'calibration' section",
            job.name);
     }
+    if (job.output.is_adapter()) continue;
     check_kv_scales(job.plan, arch, *model.checkpoint, job.output.format);
     OutputCheck check =
         check_output(job.output, job.plan, *model.checkpoint, arch, pool);

@@ -26,7 +26,7 @@ std::vector<Module> modules_of(const Architecture& arch) {
   return modules;
 }
 
-// A pruning or quantizing stage.
+// A pruning, quantizing or tuning stage.
 struct Selecting {
   std::string_view kind{};
   const LayerSelection* layers = nullptr;
@@ -47,6 +47,10 @@ std::vector<Selecting> selecting_stages(const StagePlan& plan) {
   }
   for (const QuantizeStage* s : plan.quantizing()) {
     stages.push_back(selecting("quantize", *s));
+  }
+  for (const Stage* stage : plan.transforms()) {
+    const auto* const tune = std::get_if<TuneStage>(stage);
+    if (tune != nullptr) stages.push_back(selecting("tune", *tune));
   }
   return stages;
 }
@@ -149,6 +153,8 @@ void check_single(std::span<const Selecting> stages,
     const Selecting* first = nullptr;
     for (const Selecting& stage : stages) {
       if (!stage.selector.selects(module.name, module.role)) continue;
+      // Adapters may follow one another.
+      if (stage.kind == "tune") continue;
       if (first != nullptr && first->kind == stage.kind) {
         refuse(
             *stage.position,

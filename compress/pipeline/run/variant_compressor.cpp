@@ -72,6 +72,8 @@ std::string files_of(const TrainStage& train, const Stage& stage) {
   return text;
 }
 
+}  // namespace
+
 std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job) {
   std::string text =
       formatted("llmpress {}\n{}\n{}\n{}\n{}\n", LLMPRESS_VERSION, job.name,
@@ -91,6 +93,8 @@ std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job) {
   }
   return sha256_hex(text) + "\n";
 }
+
+namespace {
 
 class VariantCompressor {
  public:

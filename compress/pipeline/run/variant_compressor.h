@@ -32,6 +32,10 @@ struct VariantJob {
 VariantReport compress_variant(const RunInputs& inputs, const VariantJob& job,
                                const RunOptions& options, ThreadPool& pool);
 
+// Of all that decides what a variant becomes: what is left of an interrupted
+// run counts if it carries the same.
+std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job);
+
 // What an artifact was made from, for whoever finds it: llmpress.json.
 std::string provenance_of(const RunInputs& inputs, const std::string& variant);
 

@@ -10,8 +10,10 @@
 #include "compress/model/decoder.h"
 #include "compress/model/model_source.h"
 #include "compress/model/tensor_places.h"
+#include "compress/pipeline/adapters/adapter_merge.h"
 #include "compress/pipeline/evaluation/model_copy.h"
 #include "compress/pipeline/run/structured_pruning.h"
+#include "compress/pipeline/training/learned_adapter.h"
 #include "compress/pipeline/training/learned_weights.h"
 #include "compress/pipeline/training/random_model.h"
 #include "compress/pipeline/training/training_store.h"
@@ -48,7 +50,9 @@ class ModelTraining {
   explicit ModelTraining(const TrainingStageJob& job)
       : job_(job),
         stage_(*training_of(*job.stage)),
-        work_(job.output.string() + ".training") {}
+        work_(job.adapter_alone ? job.adapter_alone->work
+                                : fs::path(job.output.string() + ".training")) {
+  }
 
   void run() {
     fs::create_directories(work_);
@@ -56,6 +60,7 @@ class ModelTraining {
     read_data();
     TrainableModel model(*student_,
                          {.isa = job_.isa,
+                          .adapts = adapter_choice(),
                           .keep_activations = stage_.config.keep_activations,
                           .progress = job_.progress});
     make_objective(model);
@@ -78,6 +83,17 @@ class ModelTraining {
   }
 
  private:
+  AdapterChoice adapter_choice() const {
+    const auto* const tune = std::get_if<TuneStage>(job_.stage);
+    if (tune == nullptr) return {};
+    return [chosen = adapters_of(*tune, read_architecture(*student_))](
+               const std::string& linear) -> std::optional<LoraConfig> {
+      const auto found = chosen.find(linear);
+      if (found == chosen.end()) return std::nullopt;
+      return found->second;
+    };
+  }
+
   void make_student() {
     const StudentConfig& config = stage_.student;
     student_ = job_.checkpoint;
@@ -180,11 +196,39 @@ class ModelTraining {
   }
 
   void write(TrainableModel& model, const TrainingReport& report) const {
-    const auto trained = overlay(
-        *student_, learned_weights(model.architecture(), model.parameters()));
+    const auto* const tune = std::get_if<TuneStage>(job_.stage);
+    if (tune != nullptr && job_.adapter_alone) {
+      auto files = job_.adapter_alone->files;
+      files[kReportFile] = to_json(report);
+      return write_adapter(model, *tune, job_.output, std::move(files));
+    }
+    CheckpointEdits edits =
+        tune == nullptr
+            ? learned_weights(model.architecture(), model.parameters())
+            : merged_adapter(model, *tune);
+    const auto trained = overlay(*student_, std::move(edits));
     copy_model(*trained, {.output = job_.output,
                           .files = {{kReportFile, to_json(report)}},
                           .progress = job_.progress});
+  }
+
+  void write_adapter(TrainableModel& model, const TuneStage& tune,
+                     const fs::path& output,
+                     std::map<std::string, std::string> files) const {
+    write_peft_adapter(
+        output, learned_adapter(model.parameters(), tune.adapter.scaling()),
+        {.base_model = job_.checkpoint->path().string(),
+         .rank_stabilized = tune.adapter.method == AdapterKind::kRsLora,
+         .files = std::move(files)});
+  }
+
+  CheckpointEdits merged_adapter(TrainableModel& model,
+                                 const TuneStage& tune) const {
+    const fs::path adapter = work_ / "adapter";
+    write_adapter(model, tune, adapter, {});
+    return merge_adapters(*student_, model.architecture(), {{adapter, 1}}, {},
+                          *job_.pool)
+        .edits;
   }
 
   const TrainingStageJob& job_;

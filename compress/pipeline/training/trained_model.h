@@ -1,6 +1,7 @@
-// A `train` or `distill` stage, from checkpoint to checkpoint: the student is
-// made, trained, and written as an ordinary dense checkpoint, which the stages
-// after it read like any other.
+// A `train`, `distill` or `tune` stage, from checkpoint to checkpoint: the
+// student is made, trained, and written as an ordinary dense checkpoint, which
+// the stages after it read like any other. An adapter is merged into it, or
+// written by itself.
 //
 //   <output>            the trained model, whole or not at all, with the
 //                       stage's report (training.json) in it
@@ -10,6 +11,8 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
+#include <optional>
 #include <string>
 
 #include "compress/core/parallel.h"
@@ -24,8 +27,15 @@ namespace llmpress {
 struct TrainingStageJob {
   const Checkpoint* checkpoint = nullptr;  // the model as the stage finds it
   const Checkpoint* base = nullptr;        // the recipe's model
-  const Stage* stage = nullptr;            // a TrainStage or DistillStage
+  const Stage* stage = nullptr;            // one of them
   std::filesystem::path output{};          // folder of the result
+  // Of a TuneStage: writes its adapter alone, as PEFT stores one, instead of
+  // the merged model, with these files beside it; its checkpoints go to `work`.
+  struct AdapterAlone {
+    std::filesystem::path work{};
+    std::map<std::string, std::string> files{};
+  };
+  std::optional<AdapterAlone> adapter_alone{};
   Isa isa = best_isa();
   ThreadPool* pool = nullptr;
   Progress progress{};

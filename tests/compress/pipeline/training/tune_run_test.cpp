@@ -1,0 +1,164 @@
+// The stage `tune` in a run of the shipped model.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "compress/core/error.h"
+#include "compress/pipeline/run/run.h"
+#include "formats/adapters/peft_adapter.h"
+#include "formats/checkpoints/checkpoint.h"
+#include "tests/compress/pipeline/shipped_model.h"
+#include "tests/formats/temporary_directory.h"
+
+namespace llmpress {
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::string kEvaluate =
+    "evaluate: {text: " + shipped("text/evaluation.txt").string() +
+    ", context: 64, max_windows: 4}\n";
+
+class TuneRun : public testing::Test {
+ protected:
+  fs::path path(const std::string& name) { return directory_.path() / name; }
+
+  static std::string tune(const std::string& more) {
+    return "{tune: {text: " + shipped("text/calibration.txt").string() +
+           ", steps: 6, sequence_length: 32, batch_size: 2, learning_rate: "
+           "0.003, evaluate_sequences: 4, checkpoint_every: 2, rank: 4" +
+           more + "}}";
+  }
+
+  RunReport run(const std::string& stages, const std::string& out,
+                const std::string& format = "peft",
+                const RunOptions& options = {}, const std::string& more = "",
+                const fs::path& model = {}) {
+    Recipe recipe = small_recipe(stages, path(out), more);
+    recipe.output->format = format;
+    if (!model.empty()) recipe.model = model;
+    return run_recipe(recipe, options, pool_);
+  }
+
+  std::string refusal(const std::string& stages,
+                      const std::string& format = "peft",
+                      const fs::path& model = {}) {
+    try {
+      (void)run(stages, "refused", format, {}, "", model);
+    } catch (const Error& error) {
+      EXPECT_FALSE(fs::exists(path("refused")));
+      EXPECT_FALSE(fs::exists(path("refused.resume")));
+      return error.what();
+    }
+    ADD_FAILURE() << "accepted: " << stages;
+    return "";
+  }
+
+  TemporaryDirectory directory_;
+  ThreadPool pool_{2};
+};
+
+TEST_F(TuneRun, WritesAnAdapterAsPeftDoesAndEvaluatesItBesideItsBase) {
+  const RunReport report =
+      run("[" + tune(", method: rslora, alpha: 6, targets: [q_proj, up_proj]") +
+              "]",
+          "out", "peft", {}, kEvaluate);
+  const PeftAdapter adapter = read_peft_adapter(path("out"));
+  EXPECT_EQ(adapter.modules.size(), 8u);
+  EXPECT_EQ(adapter.config.rank, 4u);
+  EXPECT_EQ(adapter.config.alpha, 6);
+  EXPECT_TRUE(adapter.config.use_rslora);
+  EXPECT_FALSE(adapter.config.use_dora);
+  const auto files = files_of(path("out"));
+  for (const char* name : {"adapter_config.json", "adapter_model.safetensors",
+                           "llmpress.json", "recipe.yaml", "training.json"}) {
+    EXPECT_TRUE(files.contains(name)) << name;
+  }
+  const VariantReport& variant = report.variants.at(0);
+  ASSERT_EQ(variant.training.size(), 1u);
+  EXPECT_EQ(variant.training[0].stage, "tune");
+  ASSERT_TRUE(variant.evaluation && report.base);
+  EXPECT_NE(variant.evaluation->perplexity, report.base->perplexity);
+  EXPECT_LT(variant.evaluation->perplexity, 1.2 * report.base->perplexity);
+  EXPECT_EQ(variant.size.weights - report.base_size.weights,
+            variant.training[0].parameters);
+  EXPECT_FALSE(fs::exists(path("out.resume")));
+  // Its own output may be written again.
+  EXPECT_NO_THROW(run("[" + tune("") + "]", "out"));
+  EXPECT_EQ(read_peft_adapter(path("out")).modules.size(), 28u);
+}
+
+TEST_F(TuneRun, EndsInTheSameBytesAfterAnInterruption) {
+  const std::string stages = "[" + tune(", method: dora") + "]";
+  (void)run(stages, "whole");
+  auto wanted = files_of(path("whole"));
+  for (const std::size_t step : {1u, 5u}) {
+    const RunOptions options{.progress = [&](const ProgressEvent& event) {
+      if (event.phase == "train" && event.done == step) {
+        throw Error(ErrorCode::kCancelled, "stop");
+      }
+    }};
+    EXPECT_THROW(run(stages, "out", "peft", options), Error);
+    EXPECT_FALSE(fs::exists(path("out")));
+    EXPECT_TRUE(fs::exists(path("out.resume")));
+    (void)run(stages, "out");
+    EXPECT_EQ(files_of(path("out")).at("adapter_model.safetensors"),
+              wanted.at("adapter_model.safetensors"));
+    fs::remove_all(path("out"));
+  }
+}
+
+TEST_F(TuneRun, MergesForTheStagesThatFollowAndLeavesTheRestAlone) {
+  (void)run("[" + tune(", targets: q_proj") + "]", "merged",
+            "compressed-tensors");
+  const auto base = open_checkpoint(shipped("tinystories-3.7m"));
+  const auto merged = open_checkpoint(path("merged"));
+  std::set<std::string> changed;
+  for (const TensorInfo& info : base->tensors().tensors()) {
+    const TensorInfo& other = merged->tensors().require(info.name);
+    ASSERT_EQ(other.dtype, info.dtype);
+    if (!std::ranges::equal(base->tensors().read(info).bytes,
+                            merged->tensors().read(other).bytes)) {
+      changed.insert(info.name);
+    }
+  }
+  EXPECT_EQ(changed.size(), 4u);
+  for (const std::string& name : changed) {
+    EXPECT_TRUE(name.ends_with("q_proj.weight")) << name;
+  }
+  const RunReport report =
+      run("[" + tune("") + ", {quantize: {method: rtn, scheme: W4A16}}]",
+          "packed", "compressed-tensors", {}, kEvaluate);
+  EXPECT_LT(report.variants[0].size.weight_bytes,
+            report.base_size.weight_bytes);
+  EXPECT_LT(report.variants[0].evaluation->perplexity,
+            2 * report.base->perplexity);
+}
+
+TEST_F(TuneRun, TunesBesideAPackedBaseButDoesNotMergeIntoIt) {
+  (void)run("[{quantize: {method: rtn, scheme: W4A16}}]", "w4",
+            "compressed-tensors");
+  (void)run("[" + tune("") + "]", "q", "peft", {}, kEvaluate, path("w4"));
+  EXPECT_EQ(read_peft_adapter(path("q")).modules.size(), 28u);
+  EXPECT_NE(refusal("[" + tune("") + "]", "compressed-tensors", path("w4"))
+                .find("is packed"),
+            std::string::npos);
+}
+
+TEST_F(TuneRun, RefusesBeforeWork) {
+  const auto expect = [&](const std::string& found, const std::string& wanted) {
+    EXPECT_NE(found.find(wanted), std::string::npos) << found;
+  };
+  expect(refusal("[" + tune(", targets: [up_porj]") + "]"),
+         "did you mean 'up_proj'");
+  expect(refusal("[" + tune(", targets: [Linear, lm_head]") + "]"),
+         "'lm_head'");
+  expect(refusal("[]"), "found none");
+  expect(refusal("[" + tune("") + ", {quantize: {method: rtn}}]"),
+         "stands alone");
+  expect(refusal("[" + tune("") + ", " + tune("") + "]"), "stands alone");
+}
+
+}  // namespace
+}  // namespace llmpress

@@ -1,0 +1,65 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+
+#include "tests/recipes/parse_failure.h"
+
+namespace llmpress {
+namespace {
+
+std::string tuning(const std::string& body) {
+  return "stages:\n  - tune: {text: t.txt" + body +
+         "}\noutput: {path: o, format: peft}\n";
+}
+
+TuneStage tune_stage(const std::string& body) {
+  return std::get<TuneStage>(
+      parse_recipe(tuning(body), "/some/r.yaml").stages.at(0));
+}
+
+TEST(TuneSection, HasTheDefaultsOfPeftAndNoDecay) {
+  const TuneStage stage = tune_stage(", steps: 5");
+  EXPECT_EQ(stage.train.text, "/some/t.txt");
+  EXPECT_EQ(stage.train.config.steps, 5u);
+  EXPECT_EQ(stage.train.config.weight_decay, 0);
+  EXPECT_EQ(stage.train.config.learning_rate, 2e-4);
+  EXPECT_EQ(stage.adapter, TuneConfig{});
+  EXPECT_EQ(stage.layers.targets, std::vector<std::string>{"Linear"});
+  EXPECT_EQ(stage.adapter.scaling(), 2);
+}
+
+TEST(TuneSection, ScalesByTheMethod) {
+  const std::string body = ", steps: 5, rank: 9, alpha: 18, method: ";
+  EXPECT_DOUBLE_EQ(tune_stage(body + "lora").adapter.scaling(), 2);
+  EXPECT_DOUBLE_EQ(tune_stage(body + "dora").adapter.scaling(), 2);
+  EXPECT_DOUBLE_EQ(tune_stage(body + "rslora").adapter.scaling(), 6);
+}
+
+TEST(TuneSection, ParsesBackFromItsResolvedForm) {
+  const Recipe recipe = parse_recipe(
+      tuning(", held_out: h.txt, epochs: 2, rank: 3, alpha: 0.5, method: dora, "
+             "init_seed: 9, learning_rate: 0.01, targets: [q_proj], ignore: "
+             "['re:.*0.*'], optimizer: adamw_8bit, patience: 3"),
+      "/some/r.yaml");
+  EXPECT_EQ(parse_recipe(resolved_yaml(recipe), "/other/x.yaml"), recipe);
+}
+
+TEST(TuneSection, RefusesWhatSaysNothing) {
+  const auto expect = [](const std::string& body, const std::string& wanted) {
+    const std::string found = refusal(tuning(body));
+    EXPECT_NE(found.find(wanted), std::string::npos) << found;
+  };
+  expect(", steps: 5, rank: 0", "rank");
+  expect(", steps: 5, alpha: 0", "alpha");
+  expect(", steps: 5, method: ia3", "method");
+  expect(", steps: 5, keep_zeros: true", "keep_zeros");
+  expect(", steps: 5, student: {every: 2}", "'student'");
+  expect(", steps: 5, targets: []", "select nothing");
+  expect(", steps: 5, tokens: 5", "'steps', 'tokens' and 'epochs'");
+  expect(", steps: 5, patience: 2", "needs 'held_out'");
+  expect(", steps: 5, targets: ['re:(']", "re:(");
+}
+
+}  // namespace
+}  // namespace llmpress
