@@ -18,7 +18,7 @@ import tempfile
 
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 
@@ -74,9 +74,10 @@ def load_base(folder):
 def llmpress_logits(args, ids):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "logits.safetensors")
+        tokens = os.path.join(folder, "ids.safetensors")
+        save_file({"input_ids": torch.tensor(ids)}, tokens)
         subprocess.run([args.llmpress, "logits", args.model, "--adapter", args.adapter, "--ids",
-                        ",".join(str(i) for i in ids), "--output", path], check=True,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                        tokens, "--output", path], check=True, stdout=subprocess.DEVNULL)
         return load_file(path)["logits"]
 
 

@@ -119,9 +119,11 @@ void write(const LogitsArguments& arguments) {
   const OutputGuard guard(
       inputs, {{"the output", arguments.output, OutputKind::kSafetensors}});
   log_notes(guard, session);
-  const std::vector<TokenId> ids = std::filesystem::exists(arguments.ids)
-                                       ? read_ids(arguments.ids)
-                                       : parse_ids(arguments.ids);
+  std::error_code too_long;  // a list of many ids is no name of a file
+  const std::vector<TokenId> ids =
+      std::filesystem::exists(arguments.ids, too_long)
+          ? read_ids(arguments.ids)
+          : parse_ids(arguments.ids);
   if (ids.empty()) invalid("--ids: there is not one token id");
   const auto checkpoint = open_checkpoint(arguments.model);
   const Architecture arch = read_architecture(*checkpoint);
