@@ -115,10 +115,9 @@ void check_resume(const fs::path& folder) {
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
     const bool ours =
-        begun
-            ? name == kResumeFile || name.starts_with("block-") ||
-                  (name.starts_with("reduced-") || name.starts_with("trained-"))
-            : false;
+        begun ? name == kResumeFile || name.starts_with("block-") ||
+                    name.starts_with("reduced-") || name.starts_with("trained-")
+              : false;
     if (ours || name.starts_with(std::string(kResumeFile) + ".partial-")) {
       continue;
     }

@@ -94,7 +94,7 @@ VariantReport tune_variant(const RunInputs& inputs, const VariantJob& job,
        .output = job.output.path,
        .adapter_alone =
            TrainingStageJob::AdapterAlone{
-               .work = store.directory() / "training",
+               .work = store.directory() / "trained-0.training",
                .files = {{"recipe.yaml", inputs.recipe_yaml},
                          {"llmpress.json", provenance_of(inputs, job.name)}}},
        .isa = options.isa,

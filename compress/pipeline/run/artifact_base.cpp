@@ -50,6 +50,12 @@ bool removes_parts(const StagePlan& plan) {
   });
 }
 
+bool trains(const StagePlan& plan) {
+  return std::ranges::any_of(plan.transforms(), [](const Stage* stage) {
+    return training_of(*stage) != nullptr;
+  });
+}
+
 double squared_error(const MatrixF& V, const MatrixF& W) {
   double error = 0, norm = 0;
   for (std::size_t i = 0; i < W.size(); ++i) {
@@ -165,10 +171,12 @@ ArtifactBase::ArtifactBase(const Checkpoint& artifact, const Checkpoint& base,
     recipe_ = parse_recipe(*text, artifact.path() / "recipe.yaml");
     plan_ = std::make_unique<StagePlan>(recipe_.stages,
                                         own_stages(recipe_, artifact));
-    if (removes_parts(*plan_)) {
-      notes_.push_back(
-          "its recipe takes parts of the model away, so that its Linears have "
-          "no counterpart in the base: no errors are measured");
+    const bool learned = trains(*plan_);
+    if (learned || removes_parts(*plan_)) {
+      notes_.push_back(formatted(
+          "its recipe {}, so that its Linears have no counterpart in the base: "
+          "no errors are measured",
+          learned ? "trains the model" : "takes parts of the model away"));
       top_ = nullptr;
       return;
     }

@@ -6,8 +6,8 @@
 //   <output>.resume/block-00003/       a small artifact: Linears, norms,
 //   layers.json
 //   <output>.resume/reduced-0/         the model after structured pruning
-//   <output>.resume/trained-1/         the model after a training stage, and
-//   <output>.resume/trained-1.training/  that stage's checkpoints
+//   <output>.resume/trained-0/         the model after a stage that trains
+//   <output>.resume/trained-0.training/  what such a stage has done so far
 #pragma once
 
 #include <cstddef>
