@@ -89,25 +89,35 @@ TEST_F(TuneRun, WritesAnAdapterAsPeftDoesAndEvaluatesItBesideItsBase) {
   EXPECT_EQ(read_peft_adapter(path("out")).modules.size(), 28u);
 }
 
-TEST_F(TuneRun, EndsInTheSameBytesAfterAnInterruption) {
+class InterruptedTuneRun : public TuneRun,
+                           public testing::WithParamInterface<std::string> {};
+
+TEST_P(InterruptedTuneRun, EndsInTheSameBytes) {
   const std::string stages = "[" + tune(", method: dora") + "]";
-  (void)run(stages, "whole");
+  (void)run(stages, "whole", GetParam());
   auto wanted = files_of(path("whole"));
+  const std::string weights =
+      GetParam() == "peft" ? "adapter_model.safetensors" : "model.safetensors";
   for (const std::size_t step : {1u, 5u}) {
     const RunOptions options{.progress = [&](const ProgressEvent& event) {
       if (event.phase == "train" && event.done == step) {
         throw Error(ErrorCode::kCancelled, "stop");
       }
     }};
-    EXPECT_THROW(run(stages, "out", "peft", options), Error);
+    EXPECT_THROW(run(stages, "out", GetParam(), options), Error);
     EXPECT_FALSE(fs::exists(path("out")));
     EXPECT_TRUE(fs::exists(path("out.resume")));
-    (void)run(stages, "out");
-    EXPECT_EQ(files_of(path("out")).at("adapter_model.safetensors"),
-              wanted.at("adapter_model.safetensors"));
+    (void)run(stages, "out", GetParam());
+    EXPECT_EQ(files_of(path("out")).at(weights), wanted.at(weights));
     fs::remove_all(path("out"));
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Formats, InterruptedTuneRun,
+                         testing::Values("peft", "compressed-tensors"),
+                         [](const auto& row) {
+                           return row.index == 0 ? "peft" : "merged";
+                         });
 
 TEST_F(TuneRun, MergesForTheStagesThatFollowAndLeavesTheRestAlone) {
   (void)run("[" + tune(", targets: q_proj") + "]", "merged",

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "compress/core/formatted.h"
 #include "compress/model/decoder.h"
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/adapters/adapter_beside.h"
