@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <map>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/model/model_source.h"
 #include "compress/pipeline/run/adapter_variant.h"
 #include "compress/pipeline/run/auto_precision.h"
@@ -11,6 +11,7 @@
 #include "compress/pipeline/run/run_jobs.h"
 #include "compress/pipeline/run/stage_check.h"
 #include "compress/pipeline/run/variant_compressor.h"
+#include "compress/pipeline/training/training_cost.h"
 #include "compress/surgery/structured_experts.h"
 #include "compress/surgery/structured_shape.h"
 #include "quantizers/rtn.h"
@@ -211,6 +212,18 @@ PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
       calibration_use(job.plan, arch) == CalibrationUse::kNone ? 0 : tokens;
   planned.peak_memory_bytes = predicted_peak_bytes(job.plan, *model.arch, used);
   planned.seconds = estimated_seconds(arch, used, pool.size());
+  for (const Stage* stage : job.plan.transforms()) {
+    if (training_of(*stage) == nullptr) continue;
+    const double flops = training_flops(arch, *stage);
+    planned.seconds +=
+        flops / (kFlopsPerThread * static_cast<double>(pool.size()));
+    if (flops == 0) {
+      planned.notes.push_back(
+          formatted("{}: how long it trains depends on the text, so that is "
+                    "not in the time below",
+                    stage_name(*stage)));
+    }
+  }
   return planned;
 }
 
@@ -289,9 +302,15 @@ std::size_t predicted_peak_bytes(const StagePlan& plan,
         return std::holds_alternative<PruneStage>(*stage);
       });
   const bool pair = reduced || needs_of_plan(plan, arch).reference_moment;
-  return peak_bytes(arch, calibration_tokens, pair ? 2 : 1) +
-         expert_products_bytes(plan, arch) +
-         (wants_auto_precision(plan) ? auto_precision_bytes(arch) : 0);
+  std::size_t bytes =
+      peak_bytes(arch, calibration_tokens, pair ? 2 : 1) +
+      expert_products_bytes(plan, arch) +
+      (wants_auto_precision(plan) ? auto_precision_bytes(arch) : 0);
+  for (const Stage* stage : plan.transforms()) {
+    if (training_of(*stage) == nullptr) continue;
+    bytes = std::max(bytes, training_peak_bytes(arch, *stage));
+  }
+  return bytes;
 }
 
 }  // namespace llmpress

@@ -11,6 +11,7 @@
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/containers/safetensors.h"
 #include "formats/containers/typed_tensors.h"
+#include "formats/files/atomic_file.h"
 
 namespace llmpress {
 
@@ -22,11 +23,15 @@ namespace {
 using Json = nlohmann::json;
 
 // What stands in the file for a part of an optimizer's state.
-struct StatePart {
+template <class Numbers, class Codes>
+struct PartOf {
   const char* name;
-  std::vector<float>* numbers = nullptr;
-  std::vector<std::uint8_t>* codes = nullptr;
+  Numbers* numbers = nullptr;
+  Codes* codes = nullptr;
 };
+using StatePart = PartOf<std::vector<float>, std::vector<std::uint8_t>>;
+using ConstStatePart =
+    PartOf<const std::vector<float>, const std::vector<std::uint8_t>>;
 
 std::vector<StatePart> parts_of(OptimizerState& state) {
   if (auto* const adam = std::get_if<AdamWState>(&state)) {
@@ -39,6 +44,15 @@ std::vector<StatePart> parts_of(OptimizerState& state) {
             {"v_absmax", &small->second_absmax}};
   }
   return {{"momentum", &std::get<SgdState>(state).momentum}};
+}
+
+// To be read: the store changes nothing of what it saves.
+std::vector<ConstStatePart> parts_of(const OptimizerState& state) {
+  std::vector<ConstStatePart> parts;
+  for (const StatePart& part : parts_of(const_cast<OptimizerState&>(state))) {
+    parts.push_back({part.name, part.numbers, part.codes});
+  }
+  return parts;
 }
 
 std::string tensor_name(std::size_t index, const char* part) {
@@ -136,31 +150,37 @@ void FileTrainingStore::save(const std::string& name,
                              const TrainingProgress& progress,
                              std::span<const Parameter> parameters,
                              std::span<const OptimizerState> states) {
-  std::vector<NamedTensor> tensors;
+  std::vector<TensorInfo> infos;
+  std::vector<std::span<const std::byte>> contents;
   const auto add = [&](std::size_t index, const char* part, DType dtype,
-                       std::span<const std::byte> bytes, std::size_t count) {
-    tensors.push_back({.name = tensor_name(index, part),
-                       .dtype = dtype,
-                       .shape = {count},
-                       .bytes = {bytes.begin(), bytes.end()}});
+                       std::span<const std::byte> bytes) {
+    infos.push_back({.name = tensor_name(index, part),
+                     .dtype = dtype,
+                     .shape = {bytes.size() / bytes_of(dtype, 1)},
+                     .bytes = bytes.size()});
+    contents.push_back(bytes);
   };
   for (std::size_t p = 0; p < parameters.size(); ++p) {
-    add(p, "weight", DType::kF32, std::as_bytes(parameters[p].value),
-        parameters[p].value.size());
-    OptimizerState state = states[p];
-    for (const StatePart& part : parts_of(state)) {
+    add(p, "weight", DType::kF32, std::as_bytes(parameters[p].value));
+    for (const auto& part : parts_of(states[p])) {
       if (part.numbers != nullptr) {
-        add(p, part.name, DType::kF32, std::as_bytes(std::span(*part.numbers)),
-            part.numbers->size());
+        add(p, part.name, DType::kF32, std::as_bytes(std::span(*part.numbers)));
       } else {
-        add(p, part.name, DType::kU8, std::as_bytes(std::span(*part.codes)),
-            part.codes->size());
+        add(p, part.name, DType::kU8, std::as_bytes(std::span(*part.codes)));
       }
     }
   }
-  write_file_atomically(
-      path_of(name),
-      write_safetensors(tensors, {{"progress", progress_to_json(progress)}}));
+  // Tensor by tensor from where they are: nothing is held twice.
+  const std::filesystem::path path = path_of(name),
+                              partial = path.string() + ".new";
+  std::filesystem::remove(partial);
+  OutputFile file(partial);
+  file.write(
+      safetensors_header(infos, {{"progress", progress_to_json(progress)}}));
+  for (const std::size_t i : safetensors_order(infos)) file.write(contents[i]);
+  file.close();
+  replace_path(partial, path);
+  sync_directory(directory_);
 }
 
 bool FileTrainingStore::load(const std::string& name,

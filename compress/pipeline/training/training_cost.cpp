@@ -1,0 +1,78 @@
+#include "compress/pipeline/training/training_cost.h"
+
+#include <algorithm>
+
+namespace llmpress {
+namespace {
+
+// Of the logits that TrainableEnds makes at a time, and their gradient.
+constexpr std::size_t kLogitBytes = std::size_t{2} << 24;
+
+std::size_t weights_of(const Architecture& arch) {
+  std::size_t weights =
+      arch.vocabulary * arch.input_width() * (arch.tied_head ? 1 : 2);
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    for (const LinearSpec& linear : arch.block(layer).linears) {
+      weights += linear.out * linear.in;
+    }
+  }
+  return weights;
+}
+
+std::size_t state_bytes(OptimizerKind kind) {
+  switch (kind) {
+    case OptimizerKind::kAdamW:
+      return 8;
+    case OptimizerKind::kAdamW8Bit:
+      return 2;
+    case OptimizerKind::kSgd:
+      return 4;
+  }
+  return 8;
+}
+
+// Columns of all values of a block, and of their gradients while it runs in
+// reverse.
+std::size_t value_columns(const BlockSpec& block) {
+  std::size_t columns = 0;
+  for (const ValueSpec& value : block.values) columns += value.width;
+  return columns;
+}
+
+}  // namespace
+
+std::size_t training_peak_bytes(const Architecture& arch, const Stage& stage) {
+  const TrainConfig& config = training_of(stage)->config;
+  const std::size_t weights = weights_of(arch);
+  const std::size_t tokens = config.batch_size * config.sequence_length;
+  std::size_t all = 0, largest = 0;
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    const std::size_t columns = value_columns(arch.block(layer));
+    all += columns;
+    largest = std::max(largest, columns);
+  }
+  const std::size_t kept =
+      config.keep_activations ? all : largest + arch.layers * arch.hidden;
+  const bool taught = std::holds_alternative<DistillStage>(stage);
+  // An adapter is small beside its frozen base.
+  const std::size_t learning =
+      std::holds_alternative<TuneStage>(stage)
+          ? 2 * sizeof(float)
+          : 2 * sizeof(float) + state_bytes(config.optimizer);
+  return weights * learning + (taught ? weights * sizeof(float) : 0) +
+         tokens * (kept + largest) * sizeof(float) + kLogitBytes;
+}
+
+double training_flops(const Architecture& arch, const Stage& stage) {
+  const TrainConfig& config = training_of(stage)->config;
+  const auto step = static_cast<double>(
+      config.batch_size * config.accumulation * config.sequence_length);
+  const double tokens = config.tokens != 0
+                            ? static_cast<double>(config.tokens)
+                            : static_cast<double>(config.steps) * step;
+  const double passes = (config.keep_activations ? 6 : 8) +
+                        (std::holds_alternative<DistillStage>(stage) ? 2 : 0);
+  return passes * static_cast<double>(weights_of(arch)) * tokens;
+}
+
+}  // namespace llmpress
