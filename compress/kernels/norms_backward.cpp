@@ -77,7 +77,8 @@ void norm_backward(const NormPass& pass, ConstMatrixView dY,
       std::max(kUnitsPerTask, ceil_div(X.rows(), kMostTasks));
   const std::size_t tasks = ceil_div(X.rows(), grain);
   const std::size_t wide = sums.gain.empty() ? 0 : pass.gain.size();
-  MatrixF gains(tasks, wide), biases(tasks, sums.bias.empty() ? 0 : wide);
+  MatrixF gains(tasks, wide),
+      biases(tasks, sums.bias.empty() ? 0 : pass.gain.size());
   pool.for_each(tasks, [&](std::size_t task) {
     const std::size_t end = std::min(X.rows(), (task + 1) * grain);
     for (std::size_t u = task * grain; u < end; ++u) {
