@@ -94,11 +94,13 @@ constexpr RecipeKey kKeys[] = {
 
     {"train", "text"},
     {"train", "held_out"},
+    {"train", "learn"},
     {"train", "student"},
 
     {"distill", "text"},
     {"distill", "held_out"},
     {"distill", "teacher"},
+    {"distill", "learn"},
     {"distill", "student"},
 
     {"tune", "text"},

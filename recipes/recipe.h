@@ -131,11 +131,17 @@ struct StudentConfig {
   bool operator==(const StudentConfig&) const = default;
 };
 
-// Trains every dense weight on a text's next tokens.
+enum class Learning {
+  kAll,     // every dense weight
+  kBiases,  // of Linears and norms alone (BitFit, arXiv:2106.10199)
+};
+
+// Trains dense weights on a text's next tokens.
 struct TrainStage {
   TrainConfig config{};
   std::filesystem::path text{};      // as CalibrationConfig::text
   std::filesystem::path held_out{};  // to evaluate on; empty: none
+  Learning learn = Learning::kAll;
   StudentConfig student{};
   SourcePosition position{};
 

@@ -7,6 +7,7 @@
 #include "recipes/selection_section.h"
 #include "recipes/settings_section.h"
 #include "recipes/stage_reader.h"
+#include "recipes/words.h"
 
 namespace llmpress {
 namespace {
@@ -65,6 +66,7 @@ TrainStage read_training(const Section& section, const Path& folder,
 TrainStage read_training_of_student(const Section& section, const Path& folder,
                                     std::string_view name) {
   TrainStage stage = read_training(section, folder, name, {});
+  stage.learn = section.choice<Learning>("learn", stage.learn, kLearningWords);
   if (const YamlNode* const student = section.find("student")) {
     stage.student = read_student(*student, folder);
   }
@@ -89,6 +91,9 @@ void write_training(YamlWriter& out, const TrainStage& stage) {
     out.text("held_out", stage.held_out.string());
   }
   write_settings(out, train_settings(), stage.config);
+  if (stage.learn != Learning::kAll) {
+    out.word("learn", name_of<Learning>(kLearningWords, stage.learn));
+  }
   write_student(out, stage.student);
 }
 

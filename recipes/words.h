@@ -46,6 +46,9 @@ inline constexpr Named<KvCacheType> kKvCacheWords[] = {
 inline constexpr Named<KvScaleType> kKvScaleTypeWords[] = {
     {"fp8", KvScaleType::kFp8}, {"int8", KvScaleType::kInt8}};
 
+inline constexpr Named<Learning> kLearningWords[] = {
+    {"all", Learning::kAll}, {"biases", Learning::kBiases}};
+
 inline constexpr Named<Incompatible> kIncompatibleWords[] = {
     {"llmpress", Incompatible::kOwn},
     {"refuse", Incompatible::kRefuse},

@@ -61,5 +61,19 @@ TEST(TuneSection, RefusesWhatSaysNothing) {
   expect(", steps: 5, targets: ['re:(']", "re:(");
 }
 
+TEST(TrainSection, LearnsBiasesAloneWhereAsked) {
+  const auto parse = [](const std::string& more) {
+    return parse_recipe("stages: [{train: {text: t, steps: 2" + more + "}}]\n",
+                        "/some/r.yaml");
+  };
+  const Recipe biases = parse(", learn: biases");
+  EXPECT_EQ(training_of(biases.stages[0])->learn, Learning::kBiases);
+  EXPECT_EQ(parse_recipe(resolved_yaml(biases), "/other/x.yaml"), biases);
+  EXPECT_EQ(training_of(parse("").stages[0])->learn, Learning::kAll);
+  const std::string found = refusal(tuning(", steps: 5, learn: biases"));
+  EXPECT_NE(found.find("'learn' does not belong in 'tune'"), std::string::npos)
+      << found;
+}
+
 }  // namespace
 }  // namespace llmpress

@@ -40,7 +40,9 @@ std::unique_ptr<TrainableLinear> make_linear(const std::string& name,
     }
   }
   if (!learns(name + ".weight")) {
-    return std::make_unique<FrozenLinear>(std::move(weights), isa);
+    return std::make_unique<FrozenLinear>(
+        std::move(weights), isa,
+        learns(name + ".bias") ? BiasRole::kLearns : BiasRole::kFrozen);
   }
   if (!std::holds_alternative<DenseWeight>(weights.weight)) {
     fail(ErrorCode::kInvalidArgument,
@@ -70,11 +72,14 @@ TrainableBlock::TrainableBlock(const Architecture& arch, std::size_t layer,
   }
   gradients_.norms.resize(spec.norms.size());
   for (std::size_t n = 0; n < spec.norms.size(); ++n) {
-    norm_learns_.push_back(learns(prefix + spec.norms[n].name + ".weight"));
-    if (!norm_learns_.back()) continue;
     const NormWeights& norm = norms_.at(spec.norms[n].name);
-    gradients_.norms[n] = {.gain = std::vector<float>(norm.gain.size()),
-                           .bias = std::vector<float>(norm.bias.size())};
+    NormGradients& d = gradients_.norms[n];
+    const bool gain = learns(prefix + spec.norms[n].name + ".weight");
+    if (gain) d.gain.resize(norm.gain.size());
+    if (gain || learns(prefix + spec.norms[n].name + ".bias")) {
+      d.bias.resize(norm.bias.size());
+    }
+    norm_learns_.push_back(!d.gain.empty() || !d.bias.empty());
   }
   gradients_.parameters.resize(spec.parameters.size());
   for (std::size_t p = 0; p < values_.size(); ++p) {

@@ -99,9 +99,10 @@ TrainableEnds::EndNorm TrainableEnds::read_norm_of(
   }
   if (name.empty()) return norm;
   norm.weights = read_norm(*checkpoint_, name, width, options.bias);
-  if (learns_(name + ".weight")) {
-    norm.d = {.gain = std::vector<float>(norm.weights.gain.size()),
-              .bias = std::vector<float>(norm.weights.bias.size())};
+  const bool gain = learns_(name + ".weight");
+  if (gain) norm.d.gain.resize(norm.weights.gain.size());
+  if (gain || learns_(name + ".bias")) {
+    norm.d.bias.resize(norm.weights.bias.size());
   }
   return norm;
 }
@@ -109,7 +110,9 @@ TrainableEnds::EndNorm TrainableEnds::read_norm_of(
 std::unique_ptr<TrainableLinear> TrainableEnds::read_linear_of(
     const std::string& name, LinearWeights weights) const {
   if (!learns_(name + ".weight")) {
-    return std::make_unique<FrozenLinear>(std::move(weights), isa_);
+    return std::make_unique<FrozenLinear>(
+        std::move(weights), isa_,
+        learns_(name + ".bias") ? BiasRole::kLearns : BiasRole::kFrozen);
   }
   return std::make_unique<LearningLinear>(dense_matrix_of(*checkpoint_, name),
                                           std::move(weights.bias));

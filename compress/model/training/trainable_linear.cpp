@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <utility>
 
 #include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
@@ -12,6 +13,29 @@ namespace {
 
 constexpr std::size_t kRowsPerTile = 256, kTokensPerTask = 64;
 constexpr std::size_t kColumnsPerTask = 64;
+
+void add_to_rows(std::span<const float> bias, MatrixView<float> Y,
+                 ThreadPool& pool) {
+  if (bias.empty()) return;
+  pool.for_ranges(Y.rows(), kTokensPerTask,
+                  [&](std::size_t begin, std::size_t end) {
+                    for (std::size_t t = begin; t < end; ++t) {
+                      const auto y = Y.row(t);
+                      for (std::size_t o = 0; o < y.size(); ++o) {
+                        y[o] += bias[o];
+                      }
+                    }
+                  });
+}
+
+void list_bias(const std::string& name, std::vector<float>& bias,
+               std::vector<float>& d_bias, std::vector<Parameter>& to) {
+  if (bias.empty()) return;
+  to.push_back({.name = name + ".bias",
+                .shape = {bias.size()},
+                .value = bias,
+                .gradient = d_bias});
+}
 
 }  // namespace
 
@@ -42,16 +66,7 @@ LearningLinear::LearningLinear(MatrixF weight, std::vector<float> bias)
 void LearningLinear::run(ConstMatrixView X, MatrixView<float> Y,
                          ThreadPool& pool) const {
   matmul_transposed(X, weight_.view(), Y, pool);
-  if (bias_.empty()) return;
-  pool.for_ranges(Y.rows(), kTokensPerTask,
-                  [&](std::size_t begin, std::size_t end) {
-                    for (std::size_t t = begin; t < end; ++t) {
-                      const auto y = Y.row(t);
-                      for (std::size_t o = 0; o < y.size(); ++o) {
-                        y[o] += bias_[o];
-                      }
-                    }
-                  });
+  add_to_rows(bias_, Y, pool);
 }
 
 void LearningLinear::run_backward(ConstMatrixView X, ConstMatrixView dY,
@@ -68,26 +83,38 @@ void LearningLinear::list_parameters(const std::string& name,
                 .shape = {weight_.rows(), weight_.cols()},
                 .value = weight_.data(),
                 .gradient = d_weight_.data()});
-  if (bias_.empty()) return;
-  to.push_back({.name = name + ".bias",
-                .shape = {bias_.size()},
-                .value = bias_,
-                .gradient = d_bias_});
+  list_bias(name, bias_, d_bias_, to);
 }
 
 std::size_t LearningLinear::bytes() const {
   return 2 * (weight_.size() + bias_.size()) * sizeof(float);
 }
 
-FrozenLinear::FrozenLinear(LinearWeights weights, Isa isa)
-    : weights_(std::move(weights)), kernel_(make_linear_kernel(weights_, isa)) {
+FrozenLinear::FrozenLinear(LinearWeights weights, Isa isa, BiasRole bias)
+    : bias_(bias == BiasRole::kLearns ? std::exchange(weights.bias, {})
+                                      : std::vector<float>()),
+      d_bias_(bias_.size()),
+      weights_(std::move(weights)),
+      kernel_(make_linear_kernel(weights_, isa)) {
   if (weights_.input_hadamard == 0) return;
   fail(ErrorCode::kUnsupported,
        "a Linear whose input is rotated at run time cannot run in reverse");
 }
 
+void FrozenLinear::run(ConstMatrixView X, MatrixView<float> Y,
+                       ThreadPool& pool) const {
+  kernel_->run(X, Y, pool);
+  add_to_rows(bias_, Y, pool);
+}
+
+void FrozenLinear::list_parameters(const std::string& name,
+                                   std::vector<Parameter>& to) {
+  list_bias(name, bias_, d_bias_, to);
+}
+
 void FrozenLinear::run_backward(ConstMatrixView /*X*/, ConstMatrixView dY,
                                 MatrixView<float> dX, ThreadPool& pool) {
+  if (!d_bias_.empty()) add_column_sums(dY, d_bias_, pool);
   if (dX.size() == 0) return;
   for (std::size_t o = 0; o < out(); o += kRowsPerTile) {
     MatrixF tile(std::min(kRowsPerTile, out() - o), in());
@@ -109,7 +136,8 @@ void FrozenLinear::run_backward(ConstMatrixView /*X*/, ConstMatrixView dY,
 }
 
 std::size_t FrozenLinear::bytes() const {
-  return kernel_->bytes() + stored_bytes(weights_.weight);
+  return kernel_->bytes() + stored_bytes(weights_.weight) +
+         2 * bias_.size() * sizeof(float);
 }
 
 }  // namespace llmpress

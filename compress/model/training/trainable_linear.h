@@ -48,21 +48,24 @@ class LearningLinear final : public TrainableLinear {
   std::vector<float> bias_, d_bias_;
 };
 
-// A Linear that does not learn. dX += dY W decodes tiles of W's rows, never all
+// What learns of a Linear whose weight does not.
+enum class BiasRole { kFrozen, kLearns };
+
+// A Linear whose weight does not learn. dX += dY W decodes tiles of W's rows, never all
 // of it; the rounding of activations is passed straight through
 // (arXiv:1308.3432).
 class FrozenLinear final : public TrainableLinear {
  public:
   // Throws Error(kUnsupported) for a Linear whose input is rotated online.
-  FrozenLinear(LinearWeights weights, Isa isa);
+  FrozenLinear(LinearWeights weights, Isa isa,
+               BiasRole bias = BiasRole::kFrozen);
 
   void run(ConstMatrixView X, MatrixView<float> Y,
-           ThreadPool& pool) const override {
-    kernel_->run(X, Y, pool);
-  }
+           ThreadPool& pool) const override;
   void run_backward(ConstMatrixView X, ConstMatrixView dY, MatrixView<float> dX,
                     ThreadPool& pool) override;
-  void list_parameters(const std::string&, std::vector<Parameter>&) override {}
+  void list_parameters(const std::string& name,
+                       std::vector<Parameter>& to) override;
   std::size_t out() const override { return kernel_->out(); }
   std::size_t in() const override { return kernel_->in(); }
   std::size_t bytes() const override;
@@ -70,6 +73,7 @@ class FrozenLinear final : public TrainableLinear {
   const PackedWeight& weight() const { return weights_.weight; }
 
  private:
+  std::vector<float> bias_, d_bias_;  // that learns, apart from the kernel
   LinearWeights weights_;
   std::unique_ptr<LinearKernel> kernel_;
 };

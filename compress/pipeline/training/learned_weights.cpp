@@ -12,24 +12,27 @@ namespace {
 
 using Values = std::map<std::string, std::span<const float>>;
 
+// The values of that name, taken out; empty: there are none.
+std::span<const float> take(const std::string& name, Values& values) {
+  const auto found = values.find(name);
+  if (found == values.end()) return {};
+  const std::span<const float> taken = found->second;
+  values.erase(found);
+  return taken;
+}
+
 // Moves the weight and bias of a Linear from `values` to `edits`.
 void take_linear(const std::string& name, Values& values,
                  CheckpointEdits& edits) {
-  const auto weight = values.find(name + ".weight");
-  if (weight == values.end()) return;
-  std::span<const float> bias;
-  if (const auto found = values.find(name + ".bias"); found != values.end()) {
-    bias = found->second;
-    edits.biases.insert(name);
-    values.erase(found);
-  }
-  edits.linears[name] = [w = weight->second, bias](MatrixF& W,
-                                                   LinearWeights& linear) {
-    assert(w.size() == W.size());
-    std::ranges::copy(w, W.data().begin());
+  const auto weight = take(name + ".weight", values);
+  const auto bias = take(name + ".bias", values);
+  if (weight.empty() && bias.empty()) return;
+  if (!bias.empty()) edits.biases.insert(name);
+  edits.linears[name] = [weight, bias](MatrixF& W, LinearWeights& linear) {
+    assert(weight.empty() || weight.size() == W.size());
+    if (!weight.empty()) std::ranges::copy(weight, W.data().begin());
     if (!bias.empty()) linear.bias.assign(bias.begin(), bias.end());
   };
-  values.erase(weight);
 }
 
 }  // namespace

@@ -60,9 +60,15 @@ class ModelTraining {
     read_data();
     TrainableModel model(*student_,
                          {.isa = job_.isa,
+                          .learns = learning_choice(),
                           .adapts = adapter_choice(),
                           .keep_activations = stage_.config.keep_activations,
                           .progress = job_.progress});
+    if (model.parameters().empty()) {
+      fail(ErrorCode::kInvalidArgument,
+           "{}: no tensor of the model is a bias: nothing learns",
+           stage_.position.to_string());
+    }
     make_objective(model);
     FileTrainingStore store(work_);
     const auto start = std::chrono::steady_clock::now();
@@ -83,6 +89,11 @@ class ModelTraining {
   }
 
  private:
+  LearningChoice learning_choice() const {
+    if (stage_.learn == Learning::kAll) return {};
+    return [](const std::string& tensor) { return tensor.ends_with(".bias"); };
+  }
+
   AdapterChoice adapter_choice() const {
     const auto* const tune = std::get_if<TuneStage>(job_.stage);
     if (tune == nullptr) return {};
