@@ -103,7 +103,7 @@ const bool registered = [] {
             "/isa:" + std::string(isa_name(isa));
         benchmark::RegisterBenchmark(
             full.c_str(),
-            [&step, cols, isa](benchmark::State& state) {
+            [&step = step, cols, isa](benchmark::State& state) {
               bench(state, 512, cols, step, isa);
             })
             ->MeasureProcessCPUTime()

@@ -13,7 +13,7 @@ constexpr std::size_t kElementsPerTask = std::size_t{1} << 16;
 
 std::vector<Segment> segments_of(const TokenBatch& batch) {
   std::vector<Segment> segments;
-  std::size_t tokens = 0;
+  [[maybe_unused]] std::size_t tokens = 0;
   for (const std::size_t rows : batch.sequences) {
     segments.push_back({.rows = rows});
     tokens += rows;

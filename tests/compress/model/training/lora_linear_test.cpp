@@ -64,8 +64,9 @@ MatrixF ramp(std::size_t rows, std::size_t cols, std::size_t a, std::size_t b,
              std::size_t m, float d) {
   MatrixF values(rows, cols);
   for (std::size_t i = 0; i < values.size(); ++i) {
+    const std::size_t middle = m / 2;
     values.data()[i] =
-        (static_cast<float>((i * a + b) % m) - static_cast<float>(m / 2)) / d;
+        (static_cast<float>((i * a + b) % m) - static_cast<float>(middle)) / d;
   }
   return values;
 }
