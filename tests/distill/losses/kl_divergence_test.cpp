@@ -194,7 +194,8 @@ TEST(DivergenceLoss, RefusesTemperaturesAndBetasOutOfRange) {
   };
   EXPECT_THROW(run({.temperature = 0}), Error);
   EXPECT_THROW(run({.temperature = std::nanf("")}), Error);
-  EXPECT_THROW(run({.kind = DivergenceKind::kJensenShannon, .beta = 1.5f}), Error);
+  EXPECT_THROW(run({.kind = DivergenceKind::kJensenShannon, .beta = 1.5f}),
+               Error);
 }
 
 }  // namespace
