@@ -246,9 +246,10 @@ Int8Weight to_int8(const GroupedIntWeight& weight) {
 std::vector<std::string> scale_notes(std::span<const float> scales,
                                      DType scale_dtype) {
   if (scale_dtype != DType::kF16) return {};
-  const auto large = std::ranges::count(scales, kMaxF16);
-  const auto small =
-      std::ranges::count_if(scales, [](float s) { return s < kMinNormalF16; });
+  const auto large = std::ranges::count_if(
+      scales, [](float s) { return std::abs(s) == kMaxF16; });
+  const auto small = std::ranges::count_if(
+      scales, [](float s) { return std::abs(s) < kMinNormalF16; });
   std::vector<std::string> notes;
   if (large > 0) {
     notes.push_back(

@@ -6,6 +6,7 @@
 
 #include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
+#include "quantizers/autoround.h"
 #include "quantizers/awq.h"
 #include "quantizers/bit_allocation.h"
 #include "quantizers/gptq.h"
@@ -26,9 +27,9 @@ constexpr std::size_t kErrorRows = 512;
 
 std::span<const QuantizerMethod> quantizer_methods() {
   static const std::array kMethods{
-      rtn_method(), gptq_method(),        imatrix_method(),
-      awq_method(), smoothquant_method(), llm_int8_method(),
-      nf4_method(), hqq_method(),         auto_method(),
+      rtn_method(),         gptq_method(),     imatrix_method(), awq_method(),
+      smoothquant_method(), llm_int8_method(), nf4_method(),     hqq_method(),
+      autoround_method(),   auto_method(),
   };
   return kMethods;
 }

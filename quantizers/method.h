@@ -84,7 +84,10 @@ struct QuantizerMethod {
 
   // --- what the pipeline asks
 
-  bool solves = false;            // may be config.solver
+  bool solves = false;  // may be config.solver
+  // Inside a block its Linears learn together, on the block's output in the
+  // uncompressed model; `quantize` is for a Linear by itself.
+  bool block_wise = false;
   bool pays_for_removal = false;  // reads QuantizeRequest::mask
   // kMovesScales: the scales of one group, and what their search needs.
   FoundScales (*find_scales)(const ScaleRequest&) = nullptr;

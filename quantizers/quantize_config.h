@@ -99,6 +99,16 @@ struct HqqConfig {
   bool operator==(const HqqConfig&) const = default;
 };
 
+struct SignedRoundingConfig {
+  std::size_t iterations = 200;
+  double learning_rate = 0;    // of the first step; 0: 1 / iterations
+  std::size_t batch_size = 8;  // calibration sequences of a step
+  std::size_t seed = 42;       // of their order
+  bool learn_clipping = true;  // alpha and beta too
+
+  bool operator==(const SignedRoundingConfig&) const = default;
+};
+
 // From here on an input is an outlier (LLM.int8(), arXiv:2208.07339).
 inline constexpr double kOutlierThreshold = 6.0;
 
@@ -121,6 +131,7 @@ struct QuantizeConfig {
   SmoothQuantConfig smoothquant{};
   HqqConfig hqq{};
   LlmInt8Config llm_int8{};
+  SignedRoundingConfig signed_rounding{};
   // What rounds where the method does not: a row that `solves`.
   std::string solver{kDefaultMethod};
 

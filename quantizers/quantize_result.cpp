@@ -14,7 +14,7 @@ bool scales_fit(const PackedWeight& weight) {
   constexpr float kCoarseF16 = 0x1p-18f;
   return scale_type_of(weight) != DType::kF16 ||
          std::ranges::all_of(scales_of(weight), [](float s) {
-           return s >= kCoarseF16 && s < kLargestF16;
+           return std::abs(s) >= kCoarseF16 && std::abs(s) < kLargestF16;
          });
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "compress/core/formatted.h"
+#include "compress/pipeline/run/block_rounding.h"
 #include "compress/surgery/block_smoothing.h"
 #include "quantizers/method.h"
 
@@ -42,10 +43,12 @@ struct Stream {
 // tokens: the stage before it is left pending and runs again, batch by batch.
 class StagedBlock {
  public:
-  StagedBlock(const BlockJob& job, DenseBlock block, CalibrationStreams streams)
+  StagedBlock(const BlockJob& job, DenseBlock block, BlockRounding rounding,
+              CalibrationStreams streams)
       : job_(job),
         spec_(job.arch->block(job.layer)),
         block_(std::move(block)),
+        rounding_(std::move(rounding)),
         stream_{.states = streams.compressed},
         reference_{.states = streams.reference} {
     stream_.begin(job, block_);
@@ -177,13 +180,19 @@ class StagedBlock {
     return load_dense_linear(*job_.source, *job_.arch, job_.layer, l);
   }
 
+  const GroupedIntWeight* learned(std::size_t l) const {
+    if (rounding_.weights.empty() || !rounding_.weights[l]) return nullptr;
+    return &*rounding_.weights[l];
+  }
+
   void compress(std::size_t l, const InputStats* stats) {
     const DenseLinear linear = take(l);
     const LinearJob job{.name = job_.arch->linear_name(job_.layer, l),
                         .linear = &linear,
                         .treatment = treatment(l),
                         .stats = stats,
-                        .sparsity = sparsity_of(treatment(l))};
+                        .sparsity = sparsity_of(treatment(l)),
+                        .learned = learned(l)};
     LinearOutcome outcome = is_starved(l, stats)
                                 ? compress_starved(job, stats->tokens)
                                 : compress_linear(job, *job_.pool);
@@ -216,6 +225,7 @@ class StagedBlock {
   const BlockJob& job_;
   const BlockSpec& spec_;
   DenseBlock block_;
+  BlockRounding rounding_;
   Stream stream_, reference_;
   bool pending_ = false;  // the stage before the current one has not run
   CompressedBlock compressed_;
@@ -241,12 +251,37 @@ DenseBlock smoothed(const BlockJob& job, DenseBlock block,
   return block;
 }
 
+// What Linears of the block learn together, if any does.
+BlockRounding learned(const BlockJob& job, DenseBlock& block,
+                      CalibrationStreams streams) {
+  if (!wants_block_rounding(*job.plan, *job.arch, job.layer)) return {};
+  if (block.unread) {
+    block = load_dense_block(*job.source, *job.arch, job.layer);
+  }
+  BlockRounding rounding =
+      learn_block_rounding({.arch = job.arch,
+                            .plan = job.plan,
+                            .layer = job.layer,
+                            .isa = job.isa,
+                            .pool = job.pool},
+                           block, *streams.compressed, *streams.reference);
+  if (job.on_note) {
+    job.on_note(formatted(
+        "{}: mean squared error of the output {:.4g} rounded to nearest, "
+        "{:.4g} as learned",
+        job.arch->block_name(job.layer), rounding.loss_before,
+        rounding.loss_after));
+  }
+  return rounding;
+}
+
 }  // namespace
 
 CompressedBlock compress_block(const BlockJob& job, DenseBlock block,
                                CalibrationStreams streams) {
   DenseBlock ready = smoothed(job, std::move(block), streams.compressed);
-  return StagedBlock(job, std::move(ready), streams).run();
+  BlockRounding rounding = learned(job, ready, streams);
+  return StagedBlock(job, std::move(ready), std::move(rounding), streams).run();
 }
 
 void pass_block(const BlockJob& job, const BlockWeights& compressed,

@@ -8,6 +8,7 @@
 #include "compress/core/formatted.h"
 #include "pruning/method.h"
 #include "quantizers/method.h"
+#include "quantizers/signed_rounding.h"
 
 namespace llmpress {
 namespace {
@@ -102,7 +103,9 @@ void quantize(const LinearJob& job, const PruneResult& pruned, ThreadPool& pool,
                           .name = job.name};
   if (joint) request.mask = pruned.mask.view();
   if (masked && !joint) request.W = pruned.W.view();
-  QuantizeResult result = quantize_weight(request);
+  QuantizeResult result = job.learned == nullptr
+                              ? quantize_weight(request)
+                              : finish_rounding(request, *job.learned);
   LayerReport& report = outcome.report;
   outcome.weights.weight = std::move(result.weight);
   outcome.weights.input = result.input;

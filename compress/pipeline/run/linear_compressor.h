@@ -28,6 +28,8 @@ struct LinearJob {
   LinearTreatment treatment{};
   const InputStats* stats = nullptr;  // may be null when needs_of() is empty
   double sparsity = 0;                // that pruning aims for, if it prunes
+  // What it learned together with its block (block_rounding.h), or null.
+  const GroupedIntWeight* learned = nullptr;
 };
 
 // Throws Error(kNumeric) naming the Linear when a method fails.

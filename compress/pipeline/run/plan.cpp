@@ -301,7 +301,7 @@ std::size_t predicted_peak_bytes(const StagePlan& plan,
       std::ranges::any_of(plan.transforms(), [](const Stage* stage) {
         return std::holds_alternative<PruneStage>(*stage);
       });
-  const bool pair = reduced || needs_of_plan(plan, arch).reference_moment;
+  const bool pair = reduced || wants_reference(plan, arch);
   std::size_t bytes =
       peak_bytes(arch, calibration_tokens, pair ? 2 : 1) +
       expert_products_bytes(plan, arch) +

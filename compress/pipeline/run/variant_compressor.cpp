@@ -13,6 +13,7 @@
 #include "compress/pipeline/reports/sparsity_curve.h"
 #include "compress/pipeline/run/auto_precision.h"
 #include "compress/pipeline/run/block_compressor.h"
+#include "compress/pipeline/run/block_rounding.h"
 #include "compress/pipeline/run/block_writer.h"
 #include "compress/pipeline/run/end_compressor.h"
 #include "compress/pipeline/run/model_transforms.h"
@@ -154,7 +155,7 @@ class VariantCompressor {
     if (use != CalibrationUse::kNone && inputs_.calibration != nullptr) {
       const ModelEnds ends(model_.checkpoint(), arch, options_.isa);
       states_.emplace(*inputs_.calibration, ends, pool_);
-      if (needs_of_plan(plan_, arch).reference_moment) reference_ = states_;
+      if (wants_reference(plan_, arch)) reference_ = states_;
     }
     if (wants_sparsity_allocation(plan_)) choose_sparsities();
     if (wants_auto_precision(plan_)) choose_widths();
@@ -398,6 +399,11 @@ StatsNeeds needs_of_plan(const StagePlan& plan, const Architecture& arch) {
     }
   }
   return needs;
+}
+
+bool wants_reference(const StagePlan& plan, const Architecture& arch) {
+  return needs_of_plan(plan, arch).reference_moment ||
+         wants_block_rounding(plan, arch);
 }
 
 CalibrationUse calibration_use_of_blocks(const StagePlan& plan,

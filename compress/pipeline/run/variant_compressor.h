@@ -45,6 +45,9 @@ std::string layer_line(const LayerReport& layer);
 // What calibration must collect for some Linear of the model.
 StatsNeeds needs_of_plan(const StagePlan& plan, const Architecture& arch);
 
+// Whether the calibration tokens run through the uncompressed model too.
+bool wants_reference(const StagePlan& plan, const Architecture& arch);
+
 // What a variant makes of calibration: nothing; figures for the report, if
 // there is some (outliers of LLM.int8()); or it cannot do without.
 enum class CalibrationUse { kNone, kReport, kNeeded };

@@ -1,0 +1,62 @@
+#include "compress/pipeline/run/rounded_linear.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "compress/core/linalg.h"
+
+namespace llmpress {
+namespace {
+
+constexpr std::size_t kTokensPerTask = 64;
+
+}  // namespace
+
+RoundedLinear::RoundedLinear(ConstMatrixView W, std::vector<float> bias,
+                             const WeightScheme& scheme, ThreadPool& pool)
+    : rounding_(W, scheme, pool),
+      W_q_(W.rows(), W.cols()),
+      d_weight_(W.rows(), W.cols()),
+      bias_(std::move(bias)) {
+  rounding_.round_into(W_q_.view(), pool);
+}
+
+void RoundedLinear::run(ConstMatrixView X, MatrixView<float> Y,
+                        ThreadPool& pool) const {
+  matmul_transposed(X, W_q_.view(), Y, pool);
+  if (bias_.empty()) return;
+  pool.for_ranges(Y.rows(), kTokensPerTask,
+                  [&](std::size_t begin, std::size_t end) {
+                    for (std::size_t t = begin; t < end; ++t) {
+                      const auto y = Y.row(t);
+                      for (std::size_t o = 0; o < y.size(); ++o) {
+                        y[o] += bias_[o];
+                      }
+                    }
+                  });
+}
+
+void RoundedLinear::run_backward(ConstMatrixView X, ConstMatrixView dY,
+                                 MatrixView<float> dX, ThreadPool& pool) {
+  add_cross_gram(dY, X, 1, d_weight_.view(), pool);
+  if (dX.size() == 0) return;
+  matmul(dY, W_q_.view(), dX, pool, 1, Accumulate::kAdd);
+}
+
+void RoundedLinear::step(const RoundingRates& rates, ThreadPool& pool) {
+  rounding_.step(d_weight_.view(), rates, pool);
+  rounding_.round_into(W_q_.view(), pool);
+  std::ranges::fill(d_weight_.data(), 0.0f);
+}
+
+void RoundedLinear::set_parameters(RoundingParameters parameters,
+                                   ThreadPool& pool) {
+  rounding_.set_parameters(std::move(parameters));
+  rounding_.round_into(W_q_.view(), pool);
+}
+
+std::size_t RoundedLinear::bytes() const {
+  return (2 * W_q_.size() + bias_.size()) * sizeof(float);
+}
+
+}  // namespace llmpress
