@@ -5,6 +5,7 @@
 
 #include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
+#include "quantizers/gptq.h"
 #include "quantizers/int_grid.h"
 #include "quantizers/quantize_result.h"
 #include "quantizers/signed_rounding.h"
@@ -61,6 +62,19 @@ QuantizeResult quantize_autoround(const QuantizeRequest& request) {
   return finish_rounding(request, rounding.pack(*request.pool));
 }
 
+constexpr Named<SignedRoundingConfig::Start> kStartWords[] = {
+    {"rtn", SignedRoundingConfig::Start::kNearest},
+    {"gptq", SignedRoundingConfig::Start::kSolved}};
+
+std::optional<QuantizeConfig> start_of(const QuantizeConfig& config) {
+  if (config.signed_rounding.start == SignedRoundingConfig::Start::kNearest) {
+    return std::nullopt;
+  }
+  QuantizeConfig start = config;
+  start.method = gptq_method().name;
+  return start;
+}
+
 constexpr auto kLearned = &QuantizeConfig::signed_rounding;
 constexpr Setting<QuantizeConfig> kSettings[] = {
     {"iterations", "steps for each block",
@@ -72,6 +86,8 @@ constexpr Setting<QuantizeConfig> kSettings[] = {
      count_at<kLearned, &SignedRoundingConfig::batch_size>(1, 4096)},
     {"seed", "of the order of the sequences",
      count_at<kLearned, &SignedRoundingConfig::seed>(0, 4294967295)},
+    {"start", "what learning starts from, stage by stage: the method",
+     word_at<kStartWords, kLearned, &SignedRoundingConfig::start>()},
     {"learn_clipping", "learn the ranges of groups too",
      bool_at<kLearned, &SignedRoundingConfig::learn_clipping>()},
 };
@@ -106,7 +122,8 @@ QuantizerMethod autoround_method() {
           .quantize = quantize_autoround,
           .settings = kSettings,
           .check = check_settings,
-          .block_wise = true};
+          .block_wise = true,
+          .start = start_of};
 }
 
 }  // namespace llmpress

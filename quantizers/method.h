@@ -88,6 +88,9 @@ struct QuantizerMethod {
   // Inside a block its Linears learn together, on the block's output in the
   // uncompressed model; `quantize` is for a Linear by itself.
   bool block_wise = false;
+  // block_wise: what makes the weights that learning starts from; none: W
+  // rounded to nearest.
+  std::optional<QuantizeConfig> (*start)(const QuantizeConfig&) = nullptr;
   bool pays_for_removal = false;  // reads QuantizeRequest::mask
   // kMovesScales: the scales of one group, and what their search needs.
   FoundScales (*find_scales)(const ScaleRequest&) = nullptr;

@@ -104,6 +104,8 @@ struct SignedRoundingConfig {
   double learning_rate = 0;    // of the first step; 0: 1 / iterations
   std::size_t batch_size = 8;  // calibration sequences of a step
   std::size_t seed = 42;       // of their order
+  // What the learning of a block starts from.
+  enum class Start { kNearest, kSolved } start = Start::kNearest;
   bool learn_clipping = true;  // alpha and beta too
 
   bool operator==(const SignedRoundingConfig&) const = default;

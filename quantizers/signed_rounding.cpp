@@ -18,6 +18,7 @@ namespace {
 constexpr std::size_t kRowsPerChunk = 16, kLanes = 16;
 // A range that shrinks no further keeps a normal f16 scale one that is exact to
 // six bits and more (scales_fit()).
+constexpr float kMaxOffset = 1;
 constexpr float kSmallestShare = 1.0f / 16;
 
 // What the loops over a group read.
@@ -50,6 +51,16 @@ void encode_span(const float* w, const float* v, std::size_t n, const Steps at,
   }
 }
 
+// The least offset that rounds `steps` to code q, and stays with it when ranges
+// move a little.
+float offset_to(float steps, float q, float zero, float max_code) {
+  constexpr float kWithin = 0.4f;
+  float wanted = steps;
+  if (q > 0) wanted = std::max(wanted, q - zero - kWithin);
+  if (q < max_code) wanted = std::min(wanted, q - zero + kWithin);
+  return clamp_to(wanted - steps, -kMaxOffset, kMaxOffset);
+}
+
 struct Sums {
   float scale = 0, clamped = 0;  // dL/ds, sum of D (1 - m)
 };
@@ -59,7 +70,8 @@ inline void differentiate_one(float w, float v, const Steps& at, float end,
                               float& d, float& scale, float& clamped) {
   const float c = free_code(w, v, at);
   const float q = clamp_to(c, 0.0f, at.max_code);
-  const bool inside = c == q;
+  // Strictly: a code at an end moves with the range (as autograd has clamp).
+  const bool inside = c > 0 && c < at.max_code;
   const float out = inside ? 0.0f : d;
   scale += d * (q - at.zero - (inside ? w / at.scale : end));
   clamped += out;
@@ -167,6 +179,36 @@ void SignedRounding::start_ranges(ThreadPool& pool) {
                   });
 }
 
+void SignedRounding::start_from(const GroupedIntWeight& weight,
+                                ThreadPool& pool) {
+  assert(weight.out == W_.rows() && weight.in == W_.cols() &&
+         weight.group_size == group_size_ && weight.g_idx.empty());
+  const float max_code = max_int_code(scheme_.bits);
+  const auto half = static_cast<float>(1 << (scheme_.bits - 1));
+  const Matrix<std::uint8_t> codes = unpack_rows(weight);
+  scheme_.scale_dtype = weight.scale_dtype;
+  pool.for_ranges(
+      W_.rows(), kRowsPerChunk, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t o = begin; o < end; ++o) {
+          for (std::size_t g = 0; g < groups_; ++g) {
+            const std::size_t at = o * groups_ + g, first = g * group_size_;
+            const float s = weight.scales[at];
+            const float z =
+                scheme_.symmetric ? half : static_cast<float>(weight.zeros[at]);
+            lo_(o, g) = -z * s;
+            hi_(o, g) = scheme_.symmetric ? 0 : (max_code - z) * s;
+            learned_.low(o, g) = learned_.high(o, g) = 1;
+            const auto w = group(o, g);
+            for (std::size_t i = 0; i < w.size(); ++i) {
+              learned_.offset(o, first + i) =
+                  offset_to(w[i] / s, static_cast<float>(codes(o, first + i)),
+                            z, max_code);
+            }
+          }
+        }
+      });
+}
+
 // With room for the ranges to shrink and scales as f16 holds them in full.
 bool SignedRounding::starts_within_f16() const {
   constexpr float kLargest = 65504.0f, kSmallest = 0x1p-14f;
@@ -259,7 +301,7 @@ void SignedRounding::step(MatrixView<float> D, const RoundingRates& rates,
                 D.row(o).subspan(g * group_size_, group(o, g).size());
             const GroupGradient range = differentiate(o, g, d);
             step_span(learned_.offset.row(o).data() + g * group_size_, d.data(),
-                      d.size(), rates.offset, -0.5f, 0.5f);
+                      d.size(), rates.offset, -kMaxOffset, kMaxOffset);
             step_span(&learned_.low(o, g), &range.low, 1, rates.range,
                       kSmallestShare, 1);
             step_span(&learned_.high(o, g), &range.high, 1, rates.range,

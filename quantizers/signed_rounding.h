@@ -10,11 +10,11 @@
 //   s = -+max(beta hi, -alpha lo) / M,   z = M = 2^(bits-1)
 //
 // where s < 0 if that end is positive. All of them learn by the sign of their
-// gradient, v in [-1/2, 1/2], alpha and beta in [1/16, 1] (SignRound,
+// gradient, v in [-1, 1], alpha and beta in [1/16, 1] (SignRound,
 // arXiv:2309.05516, Eqs. 2 to 4 and Algorithm 1). Rounding, that of the scale
 // to the type it is stored in too, is passed straight through
 // (arXiv:1308.3432). With D = dL/dW_q, q the code, m = 1 where the code is
-// within the grid and 0 where it is clamped:
+// strictly within the grid and 0 at its ends:
 //
 //   dL/dv = D s m
 //   dL/ds = sum_group D (q - z - m W / s - (1 - m) alpha lo / s)
@@ -57,6 +57,11 @@ class SignedRounding {
   // cannot be used; kInvalidInput as check_weights().
   SignedRounding(ConstMatrixView W, const WeightScheme& scheme,
                  ThreadPool& pool);
+
+  // From now on from what another method made of the weight: its ranges, and
+  // offsets that bring every weight just within the step of its code. `weight`
+  // has the scheme's groups in their order.
+  void start_from(const GroupedIntWeight& weight, ThreadPool& pool);
 
   // W_q [out, in].
   void round_into(MatrixView<float> W_q, ThreadPool& pool) const;

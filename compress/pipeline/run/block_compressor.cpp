@@ -251,6 +251,23 @@ DenseBlock smoothed(const BlockJob& job, DenseBlock block,
   return block;
 }
 
+// What the Linears that learn start from, where it is not rounding to nearest.
+std::optional<BlockWeights> start_of(const BlockJob& job,
+                                     const DenseBlock& block,
+                                     CalibrationStreams streams) {
+  const auto plan = start_plan(*job.plan, *job.arch, job.layer);
+  if (!plan) return std::nullopt;
+  BlockJob start = job;
+  start.plan = &*plan;
+  start.on_layer = {};
+  CalibrationStates compressed = *streams.compressed;
+  CalibrationStates reference = *streams.reference;
+  return StagedBlock(start, block, {},
+                     {.compressed = &compressed, .reference = &reference})
+      .run()
+      .weights;
+}
+
 // What Linears of the block learn together, if any does.
 BlockRounding learned(const BlockJob& job, DenseBlock& block,
                       CalibrationStreams streams) {
@@ -258,19 +275,21 @@ BlockRounding learned(const BlockJob& job, DenseBlock& block,
   if (block.unread) {
     block = load_dense_block(*job.source, *job.arch, job.layer);
   }
+  const std::optional<BlockWeights> start = start_of(job, block, streams);
   BlockRounding rounding =
       learn_block_rounding({.arch = job.arch,
                             .plan = job.plan,
                             .layer = job.layer,
                             .isa = job.isa,
-                            .pool = job.pool},
+                            .pool = job.pool,
+                            .start = start ? &*start : nullptr},
                            block, *streams.compressed, *streams.reference);
   if (job.on_note) {
-    job.on_note(formatted(
-        "{}: mean squared error of the output {:.4g} rounded to nearest, "
-        "{:.4g} as learned",
-        job.arch->block_name(job.layer), rounding.loss_before,
-        rounding.loss_after));
+    job.on_note(
+        formatted("{}: mean squared error of the output {:.4g} at the start, "
+                  "{:.4g} as learned",
+                  job.arch->block_name(job.layer), rounding.loss_before,
+                  rounding.loss_after));
   }
   return rounding;
 }

@@ -1,9 +1,12 @@
 #include "compress/pipeline/run/block_rounding.h"
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <numeric>
+#include <string>
 #include <utility>
+#include <variant>
 
 #include "compress/core/formatted.h"
 #include "compress/core/rng.h"
@@ -166,6 +169,12 @@ class BlockLearner {
       auto rounded = std::make_unique<RoundedLinear>(
           linear.W.view(), linear.stored.bias,
           treatment.quantize->config.weights, *job_.pool);
+      if (job_.start != nullptr) {
+        if (const auto* const start =
+                std::get_if<GroupedIntWeight>(&job_.start->linears[l].weight)) {
+          rounded->start_from(*start, *job_.pool);
+        }
+      }
       learning_.push_back(rounded.get());
       reversible_.push_back(rounded.get());
       kernel = std::move(rounded);
@@ -287,6 +296,26 @@ bool wants_block_rounding(const StagePlan& plan, const Architecture& arch) {
     if (wants_block_rounding(plan, arch, layer)) return true;
   }
   return false;
+}
+
+std::optional<StagePlan> start_plan(const StagePlan& plan,
+                                    const Architecture& arch,
+                                    std::size_t layer) {
+  std::map<std::string, std::optional<QuantizeStage>> stages;
+  for (std::size_t l = 0; l < arch.block(layer).linears.size(); ++l) {
+    const LinearTreatment treatment = treatment_of(plan, arch, layer, l);
+    if (!learns_in_block(treatment)) continue;
+    const QuantizeConfig& config = treatment.quantize->config;
+    const auto start = method_of(config).start(config);
+    if (!start) continue;
+    QuantizeStage stage = *treatment.quantize;
+    stage.config = *start;
+    stages[arch.linear_name(layer, l)] = std::move(stage);
+  }
+  if (stages.empty()) return std::nullopt;
+  StagePlan with = plan;
+  with.assign(std::move(stages));
+  return with;
 }
 
 BlockRounding learn_block_rounding(const BlockRoundingJob& job,

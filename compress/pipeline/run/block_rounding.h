@@ -29,6 +29,9 @@ struct BlockRoundingJob {
   std::size_t layer = 0;
   Isa isa = best_isa();
   ThreadPool* pool = nullptr;
+  // The block as learning starts, of Linears that method `start` made; null:
+  // all are rounded to nearest.
+  const BlockWeights* start = nullptr;
 };
 
 struct BlockRounding {
@@ -43,6 +46,12 @@ struct BlockRounding {
 bool wants_block_rounding(const StagePlan& plan, const Architecture& arch,
                           std::size_t layer);
 bool wants_block_rounding(const StagePlan& plan, const Architecture& arch);
+
+// `plan` with the Linears of the block that learn treated by what their method
+// starts from; none if they all start from rounding to nearest.
+std::optional<StagePlan> start_plan(const StagePlan& plan,
+                                    const Architecture& arch,
+                                    std::size_t layer);
 
 // `inputs` and `reference` hold X_q and X. Throws Error(kInvalidArgument) where
 // Linears of one block learn by different settings, Error(kUnsupported) for a

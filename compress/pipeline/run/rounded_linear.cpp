@@ -21,6 +21,12 @@ RoundedLinear::RoundedLinear(ConstMatrixView W, std::vector<float> bias,
   rounding_.round_into(W_q_.view(), pool);
 }
 
+void RoundedLinear::start_from(const GroupedIntWeight& weight,
+                               ThreadPool& pool) {
+  rounding_.start_from(weight, pool);
+  rounding_.round_into(W_q_.view(), pool);
+}
+
 void RoundedLinear::run(ConstMatrixView X, MatrixView<float> Y,
                         ThreadPool& pool) const {
   matmul_transposed(X, W_q_.view(), Y, pool);

@@ -19,6 +19,8 @@ class RoundedLinear final : public LinearKernel, public ReversibleLinear {
   RoundedLinear(ConstMatrixView W, std::vector<float> bias,
                 const WeightScheme& scheme, ThreadPool& pool);
 
+  void start_from(const GroupedIntWeight& weight, ThreadPool& pool);
+
   // With W_q.
   void run(ConstMatrixView X, MatrixView<float> Y,
            ThreadPool& pool) const override;
