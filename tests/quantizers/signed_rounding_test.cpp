@@ -195,7 +195,7 @@ TEST(SignedRounding, StepsBySignsWithinTheirBounds) {
     D = MatrixF({0, 3, -1e-6f, 0}, 1, 4);
     rounding.step(D.view(), {.offset = 0.25f, .range = 0.5f}, pool);
   }
-  expect_near(rounding.parameters().offset, {0, -0.5f, 0.5f, 0});
+  expect_near(rounding.parameters().offset, {0, -1, 1, 0});
   EXPECT_GE(rounding.parameters().low(0, 0), 1.0f / 16);
   EXPECT_LE(rounding.parameters().high(0, 0), 1);
 }

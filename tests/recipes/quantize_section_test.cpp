@@ -181,7 +181,9 @@ struct OtherValue {
     return std::to_string(s.place.get(config) == s.low ? s.high : s.low);
   }
   std::string operator()(const NumberSetting<QuantizeConfig>& s) const {
-    return std::to_string((s.place.get(config) + s.low) / 2);
+    const double now = s.place.get(config);
+    return std::to_string(now == s.low ? (s.low + s.high) / 2
+                                       : (now + s.low) / 2);
   }
   std::string operator()(const WordSetting<QuantizeConfig>& s) const {
     return std::string(s.word((s.place.get(config) + 1) % s.words));
