@@ -63,7 +63,9 @@ template <class T>
 std::vector<T> values_of(const TensorReader& reader, const TensorInfo& info) {
   const TensorBytes data = reader.read(info);
   std::vector<T> values(data.bytes.size() / sizeof(T));
-  std::memcpy(values.data(), data.bytes.data(), data.bytes.size());
+  if (!values.empty()) {
+    std::memcpy(values.data(), data.bytes.data(), data.bytes.size());
+  }
   return values;
 }
 
