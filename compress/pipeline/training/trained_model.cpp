@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "compress/core/formatted.h"
+#include "compress/core/heap_reuse.h"
 #include "compress/model/decoder.h"
 #include "compress/model/model_source.h"
 #include "compress/model/tensor_places.h"
@@ -71,6 +72,7 @@ class ModelTraining {
     }
     make_objective(model);
     FileTrainingStore store(work_);
+    const HeapReuse reuse;
     const auto start = std::chrono::steady_clock::now();
     const TrainingResult result =
         train({.config = stage_.config,
