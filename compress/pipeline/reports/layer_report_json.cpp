@@ -12,6 +12,20 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LayerReport, name, method, format, out, in,
                                    calibration_tokens, damping_fraction,
                                    outlier_columns, seconds, notes)
 
+namespace {
+
+// A count that is written 1e74 is none.
+void check_counts(const nlohmann::json& layer, const std::string& origin) {
+  for (const char* key :
+       {"out", "in", "bytes", "calibration_tokens", "outlier_columns"}) {
+    if (layer.at(key).is_number_unsigned()) continue;
+    fail(ErrorCode::kCorruptFile, "{}: '{}' is not a whole number", origin,
+         key);
+  }
+}
+
+}  // namespace
+
 std::string layers_to_json(const std::vector<LayerReport>& layers) {
   return nlohmann::json(layers).dump(1, ' ', false,
                                      nlohmann::json::error_handler_t::replace);
@@ -20,7 +34,9 @@ std::string layers_to_json(const std::vector<LayerReport>& layers) {
 std::vector<LayerReport> layers_from_json(const std::string& text,
                                           const std::string& origin) {
   try {
-    return nlohmann::json::parse(text).get<std::vector<LayerReport>>();
+    const auto json = nlohmann::json::parse(text);
+    for (const auto& layer : json) check_counts(layer, origin);
+    return json.get<std::vector<LayerReport>>();
   } catch (const nlohmann::json::exception& e) {
     fail(ErrorCode::kCorruptFile, "{}: {}", origin, e.what());
   }

@@ -17,6 +17,12 @@ Json terms(const LossTerms& t) {
           {"hidden", t.hidden}};
 }
 
+std::size_t count_of(const Json& json, const char* key) {
+  const Json& value = json.at(key);
+  if (value.is_number_unsigned()) return value.get<std::size_t>();
+  fail(ErrorCode::kCorruptFile, "'{}' is not a whole number", key);
+}
+
 LossTerms terms_of(const Json& json) {
   return {.total = json.at("total").get<double>(),
           .cross_entropy = json.at("cross_entropy").get<double>(),
@@ -47,9 +53,9 @@ TrainingReport training_report_from_json(const std::string& text,
     const Json json = Json::parse(text);
     return {.stage = json.at("stage").get<std::string>(),
             .text_sha256 = json.at("text_sha256").get<std::string>(),
-            .parameters = json.at("parameters").get<std::size_t>(),
-            .tokens_per_step = json.at("tokens_per_step").get<std::size_t>(),
-            .steps = json.at("steps").get<std::size_t>(),
+            .parameters = count_of(json, "parameters"),
+            .tokens_per_step = count_of(json, "tokens_per_step"),
+            .steps = count_of(json, "steps"),
             .held_out = json.at("held_out").get<bool>(),
             .stopped_early = json.at("stopped_early").get<bool>(),
             .before = terms_of(json.at("before")),

@@ -87,8 +87,15 @@ Json to_json_value(const TrainingPoint& point) {
   return json;
 }
 
+// A count that is written 1e74 is none.
+std::size_t count_of(const Json& json, const char* key) {
+  const Json& value = json.at(key);
+  if (value.is_number_unsigned()) return value.get<std::size_t>();
+  fail(ErrorCode::kCorruptFile, "'{}' is not a whole number", key);
+}
+
 TrainingPoint point_of(const Json& json) {
-  TrainingPoint point{.step = json.at("step").get<std::size_t>(),
+  TrainingPoint point{.step = count_of(json, "step"),
                       .loss = json.at("loss").get<LossTerms>(),
                       .learning_rate = json.at("learning_rate").get<double>(),
                       .gradient_norm = json.at("gradient_norm").get<double>()};
@@ -121,12 +128,12 @@ TrainingProgress progress_from_json(const std::string& text,
   try {
     const Json json = Json::parse(text);
     TrainingProgress progress{
-        .step = json.at("step").get<std::size_t>(),
+        .step = count_of(json, "step"),
         .rate_factor = json.at("rate_factor").get<double>(),
-        .divergences = json.at("divergences").get<std::size_t>(),
+        .divergences = count_of(json, "divergences"),
         .running_loss = json.at("running_loss").get<double>(),
-        .best_step = json.at("best_step").get<std::size_t>(),
-        .stale = json.at("stale").get<std::size_t>(),
+        .best_step = count_of(json, "best_step"),
+        .stale = count_of(json, "stale"),
         .notes = json.at("notes").get<std::vector<std::string>>()};
     if (json.contains("best")) progress.best = json.at("best").get<double>();
     for (const Json& point : json.at("curve")) {
