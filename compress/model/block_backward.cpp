@@ -11,15 +11,6 @@ namespace {
 
 constexpr std::size_t kNone = static_cast<std::size_t>(-1);
 
-void add(MatrixF& sum, MatrixF d) {
-  if (sum.empty()) {
-    sum = std::move(d);
-    return;
-  }
-  assert(sum.size() == d.size());
-  for (std::size_t i = 0; i < d.size(); ++i) sum.data()[i] += d.data()[i];
-}
-
 // The operation that writes each value; none for what comes in.
 std::vector<std::size_t> writers(const BlockSpec& block) {
   std::vector<std::size_t> by(block.values.size(), kNone);
@@ -61,11 +52,11 @@ void Block::run_backward(BlockPass& pass, std::span<const Segment> segments,
   const OpContext around = context(segments, pool);
   const std::vector<std::size_t> writer = writers(block);
   std::vector<MatrixF> d(block.values.size());
-  add(d[block.result], std::move(stream.hidden));
+  add_matrix(d[block.result], std::move(stream.hidden));
   for (const CarriedValue& c : block.carried_out) {
     if (c.channel >= stream.carried.size()) continue;
     MatrixF& carried = stream.carried[c.channel];
-    if (!carried.empty()) add(d[c.value], std::move(carried));
+    if (!carried.empty()) add_matrix(d[c.value], std::move(carried));
     carried = {};
   }
   OpGradients gradients;
@@ -108,7 +99,7 @@ void Block::run_backward(BlockPass& pass, std::span<const Segment> segments,
     if (d[c.value].empty()) continue;
     if (c.channel >= stream.carried.size())
       stream.carried.resize(c.channel + 1);
-    add(stream.carried[c.channel], std::move(d[c.value]));
+    add_matrix(stream.carried[c.channel], std::move(d[c.value]));
   }
 }
 

@@ -26,6 +26,9 @@ struct BlockGradients {
   std::map<const Routing*, std::vector<float>> routing{};
 };
 
+// sum += d; a sum that is empty becomes d.
+void add_matrix(MatrixF& sum, MatrixF d);
+
 // A Linear that can run in reverse. A frozen one gives dX alone; one that
 // learns adds to its own gradients as well.
 class ReversibleLinear {

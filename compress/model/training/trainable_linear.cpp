@@ -14,6 +14,17 @@ namespace {
 constexpr std::size_t kRowsPerTile = 256, kTokensPerTask = 64;
 constexpr std::size_t kColumnsPerTask = 64;
 
+void list_bias(const std::string& name, std::vector<float>& bias,
+               std::vector<float>& d_bias, std::vector<Parameter>& to) {
+  if (bias.empty()) return;
+  to.push_back({.name = name + ".bias",
+                .shape = {bias.size()},
+                .value = bias,
+                .gradient = d_bias});
+}
+
+}  // namespace
+
 void add_to_rows(std::span<const float> bias, MatrixView<float> Y,
                  ThreadPool& pool) {
   if (bias.empty()) return;
@@ -27,17 +38,6 @@ void add_to_rows(std::span<const float> bias, MatrixView<float> Y,
                     }
                   });
 }
-
-void list_bias(const std::string& name, std::vector<float>& bias,
-               std::vector<float>& d_bias, std::vector<Parameter>& to) {
-  if (bias.empty()) return;
-  to.push_back({.name = name + ".bias",
-                .shape = {bias.size()},
-                .value = bias,
-                .gradient = d_bias});
-}
-
-}  // namespace
 
 void add_column_sums(ConstMatrixView dY, std::span<float> sums,
                      ThreadPool& pool) {

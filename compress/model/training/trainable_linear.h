@@ -95,6 +95,9 @@ class BorrowedLinear final : public LinearKernel {
   const LinearKernel& linear_;
 };
 
+// Every row of Y += bias, [cols] or empty.
+void add_to_rows(std::span<const float> bias, MatrixView<float> Y,
+                 ThreadPool& pool);
 // db += sum of dY's rows, in fixed stretches.
 void add_column_sums(ConstMatrixView dY, std::span<float> sums,
                      ThreadPool& pool);

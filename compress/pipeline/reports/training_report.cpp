@@ -3,34 +3,83 @@
 #include <nlohmann/json.hpp>
 
 #include "compress/core/formatted.h"
-#include "compress/pipeline/training/training_store.h"
 
 namespace llmpress {
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LossTerms, total, cross_entropy, divergence,
+                                   hidden)
+
 namespace {
 
 using Json = nlohmann::json;
 
-Json terms(const LossTerms& t) {
-  return {{"total", t.total},
-          {"cross_entropy", t.cross_entropy},
-          {"divergence", t.divergence},
-          {"hidden", t.hidden}};
+Json to_json_value(const TrainingPoint& point) {
+  Json json{{"step", point.step},
+            {"loss", point.loss},
+            {"learning_rate", point.learning_rate},
+            {"gradient_norm", point.gradient_norm}};
+  if (point.evaluation) json["evaluation"] = *point.evaluation;
+  return json;
 }
 
-std::size_t count_of(const Json& json, const char* key) {
+// A count that is written 1e74 is none.
+std::size_t count_of(const Json& json, const char* key,
+                     const std::string& origin) {
   const Json& value = json.at(key);
   if (value.is_number_unsigned()) return value.get<std::size_t>();
-  fail(ErrorCode::kCorruptFile, "'{}' is not a whole number", key);
+  fail(ErrorCode::kCorruptFile, "{}: '{}' is not a whole number", origin, key);
 }
 
-LossTerms terms_of(const Json& json) {
-  return {.total = json.at("total").get<double>(),
-          .cross_entropy = json.at("cross_entropy").get<double>(),
-          .divergence = json.at("divergence").get<double>(),
-          .hidden = json.at("hidden").get<double>()};
+TrainingPoint point_of(const Json& json, const std::string& origin) {
+  TrainingPoint point{.step = count_of(json, "step", origin),
+                      .loss = json.at("loss").get<LossTerms>(),
+                      .learning_rate = json.at("learning_rate").get<double>(),
+                      .gradient_norm = json.at("gradient_norm").get<double>()};
+  if (json.contains("evaluation")) {
+    point.evaluation = json.at("evaluation").get<LossTerms>();
+  }
+  return point;
 }
 
 }  // namespace
+
+std::string progress_to_json(const TrainingProgress& progress) {
+  Json json{{"step", progress.step},
+            {"rate_factor", progress.rate_factor},
+            {"divergences", progress.divergences},
+            {"running_loss", progress.running_loss},
+            {"best_step", progress.best_step},
+            {"stale", progress.stale},
+            {"notes", progress.notes},
+            {"curve", Json::array()}};
+  if (progress.best) json["best"] = *progress.best;
+  for (const TrainingPoint& point : progress.curve) {
+    json["curve"].push_back(to_json_value(point));
+  }
+  return json.dump();
+}
+
+TrainingProgress progress_from_json(const std::string& text,
+                                    const std::string& origin) {
+  try {
+    const Json json = Json::parse(text);
+    TrainingProgress progress{
+        .step = count_of(json, "step", origin),
+        .rate_factor = json.at("rate_factor").get<double>(),
+        .divergences = count_of(json, "divergences", origin),
+        .running_loss = json.at("running_loss").get<double>(),
+        .best_step = count_of(json, "best_step", origin),
+        .stale = count_of(json, "stale", origin),
+        .notes = json.at("notes").get<std::vector<std::string>>()};
+    if (json.contains("best")) progress.best = json.at("best").get<double>();
+    for (const Json& point : json.at("curve")) {
+      progress.curve.push_back(point_of(point, origin));
+    }
+    return progress;
+  } catch (const Json::exception& e) {
+    fail(ErrorCode::kCorruptFile, "{}: {}", origin, e.what());
+  }
+}
 
 std::string to_json(const TrainingReport& report) {
   return Json{{"stage", report.stage},
@@ -40,8 +89,8 @@ std::string to_json(const TrainingReport& report) {
               {"steps", report.steps},
               {"held_out", report.held_out},
               {"stopped_early", report.stopped_early},
-              {"before", terms(report.before)},
-              {"after", terms(report.after)},
+              {"before", report.before},
+              {"after", report.after},
               {"seconds", report.seconds},
               {"progress", Json::parse(progress_to_json(report.progress))}}
       .dump(1);
@@ -53,13 +102,13 @@ TrainingReport training_report_from_json(const std::string& text,
     const Json json = Json::parse(text);
     return {.stage = json.at("stage").get<std::string>(),
             .text_sha256 = json.at("text_sha256").get<std::string>(),
-            .parameters = count_of(json, "parameters"),
-            .tokens_per_step = count_of(json, "tokens_per_step"),
-            .steps = count_of(json, "steps"),
+            .parameters = count_of(json, "parameters", origin),
+            .tokens_per_step = count_of(json, "tokens_per_step", origin),
+            .steps = count_of(json, "steps", origin),
             .held_out = json.at("held_out").get<bool>(),
             .stopped_early = json.at("stopped_early").get<bool>(),
-            .before = terms_of(json.at("before")),
-            .after = terms_of(json.at("after")),
+            .before = json.at("before").get<LossTerms>(),
+            .after = json.at("after").get<LossTerms>(),
             .seconds = json.at("seconds").get<double>(),
             .progress = progress_from_json(json.at("progress").dump(), origin)};
   } catch (const Json::exception& e) {

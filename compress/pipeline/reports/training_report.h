@@ -21,6 +21,11 @@ struct TrainingReport {
   TrainingProgress progress{};
 };
 
+// Of checkpoints and reports alike. Throws Error(kCorruptFile) with `origin`.
+std::string progress_to_json(const TrainingProgress& progress);
+TrainingProgress progress_from_json(const std::string& json,
+                                    const std::string& origin);
+
 std::string to_json(const TrainingReport& report);
 TrainingReport training_report_from_json(const std::string& json,
                                          const std::string& origin);

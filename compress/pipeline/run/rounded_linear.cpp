@@ -4,13 +4,9 @@
 #include <utility>
 
 #include "compress/core/linalg.h"
+#include "compress/model/training/trainable_linear.h"
 
 namespace llmpress {
-namespace {
-
-constexpr std::size_t kTokensPerTask = 64;
-
-}  // namespace
 
 RoundedLinear::RoundedLinear(ConstMatrixView W, std::vector<float> bias,
                              const WeightScheme& scheme, ThreadPool& pool)
@@ -30,16 +26,7 @@ void RoundedLinear::start_from(const GroupedIntWeight& weight,
 void RoundedLinear::run(ConstMatrixView X, MatrixView<float> Y,
                         ThreadPool& pool) const {
   matmul_transposed(X, W_q_.view(), Y, pool);
-  if (bias_.empty()) return;
-  pool.for_ranges(Y.rows(), kTokensPerTask,
-                  [&](std::size_t begin, std::size_t end) {
-                    for (std::size_t t = begin; t < end; ++t) {
-                      const auto y = Y.row(t);
-                      for (std::size_t o = 0; o < y.size(); ++o) {
-                        y[o] += bias_[o];
-                      }
-                    }
-                  });
+  add_to_rows(bias_, Y, pool);
 }
 
 void RoundedLinear::run_backward(ConstMatrixView X, ConstMatrixView dY,

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <utility>
 #include <variant>
 #include <vector>
 
 #include "compress/core/formatted.h"
+#include "compress/pipeline/reports/training_report.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/containers/safetensors.h"
 #include "formats/containers/typed_tensors.h"
@@ -15,12 +15,7 @@
 
 namespace llmpress {
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LossTerms, total, cross_entropy, divergence,
-                                   hidden)
-
 namespace {
-
-using Json = nlohmann::json;
 
 // What stands in the file for a part of an optimizer's state.
 template <class Numbers, class Codes>
@@ -78,72 +73,7 @@ void check_state_size(const StatePart& part, const TensorInfo& info,
        subject_of(info), elements, weights);
 }
 
-Json to_json_value(const TrainingPoint& point) {
-  Json json{{"step", point.step},
-            {"loss", point.loss},
-            {"learning_rate", point.learning_rate},
-            {"gradient_norm", point.gradient_norm}};
-  if (point.evaluation) json["evaluation"] = *point.evaluation;
-  return json;
-}
-
-// A count that is written 1e74 is none.
-std::size_t count_of(const Json& json, const char* key) {
-  const Json& value = json.at(key);
-  if (value.is_number_unsigned()) return value.get<std::size_t>();
-  fail(ErrorCode::kCorruptFile, "'{}' is not a whole number", key);
-}
-
-TrainingPoint point_of(const Json& json) {
-  TrainingPoint point{.step = count_of(json, "step"),
-                      .loss = json.at("loss").get<LossTerms>(),
-                      .learning_rate = json.at("learning_rate").get<double>(),
-                      .gradient_norm = json.at("gradient_norm").get<double>()};
-  if (json.contains("evaluation")) {
-    point.evaluation = json.at("evaluation").get<LossTerms>();
-  }
-  return point;
-}
-
 }  // namespace
-
-std::string progress_to_json(const TrainingProgress& progress) {
-  Json json{{"step", progress.step},
-            {"rate_factor", progress.rate_factor},
-            {"divergences", progress.divergences},
-            {"running_loss", progress.running_loss},
-            {"best_step", progress.best_step},
-            {"stale", progress.stale},
-            {"notes", progress.notes},
-            {"curve", Json::array()}};
-  if (progress.best) json["best"] = *progress.best;
-  for (const TrainingPoint& point : progress.curve) {
-    json["curve"].push_back(to_json_value(point));
-  }
-  return json.dump();
-}
-
-TrainingProgress progress_from_json(const std::string& text,
-                                    const std::string& origin) {
-  try {
-    const Json json = Json::parse(text);
-    TrainingProgress progress{
-        .step = count_of(json, "step"),
-        .rate_factor = json.at("rate_factor").get<double>(),
-        .divergences = count_of(json, "divergences"),
-        .running_loss = json.at("running_loss").get<double>(),
-        .best_step = count_of(json, "best_step"),
-        .stale = count_of(json, "stale"),
-        .notes = json.at("notes").get<std::vector<std::string>>()};
-    if (json.contains("best")) progress.best = json.at("best").get<double>();
-    for (const Json& point : json.at("curve")) {
-      progress.curve.push_back(point_of(point));
-    }
-    return progress;
-  } catch (const Json::exception& e) {
-    fail(ErrorCode::kCorruptFile, "{}: {}", origin, e.what());
-  }
-}
 
 FileTrainingStore::FileTrainingStore(std::filesystem::path directory)
     : directory_(std::move(directory)) {

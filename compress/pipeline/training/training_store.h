@@ -29,9 +29,4 @@ class FileTrainingStore final : public TrainingStore {
   std::filesystem::path directory_;
 };
 
-// What a training stage did, for reports.
-std::string progress_to_json(const TrainingProgress& progress);
-TrainingProgress progress_from_json(const std::string& json,
-                                    const std::string& origin);
-
 }  // namespace llmpress
