@@ -6,6 +6,7 @@
 
 #include "compress/core/formatted.h"
 #include "compress/kernels/norms.h"
+#include "compress/model/end_operations.h"
 #include "compress/model/tensor_places.h"
 #include "formats/linears/dense_linear.h"
 
@@ -37,20 +38,6 @@ NormWeights read_end_norm(const Checkpoint& checkpoint,
   NormWeights norm = read_norm(checkpoint, name, arch.hidden, options.bias);
   for (float& gain : norm.gain) gain += options.offset;
   return norm;
-}
-
-MatrixF apply_norm(ConstMatrixView X, const NormWeights& norm,
-                   const NormOptions& options, ThreadPool& pool) {
-  MatrixF Y(X.rows(), X.cols());
-  switch (options.kind) {
-    case NormKind::kRms:
-      rms_norm(X, norm.gain, options.epsilon, Y.view(), pool);
-      break;
-    case NormKind::kLayer:
-      layer_norm(X, norm.gain, norm.bias, options.epsilon, Y.view(), pool);
-      break;
-  }
-  return Y;
 }
 
 // A Linear between widths that differ (OPT-350m); null without a name.
@@ -114,21 +101,6 @@ ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
   }
 }
 
-void ModelEnds::add_positions(std::span<const Segment> segments,
-                              MatrixF& X) const {
-  const std::vector<std::uint32_t> positions = row_positions(segments);
-  for (std::size_t t = 0; t < positions.size(); ++t) {
-    const std::size_t p = positions[t] + arch_->position_offset;
-    if (p >= positions_.rows()) {
-      fail(ErrorCode::kInvalidInput,
-           "position {}: the model has embeddings of {} positions",
-           positions[t], positions_.rows() - arch_->position_offset);
-    }
-    const auto row = positions_.row(p);
-    for (std::size_t c = 0; c < row.size(); ++c) X(t, c) += row[c];
-  }
-}
-
 MatrixF ModelEnds::embed(std::span<const TokenId> tokens,
                          std::span<const Segment> segments,
                          ThreadPool& pool) const {
@@ -138,7 +110,9 @@ MatrixF ModelEnds::embed(std::span<const TokenId> tokens,
     for (float& x : X.data()) x *= arch_->embedding_scale;
   }
   if (projection_) X = project(*projection_, X.view(), pool);
-  if (!positions_.empty()) add_positions(segments, X);
+  if (!positions_.empty()) {
+    add_positions(*arch_, positions_.view(), segments, X);
+  }
   if (!arch_->embedding_norm.empty()) {
     X = apply_norm(X.view(), embedding_norm_, arch_->embedding_norm_options,
                    pool);
@@ -152,16 +126,12 @@ MatrixF ModelEnds::layer_inputs(std::span<const TokenId> tokens,
   const LayerInputs& inputs = arch_->layer_inputs;
   const MatrixF table = layer_embedding_.rows(tokens);
   MatrixF P = project(*layer_projection_, X, pool);
-  const float before = 1 / std::sqrt(static_cast<float>(arch_->hidden));
+  const float before = layer_projection_scale(*arch_);
   for (float& p : P.data()) p *= before;
   const MatrixView<float> parts(P.data(), P.size() / inputs.width,
                                 inputs.width);
   rms_norm(parts, layer_norm_.gain, inputs.epsilon, parts, pool);
-  const float factor = std::sqrt(static_cast<float>(inputs.width));
-  const float after = 1 / std::sqrt(2.0f);
-  for (std::size_t i = 0; i < P.size(); ++i) {
-    P.data()[i] = (P.data()[i] + factor * table.data()[i]) * after;
-  }
+  add_layer_table(*arch_, table.view(), P.view());
   return P;
 }
 
@@ -189,12 +159,7 @@ MatrixF ModelEnds::logits(ConstMatrixView hidden, ThreadPool& pool) const {
   const MatrixF X = head_input(hidden, pool);
   MatrixF logits(hidden.rows(), arch_->vocabulary);
   head_->run(X.view(), logits.view(), pool);
-  const float scale = arch_->logit_scale, cap = arch_->logit_softcap;
-  if (scale == 1 && cap == 0) return logits;
-  for (float& z : logits.data()) {
-    z *= scale;
-    if (cap != 0) z = cap * std::tanh(z / cap);
-  }
+  finish_logits(*arch_, logits.view());
   return logits;
 }
 

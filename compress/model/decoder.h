@@ -48,7 +48,6 @@ class ModelEnds {
   const Architecture* arch_;
   MatrixF layer_inputs(std::span<const TokenId> tokens, ConstMatrixView X,
                        ThreadPool& pool) const;
-  void add_positions(std::span<const Segment> segments, MatrixF& X) const;
 
   EmbeddingRows embedding_;
   MatrixF positions_{};  // [positions, hidden]

@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "compress/core/formatted.h"
-#include "compress/kernels/norms.h"
 #include "compress/kernels/norms_backward.h"
+#include "compress/model/end_operations.h"
 #include "formats/linears/dense_linear.h"
 
 namespace llmpress {
@@ -52,17 +52,8 @@ std::vector<float> TrainableEnds::EndNorm::gain() const {
 
 MatrixF TrainableEnds::EndNorm::apply(ConstMatrixView X,
                                       ThreadPool& pool) const {
-  MatrixF Y(X);
-  if (weights.gain.empty()) return Y;
-  switch (options.kind) {
-    case NormKind::kRms:
-      rms_norm(X, gain(), options.epsilon, Y.view(), pool);
-      break;
-    case NormKind::kLayer:
-      layer_norm(X, gain(), weights.bias, options.epsilon, Y.view(), pool);
-      break;
-  }
-  return Y;
+  if (weights.gain.empty()) return MatrixF(X);
+  return apply_norm(X, {.gain = gain(), .bias = weights.bias}, options, pool);
 }
 
 void TrainableEnds::EndNorm::backward(ConstMatrixView X, ConstMatrixView dY,
@@ -253,16 +244,8 @@ MatrixF TrainableEnds::before_norm(std::span<const TokenId> tokens,
   if (embedding_projection_) {
     X = run_linear(*embedding_projection_, X.view(), pool);
   }
-  if (positions_.empty()) return X;
-  const auto positions = row_positions(segments);
-  for (std::size_t t = 0; t < positions.size(); ++t) {
-    const std::size_t p = positions[t] + arch_->position_offset;
-    if (p >= positions_.rows()) {
-      fail(ErrorCode::kInvalidInput,
-           "position {}: the model has embeddings of {} positions",
-           positions[t], positions_.rows() - arch_->position_offset);
-    }
-    for (std::size_t c = 0; c < X.cols(); ++c) X(t, c) += positions_(p, c);
+  if (!positions_.empty()) {
+    add_positions(*arch_, std::as_const(positions_).view(), segments, X);
   }
   return X;
 }
@@ -270,7 +253,7 @@ MatrixF TrainableEnds::before_norm(std::span<const TokenId> tokens,
 MatrixF TrainableEnds::projected(ConstMatrixView stream,
                                  ThreadPool& pool) const {
   MatrixF P = run_linear(*layers_.projection, stream, pool);
-  const float before = 1 / std::sqrt(static_cast<float>(arch_->hidden));
+  const float before = layer_projection_scale(*arch_);
   for (float& p : P.data()) p *= before;
   return P;
 }
@@ -279,15 +262,11 @@ MatrixF TrainableEnds::projected(ConstMatrixView stream,
 MatrixF TrainableEnds::layer_inputs(std::span<const TokenId> tokens,
                                     ConstMatrixView stream,
                                     ThreadPool& pool) const {
-  const std::size_t width = arch_->layer_inputs.width;
   MatrixF P = projected(stream, pool);
-  const MatrixF normed = layers_.norm.apply(in_units(P, width), pool);
-  const MatrixF table = layers_.table.rows(tokens);
-  const float factor = std::sqrt(static_cast<float>(width));
-  const float after = 1 / std::sqrt(2.0f);
-  for (std::size_t i = 0; i < P.size(); ++i) {
-    P.data()[i] = (normed.data()[i] + factor * table.data()[i]) * after;
-  }
+  const MatrixF normed =
+      layers_.norm.apply(in_units(P, arch_->layer_inputs.width), pool);
+  std::ranges::copy(normed.data(), P.data().begin());
+  add_layer_table(*arch_, layers_.table.rows(tokens).view(), P.view());
   return P;
 }
 
@@ -305,7 +284,7 @@ void TrainableEnds::layer_inputs_backward(std::span<const TokenId> tokens,
   MatrixF P = projected(stream, pool), dP(P.rows(), P.cols());
   layers_.norm.backward(in_units(P, width), in_units(scaled, width),
                         in_units(dP, width), pool);
-  const float before = 1 / std::sqrt(static_cast<float>(arch_->hidden));
+  const float before = layer_projection_scale(*arch_);
   for (float& x : dP.data()) x *= before;
   layers_.projection->run_backward(stream, std::as_const(dP).view(), d_stream,
                                    pool);
@@ -365,19 +344,10 @@ MatrixF TrainableEnds::head_input(ConstMatrixView normed,
                           : MatrixF(normed);
 }
 
-void TrainableEnds::finish_logits(MatrixView<float> logits) const {
-  const float scale = arch_->logit_scale, cap = arch_->logit_softcap;
-  if (scale == 1 && cap == 0) return;
-  for (float& z : logits.data()) {
-    z *= scale;
-    if (cap != 0) z = cap * std::tanh(z / cap);
-  }
-}
-
 MatrixF TrainableEnds::logits(ConstMatrixView hidden, ThreadPool& pool) const {
   const MatrixF normed = final_norm_.apply(hidden, pool);
   MatrixF Z = run_linear(*head_, head_input(normed.view(), pool).view(), pool);
-  finish_logits(Z.view());
+  finish_logits(*arch_, Z.view());
   return Z;
 }
 
@@ -399,7 +369,7 @@ double TrainableEnds::loss(ConstMatrixView hidden,
     const MatrixF normed = final_norm_.apply(H, pool);
     const MatrixF X = head_input(normed.view(), pool);
     MatrixF Z = run_linear(*head_, X.view(), pool);
-    finish_logits(Z.view());
+    finish_logits(*arch_, Z.view());
     MatrixF G(rows, arch_->vocabulary);
     total += loss(first, std::as_const(Z).view(), G.view());
     if (d_hidden == nullptr) continue;

@@ -97,7 +97,6 @@ class TrainableEnds {
                              ConstMatrixView stream, ConstMatrixView d,
                              MatrixView<float> d_stream, ThreadPool& pool);
   MatrixF head_input(ConstMatrixView normed, ThreadPool& pool) const;
-  void finish_logits(MatrixView<float> logits) const;
 
   const Checkpoint* checkpoint_;  // while it is read
   const Architecture* arch_;
