@@ -239,4 +239,16 @@ ExpertChoice choose_experts(const ExpertChoiceJob& job, const DenseBlock& block,
   return choice;
 }
 
+std::string_view name_of(ExpertImportance importance) {
+  switch (importance) {
+    case ExpertImportance::kMass:
+      return "mass";
+    case ExpertImportance::kReap:
+      return "REAP";
+    case ExpertImportance::kOutputError:
+      break;
+  }
+  return "rise of the output's error";
+}
+
 }  // namespace llmpress

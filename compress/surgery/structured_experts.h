@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string_view>
 #include <vector>
 
 #include "compress/calibration/calibration_states.h"
@@ -61,5 +62,8 @@ std::size_t expert_probe_tokens(std::size_t experts);
 MatrixF route_among(const ExpertUnits& units, std::span<const float> bias,
                     MatrixF logits, const std::vector<bool>& stays,
                     ThreadPool& pool);
+
+// "mass", "REAP" or what the number is otherwise, for reports.
+std::string_view name_of(ExpertImportance importance);
 
 }  // namespace llmpress

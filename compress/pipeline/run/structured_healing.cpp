@@ -5,6 +5,7 @@
 
 #include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
+#include "compress/kernels/norms.h"
 #include "compress/surgery/structured_reduction.h"
 #include "pruning/healing.h"
 #include "pruning/unit_selection.h"
@@ -187,12 +188,51 @@ class BlockHealer {
   std::vector<LayerReport> reports_;
 };
 
+MatrixF behind_final_norm(const HeadHealingJob& job,
+                          const CalibrationBatch& batch,
+                          std::span<const float> gain) {
+  const MatrixF& hidden = batch.state.hidden;
+  MatrixF normed(hidden.rows(), hidden.cols());
+  rms_norm(hidden.view(), gain, job.arch->final_norm_options.epsilon,
+           normed.view(), *job.pool);
+  return normed;
+}
+
 }  // namespace
 
 std::vector<LayerReport> heal_block(const HealingJob& job,
                                     const DenseBlock& dense,
                                     DenseBlock& reduced, PairedStates& states) {
   return BlockHealer(job, dense, reduced, states).heal();
+}
+
+MatrixF heal_head(const HeadHealingJob& job, const PairedStates& states) {
+  const Architecture& arch = *job.arch;
+  const MatrixF W = dequantize(job.checkpoint->read_linear(arch.head).weight);
+  const MatrixF cut = select_columns(W.view(), job.channels);
+  const auto gain = read_vector(job.checkpoint->tensors(),
+                                arch.final_norm + ".weight", arch.hidden);
+  auto reduced_gain = select_values(gain, job.channels);
+  for (float& g : reduced_gain) {
+    g = static_cast<float>(static_cast<double>(g) * job.final_gain);
+  }
+  ResidualCollector collector(arch.hidden, job.channels.size(),
+                              states.dense.tokens());
+  for (std::size_t b = 0; b < states.dense.batches().size(); ++b) {
+    const MatrixF x = behind_final_norm(job, states.dense.batches()[b], gain);
+    const MatrixF z =
+        behind_final_norm(job, states.reduced.batches()[b], reduced_gain);
+    collector.add(z.view(), x.view(), *job.pool);
+  }
+  ResidualMoments moments = collector.finish();
+  MatrixF R(W.rows(), cut.cols());  // W E[x z^T] - W_K E[z z^T]
+  matmul(W.view(), moments.R.view(), R.view(), *job.pool);
+  matmul(cut.view(), moments.S.view(), R.view(), *job.pool, -1.0f,
+         Accumulate::kAdd);
+  moments.R = std::move(R);
+  return refit(cut.view(), std::move(moments), job.config->damping(), *job.pool,
+               arch.head)
+      .W;
 }
 
 }  // namespace llmpress

@@ -52,4 +52,20 @@ std::vector<LayerReport> heal_block(const HealingJob& job,
                                     const DenseBlock& dense,
                                     DenseBlock& reduced, PairedStates& states);
 
+// A head whose stream lost channels.
+struct HeadHealingJob {
+  const Checkpoint* checkpoint = nullptr;
+  const Architecture* arch = nullptr;  // of the dense model
+  const PruneConfig* config = nullptr;
+  std::span<const std::size_t> channels{};  // that stay
+  double final_gain = 1;  // what the final norm's gains are multiplied by
+  ThreadPool* pool = nullptr;
+};
+
+// The head reads the stream behind the final norm: refitted as the Linears of
+// the blocks are, from E[x z^T] so that no logits are needed. Not for a tied
+// head, which stays what the embedding is. Throws Error(kNumeric) as
+// heal_block().
+MatrixF heal_head(const HeadHealingJob& job, const PairedStates& states);
+
 }  // namespace llmpress

@@ -6,8 +6,6 @@
 
 #include "compress/core/error.h"
 #include "compress/core/formatted.h"
-#include "compress/core/linalg.h"
-#include "compress/kernels/norms.h"
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/reports/layer_report_json.h"
 #include "compress/pipeline/run/block_writer.h"
@@ -20,9 +18,9 @@
 #include "compress/surgery/structured_hidden.h"
 #include "compress/surgery/structured_reduction.h"
 #include "compress/surgery/structured_shape.h"
+#include "compress/surgery/unit_measures.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/containers/typed_tensors.h"
-#include "pruning/healing.h"
 #include "pruning/unit_selection.h"
 
 namespace llmpress {
@@ -286,16 +284,16 @@ class StructuredPruner {
                                   DenseBlock& reduced) {
     switch (config_.method) {
       case PruneMethod::kFfn:
-        keep_units(
-            ffn_units(arch_.block(layer)),
-            keep_most_important(ffn_importance(layer, dense), count_.kept),
-            reduced);
+        keep_units(ffn_units(arch_.block(layer)),
+                   keep_most_important(ffn_importance(measuring(layer, dense)),
+                                       count_.kept),
+                   reduced);
         return {};
       case PruneMethod::kHeads:
-        keep_units(
-            head_units(arch_.block(layer)),
-            keep_most_important(head_importance(layer, dense), count_.kept),
-            reduced);
+        keep_units(head_units(arch_.block(layer)),
+                   keep_most_important(head_importance(measuring(layer, dense)),
+                                       count_.kept),
+                   reduced);
         return {};
       case PruneMethod::kHidden:
         keep_hidden_channels(arch_.block(layer), hidden_.kept,
@@ -330,85 +328,30 @@ class StructuredPruner {
     keep_experts(*units, choice.kept, reduced);
     std::vector<std::string> notes;
     for (const RemovedExpert& removed : choice.removed) {
-      notes.push_back(formatted("without expert {}: {} {}, {}% of the mass",
-                                removed.expert, importance_name(),
-                                scientific(removed.importance),
-                                fixed(100 * removed.mass_share, 2)));
+      notes.push_back(formatted(
+          "without expert {}: {} {}, {}% of the mass", removed.expert,
+          name_of(config_.expert_importance), scientific(removed.importance),
+          fixed(100 * removed.mass_share, 2)));
     }
     return notes;
   }
 
-  std::string_view importance_name() const {
-    switch (config_.expert_importance) {
-      case ExpertImportance::kMass:
-        return "mass";
-      case ExpertImportance::kReap:
-        return "REAP";
-      case ExpertImportance::kOutputError:
-        break;
-    }
-    return "rise of the output's error";
-  }
-
-  // Calls visit(X) with the input X [tokens, width] of a Linear of the dense
-  // block on the reduced model's stream, batch by batch.
-  template <class Visit>
-  void each_input(std::size_t layer, const DenseBlock& dense,
-                  std::size_t linear, const Visit& visit) const {
-    const Block block(arch_, layer, dense.runnable(), job_.isa);
-    const std::size_t stage = arch_.block(layer).linears[linear].stage;
-    for (const CalibrationBatch& batch : states_->reduced.batches()) {
-      BlockState state = batch.state;
-      block.begin(state, batch.segments, *job_.pool);
-      for (std::size_t s = 0; s < stage; ++s) {
-        block.run_stage(s, batch.segments, state, *job_.pool);
-      }
-      visit(state.stage_input);
-    }
-  }
-
-  std::vector<double> ffn_importance(std::size_t layer,
-                                     const DenseBlock& dense) const {
-    const BlockUnits units = ffn_units(arch_.block(layer));
-    if (gradients_) return gradients_->unit_importance(units, layer);
-    if (config_.importance == Importance::kWeights) {
-      return unit_weight_importance(units, dense);
-    }
-    InputStatsCollector collector(units.count, {.channel_moments = true},
-                                  states_->reduced.tokens());
-    each_input(layer, dense, units.parts.back().linear,
-               [&](const MatrixF& X) { collector.add(X.view(), *job_.pool); });
-    return activation_importance(collector.finish().abs_mean);
-  }
-
-  std::vector<double> head_importance(std::size_t layer,
-                                      const DenseBlock& dense) const {
-    const BlockUnits units = head_units(arch_.block(layer));
-    if (gradients_) return gradients_->unit_importance(units, layer);
-    if (config_.importance == Importance::kWeights) {
-      return unit_weight_importance(units, dense);
-    }
-    const std::size_t width = units.parts.back().width;
-    std::vector<double> importance(units.count);
-    each_input(layer, dense, units.parts.back().linear, [&](const MatrixF& X) {
-      const auto part = activation_norm_importance(X.view(), width);
-      for (std::size_t u = 0; u < importance.size(); ++u) {
-        importance[u] += part[u] * static_cast<double>(X.rows());
-      }
-    });
-    return importance;
+  UnitMeasureJob measuring(std::size_t layer, const DenseBlock& dense) const {
+    return {.arch = &arch_,
+            .layer = layer,
+            .dense = &dense,
+            .importance = config_.importance,
+            .gradients = gradients_ ? &*gradients_ : nullptr,
+            .states = states_ ? &states_->reduced : nullptr,
+            .isa = job_.isa,
+            .pool = job_.pool};
   }
 
   std::vector<std::string> merge(std::size_t layer, const DenseBlock& dense,
                                  DenseBlock& reduced) const {
     MatrixF S;
     if (config_.kv_grouping == KvGrouping::kCalibrated) {
-      InputStatsCollector collector(arch_.hidden, {.second_moment = true},
-                                    states_->reduced.tokens());
-      each_input(
-          layer, dense, attention_linears(arch_.block(layer)).q,
-          [&](const MatrixF& X) { collector.add(X.view(), *job_.pool); });
-      S = collector.finish().second_moment;
+      S = query_input_moment(measuring(layer, dense));
     }
     const MergeLoss loss = merge_heads(arch_.block(layer), count_.kept,
                                        S.view(), *job_.pool, reduced);
@@ -418,47 +361,17 @@ class StructuredPruner {
             " of the values' energy"};
   }
 
-  // The head reads the stream behind the final norm: refitted as the Linears of
-  // the blocks are, from E[x z^T] so that no logits are needed. A tied head
-  // stays what the embedding is.
   std::optional<MatrixF> fitted_head() {
     if (hidden_.kept.empty() || !states_ || !config_.heal || arch_.tied_head) {
       return std::nullopt;
     }
-    const MatrixF W =
-        dequantize(job_.checkpoint->read_linear(arch_.head).weight);
-    const MatrixF cut = select_columns(W.view(), hidden_.kept);
-    const auto gain = read_vector(job_.checkpoint->tensors(),
-                                  arch_.final_norm + ".weight", arch_.hidden);
-    auto reduced_gain = select_values(gain, hidden_.kept);
-    for (float& g : reduced_gain) {
-      g = static_cast<float>(static_cast<double>(g) * hidden_.final_gain);
-    }
-    ResidualCollector collector(arch_.hidden, hidden_.kept.size(),
-                                states_->dense.tokens());
-    for (std::size_t b = 0; b < states_->dense.batches().size(); ++b) {
-      const MatrixF x = final_norm(states_->dense.batches()[b], gain);
-      const MatrixF z = final_norm(states_->reduced.batches()[b], reduced_gain);
-      collector.add(z.view(), x.view(), *job_.pool);
-    }
-    ResidualMoments moments = collector.finish();
-    MatrixF R(W.rows(), cut.cols());  // W E[x z^T] - W_K E[z z^T]
-    matmul(W.view(), moments.R.view(), R.view(), *job_.pool);
-    matmul(cut.view(), moments.S.view(), R.view(), *job_.pool, -1.0f,
-           Accumulate::kAdd);
-    moments.R = std::move(R);
-    return refit(cut.view(), std::move(moments), config_.damping(), *job_.pool,
-                 arch_.head)
-        .W;
-  }
-
-  MatrixF final_norm(const CalibrationBatch& batch,
-                     std::span<const float> gain) const {
-    const MatrixF& hidden = batch.state.hidden;
-    MatrixF normed(hidden.rows(), hidden.cols());
-    rms_norm(hidden.view(), gain, arch_.final_norm_options.epsilon,
-             normed.view(), *job_.pool);
-    return normed;
+    return heal_head({.checkpoint = job_.checkpoint,
+                      .arch = &arch_,
+                      .config = &config_,
+                      .channels = hidden_.kept,
+                      .final_gain = hidden_.final_gain,
+                      .pool = job_.pool},
+                     *states_);
   }
 
   const StructuredJob& job_;
