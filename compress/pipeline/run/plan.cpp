@@ -7,6 +7,7 @@
 #include "compress/pipeline/run/auto_precision.h"
 #include "compress/pipeline/run/kv_scales.h"
 #include "compress/pipeline/run/model_free.h"
+#include "compress/pipeline/run/recipe_model.h"
 #include "compress/pipeline/run/run.h"
 #include "compress/pipeline/run/run_jobs.h"
 #include "compress/pipeline/run/stage_check.h"
@@ -276,7 +277,8 @@ RunPlan plan_recipe(const Recipe& recipe, const RunOptions& options,
                     ThreadPool& pool) {
   std::vector<VariantJob> jobs = jobs_of(recipe);
   check_outputs(inputs_of(recipe), outputs_of(recipe, jobs, options.json));
-  std::unique_ptr<Checkpoint> checkpoint = open_recipe_checkpoint(recipe);
+  const RecipeModel recipe_model(recipe, jobs, untrained_path(jobs));
+  std::unique_ptr<Checkpoint> checkpoint = recipe_model.open();
   if (!has_known_architecture(*checkpoint)) {
     return plan_model_free(recipe, *checkpoint, jobs, options, pool);
   }

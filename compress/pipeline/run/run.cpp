@@ -12,6 +12,7 @@
 #include "compress/pipeline/adapters/adapter_beside.h"
 #include "compress/pipeline/run/adapter_variant.h"
 #include "compress/pipeline/run/model_free.h"
+#include "compress/pipeline/run/recipe_model.h"
 #include "compress/pipeline/run/run_jobs.h"
 #include "compress/pipeline/run/variant_compressor.h"
 #include "recipes/recipe_parser.h"
@@ -40,7 +41,8 @@ class Run {
     const OutputGuard guard(inputs_of(recipe_),
                             outputs_of(recipe_, jobs, options_.json));
     for (const std::string& note : guard.notes()) add_note(note);
-    std::unique_ptr<Checkpoint> checkpoint = open_recipe_checkpoint(recipe_);
+    const RecipeModel model(recipe_, jobs, untrained_path(jobs));
+    std::unique_ptr<Checkpoint> checkpoint = model.open();
     for (const std::string& note : checkpoint->notes()) add_note(note);
     if (!has_known_architecture(*checkpoint)) {
       run_model_free(*checkpoint, jobs);

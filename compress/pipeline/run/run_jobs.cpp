@@ -95,6 +95,8 @@ std::vector<OutputPath> outputs_of(const Recipe& recipe,
     outputs.push_back({"the folder for finished blocks" + of,
                        resume_path(job.output.path), OutputKind::kResume});
   }
+  outputs.push_back({"the folder for a model to be trained",
+                     untrained_path(jobs), OutputKind::kFolder});
   if (recipe.report) {
     outputs.push_back({"the report", *recipe.report, OutputKind::kReport});
   }
@@ -102,12 +104,8 @@ std::vector<OutputPath> outputs_of(const Recipe& recipe,
   return outputs;
 }
 
-std::unique_ptr<Checkpoint> open_recipe_checkpoint(const Recipe& recipe) {
-  if (recipe.model.empty()) {
-    fail(ErrorCode::kInvalidArgument,
-         "{}: no model; write model: PATH or give --model", recipe.origin);
-  }
-  return open_checkpoint(recipe.model);
+std::filesystem::path untrained_path(std::span<const VariantJob> jobs) {
+  return jobs.front().output.path.string() + ".untrained";
 }
 
 RunTexts load_texts(const Recipe& recipe, std::span<const VariantJob> jobs,

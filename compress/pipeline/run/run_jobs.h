@@ -29,8 +29,8 @@ std::vector<OutputPath> outputs_of(const Recipe& recipe,
                                    const std::vector<VariantJob>& jobs,
                                    const std::filesystem::path& json);
 
-// Throws Error(kInvalidArgument) if the recipe names no model.
-std::unique_ptr<Checkpoint> open_recipe_checkpoint(const Recipe& recipe);
+// Where the model of a recipe that trains one from nothing stands meanwhile.
+std::filesystem::path untrained_path(std::span<const VariantJob> jobs);
 
 // Everything that a text can be wrong about is found before work starts.
 struct RunTexts {

@@ -27,7 +27,7 @@ class RandomModel {
         arch_(parse_architecture(config_, job.config.string())),
         writer_(make_artifact_writer({.output = job.output,
                                       .format = "safetensors",
-                                      .source = job.source->path()})) {}
+                                      .source = job.source})) {}
 
   void write() {
     check_family();

@@ -4,13 +4,11 @@
 #include <cstdint>
 #include <filesystem>
 
-#include "formats/checkpoints/checkpoint.h"
-
 namespace llmpress {
 
 struct RandomModelJob {
-  std::filesystem::path config{};      // a config.json
-  const Checkpoint* source = nullptr;  // whose tokenizer goes along
+  std::filesystem::path config{};  // a config.json
+  std::filesystem::path source{};  // a folder whose tokenizer goes along
   std::filesystem::path output{};
   std::uint64_t seed = 0;
 };

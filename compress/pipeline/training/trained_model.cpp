@@ -117,7 +117,7 @@ class ModelTraining {
         write_every(config.every, made);
       } else {
         write_random_model({.config = config.config,
-                            .source = job_.checkpoint,
+                            .source = job_.checkpoint->path(),
                             .output = made,
                             .seed = config.seed});
       }

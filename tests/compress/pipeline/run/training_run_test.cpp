@@ -124,6 +124,47 @@ TEST_F(TrainingRun, TrainsAModelOfAGivenShapeFromNothing) {
   EXPECT_EQ(parse_architecture(artifact->config_json(), "out").hidden, 32u);
 }
 
+class TrainingFromNothing : public TrainingRun {
+ protected:
+  // A folder with a config.json and a tokenizer, and the recipe that trains it.
+  Recipe recipe(const std::string& stage, const std::string& out) {
+    fs::create_directory(path("shape"));
+    for (const char* const name : {"config.json", "tokenizer.json"}) {
+      fs::copy_file(shipped("tinystories-3.7m") / name, path("shape") / name,
+                    fs::copy_options::skip_existing);
+    }
+    Recipe recipe = small_recipe(
+        "[{" + stage + ": {text: " + kText + kSmall +
+            ", steps: 4, student: {config: " +
+            (path("shape") / "config.json").string() + ", seed: 3}}}]",
+        path(out),
+        "evaluate: {text: " + kText + ", context: 64, max_windows: 4}\n");
+    recipe.model = path("shape");
+    return recipe;
+  }
+};
+
+TEST_F(TrainingFromNothing, NeedsNoWeightsToBeginWith) {
+  const RunReport report = run_recipe(recipe("train", "out"), {}, pool_);
+  EXPECT_GT(report.base->perplexity, 1800);  // as good as none of 2048
+  EXPECT_LT(report.base->perplexity, 2400);
+  EXPECT_LT(report.variants[0].evaluation->perplexity,
+            0.95 * report.base->perplexity);
+  EXPECT_FALSE(fs::exists(path("out.untrained")));
+  EXPECT_TRUE(
+      open_checkpoint(path("out"))->has_linear("model.layers.3.mlp.down_proj"));
+}
+
+TEST_F(TrainingFromNothing, RefusesAModelWithoutWeightsAsTeacher) {
+  try {
+    run_recipe(recipe("distill", "refused"), {}, pool_);
+    ADD_FAILURE() << "nothing was refused";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("model.safetensors"),
+              std::string::npos);
+  }
+}
+
 TEST_F(TrainingRun, RefusesWhatCannotBeLearnedFrom) {
   const auto with_text = [&](const std::string& text, const std::string& more) {
     return "{train: {text: " + text + ", steps: 1" + more + "}}";
