@@ -13,8 +13,10 @@
 #include "formats/containers/safetensors.h"
 #include "formats/files/path_location.h"
 #include "formats/files/replaceable.h"
+#include "formats/linears/awq.h"
 #include "formats/linears/bitsandbytes.h"
 #include "formats/linears/compressed_tensors.h"
+#include "formats/linears/gptq.h"
 #include "formats/linears/quantization_config.h"
 
 namespace llmpress {
@@ -76,6 +78,28 @@ std::string describe_bitsandbytes(const Described& linears,
   return any ? bitsandbytes_config(found) : std::string();
 }
 
+EncodedLinear encode_as_gptq(const std::string& name,
+                             const LinearWeights& linear, DType) {
+  return encode_gptq(name, linear);
+}
+
+std::string describe_gptq(const Described& linears,
+                          const std::vector<std::string>& others,
+                          const ModuleNames& modules, DType) {
+  return gptq_config(linears, others, modules);
+}
+
+EncodedLinear encode_as_awq(const std::string& name,
+                            const LinearWeights& linear, DType) {
+  return encode_awq(name, linear);
+}
+
+std::string describe_awq(const Described& linears,
+                         const std::vector<std::string>& others,
+                         const ModuleNames& modules, DType) {
+  return awq_config(linears, others, modules);
+}
+
 struct FormatRow {
   OutputFormat facts;
   EncodedLinear (*encode)(const std::string&, const LinearWeights&, DType);
@@ -99,6 +123,14 @@ constexpr std::array kFormats{
         encode_bitsandbytes,
         describe_bitsandbytes,
         make_directory_sink},
+    FormatRow{{"gptq", "a folder as GPTQModel writes it", false, true},
+              encode_as_gptq,
+              describe_gptq,
+              make_directory_sink},
+    FormatRow{{"awq", "a folder as AutoAWQ writes it", false, true},
+              encode_as_awq,
+              describe_awq,
+              make_directory_sink},
     FormatRow{{"safetensors", "a folder with plain numbers only", false, false},
               encode_plain,
               describe_plain,

@@ -5,9 +5,11 @@
 #include "compress/core/checked.h"
 #include "compress/core/formatted.h"
 #include "formats/containers/typed_tensors.h"
+#include "formats/linears/awq.h"
 #include "formats/linears/bitsandbytes.h"
 #include "formats/linears/compressed_tensors.h"
 #include "formats/linears/dense_linear.h"
+#include "formats/linears/gptq.h"
 #include "formats/linears/sparse_tensors.h"
 
 namespace llmpress {
@@ -54,7 +56,8 @@ struct ForeignForm {
   std::string_view meaning;
 };
 constexpr std::array kForeignForms{
-    ForeignForm{".qweight", "GPTQ, AWQ or AutoRound"},
+    ForeignForm{".qweight",
+                "GPTQ, AWQ or AutoRound, of which config.json says nothing"},
     ForeignForm{".W_q", "HQQ"},
     ForeignForm{".weight_blocks", "MXFP4 of gpt-oss"},
     ForeignForm{".blocks", "MXFP4 of gpt-oss"},
@@ -98,6 +101,8 @@ std::span<const LinearForm> linear_forms() {
       LinearForm{"micro-fp4", is_micro_fp4, read_micro_fp4, read_activations},
       LinearForm{"sparse", is_sparse_linear, read_sparse_linear,
                  read_activations},
+      LinearForm{"gptq", is_gptq, read_gptq, read_activations},
+      LinearForm{"awq", is_awq, read_awq, read_activations},
       LinearForm{"bitsandbytes-4bit", is_table4, read_table4, read_activations},
       LinearForm{"bitsandbytes-int8", is_bitsandbytes_int8,
                  read_bitsandbytes_int8, bitsandbytes_int8_activations},

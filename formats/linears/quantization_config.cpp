@@ -8,102 +8,16 @@
 #include "compress/core/python_regex.h"
 #include "formats/files/json_check.h"
 #include "formats/linears/kv_scheme.h"
+#include "formats/linears/quantization_config_json.h"
+#include "formats/linears/quantization_methods.h"
 
 namespace llmpress {
 namespace {
 
-using json = nlohmann::json;
-
-[[noreturn]] void refuse(const std::string& where, const std::string& what,
-                         ErrorCode code = ErrorCode::kInvalidInput) {
-  fail(code, "{}: quantization_config: {}", where, what);
-}
-
-// --- typed access: absent and null are the same
-// -------------------------------
-
-const json* find(const json& object, const char* key) {
-  const auto at = object.find(key);
-  return at == object.end() || at->is_null() ? nullptr : &*at;
-}
-
-bool bool_at(const json& object, const char* key, bool otherwise,
-             const std::string& where) {
-  const json* const value = find(object, key);
-  if (value == nullptr) return otherwise;
-  if (!value->is_boolean())
-    refuse(where, formatted("{} is not a boolean", key));
-  return value->get<bool>();
-}
-
-std::string string_at(const json& object, const char* key,
-                      const std::string& otherwise, const std::string& where) {
-  const json* const value = find(object, key);
-  if (value == nullptr) return otherwise;
-  if (!value->is_string()) refuse(where, formatted("{} is not a string", key));
-  return value->get<std::string>();
-}
-
-// A size up to 2^31; -1 reads as 0 ("one for the whole row").
-std::size_t size_of_value(const json& value, const char* key,
-                          const std::string& where) {
-  if (value.is_number_integer()) {
-    if (value == -1) return 0;
-    if (value >= 0 && value <= 2147483648LL) return value.get<std::size_t>();
-  }
-  refuse(where, formatted("{} is not a size", key));
-}
-
-std::size_t size_at(const json& object, const char* key, std::size_t otherwise,
-                    const std::string& where) {
-  const json* const value = find(object, key);
-  return value == nullptr ? otherwise : size_of_value(*value, key, where);
-}
-
-float float_at(const json& object, const char* key, const std::string& where) {
-  const json* const value = find(object, key);
-  if (value == nullptr) return 0;
-  if (!value->is_number()) refuse(where, formatted("{} is not a number", key));
-  const double number = value->get<double>();
-  if (!(number >= 0 && number <= 1e30)) {
-    refuse(where, formatted("{} is out of range", key));
-  }
-  return static_cast<float>(number);
-}
-
-std::vector<std::string> strings_at(const json& object, const char* key,
-                                    const std::string& where) {
-  std::vector<std::string> strings;
-  const json* const value = find(object, key);
-  if (value == nullptr) return strings;
-  if (!value->is_array()) refuse(where, formatted("{} is not a list", key));
-  for (const json& item : *value) {
-    if (!item.is_string()) refuse(where, formatted("{} holds no strings", key));
-    strings.push_back(item.get<std::string>());
-  }
-  return strings;
-}
-
-const json& require_object(const json& value, const std::string& what,
-                           const std::string& where) {
-  if (!value.is_object()) refuse(where, what + " is not an object");
-  return value;
-}
+using namespace quantization_json;
 
 // --- compressed-tensors
 // -------------------------------------------------------
-
-// [rows, cols], or "128x128" in older files.
-void read_block(const json& object, const char* key, QuantArgs& args,
-                const std::string& where) {
-  const json* const block = find(object, key);
-  if (block == nullptr) return;
-  if (!block->is_array() || block->size() != 2) {
-    refuse(where, formatted("{} is not [rows, cols]", key));
-  }
-  args.block_rows = size_of_value((*block)[0], key, where);
-  args.block_cols = size_of_value((*block)[1], key, where);
-}
 
 bool orders_by_group(const json& object, const std::string& where) {
   const json* const order = find(object, "actorder");
@@ -219,42 +133,6 @@ void read_compressed_tensors(const json& object, QuantizationConfig& config,
   }
 }
 
-// --- Hugging Face's own methods
-// -----------------------------------------------
-
-void read_fp8(const json& object, QuantizationConfig& config,
-              const std::string& where) {
-  config.method = "fp8";
-  for (const char* key : {"modules_to_not_convert", "ignored_layers"}) {
-    for (std::string& name : strings_at(object, key, where)) {
-      config.ignore.push_back(std::move(name));
-    }
-  }
-  QuantArgs weights{.floating = true};
-  read_block(object, "weight_block_size", weights, where);
-  if (weights.block_rows != 0) weights.strategy = "block";
-  QuantArgs input{.floating = true};
-  input.dynamic =
-      string_at(object, "activation_scheme", "dynamic", where) == "dynamic";
-  input.strategy = input.dynamic ? "token" : "tensor";
-  config.groups.push_back(
-      {.targets = {"Linear"},
-       .scheme = {
-           .weights = weights, .input = input, .format = "float-quantized"}});
-}
-
-void read_bitsandbytes(const json& object, QuantizationConfig& config,
-                       const std::string& where) {
-  config.method = "bitsandbytes";
-  config.int8_threshold = float_at(object, "llm_int8_threshold", where);
-}
-
-// gpt-oss: what is packed shows by its tensors (`_blocks` and `_scales` of a
-// stack of experts), the rest is plain.
-void read_mxfp4(const json&, QuantizationConfig& config, const std::string&) {
-  config.method = "mxfp4";
-}
-
 // "quant_method", or what transformers takes a configuration without one for.
 std::string method_of(const json& object, const std::string& where) {
   const std::string method = string_at(object, "quant_method", "", where);
@@ -266,22 +144,16 @@ std::string method_of(const json& object, const std::string& where) {
   return object.contains("config_groups") ? "compressed-tensors" : "";
 }
 
-struct Method {
-  std::string_view name;
-  void (*read)(const json&, QuantizationConfig&, const std::string&);
-};
-constexpr std::array kMethods{
-    Method{"compressed-tensors", read_compressed_tensors},
-    Method{"fp8", read_fp8}, Method{"bitsandbytes", read_bitsandbytes},
-    Method{"mxfp4", read_mxfp4}};
-
 void read_method(const json& object, QuantizationConfig& config,
                  const std::string& where) {
   const std::string name = method_of(object, where);
-  std::string known;
-  for (const Method& method : kMethods) {
+  if (name == "compressed-tensors") {
+    return read_compressed_tensors(object, config, where);
+  }
+  std::string known = "compressed-tensors";
+  for (const QuantizationMethod& method : foreign_quantization_methods()) {
     if (method.name == name) return method.read(object, config, where);
-    known += (known.empty() ? "" : ", ") + std::string(method.name);
+    known += ", " + std::string(method.name);
   }
   if (name.empty()) {
     refuse(where, "'quant_method' is missing; known are " + known);

@@ -116,6 +116,9 @@ struct ModuleNames {
   // Of files -> of the class: modules, and prefixes that end in '.'.
   std::map<std::string, std::string> of_class{};
   std::vector<std::string> ignore{};  // patterns of modules that stay dense
+
+  // By the module's own entry or that of a prefix, else as in the files.
+  std::string name_in_class(const std::string& name) const;
 };
 std::string compressed_tensors_config(
     const std::map<std::string, DescribedLinear>& linears,

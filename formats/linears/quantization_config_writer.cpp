@@ -107,24 +107,11 @@ json targets_json(const SchemeGroup& group, bool only, bool all_experts) {
   return targets;
 }
 
-// By the module's own entry or that of a prefix; empty: as in the files.
-std::string class_name(const std::string& name, const ModuleNames& modules) {
-  const auto exact = modules.of_class.find(name);
-  if (exact != modules.of_class.end()) return exact->second;
-  for (const auto& [files, of_class] : modules.of_class) {
-    if (files.ends_with('.') && name.starts_with(files)) {
-      return of_class + name.substr(files.size());
-    }
-  }
-  return {};
-}
-
 // Adds the class's name of each to those of the files.
 void add_class_names(std::set<std::string>& names, const ModuleNames& modules) {
   std::set<std::string> added;
   for (const std::string& name : names) {
-    std::string other = class_name(name, modules);
-    if (!other.empty()) added.insert(std::move(other));
+    added.insert(modules.name_in_class(name));
   }
   names.merge(added);
 }
@@ -180,6 +167,17 @@ void keep_kv_cache_scheme(const json& kv, json& description) {
 }
 
 }  // namespace
+
+std::string ModuleNames::name_in_class(const std::string& name) const {
+  const auto exact = of_class.find(name);
+  if (exact != of_class.end()) return exact->second;
+  for (const auto& [files, of_the_class] : of_class) {
+    if (files.ends_with('.') && name.starts_with(files)) {
+      return of_the_class + name.substr(files.size());
+    }
+  }
+  return name;
+}
 
 std::string compressed_tensors_config(
     const std::map<std::string, DescribedLinear>& linears,

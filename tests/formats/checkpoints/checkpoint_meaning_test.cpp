@@ -100,9 +100,8 @@ TEST(TiedHead, ATiedHeadInAnotherFormIsRefused) {
 
 TEST(QuantMethod, OneThatIsNotReadIsNamedWhateverIsStored) {
   const TemporaryDirectory tmp;
-  for (const std::string method :
-       {"gptq", "awq", "auto-round", "torchao", "hqq", "fbgemm_fp8", "modelopt",
-        "quark", "compressed_tensors"}) {
+  for (const std::string method : {"torchao", "hqq", "fbgemm_fp8", "modelopt",
+                                   "quark", "compressed_tensors"}) {
     write_model(
         tmp.path(), {block()},
         R"({"quantization_config": {"quant_method": ")" + method + R"("}})");
@@ -156,7 +155,7 @@ TEST(Absence, SaysWhatLiesAtTheNameOfALinear) {
       "'l.weight' is F8_E4M3 without a scale");
   EXPECT_SAYS(
       said({tensor_of<std::int32_t>("l.qweight", DType::kI32, {1, 1}, {1})}),
-      "GPTQ, AWQ or AutoRound (.qweight I32)");
+      "of which config.json says nothing (.qweight I32)");
   EXPECT_SAYS(said({tensor_of<float>("l.weight", DType::kF32, {1}, {1})}),
               "has shape [1], wanted 2 dimensions");
 }

@@ -126,7 +126,7 @@ TEST(QuantizationConfig, RefusesWhatIsMalformedOrWouldBeMisread) {
           "1",
           "[]",
           R"({"quant_method":1})",
-          R"({"quant_method":"gptq","bits":4})",
+          R"({"quant_method":"hqq","bits":4})",
           R"({"bits":4})",
           R"({"config_groups":{"g":{"output_activations":{"num_bits":8}}}})",
           R"({"quant_method":"compressed-tensors","config_groups":[]})",
