@@ -58,6 +58,13 @@ CASES = {
     "auto": ("[{quantize: {method: auto, target_bits: 4.5, weights: {group_size: 32, symmetric: true}}}]", "", "loads"),
     "nvfp4": ("[{quantize: {method: rtn, weights: {type: nvfp4}}}]", "", "loads"),
     "mxfp4": ("[{quantize: {method: rtn, weights: {type: mxfp4}}}]", "", "loads"),
+    # These four with gptqmodel and optimum installed, whose kernels decode to float16.
+    "gptq-4": (f"[{{quantize: {{method: gptq, {W4}}}}}]", "format: gptq", "loads"),
+    "gptq-3-asymmetric": ("[{quantize: {method: gptq, act_order: true, static_groups: false, weights: {bits: 3, group_size: 32}}}]",
+                          "format: gptq", "loads"),
+    "gptq-mixed": (f"[{{quantize: {{method: rtn, targets: ['re:.*mlp.*'], {W4}}}}}, "
+                   "{quantize: {method: rtn, weights: {bits: 8, group_size: 64, symmetric: true}}}]", "format: gptq", "loads"),
+    "awq": ("[{quantize: {method: awq, weights: {bits: 4, group_size: 32}}}]", "format: awq", "loads"),
     "pruned-kv-heads": ("[{prune: {method: kv_heads, kv_heads: 2}}]", "", "loads"),
     "pruned-heads": ("[{prune: {method: heads, sparsity: 0.25, importance: weights}}]", "", "refused"),
 }
