@@ -50,7 +50,7 @@ std::unique_ptr<TrainableLinear> make_linear(const std::string& name,
          describe(weights.weight));
   }
   return std::make_unique<LearningLinear>(dequantize(weights.weight),
-                                          std::move(weights.bias));
+                                          std::move(weights.bias), isa);
 }
 
 }  // namespace

@@ -106,7 +106,7 @@ std::unique_ptr<TrainableLinear> TrainableEnds::read_linear_of(
         learns_(name + ".bias") ? BiasRole::kLearns : BiasRole::kFrozen);
   }
   return std::make_unique<LearningLinear>(dense_matrix_of(*checkpoint_, name),
-                                          std::move(weights.bias));
+                                          std::move(weights.bias), isa_);
 }
 
 TrainableEnds::Table TrainableEnds::read_table(
@@ -116,7 +116,7 @@ TrainableEnds::Table TrainableEnds::read_table(
   Table table{.frozen = EmbeddingRows(*checkpoint_, name, rows, width)};
   if (!learns_(name + ".weight")) return table;
   own = std::make_unique<LearningLinear>(dense_matrix_of(*checkpoint_, name),
-                                         std::vector<float>());
+                                         std::vector<float>(), isa_);
   return {.learning = own.get()};
 }
 

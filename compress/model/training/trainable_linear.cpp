@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "compress/core/formatted.h"
-#include "compress/core/linalg.h"
 #include "compress/core/strided_product.h"
+#include "compress/kernels/dense_product.h"
 
 namespace llmpress {
 namespace {
@@ -57,24 +57,26 @@ void add_column_sums(ConstMatrixView dY, std::span<float> sums,
                   });
 }
 
-LearningLinear::LearningLinear(MatrixF weight, std::vector<float> bias)
+LearningLinear::LearningLinear(MatrixF weight, std::vector<float> bias, Isa isa)
     : weight_(std::move(weight)),
       d_weight_(weight_.rows(), weight_.cols()),
       bias_(std::move(bias)),
-      d_bias_(bias_.size()) {}
+      d_bias_(bias_.size()),
+      isa_(isa) {}
 
 void LearningLinear::run(ConstMatrixView X, MatrixView<float> Y,
                          ThreadPool& pool) const {
-  matmul_transposed(X, weight_.view(), Y, pool);
+  dense_product_transposed(X, weight_.view(), Y, Accumulate::kOverwrite, pool,
+                           isa_);
   add_to_rows(bias_, Y, pool);
 }
 
 void LearningLinear::run_backward(ConstMatrixView X, ConstMatrixView dY,
                                   MatrixView<float> dX, ThreadPool& pool) {
-  add_cross_gram(dY, X, 1, d_weight_.view(), pool);
+  add_dense_cross_product(dY, X, d_weight_.view(), pool, isa_);
   if (!d_bias_.empty()) add_column_sums(dY, d_bias_, pool);
   if (dX.size() == 0) return;
-  matmul(dY, weight_.view(), dX, pool, 1, Accumulate::kAdd);
+  dense_product(dY, weight_.view(), dX, Accumulate::kAdd, pool, isa_);
 }
 
 void LearningLinear::list_parameters(const std::string& name,

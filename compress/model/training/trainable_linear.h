@@ -25,7 +25,7 @@ class TrainableLinear : public LinearKernel, public ReversibleLinear {
 // numbers where they lie, so that a step of an optimizer needs no packing.
 class LearningLinear final : public TrainableLinear {
  public:
-  LearningLinear(MatrixF weight, std::vector<float> bias);
+  LearningLinear(MatrixF weight, std::vector<float> bias, Isa isa);
 
   void run(ConstMatrixView X, MatrixView<float> Y,
            ThreadPool& pool) const override;
@@ -46,6 +46,7 @@ class LearningLinear final : public TrainableLinear {
  private:
   MatrixF weight_, d_weight_;
   std::vector<float> bias_, d_bias_;
+  Isa isa_;
 };
 
 // What learns of a Linear whose weight does not.
