@@ -39,6 +39,18 @@ float slope(Activation activation, float x) {
   return 1;
 }
 
+// target[begin + i] (+)= dy_i factor_i
+void put_product(const GradientTarget& target, std::size_t begin,
+                 const float* __restrict dy, std::span<const float> factors) {
+  float* __restrict const to = target.view.data().data() + begin;
+  const float* __restrict const f = factors.data();
+  if (target.overwrite) {
+    for (std::size_t i = 0; i < factors.size(); ++i) to[i] = dy[i] * f[i];
+  } else {
+    for (std::size_t i = 0; i < factors.size(); ++i) to[i] += dy[i] * f[i];
+  }
+}
+
 }  // namespace
 
 void activation_slopes(Activation activation, std::span<const float> x,
@@ -68,26 +80,24 @@ void activation_backward(Activation activation, ConstMatrixView X,
 
 void gated_activation_backward(Activation activation, ConstMatrixView gate,
                                ConstMatrixView up, ConstMatrixView dY,
-                               MatrixView<float> d_gate, MatrixView<float> d_up,
-                               ThreadPool& pool, Isa isa) {
+                               const GradientTarget& d_gate,
+                               const GradientTarget& d_up, ThreadPool& pool,
+                               Isa isa) {
   const float* const dy = dY.data().data();
   const float* const u = up.data().data();
   const auto run_piece = [&](std::size_t begin, std::size_t end) {
     std::array<float, kPiece> buffer;
     const auto g = gate.data().subspan(begin, end - begin);
     const std::span<float> made(buffer.data(), g.size());
-    if (d_gate.size() != 0) {
+    if (d_gate.view.size() != 0) {
       activation_slopes(activation, g, made, isa);
-      float* const to = d_gate.data().data();
-      for (std::size_t i = begin; i < end; ++i) {
-        to[i] += dy[i] * u[i] * made[i - begin];
-      }
+      for (std::size_t i = begin; i < end; ++i) made[i - begin] *= u[i];
+      put_product(d_gate, begin, dy + begin, made);
     }
-    if (d_up.size() == 0) return;
+    if (d_up.view.size() == 0) return;
     std::ranges::copy(g, made.begin());
     activate_row_in_place(activation, made, isa);
-    float* const to = d_up.data().data();
-    for (std::size_t i = begin; i < end; ++i) to[i] += dy[i] * made[i - begin];
+    put_product(d_up, begin, dy + begin, made);
   };
   pool.for_ranges(gate.size(), kElementsPerTask,
                   [&](std::size_t begin, std::size_t end) {

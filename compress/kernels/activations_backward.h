@@ -18,11 +18,17 @@ void activation_backward(Activation activation, ConstMatrixView X,
                          ConstMatrixView dY, MatrixView<float> dX,
                          ThreadPool& pool, Isa isa = best_isa());
 
-// Of out = f(gate) * up: d_gate += dY up f'(gate), d_up += dY f(gate). Either may
-// be empty: not wanted.
+// Where a gradient goes: added to what is there, or over it.
+struct GradientTarget {
+  MatrixView<float> view{};  // empty: not wanted
+  bool overwrite = false;
+};
+
+// Of out = f(gate) * up: d_gate (+)= dY up f'(gate), d_up (+)= dY f(gate).
 void gated_activation_backward(Activation activation, ConstMatrixView gate,
                                ConstMatrixView up, ConstMatrixView dY,
-                               MatrixView<float> d_gate, MatrixView<float> d_up,
-                               ThreadPool& pool, Isa isa = best_isa());
+                               const GradientTarget& d_gate,
+                               const GradientTarget& d_up, ThreadPool& pool,
+                               Isa isa = best_isa());
 
 }  // namespace llmpress

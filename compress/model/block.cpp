@@ -7,6 +7,7 @@
 
 #include "compress/core/formatted.h"
 #include "compress/core/hadamard.h"
+#include "compress/core/matrix_reuse.h"
 
 namespace llmpress {
 namespace {
@@ -161,7 +162,9 @@ void Block::run_operations(std::size_t begin, std::size_t end,
         op.kind);
     if (keep == Keep::kAll) continue;
     for (const ValueId v : op.in) {
-      if (block.last_use[v] == i) values[v] = {};
+      if (block.last_use[v] != i) continue;
+      if (values[v].routing == nullptr) give_back(std::move(values[v].rows));
+      values[v] = {};
     }
   }
 }

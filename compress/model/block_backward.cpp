@@ -1,9 +1,11 @@
 // Block's pass in reverse.
 #include <algorithm>
 #include <cassert>
+#include <utility>
 #include <variant>
 
 #include "compress/core/formatted.h"
+#include "compress/core/matrix_reuse.h"
 #include "compress/model/block.h"
 
 namespace llmpress {
@@ -40,7 +42,8 @@ BlockPass Block::run_keeping(std::span<const Segment> segments,
     if (c.channel >= state.carried.size()) state.carried.resize(c.channel + 1);
     state.carried[c.channel] = pass.values[c.value];
   }
-  state.hidden = pass.values[spec().result].rows;
+  state.hidden =
+      copy_of(std::as_const(pass.values[spec().result].rows).view(), pool);
   return pass;
 }
 
@@ -62,6 +65,7 @@ void Block::run_backward(BlockPass& pass, std::span<const Segment> segments,
   OpGradients gradients;
   gradients.linears = linears;
   gradients.own = &own;
+  gradients.pool = &pool;
   for (std::size_t i = block.operations.size(); i-- > 0;) {
     const Operation& op = block.operations[i];
     gradients.in.clear();
@@ -73,7 +77,7 @@ void Block::run_backward(BlockPass& pass, std::span<const Segment> segments,
     for (const ValueId v : op.out) {
       if (depends && d[v].empty()) {
         const MatrixF& rows = pass.values[v].rows;
-        d[v] = MatrixF(rows.rows(), rows.cols());
+        d[v] = zero_matrix(rows.rows(), rows.cols(), pool);
       }
       gradients.out.push_back(&pass.values[v]);
       gradients.d_out.push_back(&d[v]);
@@ -89,6 +93,10 @@ void Block::run_backward(BlockPass& pass, std::span<const Segment> segments,
     // Nothing before this operation knows what it wrote.
     for (const ValueId v : op.out) {
       if (writer[v] != i) continue;
+      if (pass.values[v].routing == nullptr) {
+        give_back(std::exchange(d[v], {}));
+        give_back(std::move(pass.values[v].rows));
+      }
       d[v] = {};
       pass.values[v] = {};
     }

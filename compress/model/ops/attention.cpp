@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "compress/core/hadamard.h"
+#include "compress/core/matrix_reuse.h"
 #include "compress/kernels/attention_backward.h"
 #include "compress/model/kv_rounding.h"
 
@@ -42,6 +43,15 @@ KeyValues expose_key_values(const AttentionOp& op, const OpContext& context,
   return decoded;  // moving a Matrix keeps its buffer
 }
 
+// Whether run() changes none of the rows that it reads.
+bool only_reads(const OpContext& context) {
+  return context.kv_scheme == nullptr && context.kv_ranges == nullptr &&
+         !context.kv.rotate_keys && context.kv.type == KvType::kF32 &&
+         std::ranges::all_of(context.segments, [](const Segment& segment) {
+           return segment.cache == nullptr;
+         });
+}
+
 AttentionConfig config_of(const AttentionOp& op, const OpContext& context) {
   const auto parameter = [&](const std::optional<std::size_t>& index) {
     return index ? std::span<const float>(context.parameters[*index])
@@ -59,10 +69,32 @@ AttentionConfig config_of(const AttentionOp& op, const OpContext& context) {
           .slopes = parameter(op.slopes)};
 }
 
+// Segments that stand alone, their keys and values read where they lie.
+void run_in_place(const AttentionOp& op, const OpContext& context,
+                  const OpArguments& arguments) {
+  const ConstMatrixView Q = arguments.input(0), K = arguments.input(1),
+                        V = arguments.input(2);
+  std::vector<AttentionSegment> attended;
+  std::size_t row = 0;
+  for (const Segment& segment : context.segments) {
+    attended.push_back({.first_query = row,
+                        .queries = segment.rows,
+                        .past = segment.past,
+                        .keys = kv_view(K.rows_slice(row, segment.rows)),
+                        .values = kv_view(V.rows_slice(row, segment.rows))});
+    row += segment.rows;
+  }
+  MatrixF mixed = unset_matrix(Q.rows(), op.heads * op.value_dim);
+  attention(Q, attended, config_of(op, context), mixed.view(), *context.pool,
+            context.isa);
+  arguments.put(std::move(mixed));
+}
+
 }  // namespace
 
 void run(const AttentionOp& op, const OpContext& context,
          const OpArguments& arguments) {
+  if (only_reads(context)) return run_in_place(op, context, arguments);
   MatrixF Q = arguments.take(0), K = arguments.take(1), V = arguments.take(2);
   if (context.kv_ranges != nullptr) {
     widen((*context.kv_ranges)[op.slot], K.view(), V.view());

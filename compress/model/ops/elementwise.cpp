@@ -44,10 +44,11 @@ void run(const ActivationOp& op, const OpContext& context,
 
 void run(const GateOp& op, const OpContext& context,
          const OpArguments& arguments) {
-  MatrixF gate = arguments.take(0);
-  gated_activation(op.activation, gate.view(), arguments.input(1), gate.view(),
+  const ConstMatrixView gate = arguments.input(0);
+  MatrixF gated = arguments.output_like(0);
+  gated_activation(op.activation, gate, arguments.input(1), gated.view(),
                    *context.pool, context.isa);
-  arguments.put(std::move(gate));
+  arguments.put(std::move(gated));
 }
 
 void run(const ClampedGateOp& op, const OpContext& context,
@@ -65,15 +66,18 @@ void run(const ClampedGateOp& op, const OpContext& context,
 
 void run(const AddOp& op, const OpContext& context,
          const OpArguments& arguments) {
-  MatrixF sum = arguments.take(0);
-  assert(sum.size() == arguments.in[1]->rows.size());
-  float* const a = sum.data().data();
+  const float* const a = arguments.input(0).data().data();
   const float* const b = arguments.input(1).data().data();
+  assert(arguments.in[0]->rows.size() == arguments.in[1]->rows.size());
+  MatrixF sum = arguments.output_like(0);
+  float* const to = sum.data().data();
   if (op.factor == 1) {
-    for_elements(sum.size(), context, [&](std::size_t i) { a[i] += b[i]; });
-  } else {
     for_elements(sum.size(), context,
-                 [&](std::size_t i) { a[i] += op.factor * b[i]; });
+                 [=](std::size_t i) { to[i] = a[i] + b[i]; });
+  } else {
+    for_elements(sum.size(), context, [=, factor = op.factor](std::size_t i) {
+      to[i] = a[i] + factor * b[i];
+    });
   }
   arguments.put(std::move(sum));
 }
@@ -124,9 +128,12 @@ void backward(const ActivationOp& op, const OpContext& context,
 
 void backward(const GateOp& op, const OpContext& context,
               const OpGradients& gradients) {
+  const bool same = gradients.in[0] == gradients.in[1];
+  const GradientSum gate = gradients.to_write(0);
+  const GradientSum up = same ? GradientSum{gate.view} : gradients.to_write(1);
   gated_activation_backward(op.activation, gradients.input(0),
                             gradients.input(1), gradients.gradient(),
-                            gradients.to_add(0), gradients.to_add(1),
+                            {gate.view, gate.is_new}, {up.view, up.is_new},
                             *context.pool, context.isa);
 }
 
@@ -153,11 +160,16 @@ void backward(const AddOp& op, const OpContext& context,
               const OpGradients& gradients) {
   const float* const dy = gradients.gradient().data().data();
   const auto add = [&](std::size_t i, float factor) {
-    const auto d = gradients.to_add(i);
-    if (d.size() == 0) return;
-    float* const to = d.data().data();
-    for_elements(d.size(), context,
-                 [&](std::size_t j) { to[j] += factor * dy[j]; });
+    const GradientSum d = gradients.to_write(i);
+    if (d.view.size() == 0) return;
+    float* const to = d.view.data().data();
+    if (d.is_new) {
+      for_elements(d.view.size(), context,
+                   [=](std::size_t j) { to[j] = factor * dy[j]; });
+    } else {
+      for_elements(d.view.size(), context,
+                   [=](std::size_t j) { to[j] += factor * dy[j]; });
+    }
   };
   add(0, 1);
   add(1, op.factor);

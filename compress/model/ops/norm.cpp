@@ -23,10 +23,11 @@ void run(const NormOp& op, const OpContext& context,
          const OpArguments& arguments) {
   static const NormWeights kNone;
   const NormWeights& weights = op.norm ? context.norms[*op.norm] : kNone;
-  MatrixF X = arguments.take(0);
-  const std::size_t width = X.cols();
-  const std::size_t unit = op.unit == 0 ? width : op.unit;
-  const MatrixView<float> units(X.data(), X.size() / unit, unit);
+  const ConstMatrixView X = arguments.input(0);
+  MatrixF Y = arguments.output_like(0);
+  const std::size_t unit = op.unit == 0 ? X.cols() : op.unit;
+  const ConstMatrixView units(X.data(), X.size() / unit, unit);
+  const MatrixView<float> to(Y.data(), Y.size() / unit, unit);
   const bool shared = weights.gain.size() == unit;
   std::vector<float> ones;
   if (!shared) ones.assign(unit, 1.0f);
@@ -35,14 +36,14 @@ void run(const NormOp& op, const OpContext& context,
       shared ? std::span<const float>(weights.bias) : std::span<const float>();
   switch (op.kind) {
     case NormKind::kRms:
-      rms_norm(units, gain, op.epsilon, units, *context.pool);
+      rms_norm(units, gain, op.epsilon, to, *context.pool);
       break;
     case NormKind::kLayer:
-      layer_norm(units, gain, bias, op.epsilon, units, *context.pool);
+      layer_norm(units, gain, bias, op.epsilon, to, *context.pool);
       break;
   }
-  if (!shared && op.norm) apply_weights(weights, X.view());
-  arguments.put(std::move(X));
+  if (!shared && op.norm) apply_weights(weights, Y.view());
+  arguments.put(std::move(Y));
 }
 
 void backward(const NormOp& op, const OpContext& context,

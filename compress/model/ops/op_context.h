@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "compress/core/matrix.h"
+#include "compress/core/matrix_reuse.h"
 #include "compress/core/parallel.h"
 #include "compress/kernels/cpu.h"
 #include "compress/kernels/linear_kernel.h"
@@ -82,6 +83,13 @@ struct OpArguments {
   // The rows of in[i] to be changed: moved if this is their last use.
   MatrixF take(std::size_t i) const {
     return last_use[i] ? std::move(in[i]->rows) : in[i]->rows;
+  }
+  // Of the shape of in[i] and any content: its own buffer if this is its last
+  // use, where views of it stay good.
+  MatrixF output_like(std::size_t i) const {
+    MatrixF& rows = in[i]->rows;
+    return last_use[i] ? std::move(rows)
+                       : unset_matrix(rows.rows(), rows.cols());
   }
   // out[0] with the routing of in[i].
   void put(MatrixF rows, std::size_t i = 0) const {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "compress/core/matrix.h"
+#include "compress/core/parallel.h"
 #include "compress/model/ops/op_context.h"
 
 namespace llmpress {
@@ -38,6 +39,15 @@ class ReversibleLinear {
   // empty where it is not wanted.
   virtual void run_backward(ConstMatrixView X, ConstMatrixView dY,
                             MatrixView<float> dX, ThreadPool& pool) = 0;
+  // The same with dX overwritten, whatever it holds.
+  virtual void run_backward_over(ConstMatrixView X, ConstMatrixView dY,
+                                 MatrixView<float> dX, ThreadPool& pool);
+};
+
+// A gradient on its way.
+struct GradientSum {
+  MatrixView<float> view{};  // empty: not wanted
+  bool is_new = false;       // of any content, to be overwritten
 };
 
 // The values and gradients of one operation. The segments of a pass that is run
@@ -52,6 +62,7 @@ struct OpGradients {
   std::vector<MatrixF*> d_in{};
   std::span<ReversibleLinear* const> linears{};  // [BlockSpec::linears]
   BlockGradients* own = nullptr;
+  ThreadPool* pool = nullptr;  // null: zeros are written by this thread
 
   ConstMatrixView input(std::size_t i) const { return in[i]->rows.view(); }
   ConstMatrixView gradient(std::size_t i = 0) const { return d_out[i]->view(); }
@@ -61,6 +72,8 @@ struct OpGradients {
   // dL/d(in[i]) to be added to, made of zeros where it was empty; an empty view
   // where it is not wanted.
   MatrixView<float> to_add(std::size_t i) const;
+  // The same without the zeros: who asks overwrites or adds.
+  GradientSum to_write(std::size_t i) const;
   // Of a norm's or another parameter; empty where it is not wanted.
   std::span<float> parameter(std::size_t index) const {
     return own->parameters.empty() ? std::span<float>()

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "compress/core/matrix_reuse.h"
+
 namespace llmpress {
 namespace {
 
@@ -44,7 +46,9 @@ std::vector<std::uint32_t> row_positions(std::span<const Segment> segments) {
 
 void run(const RopeOp& op, const OpContext& context,
          const OpArguments& arguments) {
-  MatrixF X = arguments.take(0);
+  MatrixF X = arguments.last_use[0]
+                  ? arguments.take(0)
+                  : copy_of(arguments.input(0), *context.pool);
   turn(op, context, apply_rope_in_place, X.view());
   arguments.put(std::move(X));
 }
@@ -52,7 +56,7 @@ void run(const RopeOp& op, const OpContext& context,
 void backward(const RopeOp& op, const OpContext& context,
               const OpGradients& gradients) {
   if (!gradients.wants(0)) return;
-  MatrixF d = *gradients.d_out[0];
+  MatrixF d = copy_of(gradients.gradient(), *context.pool);
   turn(op, context, apply_transposed_rope_in_place, d.view());
   gradients.add(0, std::move(d));
 }

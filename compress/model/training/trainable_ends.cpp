@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "compress/core/formatted.h"
+#include "compress/core/matrix_reuse.h"
 #include "compress/kernels/norms_backward.h"
 #include "compress/model/end_operations.h"
 #include "formats/linears/dense_linear.h"
@@ -33,7 +34,7 @@ MatrixF dense_matrix_of(const Checkpoint& checkpoint, const std::string& name) {
 
 MatrixF run_linear(const TrainableLinear& linear, ConstMatrixView X,
                    ThreadPool& pool) {
-  MatrixF Y(X.rows(), linear.out());
+  MatrixF Y = unset_matrix(X.rows(), linear.out());
   linear.run(X, Y.view(), pool);
   return Y;
 }
@@ -355,7 +356,9 @@ double TrainableEnds::loss(ConstMatrixView hidden,
                            std::span<const float> row_weights,
                            const LogitLoss& loss, MatrixF* d_hidden,
                            ThreadPool& pool) {
-  if (d_hidden != nullptr) *d_hidden = MatrixF(hidden.rows(), hidden.cols());
+  if (d_hidden != nullptr) {
+    *d_hidden = zero_matrix(hidden.rows(), hidden.cols(), pool);
+  }
   const float scale = arch_->logit_scale, cap = arch_->logit_softcap;
   const std::size_t chunk = rows_per_chunk(arch_->vocabulary);
   double total = 0;
@@ -366,11 +369,15 @@ double TrainableEnds::loss(ConstMatrixView hidden,
       continue;
     }
     const ConstMatrixView H = hidden.rows_slice(first, rows);
-    const MatrixF normed = final_norm_.apply(H, pool);
-    const MatrixF X = head_input(normed.view(), pool);
-    MatrixF Z = run_linear(*head_, X.view(), pool);
+    MatrixF normed = final_norm_.apply(H, pool);
+    const MatrixF projected =
+        head_projection_ ? run_linear(*head_projection_, normed.view(), pool)
+                         : MatrixF();
+    const ConstMatrixView X =
+        std::as_const(head_projection_ ? projected : normed).view();
+    MatrixF Z = run_linear(*head_, X, pool);
     finish_logits(*arch_, Z.view());
-    MatrixF G(rows, arch_->vocabulary);
+    MatrixF G = zero_matrix(rows, arch_->vocabulary, pool);
     total += loss(first, std::as_const(Z).view(), G.view());
     if (d_hidden == nullptr) continue;
     for (std::size_t i = 0; cap != 0 && i < G.size(); ++i) {
@@ -380,8 +387,10 @@ double TrainableEnds::loss(ConstMatrixView hidden,
     if (scale != 1) {
       for (float& g : G.data()) g *= scale;
     }
-    MatrixF dX(X.rows(), X.cols());
-    head_->run_backward(X.view(), std::as_const(G).view(), dX.view(), pool);
+    give_back(std::move(Z));
+    MatrixF dX = unset_matrix(X.rows(), X.cols());
+    head_->run_backward_over(X, std::as_const(G).view(), dX.view(), pool);
+    give_back(std::move(G));
     if (head_projection_) {
       MatrixF d_normed(normed.rows(), normed.cols());
       head_projection_->run_backward(normed.view(), std::as_const(dX).view(),
@@ -390,6 +399,8 @@ double TrainableEnds::loss(ConstMatrixView hidden,
     }
     final_norm_.backward(H, std::as_const(dX).view(),
                          d_hidden->view().rows_slice(first, rows), pool);
+    give_back(std::move(dX));
+    give_back(std::move(normed));
   }
   return total;
 }

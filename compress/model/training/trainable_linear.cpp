@@ -71,10 +71,22 @@ void LearningLinear::run(ConstMatrixView X, MatrixView<float> Y,
   add_to_rows(bias_, Y, pool);
 }
 
-void LearningLinear::run_backward(ConstMatrixView X, ConstMatrixView dY,
-                                  MatrixView<float> dX, ThreadPool& pool) {
+void LearningLinear::add_own_gradients(ConstMatrixView X, ConstMatrixView dY,
+                                       ThreadPool& pool) {
   add_dense_cross_product(dY, X, d_weight_.view(), pool, isa_);
   if (!d_bias_.empty()) add_column_sums(dY, d_bias_, pool);
+}
+
+void LearningLinear::run_backward_over(ConstMatrixView X, ConstMatrixView dY,
+                                       MatrixView<float> dX, ThreadPool& pool) {
+  add_own_gradients(X, dY, pool);
+  if (dX.size() == 0) return;
+  dense_product(dY, weight_.view(), dX, Accumulate::kOverwrite, pool, isa_);
+}
+
+void LearningLinear::run_backward(ConstMatrixView X, ConstMatrixView dY,
+                                  MatrixView<float> dX, ThreadPool& pool) {
+  add_own_gradients(X, dY, pool);
   if (dX.size() == 0) return;
   dense_product(dY, weight_.view(), dX, Accumulate::kAdd, pool, isa_);
 }

@@ -32,6 +32,8 @@ class LearningLinear final : public TrainableLinear {
   // dW += dY^T X, db += sum of dY's rows, dX += dY W.
   void run_backward(ConstMatrixView X, ConstMatrixView dY, MatrixView<float> dX,
                     ThreadPool& pool) override;
+  void run_backward_over(ConstMatrixView X, ConstMatrixView dY,
+                         MatrixView<float> dX, ThreadPool& pool) override;
   void list_parameters(const std::string& name,
                        std::vector<Parameter>& to) override;
   std::size_t out() const override { return weight_.rows(); }
@@ -44,6 +46,9 @@ class LearningLinear final : public TrainableLinear {
   MatrixView<float> d_weight() { return d_weight_.view(); }
 
  private:
+  void add_own_gradients(ConstMatrixView X, ConstMatrixView dY,
+                         ThreadPool& pool);
+
   MatrixF weight_, d_weight_;
   std::vector<float> bias_, d_bias_;
   Isa isa_;

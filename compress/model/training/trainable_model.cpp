@@ -74,6 +74,11 @@ void TrainableModel::clear_gradients(ThreadPool& pool) {
 
 double TrainableModel::run_backward(const TokenBatch& batch,
                                     const BatchLoss& loss, ThreadPool& pool) {
+  if (std::exchange(stored_tokens_, batch.tokens.size()) !=
+      batch.tokens.size()) {
+    store_.clear();
+  }
+  const MatrixReuse reuse(store_);
   const std::vector<Segment> segments = segments_of(batch);
   BlockState state = ends_->begin(batch.tokens, segments, pool);
   std::vector<BlockState> before;
@@ -83,7 +88,9 @@ double TrainableModel::run_backward(const TokenBatch& batch,
       passes.push_back(block.block().run_keeping(segments, state, pool));
       continue;
     }
-    before.push_back({.hidden = state.hidden, .carried = state.carried});
+    before.push_back(
+        {.hidden = copy_of(std::as_const(state.hidden).view(), pool),
+         .carried = state.carried});
     block.block().run(segments, state, pool);
   }
   StreamGradient stream;
@@ -102,6 +109,7 @@ double TrainableModel::run_backward(const TokenBatch& batch,
     }
     const MatrixF entering = asks_at(loss, b) ? pass.values[0].rows : MatrixF();
     blocks_[b].run_backward(pass, segments, stream, pool);
+    give_back(std::move(pass.values[0].rows));
     if (!entering.empty()) {
       total += loss.stream(b, entering.view(), stream.hidden.view());
     }

@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "compress/core/matrix_reuse.h"
 #include "compress/core/progress.h"
 #include "compress/model/training/trainable_block.h"
 #include "compress/model/training/trainable_ends.h"
@@ -74,6 +75,9 @@ class TrainableModel {
   std::unique_ptr<TrainableEnds> ends_;
   std::vector<TrainableBlock> blocks_;
   std::vector<Parameter> parameters_;
+  // Of run_backward(), for batches of as many tokens as the last one.
+  MatrixStore store_{};
+  std::size_t stored_tokens_ = 0;
 };
 
 }  // namespace llmpress
