@@ -11,9 +11,9 @@
 namespace llmpress {
 namespace {
 
-// Of the packed parts of a product, 8 MiB at most: they stay in the last level
-// cache while they are used.
-constexpr std::size_t kPackedFloats = std::size_t{1} << 21;
+// Of the packed parts of a product, about 2 MiB: they stay in the caches while
+// they are used.
+constexpr std::size_t kPackedFloats = std::size_t{1} << 19;
 constexpr std::size_t kMostColumns = 1024, kMostRows = 4096;
 // A task is a block of C of at most this size, smaller where there would be
 // too few tasks for the threads.
