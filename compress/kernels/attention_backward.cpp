@@ -5,15 +5,18 @@
 #include <cmath>
 #include <vector>
 
+#include "compress/core/checked.h"
 #include "compress/core/strided_product.h"
+#include "compress/kernels/aligned_buffer.h"
 #include "compress/kernels/attention_kernels.h"
-#include "compress/kernels/row_kernels.h"
-#include "compress/kernels/softmax.h"
+#include "compress/kernels/dense_kernels.h"
+#include "compress/kernels/loss_kernels.h"
 
 namespace llmpress {
 namespace {
 
-constexpr std::size_t kQueriesPerTile = 64;
+// A multiple of the register tiles' 6 and 12 rows.
+constexpr std::size_t kQueriesPerTile = 48;
 
 // One head of one sequence: rows are its tokens.
 struct Head {
@@ -22,9 +25,18 @@ struct Head {
   StridedOut dQ{}, dK{}, dV{};
 };
 
+// A right side of the kernels' products, in panels.
+struct Packed {
+  float* data = nullptr;
+  std::size_t panel = 0;  // floats from panel to panel
+};
+
 // Buffers of a thread.
 struct Tiles {
   std::vector<float> P{}, dP{};
+  AlignedBuffer packed{};
+  // Of a head: K^T, V^T [dim, keys], K [keys, dim]; of its tile: Q, dO.
+  Packed keys_across{}, values_across{}, keys{}, queries{}, gradients{};
 };
 
 std::span<float> row(StridedOut X, std::size_t r) {
@@ -56,52 +68,167 @@ void score(const AttentionConfig& config, std::size_t head,
 
 // z <- softmax(z), a sink among them; returns the sink's part.
 float normalize(const AttentionConfig& config, std::size_t head,
-                std::span<float> z, Isa isa) {
-  if (config.sinks.empty()) {
-    softmax_in_place(z, isa);
-    return 0;
+                std::span<float> z, const LossKernels& kernels) {
+  float max = kernels.max(z.data(), z.size());
+  if (!config.sinks.empty()) max = std::max(max, config.sinks[head]);
+  double sum = kernels.exp_and_sum(z.data(), z.size(), max, z.data());
+  double sink = 0;
+  if (!config.sinks.empty()) {
+    sink = std::exp(double{config.sinks[head]} - double{max});
+    sum += sink;
   }
-  const auto sink = static_cast<double>(config.sinks[head]);
-  const double others = log_sum_exp(z, isa), top = std::max(others, sink);
-  const double total =
-      top + std::log(std::exp(others - top) + std::exp(sink - top));
-  softmax_in_place(z, isa);
-  const auto kept = static_cast<float>(std::exp(others - total));
-  for (float& x : z) x *= kept;
-  return static_cast<float>(std::exp(sink - total));
+  const auto factor = static_cast<float>(1 / sum);
+  for (float& x : z) x *= factor;
+  return static_cast<float>(sink / sum);
 }
 
 class Backward {
  public:
   Backward(const AttentionConfig& config, Isa isa)
-      : config_(config), isa_(isa) {}
+      : config_(config),
+        products_(dense_kernels(isa)),
+        kernels_(loss_kernels(isa)) {}
+
+  // Before the first tile of a head.
+  void pack_head(const Head& head, Tiles& tiles) const {
+    if (products_ == nullptr) return;
+    const std::size_t width = products_->panel_cols, tokens = head.K.rows;
+    const std::size_t d = padded(head.K.cols), v = padded(head.V.cols);
+    const std::size_t keys = padded(tokens);
+    const std::size_t floats = keys * (head.K.cols + head.V.cols) + tokens * d +
+                               kQueriesPerTile * (d + v);
+    if (tiles.packed.size() < floats * sizeof(float)) {
+      tiles.packed = AlignedBuffer(floats * sizeof(float));
+    }
+    auto* at = reinterpret_cast<float*>(tiles.packed.data());
+    const auto next = [&](std::size_t depth, std::size_t columns) {
+      const Packed part{at, width * depth};
+      at += columns * depth;
+      return part;
+    };
+    tiles.keys_across = next(head.K.cols, keys);
+    tiles.values_across = next(head.V.cols, keys);
+    tiles.keys = next(tokens, d);
+    tiles.queries = next(kQueriesPerTile, d);
+    tiles.gradients = next(kQueriesPerTile, v);
+    pack_across(head.K, tiles.keys_across);
+    pack_across(head.V, tiles.values_across);
+    pack(head.K, tiles.keys);
+  }
 
   // Adds the gradients of queries [begin, end); returns that of the sink.
   double run_tile(const Head& head, std::size_t begin, std::size_t end,
                   Tiles& tiles) const {
-    const std::size_t first = first_key(config_, begin), keys = end - first;
-    const StridedOut P = tile(tiles.P, end - begin, keys);
-    const StridedOut dP = tile(tiles.dP, end - begin, keys);
-    const StridedIn K = head.K.rows_slice(first, keys);
-    const StridedIn Q = head.Q.rows_slice(begin, end - begin);
-    const StridedIn dO = head.dO.rows_slice(begin, end - begin);
-    multiply_transposed(Q, K, P, config_.scale, Accumulate::kOverwrite);
-    multiply_transposed(dO, head.V.rows_slice(first, keys), dP, 1,
-                        Accumulate::kOverwrite);
+    // Whole panels of keys.
+    const std::size_t unit = products_ == nullptr ? 1 : products_->panel_cols;
+    const std::size_t first = first_key(config_, begin) / unit * unit;
+    const std::size_t keys = end - first;
+    const TileParts parts{.Q = head.Q.rows_slice(begin, end - begin),
+                          .dO = head.dO.rows_slice(begin, end - begin),
+                          .K = head.K.rows_slice(first, keys),
+                          .V = head.V.rows_slice(first, keys),
+                          .P = tile(tiles.P, end - begin, padded(keys)),
+                          .dP = tile(tiles.dP, end - begin, padded(keys)),
+                          .dQ = head.dQ.rows_slice(begin, end - begin),
+                          .dK = head.dK.rows_slice(first, keys),
+                          .dV = head.dV.rows_slice(first, keys),
+                          .first = first};
+    score_tile(parts, tiles);
     double d_sink = 0;
-    for (std::size_t r = 0; r < P.rows; ++r) {
-      d_sink += run_row(head, begin + r, first, row(P, r), row(dP, r));
+    for (std::size_t r = 0; r < end - begin; ++r) {
+      d_sink +=
+          run_row(head, begin + r, first, row(parts.P, r), row(parts.dP, r));
     }
-    multiply_first_transposed(as_input(P), dO, head.dV.rows_slice(first, keys),
-                              1, Accumulate::kAdd);
-    multiply(as_input(dP), K, head.dQ.rows_slice(begin, end - begin),
-             config_.scale, Accumulate::kAdd);
-    multiply_first_transposed(as_input(dP), Q, head.dK.rows_slice(first, keys),
-                              config_.scale, Accumulate::kAdd);
+    add_tile(parts, tiles);
     return d_sink;
   }
 
  private:
+  // Rows of a tile of queries and of the keys [first, ...) that it sees.
+  struct TileParts {
+    StridedIn Q{}, dO{}, K{}, V{};
+    StridedOut P{}, dP{}, dQ{}, dK{}, dV{};
+    std::size_t first = 0;
+  };
+
+  std::size_t padded(std::size_t columns) const {
+    if (products_ == nullptr) return columns;
+    return ceil_div(columns, products_->panel_cols) * products_->panel_cols;
+  }
+
+  // X as a right side [rows, cols].
+  void pack(const StridedIn& X, const Packed& to) const {
+    products_->pack_b({.from = X.data,
+                       .stride = X.stride,
+                       .depth = X.rows,
+                       .columns = X.cols,
+                       .to = to.data,
+                       .panel = to.panel});
+  }
+  // X^T as a right side.
+  void pack_across(const StridedIn& X, const Packed& to) const {
+    products_->pack_b_transposed({.from = X.data,
+                                  .stride = X.stride,
+                                  .depth = X.cols,
+                                  .columns = X.rows,
+                                  .to = to.data,
+                                  .panel = to.panel});
+  }
+
+  // C [rows, cols] (+)= A B, A's sums `depth` long.
+  void multiply_tile(DenseLayout layout, const StridedIn& A, const Packed& B,
+                     const StridedOut& C, std::size_t depth,
+                     Accumulate mode) const {
+    products_->multiply({.layout = layout,
+                         .a = A.data,
+                         .a_stride = A.stride,
+                         .b = B.data,
+                         .b_panel = B.panel,
+                         .c = C.data,
+                         .c_stride = C.stride,
+                         .rows = C.rows,
+                         .cols = C.cols,
+                         .depth = depth,
+                         .accumulate = mode == Accumulate::kAdd});
+  }
+
+  // P = Q K^T, dP = dO V^T, for all keys of the panels.
+  void score_tile(const TileParts& t, const Tiles& tiles) const {
+    constexpr auto kMode = Accumulate::kOverwrite;
+    if (products_ == nullptr) {
+      multiply_transposed(t.Q, t.K, t.P, 1, kMode);
+      return multiply_transposed(t.dO, t.V, t.dP, 1, kMode);
+    }
+    const auto from_first = [&](Packed across) {
+      across.data += t.first / products_->panel_cols * across.panel;
+      return across;
+    };
+    multiply_tile(DenseLayout::kRows, t.Q, from_first(tiles.keys_across), t.P,
+                  t.Q.cols, kMode);
+    multiply_tile(DenseLayout::kRows, t.dO, from_first(tiles.values_across),
+                  t.dP, t.dO.cols, kMode);
+  }
+
+  // dV += P^T dO, dQ += dP K, dK += dP^T Q.
+  void add_tile(const TileParts& t, const Tiles& tiles) const {
+    constexpr auto kMode = Accumulate::kAdd;
+    const StridedIn P = as_input(t.P), dP = as_input(t.dP);
+    if (products_ == nullptr) {
+      multiply_first_transposed(P, t.dO, t.dV, 1, kMode);
+      multiply(dP, t.K, t.dQ, 1, kMode);
+      return multiply_first_transposed(dP, t.Q, t.dK, 1, kMode);
+    }
+    pack(t.Q, tiles.queries);
+    pack(t.dO, tiles.gradients);
+    Packed keys = tiles.keys;
+    keys.data += t.first * products_->panel_cols;
+    multiply_tile(DenseLayout::kColumns, P, tiles.gradients, t.dV, P.rows,
+                  kMode);
+    multiply_tile(DenseLayout::kRows, dP, keys, t.dQ, t.K.rows, kMode);
+    multiply_tile(DenseLayout::kColumns, dP, tiles.queries, t.dK, dP.rows,
+                  kMode);
+  }
+
   static StridedOut tile(std::vector<float>& buffer, std::size_t rows,
                          std::size_t keys) {
     buffer.resize(std::max(buffer.size(), rows * keys));
@@ -109,7 +236,8 @@ class Backward {
   }
 
   // One query: p from products q . k to probabilities, d from dO V^T to the
-  // gradient of the products. Keys that it does not see become zeros.
+  // gradient of the products times the scale. Keys that it does not see become
+  // zeros.
   double run_row(const Head& head, std::size_t query, std::size_t first,
                  std::span<float> p, std::span<float> d) const {
     const std::size_t from = first_key(config_, query) - first;
@@ -123,6 +251,7 @@ class Backward {
     }
     p = p.subspan(from, seen);
     d = d.subspan(from, seen);
+    for (float& x : p) x *= config_.scale;
     if (config_.softcap == 0 && config_.slopes.empty()) {
       return differentiate(head, query, p, d);
     }
@@ -141,14 +270,17 @@ class Backward {
 
   double differentiate(const Head& head, std::size_t query, std::span<float> p,
                        std::span<float> d) const {
-    const float sink = normalize(config_, head.index, p, isa_);
+    const float sink = normalize(config_, head.index, p, kernels_);
     const float mean = dot(row(head.dO, query), row(head.O, query));
-    for (std::size_t j = 0; j < p.size(); ++j) d[j] = p[j] * (d[j] - mean);
+    for (std::size_t j = 0; j < p.size(); ++j) {
+      d[j] = config_.scale * p[j] * (d[j] - mean);
+    }
     return -static_cast<double>(sink) * static_cast<double>(mean);
   }
 
   const AttentionConfig& config_;
-  Isa isa_;
+  const DenseKernels* products_;  // null: BLAS
+  const LossKernels& kernels_;
 };
 
 Head head_of(const AttentionPass& pass, ConstMatrixView dO,
@@ -191,11 +323,12 @@ void attention_backward(const AttentionPass& pass, ConstMatrixView dO,
   // A task is a key/value head of a sequence: nobody else adds to its dK, dV.
   pool.for_each(sequences.size() * config.kv_heads, [&](std::size_t task) {
     const std::size_t s = task / config.kv_heads;
-    Tiles tiles;
+    static thread_local Tiles tiles;
     for (std::size_t i = 0; i < shared; ++i) {
       const std::size_t h = task % config.kv_heads * shared + i;
       const Head head =
           head_of(pass, dO, gradients, config, h, starts[s], sequences[s]);
+      backward.pack_head(head, tiles);
       for (std::size_t q = 0; q < sequences[s]; q += kQueriesPerTile) {
         d_sinks[s * config.heads + h] += backward.run_tile(
             head, q, std::min(sequences[s], q + kQueriesPerTile), tiles);

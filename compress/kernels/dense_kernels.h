@@ -1,7 +1,9 @@
-// The parts of dense_product.h for one instruction set.
+// The parts of dense products for one instruction set.
 #pragma once
 
 #include <cstddef>
+
+#include "compress/kernels/cpu.h"
 
 namespace llmpress {
 
@@ -9,13 +11,20 @@ namespace llmpress {
 // fits the first level cache.
 inline constexpr std::size_t kDenseDepth = 256;
 
-// C [rows, cols] = or += A [rows, depth] B [depth, cols], depth <= kDenseDepth.
+// How the left side of a product lies.
+enum class DenseLayout {
+  kRows,     // rows `a_stride` floats apart
+  kColumns,  // columns `a_stride` floats apart
+  kPanels,   // panels [depth, tile_rows] one after another
+};
+
+// C [rows, cols] = or += A [rows, depth] B [depth, cols].
 struct DenseBlock {
-  // Rows `a_stride` floats apart; or, where that is 0, panels [depth,
-  // tile_rows] one after another.
+  DenseLayout layout = DenseLayout::kRows;
   const float* a = nullptr;
   std::size_t a_stride = 0;
-  const float* b = nullptr;  // panels [depth, panel_cols] one after another
+  const float* b = nullptr;  // panels [depth, panel_cols]
+  std::size_t b_panel = 0;   // floats from panel to panel
   float* c = nullptr;
   std::size_t c_stride = 0;
   std::size_t rows = 0, cols = 0, depth = 0;
@@ -42,6 +51,8 @@ struct DenseKernels {
   void (*pack_b_transposed)(const DensePacking& packing);
 };
 
+// Null for kScalar.
+const DenseKernels* dense_kernels(Isa isa);
 const DenseKernels& dense_kernels_avx2();
 const DenseKernels& dense_kernels_avx512();
 

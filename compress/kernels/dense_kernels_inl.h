@@ -52,6 +52,19 @@ struct RowsOfPanel {
   LLMPRESS_INLINE void advance(std::size_t steps) { base += steps * kTileRows; }
 };
 
+// Columns of A in place, row m of the tile m floats into each.
+template <std::size_t M>
+struct ColumnsInPlace {
+  const float* base;
+  std::size_t stride;
+  LLMPRESS_INLINE ColumnsInPlace(const float* a, std::size_t column)
+      : base(a), stride(column) {}
+  LLMPRESS_INLINE float at(std::size_t m, std::size_t k) const {
+    return base[k * stride + m];
+  }
+  LLMPRESS_INLINE void advance(std::size_t steps) { base += steps * stride; }
+};
+
 template <std::size_t M>
 struct Accumulators {
   static constexpr std::size_t kPanels = S::kTilePanels;
@@ -130,20 +143,27 @@ void narrow_tile(const DenseTile& t, std::size_t cols) {
   }
 }
 
+inline const float* row_of_a(const DenseBlock& block, std::size_t m) {
+  switch (block.layout) {
+    case DenseLayout::kRows:
+      return block.a + m * block.a_stride;
+    case DenseLayout::kColumns:
+      return block.a + m;
+    case DenseLayout::kPanels:
+      break;
+  }
+  return block.a + m / kTileRows * kTileRows * block.depth + m % kTileRows;
+}
+
 template <template <std::size_t> class Rows>
 void multiply_panel(const DenseBlock& block, std::size_t column) {
   const std::size_t cols = std::min(kPanelCols, block.cols - column);
-  const bool in_place = block.a_stride != 0;
   for (std::size_t m = 0, count = 0; m < block.rows; m += count) {
     count = next_tile<S>(block.rows - m);
-    // The last rows of a panel of A are part of one tile.
-    const float* const a =
-        in_place
-            ? block.a + m * block.a_stride
-            : block.a + m / kTileRows * kTileRows * block.depth + m % kTileRows;
+    const float* const a = row_of_a(block, m);
     const DenseTile t{a,
                       block.a_stride,
-                      block.b + column * block.depth,
+                      block.b + column / kPanelCols * block.b_panel,
                       block.c + m * block.c_stride + column,
                       block.c_stride,
                       block.depth,
@@ -161,10 +181,16 @@ void multiply_panel(const DenseBlock& block, std::size_t column) {
 
 void multiply_block(const DenseBlock& block) {
   for (std::size_t c = 0; c < block.cols; c += kPanelCols) {
-    if (block.a_stride != 0) {
-      multiply_panel<RowsInPlace>(block, c);
-    } else {
-      multiply_panel<RowsOfPanel>(block, c);
+    switch (block.layout) {
+      case DenseLayout::kRows:
+        multiply_panel<RowsInPlace>(block, c);
+        break;
+      case DenseLayout::kColumns:
+        multiply_panel<ColumnsInPlace>(block, c);
+        break;
+      case DenseLayout::kPanels:
+        multiply_panel<RowsOfPanel>(block, c);
+        break;
     }
   }
 }

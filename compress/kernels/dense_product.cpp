@@ -6,7 +6,6 @@
 #include "compress/core/checked.h"
 #include "compress/kernels/aligned_buffer.h"
 #include "compress/kernels/dense_kernels.h"
-#include "compress/kernels/target.h"
 
 namespace llmpress {
 namespace {
@@ -21,15 +20,6 @@ constexpr std::size_t kTaskRows = 96, kTaskColumns = 1024, kEnoughTasks = 24;
 constexpr std::size_t kFewestTaskColumns = 64;
 // What a task packs of rows; divides kDenseDepth.
 constexpr std::size_t kStepsPerTask = 64;
-
-const DenseKernels* kernels_of(Isa isa) {
-#if LLMPRESS_X86
-  if (isa == Isa::kAvx2) return &dense_kernels_avx2();
-  if (isa == Isa::kAvx512) return &dense_kernels_avx512();
-#endif
-  (void)isa;
-  return nullptr;
-}
 
 // Scratch that lives as long as its thread, because a buffer of this size would
 // be mapped and unmapped by the allocator at every call.
@@ -203,7 +193,9 @@ class Product {
     for (std::size_t k = 0; k < part.depth; k += kDenseDepth) {
       block.depth = std::min(kDenseDepth, part.depth - k);
       block.b = packed_b_ + k * all_cols + j * block.depth;
+      block.b_panel = kernels_.panel_cols * block.depth;
       if (packs_a_) {
+        block.layout = DenseLayout::kPanels;
         block.a = packed_a_ + k * all_rows + i * block.depth;
       } else {
         block.a = A_.data + (part.i + i) * A_.stride + part.k0 + k;
@@ -234,7 +226,7 @@ void dense_product_transposed(ConstMatrixView A, ConstMatrixView B,
                               MatrixView<float> C, Accumulate mode,
                               ThreadPool& pool, Isa isa) {
   assert(A.cols() == B.cols() && C.rows() == A.rows() && C.cols() == B.rows());
-  const DenseKernels* const kernels = kernels_of(isa);
+  const DenseKernels* const kernels = dense_kernels(isa);
   if (kernels == nullptr || A.cols() == 0) {
     return matmul_transposed(A, B, C, pool, 1, mode);
   }
@@ -246,7 +238,7 @@ void dense_product_transposed(ConstMatrixView A, ConstMatrixView B,
 void dense_product(ConstMatrixView A, ConstMatrixView B, MatrixView<float> C,
                    Accumulate mode, ThreadPool& pool, Isa isa) {
   assert(A.cols() == B.rows() && C.rows() == A.rows() && C.cols() == B.cols());
-  const DenseKernels* const kernels = kernels_of(isa);
+  const DenseKernels* const kernels = dense_kernels(isa);
   if (kernels == nullptr || A.cols() == 0) {
     return matmul(A, B, C, pool, 1, mode);
   }
@@ -258,7 +250,7 @@ void dense_product(ConstMatrixView A, ConstMatrixView B, MatrixView<float> C,
 void add_dense_cross_product(ConstMatrixView A, ConstMatrixView B,
                              MatrixView<float> C, ThreadPool& pool, Isa isa) {
   assert(A.rows() == B.rows() && C.rows() == A.cols() && C.cols() == B.cols());
-  const DenseKernels* const kernels = kernels_of(isa);
+  const DenseKernels* const kernels = dense_kernels(isa);
   if (kernels == nullptr) return add_cross_gram(A, B, 1, C, pool);
   Product(*kernels, operand(A, Layout::kTransposed), operand(B, Layout::kPlain),
           C, A.rows(), Accumulate::kAdd, pool)

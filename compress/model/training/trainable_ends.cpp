@@ -14,8 +14,8 @@ namespace llmpress {
 namespace {
 
 constexpr std::size_t kColumnsPerTask = 64;
-// Of a chunk of logits: 16 MiB.
-constexpr std::size_t kChunkElements = std::size_t{1} << 22;
+// Of a chunk of logits: 64 MiB.
+constexpr std::size_t kChunkElements = std::size_t{1} << 24;
 constexpr std::size_t kFewestRows = 64, kMostRows = 512;
 
 std::size_t rows_per_chunk(std::size_t vocabulary) {
