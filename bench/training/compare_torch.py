@@ -3,14 +3,16 @@
 second, peak memory and the losses of both.
 
     compare_torch.py LLMPRESS MODEL TEXT [--steps N] [--batch N] [--length N]
-                     [--threads N] [--repeats N] [--recompute]
+                     [--threads N] [--repeats N] [--recompute] [--isa avx2]
 
 Both see the same number of tokens of the same shape in float32, with AdamW and
 clipping; the first steps of PyTorch are not counted (llmpress has no warm-up to
-leave out). Needs torch and transformers; each run is a process of its own.
+leave out). --isa avx2 holds both to AVX2. Needs torch and transformers; each
+run is a process of its own.
 """
 import argparse
 import json
+import os
 import pathlib
 import resource
 import statistics
@@ -18,6 +20,13 @@ import subprocess
 import sys
 import tempfile
 import time
+
+
+def torch_environment(isa):
+    if isa != "avx2":
+        return dict(os.environ)
+    return {**os.environ, "ATEN_CPU_CAPABILITY": "avx2",
+            "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 
 def run_torch(args):
@@ -71,9 +80,11 @@ output: {{path: {folder / "out"}, format: safetensors}}
 report: {folder / "report"}
 """)
     usage = folder / "usage"
+    isa = ["--isa", args.isa] if args.isa else []
     subprocess.run(["/usr/bin/time", "-f", "%M", "-o", usage, args.llmpress,
                     "run", recipe, "--no-resume", "--quiet", "--threads",
-                    str(args.threads)], check=True, stdout=subprocess.DEVNULL)
+                    str(args.threads), *isa], check=True,
+                   stdout=subprocess.DEVNULL)
     report = json.loads((folder / "report/report.json").read_text())
     training = report["variants"][0]["training"][0]
     tokens = args.steps * args.batch * args.length
@@ -91,6 +102,7 @@ def main():
                         ("threads", 2), ("repeats", 3)):
         parser.add_argument("--" + name, type=int, default=value)
     parser.add_argument("--recompute", action="store_true")
+    parser.add_argument("--isa", choices=["avx2"])
     parser.add_argument("--torch-only", action="store_true",
                         help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -103,7 +115,8 @@ def main():
             ours = run_llmpress(args, folder)
             theirs = json.loads(subprocess.run(
                 [sys.executable, __file__, *sys.argv[1:], "--torch-only"],
-                check=True, capture_output=True, text=True).stdout)
+                check=True, capture_output=True, text=True,
+                env=torch_environment(args.isa)).stdout)
             ratios.append(ours["tokens_per_second"]
                           / theirs["tokens_per_second"])
             for who, row in (("llmpress", ours), ("torch", theirs)):
