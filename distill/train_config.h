@@ -36,6 +36,7 @@ struct TrainConfig {
   bool nesterov = false;
   double clip = 1.0;  // largest norm of the gradient; 0: off
   double label_smoothing = 0;
+  double dropout = 0, attention_dropout = 0;
   std::size_t seed = 0;
 
   WeightPrecision weights = WeightPrecision::kF32;

@@ -131,7 +131,10 @@ class Trainer {
   void run_step() {
     const std::size_t step = progress_.step + 1;
     const LossTerms loss = add_gradients(step);
-    if (is_jump(loss.total, progress_.running_loss)) {
+    // What the student wrote itself is another kind of text: of its loss no
+    // jump is told.
+    const bool usual = loss.on_policy == 0;
+    if (is_jump(loss.total, usual ? progress_.running_loss : 0)) {
       return go_back(step, formatted("loss {} after {}", loss.total,
                                      progress_.running_loss));
     }
@@ -144,16 +147,19 @@ class Trainer {
     }
     job_.model->values_changed();
     progress_.step = step;
-    progress_.running_loss = progress_.running_loss > 0
-                                 ? kRunningShare * progress_.running_loss +
-                                       (1 - kRunningShare) * loss.total
-                                 : loss.total;
+    if (usual) add_to_running_loss(loss.total);
     progress_.curve.push_back({.step = step,
                                .loss = loss,
                                .learning_rate = learning_rate,
                                .gradient_norm = norm});
     tell(loss);
     if (step % evaluate_every_ == 0 || step == steps_) judge();
+  }
+
+  void add_to_running_loss(double loss) {
+    double& running = progress_.running_loss;
+    running = running > 0 ? kRunningShare * running + (1 - kRunningShare) * loss
+                          : loss;
   }
 
   void judge() {

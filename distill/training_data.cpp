@@ -13,6 +13,22 @@ std::size_t TrainingBatch::scored() const {
       std::ranges::count_if(targets, [](std::int32_t t) { return t >= 0; }));
 }
 
+std::optional<std::uint64_t> TrainingBatch::dropout_seed() const {
+  if (!draw) return std::nullopt;
+  Rng mixed(draw->seed);
+  return Rng(mixed.next() ^ draw->first).next();
+}
+
+std::vector<float> TrainingBatch::mean_weights(double factor) const {
+  const auto each = static_cast<float>(
+      factor / static_cast<double>(std::max<std::size_t>(1, scored())));
+  std::vector<float> weights(targets.size());
+  for (std::size_t t = 0; t < weights.size(); ++t) {
+    if (targets[t] >= 0) weights[t] = each;
+  }
+  return weights;
+}
+
 TrainingData::TrainingData(std::span<const std::vector<TokenId>> documents,
                            std::size_t sequence_length)
     : length_(sequence_length) {
@@ -28,6 +44,8 @@ TrainingData::TrainingData(std::span<const std::vector<TokenId>> documents,
 
 TrainingBatch TrainingData::batch(std::span<const std::size_t> indices) const {
   TrainingBatch batch;
+  batch.data = this;
+  batch.indices.assign(indices.begin(), indices.end());
   for (const std::size_t index : indices) {
     const std::size_t begin = starts_.at(index), end = begin + length_;
     auto document = std::ranges::upper_bound(ends_, begin);
@@ -65,7 +83,9 @@ TrainingBatch TrainingData::shuffled(std::uint64_t seed, std::size_t first,
     shuffle(seed, i / sequences());
     drawn.push_back(order_[i % sequences()]);
   }
-  return batch(drawn);
+  TrainingBatch whole = batch(drawn);
+  whole.draw = BatchDraw{seed, first};
+  return whole;
 }
 
 }  // namespace llmpress

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -10,12 +11,30 @@
 
 namespace llmpress {
 
+class TrainingData;
+
+// Where in the endless stream of training a batch stands: what is random about
+// it follows from that alone.
+struct BatchDraw {
+  std::uint64_t seed = 0;
+  std::size_t first = 0;  // of its sequences
+};
+
 // One pass: the batch, and the token that follows each row, -1 where none does
 // (the last token of a document or of a sequence).
 struct TrainingBatch {
   TokenBatch input{};
   std::vector<std::int32_t> targets{};  // [tokens]
-  std::size_t scored() const;           // targets that are there
+  // Where its rows are from; null: made otherwise.
+  const TrainingData* data = nullptr;
+  std::vector<std::size_t> indices{};  // of the sequences
+  std::optional<BatchDraw> draw{};     // nothing: it is not to be learned from
+
+  std::size_t scored() const;  // targets that are there
+  // Of what a pass over it leaves out, where it is drawn.
+  std::optional<std::uint64_t> dropout_seed() const;
+  // [tokens]: factor / scored() of each scored row, so that sums are means.
+  std::vector<float> mean_weights(double factor) const;
 };
 
 class TrainingData {

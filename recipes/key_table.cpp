@@ -100,6 +100,7 @@ constexpr RecipeKey kKeys[] = {
     {"distill", "text"},
     {"distill", "held_out"},
     {"distill", "teacher"},
+    {"distill", "teacher_cache"},
     {"distill", "learn"},
     {"distill", "student"},
 

@@ -153,6 +153,8 @@ struct DistillStage {
   TrainStage train{};
   DistillConfig loss{};
   std::filesystem::path teacher{};  // empty: the recipe's model
+  // The file that holds what the teacher said; empty: it runs along.
+  std::filesystem::path teacher_cache{};
   SourcePosition position{};
 
   bool operator==(const DistillStage&) const = default;

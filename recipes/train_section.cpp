@@ -73,6 +73,25 @@ TrainStage read_training_of_student(const Section& section, const Path& folder,
   return stage;
 }
 
+// What a stored teacher does not hold.
+void check_cache(const Section& section, const DistillConfig& loss) {
+  if (loss.top_k == 0) {
+    section.refuse("teacher_cache",
+                   "needs 'top_k' above 0: that many a token "
+                   "are stored");
+  }
+  if (loss.hidden > 0 || loss.relation > 0) {
+    section.refuse("teacher_cache",
+                   "does not go with 'hidden' and 'relation', which look into "
+                   "the teacher");
+  }
+  if (loss.on_policy > 0) {
+    section.refuse("teacher_cache",
+                   "does not go with 'on_policy': nobody knows beforehand what "
+                   "the student writes");
+  }
+}
+
 void write_student(YamlWriter& out, const StudentConfig& student) {
   if (student == StudentConfig{}) return;
   out.open("student");
@@ -111,6 +130,8 @@ DistillStage read_distill(const YamlNode& node, const Path& folder) {
   read_settings(section, distill_settings(), "distill", stage.loss);
   check_at(node.position, stage.loss);
   stage.teacher = path_at(section, "teacher", folder);
+  stage.teacher_cache = path_at(section, "teacher_cache", folder);
+  if (!stage.teacher_cache.empty()) check_cache(section, stage.loss);
   return stage;
 }
 
@@ -136,6 +157,9 @@ void write_body(YamlWriter& out, const DistillStage& stage) {
   write_training(out, stage.train);
   write_settings(out, distill_settings(), stage.loss);
   if (!stage.teacher.empty()) out.text("teacher", stage.teacher.string());
+  if (!stage.teacher_cache.empty()) {
+    out.text("teacher_cache", stage.teacher_cache.string());
+  }
 }
 
 void write_body(YamlWriter& out, const TuneStage& stage) {

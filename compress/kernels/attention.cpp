@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "compress/kernels/attention_backward.h"
 #include "compress/kernels/attention_kernels.h"
 #include "compress/kernels/target.h"
 
@@ -130,6 +131,9 @@ void attention(ConstMatrixView Q, std::span<const AttentionSegment> segments,
   assert(Q.cols() == config.heads * config.head_dim &&
          O.cols() == config.heads * config.value_dim && O.rows() == Q.rows() &&
          config.heads % config.kv_heads == 0);
+  if (config.dropout.on()) {
+    return attention_dropped(Q, segments, config, O, pool, isa);
+  }
   std::vector<AttentionTask> tasks;
   for (const AttentionSegment& s : segments) {
     assert(s.first_query + s.queries <= Q.rows());

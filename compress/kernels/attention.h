@@ -13,6 +13,7 @@
 #include "compress/core/matrix.h"
 #include "compress/core/parallel.h"
 #include "compress/kernels/cpu.h"
+#include "compress/kernels/dropout.h"
 
 namespace llmpress {
 
@@ -56,9 +57,13 @@ struct AttentionConfig {
   // [heads] or empty: slope * (key - query) is added to the scores (ALiBi,
   // arXiv:2108.12409).
   std::span<const float> slopes{};
+  // Of the probabilities, behind their softmax; of passes whose segments stand
+  // alone (attention_dropped()).
+  Dropout dropout{};
 };
 
-// Q [tokens, heads * head_dim], O [tokens, heads * value_dim]. Rows of O that
+// Q [tokens, heads * head_dim], O [tokens, heads * value_dim]. With a dropout
+// every segment stands alone (past 0). Rows of O that
 // no segment names stay as they are. The bits of a row depend neither on the
 // threads nor on other segments.
 void attention(ConstMatrixView Q, std::span<const AttentionSegment> segments,

@@ -21,6 +21,7 @@ constexpr std::size_t kQueriesPerTile = 48;
 // One head of one sequence: rows are its tokens.
 struct Head {
   std::size_t index = 0;
+  std::size_t sequence = 0;
   StridedIn Q{}, K{}, V{}, O{}, dO{};
   StridedOut dQ{}, dK{}, dV{};
 };
@@ -80,6 +81,34 @@ float normalize(const AttentionConfig& config, std::size_t head,
   const auto factor = static_cast<float>(1 / sum);
   for (float& x : z) x *= factor;
   return static_cast<float>(sink / sum);
+}
+
+// Which keys a query does not leave out; counted from the first that it sees.
+class KeptKeys {
+ public:
+  KeptKeys(const AttentionConfig& config, const Head& head, std::size_t query)
+      : dropout_(config.dropout.of(head.sequence * config.heads + head.index)
+                     .of(query)) {}
+  float factor(std::size_t j) const { return dropout_.factor(j); }
+
+ private:
+  Dropout dropout_;
+};
+
+// One query of a forward pass: its probabilities from products q . k, those that
+// are left out as 0.
+void drop_row(const AttentionConfig& config, const Head& head,
+              std::size_t query, std::size_t first, std::span<float> p,
+              Isa isa) {
+  const std::size_t from = first_key(config, query) - first;
+  const std::size_t to = query + 1 - first;
+  std::fill(p.begin(), p.begin() + static_cast<std::ptrdiff_t>(from), 0.0f);
+  std::fill(p.begin() + static_cast<std::ptrdiff_t>(to), p.end(), 0.0f);
+  p = p.subspan(from, to - from);
+  score(config, head.index, p.size() - 1, p);
+  (void)normalize(config, head.index, p, loss_kernels(isa));
+  const KeptKeys kept(config, head, query);
+  for (std::size_t j = 0; j < p.size(); ++j) p[j] *= kept.factor(j);
 }
 
 class Backward {
@@ -272,6 +301,15 @@ class Backward {
                        std::span<float> d) const {
     const float sink = normalize(config_, head.index, p, kernels_);
     const float mean = dot(row(head.dO, query), row(head.O, query));
+    if (config_.dropout.on()) {
+      const KeptKeys kept(config_, head, query);
+      for (std::size_t j = 0; j < p.size(); ++j) {
+        const float m = kept.factor(j);
+        d[j] = config_.scale * p[j] * (m * d[j] - mean);
+        p[j] *= m;
+      }
+      return -static_cast<double>(sink) * static_cast<double>(mean);
+    }
     for (std::size_t j = 0; j < p.size(); ++j) {
       d[j] = config_.scale * p[j] * (d[j] - mean);
     }
@@ -285,12 +323,14 @@ class Backward {
 
 Head head_of(const AttentionPass& pass, ConstMatrixView dO,
              const AttentionGradients& to, const AttentionConfig& c,
-             std::size_t head, std::size_t first, std::size_t rows) {
+             std::size_t head, std::size_t sequence, std::size_t first,
+             std::size_t rows) {
   const std::size_t kv = head / (c.heads / c.kv_heads);
   const auto part = [&](auto X, std::size_t at, std::size_t width) {
     return columns_of(X, at * width, width).rows_slice(first, rows);
   };
   return {.index = head,
+          .sequence = sequence,
           .Q = part(pass.Q, head, c.head_dim),
           .K = part(pass.K, kv, c.head_dim),
           .V = part(pass.V, kv, c.value_dim),
@@ -302,6 +342,48 @@ Head head_of(const AttentionPass& pass, ConstMatrixView dO,
 }
 
 }  // namespace
+
+void attention_dropped(ConstMatrixView Q,
+                       std::span<const AttentionSegment> segments,
+                       const AttentionConfig& config, MatrixView<float> O,
+                       ThreadPool& pool, Isa isa) {
+  const auto rows_of = [](const KvView& view, std::size_t rows, std::size_t at,
+                          std::size_t width) {
+    const std::size_t stride = view.row_bytes / sizeof(float);
+    return StridedIn{reinterpret_cast<const float*>(view.data) + at * width,
+                     rows, width, stride};
+  };
+  pool.for_each(segments.size() * config.heads, [&](std::size_t task) {
+    const std::size_t s = task / config.heads, h = task % config.heads;
+    const std::size_t kv = h / (config.heads / config.kv_heads);
+    const AttentionSegment& segment = segments[s];
+    assert(segment.past == 0);
+    const std::size_t all = segment.queries;
+    const Head head{.index = h,
+                    .sequence = s,
+                    .Q = columns_of(Q, h * config.head_dim, config.head_dim)
+                             .rows_slice(segment.first_query, all),
+                    .K = rows_of(segment.keys, all, kv, config.head_dim),
+                    .V = rows_of(segment.values, all, kv, config.value_dim)};
+    const StridedOut to = columns_of(O, h * config.value_dim, config.value_dim)
+                              .rows_slice(segment.first_query, all);
+    std::vector<float> buffer;
+    for (std::size_t q = 0; q < all; q += kQueriesPerTile) {
+      const std::size_t end = std::min(all, q + kQueriesPerTile);
+      const std::size_t first = first_key(config, q), keys = end - first;
+      buffer.resize(std::max(buffer.size(), (end - q) * keys));
+      const StridedOut P{buffer.data(), end - q, keys, keys};
+      multiply_transposed(head.Q.rows_slice(q, end - q),
+                          head.K.rows_slice(first, keys), P, config.scale,
+                          Accumulate::kOverwrite);
+      for (std::size_t r = 0; r < P.rows; ++r) {
+        drop_row(config, head, q + r, first, row(P, r), isa);
+      }
+      multiply(as_input(P), head.V.rows_slice(first, keys),
+               to.rows_slice(q, end - q), 1, Accumulate::kOverwrite);
+    }
+  });
+}
 
 void attention_backward(const AttentionPass& pass, ConstMatrixView dO,
                         std::span<const std::size_t> sequences,
@@ -327,7 +409,7 @@ void attention_backward(const AttentionPass& pass, ConstMatrixView dO,
     for (std::size_t i = 0; i < shared; ++i) {
       const std::size_t h = task % config.kv_heads * shared + i;
       const Head head =
-          head_of(pass, dO, gradients, config, h, starts[s], sequences[s]);
+          head_of(pass, dO, gradients, config, h, s, starts[s], sequences[s]);
       backward.pack_head(head, tiles);
       for (std::size_t q = 0; q < sequences[s]; q += kQueriesPerTile) {
         d_sinks[s * config.heads + h] += backward.run_tile(

@@ -23,6 +23,13 @@ struct AttentionGradients {
   std::span<float> sinks{};  // [heads] or empty: not wanted
 };
 
+// attention() of segments without a past, some of whose probabilities are left
+// out: those of attention_backward() with the same dropout.
+void attention_dropped(ConstMatrixView Q,
+                       std::span<const AttentionSegment> segments,
+                       const AttentionConfig& config, MatrixView<float> O,
+                       ThreadPool& pool, Isa isa);
+
 // `sequences`: the rows of each sequence, one after another, nothing before
 // them. The same bits at any number of threads.
 void attention_backward(const AttentionPass& pass, ConstMatrixView dO,

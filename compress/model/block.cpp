@@ -138,6 +138,7 @@ OpContext Block::context(std::span<const Segment> segments,
           .kv_scheme = kv_scheme_ ? &*kv_scheme_ : nullptr,
           .kv_ranges = options_.kv_ranges,
           .all_experts = all_experts_,
+          .attention_dropout = dropout_,
           .isa = options_.isa,
           .pool = &pool};
 }

@@ -45,6 +45,8 @@ struct BlockState {
 // What the operations of a pass read and wrote, kept to run it in reverse.
 struct BlockPass {
   std::vector<Activations> values{};  // [BlockSpec::values]
+  // dL/d of values that a loss looks at inside of the block.
+  std::map<std::size_t, MatrixF> gradients{};  // by ValueId
 };
 
 // dL/d of what stands between two blocks, made block by block from the last.
@@ -93,6 +95,9 @@ class Block {
   // After scales moved into or out of a norm.
   void replace_norm(const std::string& name, const NormWeights& weights);
   void replace_parameter(std::size_t index, std::span<const float> values);
+  // Probabilities of attention that passes leave out from now on, as training
+  // does; not with caches.
+  void set_attention_dropout(const Dropout& dropout) { dropout_ = dropout; }
   // From now on every expert sees every token, those that it was not chosen for
   // with weight zero.
   void route_to_all_experts() { all_experts_ = true; }
@@ -138,6 +143,7 @@ class Block {
   std::size_t layer_;
   BlockOptions options_;
   bool all_experts_ = false;
+  Dropout dropout_{};
   std::vector<std::unique_ptr<LinearKernel>> linears_;
   std::vector<NormWeights> norms_;  // as they multiply
   std::vector<std::vector<float>> parameters_;

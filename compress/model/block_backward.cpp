@@ -35,7 +35,7 @@ void check_alone(std::span<const Segment> segments) {
 BlockPass Block::run_keeping(std::span<const Segment> segments,
                              BlockState& state, ThreadPool& pool) const {
   check_alone(segments);
-  BlockPass pass{enter(state, segments)};
+  BlockPass pass{.values = enter(state, segments)};
   run_operations(0, spec().operations.size(), pass.values,
                  context(segments, pool), Keep::kAll);
   for (const CarriedValue& c : spec().carried_out) {
@@ -55,6 +55,9 @@ void Block::run_backward(BlockPass& pass, std::span<const Segment> segments,
   const OpContext around = context(segments, pool);
   const std::vector<std::size_t> writer = writers(block);
   std::vector<MatrixF> d(block.values.size());
+  for (auto& [value, gradient] : pass.gradients) {
+    add_matrix(d[value], std::move(gradient));
+  }
   add_matrix(d[block.result], std::move(stream.hidden));
   for (const CarriedValue& c : block.carried_out) {
     if (c.channel >= stream.carried.size()) continue;

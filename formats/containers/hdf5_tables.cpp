@@ -123,6 +123,20 @@ void write_token_table(const fs::path& path, const TokenTable& table) {
   });
 }
 
+void write_hdf5_tensors(const fs::path& path,
+                        const std::map<std::string, std::string>& metadata,
+                        std::size_t count,
+                        const std::function<NamedTensor(std::size_t)>& make) {
+  write_whole(path, [&](const Hdf5Handle& root) {
+    for (const auto& [name, value] : metadata) {
+      write_string_attribute(root, name, value, path.string());
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      write_hdf5_tensor(root, make(i), path.string());
+    }
+  });
+}
+
 std::map<std::string, InputStats> read_statistics(const fs::path& path) {
   const auto reader = open_hdf5_tensors(path);
   std::map<std::string, InputStats> all;

@@ -13,11 +13,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "compress/core/input_stats.h"
+#include "formats/containers/tensor_io.h"
 
 namespace llmpress {
 
@@ -32,6 +34,13 @@ TokenTable read_token_table(const std::filesystem::path& path);
 // As I64; the file appears whole or not at all.
 void write_token_table(const std::filesystem::path& path,
                        const TokenTable& table);
+
+// Any tensors, made one after another, with strings for the file as a whole
+// (TensorReader::metadata()). The file appears whole or not at all.
+void write_hdf5_tensors(const std::filesystem::path& path,
+                        const std::map<std::string, std::string>& metadata,
+                        std::size_t count,
+                        const std::function<NamedTensor(std::size_t)>& make);
 
 std::map<std::string, InputStats> read_statistics(
     const std::filesystem::path& path);

@@ -66,7 +66,8 @@ AttentionConfig config_of(const AttentionOp& op, const OpContext& context) {
           .chunk = op.chunk,
           .softcap = op.softcap,
           .sinks = parameter(op.sinks),
-          .slopes = parameter(op.slopes)};
+          .slopes = parameter(op.slopes),
+          .dropout = context.attention_dropout.of(op.slot)};
 }
 
 // Segments that stand alone, their keys and values read where they lie.

@@ -12,6 +12,7 @@
 #include "compress/core/matrix_reuse.h"
 #include "compress/core/parallel.h"
 #include "compress/kernels/cpu.h"
+#include "compress/kernels/dropout.h"
 #include "compress/kernels/linear_kernel.h"
 #include "compress/model/kv_rounding.h"
 #include "compress/model/norm_weights.h"
@@ -62,6 +63,7 @@ struct OpContext {
   const KvScheme* kv_scheme = nullptr;  // the checkpoint's own, if any
   KvRanges* kv_ranges = nullptr;        // widened where they are wanted
   bool all_experts = false;             // every expert sees every token
+  Dropout attention_dropout{};          // of probabilities, in training
   Isa isa = Isa::kScalar;
   ThreadPool* pool = nullptr;
 };

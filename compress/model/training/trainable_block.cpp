@@ -5,6 +5,7 @@
 #include <variant>
 
 #include "compress/core/formatted.h"
+#include "compress/model/facts.h"
 
 namespace llmpress {
 namespace {
@@ -24,6 +25,11 @@ bool can_learn(const BlockSpec& block, std::size_t parameter) {
            (route != nullptr && route->bias == parameter) ||
            (attention != nullptr && attention->slopes == parameter);
   });
+}
+
+bool adds_to_stream(const BlockSpec& block, std::size_t linear) {
+  const StreamFacts facts = stream_facts(block);
+  return std::ranges::count(facts.writers, linear) != 0;
 }
 
 std::unique_ptr<TrainableLinear> make_linear(const std::string& name,
@@ -57,18 +63,20 @@ std::unique_ptr<TrainableLinear> make_linear(const std::string& name,
 
 TrainableBlock::TrainableBlock(const Architecture& arch, std::size_t layer,
                                BlockWeights weights,
-                               const LearningChoice& learns,
-                               const AdapterChoice& adapts,
+                               const BlockLearning& learning,
                                const BlockOptions& options)
     : arch_(&arch),
       layer_(layer),
       norms_(weights.norms),
       values_(weights.parameters),
-      block_(arch, layer, weights, options) {
+      block_(arch, layer, weights, options),
+      dropout_(learning.dropout),
+      attention_dropout_(learning.attention_dropout) {
+  const LearningChoice& learns = learning.learns;
   const BlockSpec& spec = block_.spec();
   const std::string prefix = arch.block_name(layer) + ".";
   for (std::size_t i = 0; i < spec.linears.size(); ++i) {
-    add_linear(i, std::move(weights.linears[i]), learns, adapts, options.isa);
+    add_linear(i, std::move(weights.linears[i]), learning, options.isa);
   }
   gradients_.norms.resize(spec.norms.size());
   for (std::size_t n = 0; n < spec.norms.size(); ++n) {
@@ -91,16 +99,34 @@ TrainableBlock::TrainableBlock(const Architecture& arch, std::size_t layer,
 }
 
 void TrainableBlock::add_linear(std::size_t index, LinearWeights weights,
-                                const LearningChoice& learns,
-                                const AdapterChoice& adapts, Isa isa) {
+                                const BlockLearning& learning, Isa isa) {
   std::unique_ptr<TrainableLinear> linear =
-      make_linear(arch_->linear_name(layer_, index), std::move(weights), learns,
-                  adapts, isa);
+      make_linear(arch_->linear_name(layer_, index), std::move(weights),
+                  learning.learns, learning.adapts, isa);
+  if (learning.wraps) {
+    linear = learning.wraps(layer_, index, std::move(linear));
+  }
+  if (dropout_ > 0 && adds_to_stream(block_.spec(), index)) {
+    auto dropped = std::make_unique<DroppedLinear>(std::move(linear));
+    dropped_.push_back(dropped.get());
+    linear = std::move(dropped);
+  }
   block_.wrap_linear(index, [&](std::unique_ptr<LinearKernel>) {
     return std::make_unique<BorrowedLinear>(*linear);
   });
   reversible_.push_back(linear.get());
   linears_.push_back(std::move(linear));
+}
+
+void TrainableBlock::set_dropout(std::optional<std::uint64_t> seed) {
+  const auto of = [&](float rate) {
+    return seed ? Dropout{rate, *seed}.of(layer_) : Dropout{};
+  };
+  block_.set_attention_dropout(of(attention_dropout_));
+  for (std::size_t i = 0; i < dropped_.size(); ++i) {
+    // Apart from attention's, whose parts are its slots.
+    dropped_[i]->set(of(dropout_).of(i + (std::uint64_t{1} << 32)));
+  }
 }
 
 std::vector<Parameter> TrainableBlock::parameters() {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "compress/model/block.h"
+#include "compress/model/training/gated_linear.h"
 #include "compress/model/training/lora_linear.h"
 #include "compress/model/training/parameter.h"
 #include "compress/model/training/trainable_linear.h"
@@ -23,20 +24,37 @@ using LearningChoice = std::function<bool(const std::string& tensor)>;
 using AdapterChoice =
     std::function<std::optional<LoraConfig>(const std::string& linear)>;
 
+// What stands around a Linear instead of it, made from it.
+using LinearWrap = std::function<std::unique_ptr<TrainableLinear>(
+    std::size_t layer, std::size_t linear, std::unique_ptr<TrainableLinear>)>;
+
+// What learns of a block, and how.
+struct BlockLearning {
+  LearningChoice learns{};
+  AdapterChoice adapts{};  // empty: none; goes before `learns`
+  LinearWrap wraps{};      // empty: none
+  // Probabilities that what a Linear adds to the stream, and a probability of
+  // attention, is left out of a pass.
+  float dropout = 0, attention_dropout = 0;
+};
+
 class TrainableBlock {
  public:
   // `arch` must outlive the block. Linears that do not learn stay in the form
   // in which they are stored; the others must be dense (Error(kInvalidArgument)
-  // naming one that is packed). `adapts` may be empty; it goes before `learns`.
+  // naming one that is packed). Throws Error(kUnsupported) for a dropout of what
+  // is added to a stream that is changed in other ways too.
   TrainableBlock(const Architecture& arch, std::size_t layer,
-                 BlockWeights weights, const LearningChoice& learns,
-                 const AdapterChoice& adapts, const BlockOptions& options);
+                 BlockWeights weights, const BlockLearning& learning,
+                 const BlockOptions& options);
 
   const Block& block() const { return block_; }
   // What learns, in the order of the program's tables.
   std::vector<Parameter> parameters();
   // After the values of parameters were changed.
   void values_changed();
+  // What the passes from now on leave out; nothing: they are whole.
+  void set_dropout(std::optional<std::uint64_t> seed);
   // See Block::run_backward; adds to the parameters' gradients.
   void run_backward(BlockPass& pass, std::span<const Segment> segments,
                     StreamGradient& stream, ThreadPool& pool);
@@ -44,8 +62,7 @@ class TrainableBlock {
 
  private:
   void add_linear(std::size_t index, LinearWeights weights,
-                  const LearningChoice& learns, const AdapterChoice& adapts,
-                  Isa isa);
+                  const BlockLearning& learning, Isa isa);
 
   const Architecture* arch_;
   std::size_t layer_;
@@ -55,6 +72,8 @@ class TrainableBlock {
   Block block_;
   std::vector<std::unique_ptr<TrainableLinear>> linears_;
   std::vector<ReversibleLinear*> reversible_;
+  float dropout_, attention_dropout_;
+  std::vector<DroppedLinear*> dropped_{};  // of linears_
   BlockGradients gradients_;
 };
 

@@ -28,6 +28,10 @@ class TrainableEnds {
                 const LearningChoice& learns, Isa isa);
 
   std::vector<Parameter> parameters();
+  void wrap_head(const std::function<std::unique_ptr<TrainableLinear>(
+                     std::unique_ptr<TrainableLinear>)>& wrap) {
+    head_ = wrap(std::move(head_));
+  }
 
   // The stream before the first block, and what travels beside it.
   BlockState begin(std::span<const TokenId> tokens,

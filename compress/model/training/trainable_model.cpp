@@ -22,6 +22,26 @@ std::vector<Segment> segments_of(const TokenBatch& batch) {
   return segments;
 }
 
+// Blocks leave out numbers while it is there.
+class DropoutOfPass {
+ public:
+  DropoutOfPass(std::vector<TrainableBlock>& blocks,
+                std::optional<std::uint64_t> seed)
+      : blocks_(blocks) {
+    set(seed);
+  }
+  ~DropoutOfPass() { set(std::nullopt); }
+  DropoutOfPass(const DropoutOfPass&) = delete;
+  DropoutOfPass& operator=(const DropoutOfPass&) = delete;
+
+ private:
+  void set(std::optional<std::uint64_t> seed) {
+    for (TrainableBlock& block : blocks_) block.set_dropout(seed);
+  }
+
+  std::vector<TrainableBlock>& blocks_;
+};
+
 bool asks_at(const BatchLoss& loss, std::size_t boundary) {
   return loss.stream && std::ranges::count(loss.boundaries, boundary) != 0;
 }
@@ -40,14 +60,21 @@ TrainableModel::TrainableModel(const Checkpoint& checkpoint,
   check_model(checkpoint, *arch_);
   ends_ = std::make_unique<TrainableEnds>(checkpoint, *arch_, options_.learns,
                                           options_.isa);
+  if (options_.wraps) {
+    ends_->wrap_head([&](std::unique_ptr<TrainableLinear> head) {
+      return options_.wraps(arch_->layers, 0, std::move(head));
+    });
+  }
   const RopeTablesOfModel ropes = make_ropes(*arch_);
   blocks_.reserve(arch_->layers);
   for (std::size_t layer = 0; layer < arch_->layers; ++layer) {
     report(options_.progress,
            {"load", layer, arch_->layers, arch_->block_name(layer)});
-    blocks_.emplace_back(*arch_, layer, read_block(checkpoint, *arch_, layer),
-                         options_.learns, options_.adapts,
-                         BlockOptions{.isa = options_.isa, .ropes = ropes});
+    blocks_.emplace_back(
+        *arch_, layer, read_block(checkpoint, *arch_, layer),
+        BlockLearning{options_.learns, options_.adapts, options_.wraps,
+                      options_.dropout, options_.attention_dropout},
+        BlockOptions{.isa = options_.isa, .ropes = ropes});
   }
   report(options_.progress, {"load", arch_->layers, arch_->layers, ""});
   parameters_ = ends_->parameters();
@@ -80,6 +107,8 @@ double TrainableModel::run_backward(const TokenBatch& batch,
   }
   const MatrixReuse reuse(store_);
   const std::vector<Segment> segments = segments_of(batch);
+  const DropoutOfPass dropping(blocks_,
+                               drops() ? loss.dropout_seed : std::nullopt);
   BlockState state = ends_->begin(batch.tokens, segments, pool);
   std::vector<BlockState> before;
   std::vector<BlockPass> passes;
@@ -107,6 +136,7 @@ double TrainableModel::run_backward(const TokenBatch& batch,
     } else {
       pass = blocks_[b].block().run_keeping(segments, before[b], pool);
     }
+    if (loss.values && b == loss.values_block) total += loss.values(pass);
     const MatrixF entering = asks_at(loss, b) ? pass.values[0].rows : MatrixF();
     blocks_[b].run_backward(pass, segments, stream, pool);
     give_back(std::move(pass.values[0].rows));
@@ -121,7 +151,7 @@ double TrainableModel::run_backward(const TokenBatch& batch,
 
 std::vector<MatrixF> TrainableModel::streams(
     const TokenBatch& batch, std::span<const std::size_t> boundaries,
-    ThreadPool& pool) const {
+    ThreadPool& pool, const PassVisit& visit) const {
   const std::vector<Segment> segments = segments_of(batch);
   BlockState state = ends_->begin(batch.tokens, segments, pool);
   std::vector<MatrixF> kept(boundaries.size());
@@ -132,7 +162,12 @@ std::vector<MatrixF> TrainableModel::streams(
   };
   for (std::size_t b = 0; b < blocks_.size(); ++b) {
     keep(b);
-    blocks_[b].block().run(segments, state, pool);
+    if (visit.look && visit.block == b) {
+      BlockPass pass = blocks_[b].block().run_keeping(segments, state, pool);
+      visit.look(pass);
+    } else {
+      blocks_[b].block().run(segments, state, pool);
+    }
   }
   keep(blocks_.size());
   kept.push_back(std::move(state.hidden));
@@ -146,9 +181,14 @@ MatrixF TrainableModel::forward(const TokenBatch& batch,
 
 double TrainableModel::loss(const TokenBatch& batch, const BatchLoss& loss,
                             ThreadPool& pool) {
-  std::vector<MatrixF> kept = streams(batch, loss.boundaries, pool);
-  double total = ends_->loss(kept.back().view(), loss.row_weights, loss.logits,
-                             nullptr, pool);
+  double inside = 0;
+  PassVisit visit{.block = loss.values_block};
+  if (loss.values) {
+    visit.look = [&](BlockPass& pass) { inside = loss.values(pass); };
+  }
+  std::vector<MatrixF> kept = streams(batch, loss.boundaries, pool, visit);
+  double total = inside + ends_->loss(kept.back().view(), loss.row_weights,
+                                      loss.logits, nullptr, pool);
   if (!loss.stream) return total;
   for (std::size_t i = 0; i < loss.boundaries.size(); ++i) {
     total += loss.stream(loss.boundaries[i], kept[i].view(), {});

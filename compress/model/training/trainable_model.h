@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -27,11 +28,25 @@ struct TokenBatch {
 using StreamLoss = std::function<double(
     std::size_t boundary, ConstMatrixView stream, MatrixView<float> gradient)>;
 
+// A loss of values inside of a block: returned, and its gradients added to
+// those of the pass.
+using ValueLoss = std::function<double(BlockPass& pass)>;
+
 struct BatchLoss {
   std::span<const float> row_weights{};  // [tokens]; 0: no logits needed
   LogitLoss logits{};
   StreamLoss stream{};                    // empty: none
   std::vector<std::size_t> boundaries{};  // at which `stream` is asked
+  ValueLoss values{};                     // empty: none
+  std::size_t values_block = 0;           // of which `values` is asked
+  // Of what the pass leaves out; nothing: it is whole.
+  std::optional<std::uint64_t> dropout_seed{};
+};
+
+// Shown the pass of one block.
+struct PassVisit {
+  std::size_t block = 0;
+  std::function<void(BlockPass& pass)> look{};  // empty: nobody looks
 };
 
 struct TrainableOptions {
@@ -39,6 +54,10 @@ struct TrainableOptions {
   // Empty: every tensor; with `adapts` none.
   LearningChoice learns{};
   AdapterChoice adapts{};  // empty: no adapters
+  // What stands around a Linear of a block, or around the head (layer: how many
+  // there are); empty: nothing.
+  LinearWrap wraps{};
+  float dropout = 0, attention_dropout = 0;  // see BlockLearning
   bool keep_activations = false;
   Progress progress{};
 };
@@ -52,6 +71,9 @@ class TrainableModel {
   std::span<const TrainableBlock> blocks() const { return blocks_; }
   // What learns; the spans stay where they are.
   std::vector<Parameter>& parameters() { return parameters_; }
+  bool drops() const {
+    return options_.dropout > 0 || options_.attention_dropout > 0;
+  }
   void values_changed();
   void clear_gradients(ThreadPool& pool);
 
@@ -65,7 +87,8 @@ class TrainableModel {
   // As forward(), and the stream at each of `boundaries`.
   std::vector<MatrixF> streams(const TokenBatch& batch,
                                std::span<const std::size_t> boundaries,
-                               ThreadPool& pool) const;
+                               ThreadPool& pool,
+                               const PassVisit& visit = {}) const;
   TrainableEnds& ends() { return *ends_; }
   const TrainableEnds& ends() const { return *ends_; }
 

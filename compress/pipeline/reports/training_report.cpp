@@ -7,7 +7,7 @@
 namespace llmpress {
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LossTerms, total, cross_entropy, divergence,
-                                   hidden)
+                                   hidden, relation, on_policy)
 
 namespace {
 

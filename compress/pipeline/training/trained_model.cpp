@@ -8,7 +8,6 @@
 
 #include "compress/core/formatted.h"
 #include "compress/core/heap_reuse.h"
-#include "compress/model/decoder.h"
 #include "compress/model/model_source.h"
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/adapters/adapter_merge.h"
@@ -17,6 +16,7 @@
 #include "compress/pipeline/training/learned_adapter.h"
 #include "compress/pipeline/training/learned_weights.h"
 #include "compress/pipeline/training/random_model.h"
+#include "compress/pipeline/training/stage_teacher.h"
 #include "compress/pipeline/training/training_store.h"
 #include "compress/pipeline/training/training_text.h"
 #include "compress/surgery/checkpoint_overlay.h"
@@ -28,23 +28,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kReportFile = "training.json";
-
-// Token by token the same texts.
-void check_same_tokens(const Tokenizer& teacher, const Tokenizer& student,
-                       const fs::path& path) {
-  if (teacher.sha256 == student.sha256) return;
-  const std::size_t size =
-      std::min(teacher.vocabulary_size(), student.vocabulary_size());
-  for (std::size_t id = 0; id < size; ++id) {
-    const TokenId ids[] = {static_cast<TokenId>(id)};
-    const std::string theirs = teacher.decode(ids), ours = student.decode(ids);
-    if (theirs == ours) continue;
-    fail(ErrorCode::kInvalidInput,
-         "{}: the teacher's token {} is '{}', the student's '{}': their "
-         "distributions cannot be compared",
-         path, id, theirs, ours);
-  }
-}
 
 class ModelTraining {
  public:
@@ -59,12 +42,16 @@ class ModelTraining {
     fs::create_directories(work_);
     make_student();
     read_data();
-    TrainableModel model(*student_,
-                         {.isa = job_.isa,
-                          .learns = learning_choice(),
-                          .adapts = adapter_choice(),
-                          .keep_activations = stage_.config.keep_activations,
-                          .progress = job_.progress});
+    prepare_teacher();
+    TrainableModel model(
+        *student_, {.isa = job_.isa,
+                    .learns = learning_choice(),
+                    .adapts = adapter_choice(),
+                    .dropout = static_cast<float>(stage_.config.dropout),
+                    .attention_dropout =
+                        static_cast<float>(stage_.config.attention_dropout),
+                    .keep_activations = stage_.config.keep_activations,
+                    .progress = job_.progress});
     if (model.parameters().empty()) {
       fail(ErrorCode::kInvalidArgument,
            "{}: no tensor of the model is a bias: nothing learns",
@@ -153,10 +140,29 @@ class ModelTraining {
     check_size(*data_, stage_.config.batch_size * stage_.config.accumulation,
                stage_.text);
     if (stage_.held_out.empty()) return;
-    held_out_.emplace(
-        read_training_text(stage_.held_out, *tokenizer_).documents,
-        stage_.config.sequence_length);
+    const TrainingText held_out =
+        read_training_text(stage_.held_out, *tokenizer_);
+    held_out_sha256_ = held_out.sha256;
+    held_out_.emplace(held_out.documents, stage_.config.sequence_length);
     check_size(*held_out_, 1, stage_.held_out);
+  }
+
+  void prepare_teacher() {
+    const auto* const distill = std::get_if<DistillStage>(job_.stage);
+    if (distill == nullptr) return;
+    teacher_.emplace(
+        StageTeacherJob{.stage = distill,
+                        .base = job_.base,
+                        .tokenizer = tokenizer_.get(),
+                        .vocabulary = read_architecture(*student_).vocabulary,
+                        .data = &*data_,
+                        .held_out = held_out_ ? &*held_out_ : nullptr,
+                        .text_sha256 = text_sha256_,
+                        .held_out_sha256 = held_out_sha256_,
+                        .work = work_ / "teacher",
+                        .isa = job_.isa,
+                        .pool = job_.pool,
+                        .progress = job_.progress});
   }
 
   static void check_size(const TrainingData& data, std::size_t wanted,
@@ -175,17 +181,17 @@ class ModelTraining {
       objective_ = text_objective(smoothing, job_.isa);
       return;
     }
-    const Checkpoint* teacher = job_.base;
-    if (!distill->teacher.empty()) {
-      own_teacher_ = open_checkpoint(distill->teacher);
-      teacher = own_teacher_.get();
-      check_same_tokens(*load_model_tokenizer(distill->teacher), *tokenizer_,
-                        distill->teacher);
-    }
-    teacher_.emplace(
-        *teacher, Decoder::Options{.isa = job_.isa, .progress = job_.progress});
-    objective_ =
-        distill_objective(distill->loss, model, *teacher_, smoothing, job_.isa);
+    objective_ = distill_objective({.config = distill->loss,
+                                    .student = &model,
+                                    .teacher = &teacher_->teacher(),
+                                    .running = teacher_->running(),
+                                    .label_smoothing = smoothing,
+                                    .stops = stops(model.architecture()),
+                                    .isa = job_.isa});
+  }
+
+  static std::vector<TokenId> stops(const Architecture& arch) {
+    return {arch.eos_ids.begin(), arch.eos_ids.end()};
   }
 
   TrainingReport report_of(TrainableModel& model, const TrainingResult& result,
@@ -247,12 +253,12 @@ class ModelTraining {
   const TrainingStageJob& job_;
   const TrainStage& stage_;
   fs::path work_;
-  std::unique_ptr<Checkpoint> own_student_{}, own_teacher_{};
+  std::unique_ptr<Checkpoint> own_student_{};
   const Checkpoint* student_ = nullptr;
   std::unique_ptr<Tokenizer> tokenizer_{};
-  std::string text_sha256_{};
+  std::string text_sha256_{}, held_out_sha256_{};
   std::optional<TrainingData> data_{}, held_out_{};
-  std::optional<Decoder> teacher_{};
+  std::optional<StageTeacher> teacher_{};
   std::unique_ptr<Objective> objective_{};
 };
 

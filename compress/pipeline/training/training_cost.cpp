@@ -39,6 +39,24 @@ std::size_t value_columns(const BlockSpec& block) {
   return columns;
 }
 
+double written_share(const Stage& stage) {
+  const auto* const distill = std::get_if<DistillStage>(&stage);
+  return distill != nullptr ? distill->loss.on_policy : 0;
+}
+
+// Keys and values of what a student writes itself.
+std::size_t written_bytes(const Architecture& arch, const DistillStage& stage) {
+  if (stage.loss.on_policy == 0) return 0;
+  std::size_t columns = 0;
+  for (const auto& layer : arch.cache_slots()) {
+    for (const CacheSlot& slot : layer) {
+      columns += slot.kv_heads * (slot.key_dim + slot.value_dim);
+    }
+  }
+  return stage.train.config.batch_size * stage.train.config.sequence_length *
+         columns * sizeof(float);
+}
+
 }  // namespace
 
 std::size_t training_peak_bytes(const Architecture& arch, const Stage& stage) {
@@ -53,14 +71,23 @@ std::size_t training_peak_bytes(const Architecture& arch, const Stage& stage) {
   }
   const std::size_t kept =
       config.keep_activations ? all : largest + arch.layers * arch.hidden;
-  const bool taught = std::holds_alternative<DistillStage>(stage);
+  const auto* const distill = std::get_if<DistillStage>(&stage);
   // An adapter is small beside its frozen base.
   const std::size_t learning =
       std::holds_alternative<TuneStage>(stage)
           ? 2 * sizeof(float)
           : 2 * sizeof(float) + state_bytes(config.optimizer);
-  return weights * learning + (taught ? weights * sizeof(float) : 0) +
-         tokens * (kept + largest) * sizeof(float) + kLogitBytes;
+  const std::size_t student = weights * learning +
+                              tokens * (kept + largest) * sizeof(float) +
+                              kLogitBytes;
+  if (distill == nullptr) return student;
+  const std::size_t teacher = weights * sizeof(float);
+  if (distill->teacher_cache.empty()) {
+    return student + teacher + written_bytes(arch, *distill);
+  }
+  // The teacher comes and goes before the student; what is stored is mapped.
+  return std::max(student,
+                  teacher + tokens * largest * sizeof(float) + kLogitBytes);
 }
 
 double training_flops(const Architecture& arch, const Stage& stage) {
@@ -71,7 +98,8 @@ double training_flops(const Architecture& arch, const Stage& stage) {
                             ? static_cast<double>(config.tokens)
                             : static_cast<double>(config.steps) * step;
   const double passes = (config.keep_activations ? 6 : 8) +
-                        (std::holds_alternative<DistillStage>(stage) ? 2 : 0);
+                        (std::holds_alternative<DistillStage>(stage) ? 2 : 0) +
+                        2 * written_share(stage);
   return passes * static_cast<double>(weights_of(arch)) * tokens;
 }
 

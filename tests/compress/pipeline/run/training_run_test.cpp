@@ -178,6 +178,120 @@ TEST_F(TrainingRun, RefusesWhatCannotBeLearnedFrom) {
       "learning_rate");
 }
 
+TEST_F(TrainingRun, LearnsTheSameFromAStoredTeacher) {
+  const std::string taught = ", steps: 4, student: {every: 2}, top_k: 6";
+  run(distill_stage(taught), "live");
+  const std::string file = path("said.h5").string();
+  const std::string stages = distill_stage(taught + ", teacher_cache: " + file);
+  run(stages, "out");
+  const auto weights = [&](const std::string& out) {
+    return read_file(path(out) / "model.safetensors");
+  };
+  EXPECT_TRUE(weights("out") == weights("live"));
+  // The second time nothing is written anew.
+  const auto when = fs::last_write_time(file);
+  run(stages, "again");
+  EXPECT_TRUE(weights("again") == weights("live"));
+  EXPECT_EQ(fs::last_write_time(file), when);
+}
+
+TEST_F(TrainingRun, RefusesWhatAnotherTeacherSaid) {
+  const std::string file = path("said.h5").string();
+  const auto stage = [&](const std::string& more) {
+    return distill_stage(
+        ", steps: 2, student: {every: 2}, teacher_cache: " + file + more);
+  };
+  run(stage(", top_k: 6"), "out");
+  expect_refused(stage(", top_k: 7"), "'top_k' is '6', wanted '7'");
+  expect_refused(stage(", top_k: 6, temperature: 2"), "temperature");
+  const std::string other = path("other.txt").string();
+  std::ofstream(other) << read_file(kText) << " And more.";
+  expect_refused("{distill: {text: " + other + kSmall +
+                     ", steps: 2, top_k: 6, teacher_cache: " + file + "}}",
+                 "text_sha256");
+  const std::string whole = read_file(file);
+  for (const std::size_t size : {whole.size() / 2, whole.size() - 1}) {
+    std::ofstream(file, std::ios::binary) << whole.substr(0, size);
+    expect_refused(stage(", top_k: 6"), "said.h5");
+  }
+  std::ofstream(file, std::ios::binary) << "no such file";
+  expect_refused(stage(", top_k: 6"), "no file of what a teacher said");
+}
+
+TEST_F(TrainingRun, GoesOnStoringTheTeacherAfterAnInterruption) {
+  const auto stages = [&](const std::string& file) {
+    return distill_stage(
+        ", steps: 2, student: {every: 2}, top_k: 6, "
+        "teacher_cache: " +
+        path(file).string());
+  };
+  run(stages("whole.h5"), "whole");
+  const RunOptions options{.progress = [&](const ProgressEvent& event) {
+    if (event.phase == "teacher" && event.done == 2) {
+      throw Error(ErrorCode::kCancelled, "stop");
+    }
+  }};
+  EXPECT_THROW(run(stages("said.h5"), "out", options), Error);
+  EXPECT_FALSE(fs::exists(path("said.h5")));
+  EXPECT_TRUE(fs::exists(path("out.resume") / "trained-0.training" / "teacher" /
+                         "text.part.00001.safetensors"));
+  run(stages("said.h5"), "out");
+  EXPECT_TRUE(read_file(path("said.h5")) == read_file(path("whole.h5")));
+}
+
+TEST_F(TrainingRun, RefusesWhatAStoredTeacherCannotTell) {
+  const auto refused = [&](const std::string& more, const std::string& why) {
+    expect_refused(distill_stage(", steps: 1, teacher_cache: x.h5" + more),
+                   why);
+  };
+  refused("", "needs 'top_k'");
+  refused(", top_k: 4, hidden: 1", "look into");
+  refused(", top_k: 4, relation: 1", "look into");
+  refused(", top_k: 4, on_policy: 0.5", "nobody knows beforehand");
+  expect_refused(distill_stage(", steps: 1, on_policy: 0.5, divergence: 0"),
+                 "nothing else judges");
+  expect_refused(distill_stage(", steps: 1, loss: jsd, top_k: 4"),
+                 "belongs to loss 'forward_kl'");
+}
+
+TEST_F(TrainingRun, LearnsFromRelationsAndFromItsOwnTexts) {
+  const RunReport report =
+      run(distill_stage(", steps: 8, student: {every: 2}, relation: 1, "
+                        "on_policy: 0.5, on_policy_prompt: 8, loss: jsd, "
+                        "beta: 0.3"),
+          "out");
+  const TrainingReport& training = report.variants[0].training[0];
+  EXPECT_LT(training.after.relation, training.before.relation);
+  EXPECT_LT(training.after.divergence, training.before.divergence);
+  std::size_t own = 0;
+  for (const TrainingPoint& point : training.progress.curve) {
+    own += point.loss.on_policy > 0 ? 1u : 0u;
+  }
+  EXPECT_GT(own, 0u);
+  EXPECT_LT(own, 8u);
+}
+
+TEST_F(TrainingRun, RefusesWeightsThatAreNoNumbers) {
+  const fs::path broken = path("broken");
+  fs::copy(shipped("tinystories-3.7m"), broken, fs::copy_options::recursive);
+  const fs::path file = broken / "model.safetensors";
+  fs::permissions(file, fs::perms::owner_all);
+  // The last octets are of some weight.
+  const std::string whole = read_file(file);
+  std::ofstream(file, std::ios::binary)
+      << whole.substr(0, whole.size() - 64) + std::string(64, '\xff');
+  const auto with_model = [&](const std::string& stage) {
+    Recipe recipe = small_recipe("[" + stage + "]", path("out"), "");
+    recipe.model = broken;
+    EXPECT_THROW((void)run_recipe(recipe, {}, pool_), Error) << stage;
+    EXPECT_FALSE(fs::exists(path("out")));
+  };
+  with_model(train_stage(", steps: 2"));
+  with_model(distill_stage(", steps: 2"));
+  // A teacher of its own is no better.
+  expect_refused(distill_stage(", steps: 2, teacher: " + broken.string()), "");
+}
+
 TEST_F(TrainingRun, RefusesATeacherWithOtherTokens) {
   const fs::path teacher = path("teacher");
   fs::copy(shipped("tinystories-3.7m"), teacher, fs::copy_options::recursive);
