@@ -72,6 +72,24 @@ const PruneMethodFacts& facts_of(PruneMethod method) {
   throw std::logic_error("pruning method without facts");
 }
 
+bool PruneConfig::learns_masks() const {
+  switch (method) {
+    case PruneMethod::kFfn:
+    case PruneMethod::kHeads:
+    case PruneMethod::kHidden:
+      return importance == Importance::kLearned;
+    case PruneMethod::kDepth:
+      return depth_importance == DepthImportance::kLearned;
+    case PruneMethod::kMagnitude:
+    case PruneMethod::kWanda:
+    case PruneMethod::kSparseGpt:
+    case PruneMethod::kKvHeads:
+    case PruneMethod::kExperts:
+      break;
+  }
+  return false;
+}
+
 bool removes_single_weights(PruneMethod method) {
   return facts_of(method).single_weights;
 }
@@ -95,11 +113,13 @@ constexpr Named<SparseStorage> kSparseStorageWords[] = {
 constexpr Named<Importance> kImportanceWords[] = {
     {"weights", Importance::kWeights},
     {"activations", Importance::kActivations},
-    {"gradients", Importance::kGradients}};
+    {"gradients", Importance::kGradients},
+    {"learned", Importance::kLearned}};
 
 constexpr Named<DepthImportance> kDepthImportanceWords[] = {
     {"cosine", DepthImportance::kCosine},
-    {"perplexity", DepthImportance::kPerplexity}};
+    {"perplexity", DepthImportance::kPerplexity},
+    {"learned", DepthImportance::kLearned}};
 
 constexpr Named<ExpertImportance> kExpertImportanceWords[] = {
     {"mass", ExpertImportance::kMass},
@@ -126,6 +146,8 @@ bool is_owl(const PruneConfig& config) {
   return config.allocation == SparsityAllocation::kOwl;
 }
 
+bool learns_masks(const PruneConfig& config) { return config.learns_masks(); }
+
 bool inverts(const PruneConfig& config) {
   return heals(config) || config.method == PruneMethod::kSparseGpt;
 }
@@ -133,6 +155,8 @@ bool inverts(const PruneConfig& config) {
 using C = PruneConfig;
 using M = PruneMethod;
 constexpr std::string_view kNeedsOwl = "needs 'allocation: owl'";
+constexpr std::string_view kNeedsLearned =
+    "needs 'importance: learned' or 'depth_importance: learned'";
 constexpr Setting<PruneConfig> kSettings[] = {
     {"storage",
      "`dense`: zeros written out, any loader takes it; `sparse`: left out, for "
@@ -159,7 +183,7 @@ constexpr Setting<PruneConfig> kSettings[] = {
      count_at<&C::multiple_of>(1, 1 << 20), is_one_of<M::kFfn, M::kHidden>},
     {"importance",
      "`ffn`, `heads`, `hidden`: what they rank by; `gradients` holds the whole "
-     "model and its gradients in float32",
+     "model and its gradients in float32, `learned` the model and a batch",
      word_at<kImportanceWords, &C::importance>(),
      is_one_of<M::kFfn, M::kHeads, M::kHidden>},
     {"depth_importance", "`depth`: what blocks are ranked by",
@@ -170,6 +194,15 @@ constexpr Setting<PruneConfig> kSettings[] = {
      "[pruning_structured.md](methods/pruning_structured.md#fewer-experts)",
      word_at<kExpertImportanceWords, &C::expert_importance>(),
      is_one_of<M::kExperts>},
+    {"mask_steps", "`learned`: steps of the gates",
+     count_at<&C::mask_steps>(1, 1 << 20), learns_masks, kNeedsLearned},
+    {"mask_batch", "`learned`: calibration sequences of a step",
+     count_at<&C::mask_batch>(1, 1 << 20), learns_masks, kNeedsLearned},
+    {"mask_rate", "`learned`: learning rate of the gates",
+     number_at<&C::mask_rate>(1e-6, 100), learns_masks, kNeedsLearned},
+    {"mask_seed", "`learned`: of the gates' noise and the order of sequences",
+     count_at<&C::mask_seed>(0, std::size_t{1} << 62), learns_masks,
+     kNeedsLearned},
     {"heal",
      "structured, but not `experts`: refit the weights that write to the "
      "residual stream by least squares",

@@ -40,12 +40,14 @@ enum class Importance {
   kWeights,      // L2 norm of the weights that go
   kActivations,  // mean |activation| (heads: mean L2 norm), Minitron
   kGradients,    // |sum of weight * gradient|, first order
+  kLearned,      // by gates that are learned, hard_concrete.h
 };
 
 // What decides which blocks go.
 enum class DepthImportance {
   kCosine,      // block influence, 1 - cos(input, output)
   kPerplexity,  // of the model without the block
+  kLearned,     // by gates that are learned, hard_concrete.h
 };
 
 // What decides which experts of a mixture go.
@@ -91,10 +93,17 @@ struct PruneConfig {
   KvGrouping kv_grouping = KvGrouping::kMeanPool;  // kKvHeads
   std::size_t kv_heads = 0;     // kKvHeads: left afterwards, divides the heads
   std::size_t multiple_of = 1;  // kFfn, kHidden: the kept count is a multiple
+  // kLearned: steps of so many calibration sequences, at this rate of log
+  // alpha.
+  std::size_t mask_steps = 200, mask_batch = 8;
+  double mask_rate = 0.1;
+  std::size_t mask_seed = 0;
   // Least squares on the kept weights of the consumer; not for kExperts.
   bool heal = true;
 
   bool patterned() const { return of != 0; }
+  // Whether gates are learned to choose by.
+  bool learns_masks() const;
   // What is asked of every Linear: 1 - keep / of, or `sparsity`.
   double target_sparsity() const {
     return patterned()

@@ -8,6 +8,7 @@
 #include "compress/calibration/calibration_states.h"
 #include "compress/core/formatted.h"
 #include "compress/kernels/softmax.h"
+#include "compress/surgery/learned_masks.h"
 #include "pruning/block_influence.h"
 #include "pruning/unit_selection.h"
 
@@ -48,6 +49,18 @@ DepthChoice choose_by_influence(const UnitChoiceJob& job, std::size_t kept) {
   for (const std::size_t layer : removed) {
     choice.removed.push_back(
         {layer, "influence " + fixed(influence[layer], 4)});
+  }
+  return choice;
+}
+
+DepthChoice choose_by_masks(const UnitChoiceJob& job, std::size_t kept) {
+  const std::vector<double> scores = LearnedMasks(job, kept).of_model();
+  DepthChoice choice{.kept = keep_most_important(scores, kept)};
+  auto removed = complement(choice.kept, job.arch->layers);
+  std::ranges::stable_sort(removed, {},
+                           [&](std::size_t l) { return scores[l]; });
+  for (const std::size_t layer : removed) {
+    choice.removed.push_back({layer, "log alpha " + fixed(scores[layer], 4)});
   }
   return choice;
 }
@@ -154,6 +167,8 @@ DepthChoice choose_depth(const UnitChoiceJob& job, std::size_t kept) {
   switch (job.config->depth_importance) {
     case DepthImportance::kCosine:
       return choose_by_influence(job, kept);
+    case DepthImportance::kLearned:
+      return choose_by_masks(job, kept);
     case DepthImportance::kPerplexity:
       break;
   }

@@ -11,6 +11,7 @@
 #include "compress/pipeline/run/block_writer.h"
 #include "compress/pipeline/run/resume_store.h"
 #include "compress/pipeline/run/structured_healing.h"
+#include "compress/surgery/learned_masks.h"
 #include "compress/surgery/loss_gradients.h"
 #include "compress/surgery/structured_depth.h"
 #include "compress/surgery/structured_ends.h"
@@ -53,6 +54,9 @@ class StructuredPruner {
     if (ranks_by_gradients()) {
       gradients_.emplace(*job_.checkpoint, calibration(), job_.isa, *job_.pool,
                          job_.progress);
+    }
+    if (config_.learns_masks() && config_.method != PruneMethod::kDepth) {
+      masks_.emplace(choice_job(&calibration()), count_.kept);
     }
     if (config_.method == PruneMethod::kDepth) choose_layers();
     if (config_.method == PruneMethod::kHidden) choose_channels();
@@ -144,13 +148,17 @@ class StructuredPruner {
     }
   }
 
+  std::vector<double> learned_ranks() const {
+    if (masks_) return masks_->of_model();
+    return gradients_ ? gradients_->hidden_importance() : std::vector<double>();
+  }
+
   void choose_channels() {
     std::optional<CalibrationStates> states;
     if (job_.calibration != nullptr) states = embedded();
     if (config_.importance == Importance::kActivations) (void)calibration();
-    hidden_ = choose_hidden(
-        choice_job(job_.calibration), count_.kept, states ? &*states : nullptr,
-        gradients_ ? gradients_->hidden_importance() : std::vector<double>());
+    hidden_ = choose_hidden(choice_job(job_.calibration), count_.kept,
+                            states ? &*states : nullptr, learned_ranks());
   }
 
   // Calibration that the recipe has is used to measure errors even where
@@ -285,14 +293,18 @@ class StructuredPruner {
     switch (config_.method) {
       case PruneMethod::kFfn:
         keep_units(ffn_units(arch_.block(layer)),
-                   keep_most_important(ffn_importance(measuring(layer, dense)),
-                                       count_.kept),
+                   keep_most_important(
+                       masks_ ? masks_->of_block(layer)
+                              : ffn_importance(measuring(layer, dense)),
+                       count_.kept),
                    reduced);
         return {};
       case PruneMethod::kHeads:
         keep_units(head_units(arch_.block(layer)),
-                   keep_most_important(head_importance(measuring(layer, dense)),
-                                       count_.kept),
+                   keep_most_important(
+                       masks_ ? masks_->of_block(layer)
+                              : head_importance(measuring(layer, dense)),
+                       count_.kept),
                    reduced);
         return {};
       case PruneMethod::kHidden:
@@ -380,6 +392,7 @@ class StructuredPruner {
   UnitCount count_;
   std::vector<std::size_t> layers_;  // that stay
   std::optional<LossGradients> gradients_{};
+  std::optional<LearnedMasks> masks_{};
   HiddenChoice hidden_;  // empty: the stream keeps its channels
   Architecture reduced_arch_;
   std::optional<PairedStates> states_;
