@@ -2,6 +2,7 @@
 // pruning.
 #pragma once
 
+#include <cmath>
 #include <filesystem>
 #include <functional>
 #include <memory>
