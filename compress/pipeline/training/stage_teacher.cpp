@@ -92,7 +92,8 @@ void StageTeacher::store(const StageTeacherJob& job,
       [this](const TrainingData& data, std::size_t sequence,
              std::size_t token) { return cache_->row(data, sequence, token); },
       cache.vocabulary, job.isa);
-  if (!fs::exists(cache.path)) {
+  // A call that was killed may have left something beside the file.
+  if (!fs::exists(cache.path) || fs::exists(job.work)) {
     const Decoder teacher(
         checkpoint, Decoder::Options{.isa = job.isa, .progress = job.progress});
     write_teacher_cache(cache,

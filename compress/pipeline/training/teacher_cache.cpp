@@ -18,6 +18,8 @@
 #include "formats/containers/hdf5_tables.h"
 #include "formats/containers/safetensors.h"
 #include "formats/containers/typed_tensors.h"
+#include "formats/files/atomic_file.h"
+#include "formats/files/output_lock.h"
 
 namespace llmpress {
 namespace {
@@ -75,9 +77,6 @@ class Writer {
       if (!fs::exists(file_of(*list, p))) write_part(*list, p);
     }
     report(run_.progress, {"teacher", parts.size(), parts.size(), ""});
-    if (job_.path.has_parent_path()) {
-      fs::create_directories(job_.path.parent_path());
-    }
     write_hdf5_tensors(
         job_.path, job_.keys, parts.size() * kTables.size(),
         [&](std::size_t i) {
@@ -91,7 +90,6 @@ class Writer {
                              .shape = info.shape,
                              .bytes = {bytes.begin(), bytes.end()}};
         });
-    fs::remove_all(run_.work);
   }
 
  private:
@@ -199,7 +197,16 @@ std::span<const T> numbers(const TensorBytes& bytes, std::size_t begin,
 }  // namespace
 
 void write_teacher_cache(const TeacherCacheJob& job, const TeacherRun& run) {
-  Writer(job, run).write();
+  if (job.path.has_parent_path()) {
+    fs::create_directories(job.path.parent_path());
+  }
+  {
+    const OutputLock lock(fs::absolute(job.path));
+    (void)remove_leftovers(fs::absolute(job.path));
+    if (!fs::exists(job.path)) Writer(job, run).write();
+  }
+  // Last: while it is there, something may lie beside the file.
+  fs::remove_all(run.work);
 }
 
 TeacherCache::TeacherCache(const TeacherCacheJob& job)

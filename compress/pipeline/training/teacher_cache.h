@@ -47,8 +47,9 @@ struct TeacherRun {
   ThreadPool* pool = nullptr;
 };
 
-// Runs the teacher over both and writes the file, whole or not at all. Goes on
-// from the parts of an earlier call that was cut short.
+// Runs the teacher over both and writes the file, whole or not at all; one that
+// is there stays. Goes on from the parts of an earlier call that was cut short,
+// and takes away what that one left beside the file.
 void write_teacher_cache(const TeacherCacheJob& job, const TeacherRun& run);
 
 class TeacherCache {
