@@ -1,0 +1,111 @@
+// Layouts and decoding; octets are in block_octets.cpp.
+#include "compress/core/ggml/ggml_block.h"
+
+#include <bit>
+#include <cassert>
+#include <cmath>
+
+#include "compress/core/formatted.h"
+
+namespace llmpress {
+
+const std::array<std::int8_t, 16> kIq4Values{
+    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+const std::array<std::int8_t, 16> kDoubledE2M1{0, 1,  2,  3,  4,  6,  8,  12,
+                                               0, -1, -2, -3, -4, -6, -8, -12};
+
+namespace {
+
+const std::array kLayouts{
+    GgmlLayout{GgmlType::kQ4_0, 32, 16, 8},
+    GgmlLayout{GgmlType::kQ4_1, 32, 16, 0, true},
+    GgmlLayout{GgmlType::kQ5_0, 32, 32, 16},
+    GgmlLayout{GgmlType::kQ5_1, 32, 32, 0, true},
+    GgmlLayout{GgmlType::kQ8_0, 32, 256, 128},
+    GgmlLayout{GgmlType::kQ2_K, 16, 4, 0, true, nullptr, 0, 15},
+    GgmlLayout{GgmlType::kQ3_K, 16, 8, 4, false, nullptr, -32, 31},
+    GgmlLayout{GgmlType::kQ4_K, 32, 16, 0, true, nullptr, 0, 63},
+    GgmlLayout{GgmlType::kQ5_K, 32, 32, 0, true, nullptr, 0, 63},
+    GgmlLayout{GgmlType::kQ6_K, 16, 64, 32, false, nullptr, -128, 127},
+    GgmlLayout{GgmlType::kIq4Nl, 32, 16, 0, false, kIq4Values.data()},
+    GgmlLayout{GgmlType::kIq4Xs, 32, 16, 0, false, kIq4Values.data(), -32, 31},
+    GgmlLayout{GgmlType::kTq1_0, 256, 3, 1},
+    GgmlLayout{GgmlType::kTq2_0, 256, 4, 1},
+    GgmlLayout{GgmlType::kMxfp4, 32, 16, 0, false, kDoubledE2M1.data(), 0, 255},
+    GgmlLayout{GgmlType::kNvfp4, 16, 16, 0, false, kDoubledE2M1.data(), 0, 255},
+};
+
+}  // namespace
+
+const GgmlLayout& layout(GgmlType type) {
+  for (const GgmlLayout& row : kLayouts) {
+    if (row.type == type) return row;
+  }
+  fail(ErrorCode::kUnsupported,
+       "weights of type {} are not read; of block types this version knows "
+       "q4_0 to q8_0, q2_K to q6_K, iq4_nl, iq4_xs, tq1_0, tq2_0, mxfp4 and "
+       "nvfp4",
+       facts(type).name);
+}
+
+float ggml_e8m0(std::uint8_t code) {
+  return std::ldexp(1.0f, static_cast<int>(code) - 128);
+}
+
+float ggml_ue4m3(std::uint8_t code) {
+  if (code == 0 || code == 0x7f) return 0.0f;
+  const int exponent = code >> 3 & 15, fraction = code & 7;
+  return exponent == 0 ? std::ldexp(static_cast<float>(fraction), -10)
+                       : std::ldexp(1.0f + static_cast<float>(fraction) / 8,
+                                    exponent - 8);
+}
+
+int value_of(const GgmlLayout& layout, std::uint8_t code) {
+  return layout.table != nullptr ? layout.table[code]
+                                 : static_cast<int>(code) - layout.zero;
+}
+
+float scale_of(const GgmlLayout& layout, const GgmlBlock& block,
+               std::size_t j) {
+  const std::int16_t code = block.scale_codes[j];
+  if (layout.type == GgmlType::kMxfp4) {
+    return ggml_e8m0(static_cast<std::uint8_t>(code));
+  }
+  if (layout.type == GgmlType::kNvfp4) {
+    return ggml_ue4m3(static_cast<std::uint8_t>(code));
+  }
+  return layout.most_scale == 1 ? block.d : block.d * static_cast<float>(code);
+}
+
+float minimum_of(const GgmlLayout& layout, const GgmlBlock& block,
+                 std::size_t j) {
+  if (!layout.minima) return 0;
+  return layout.most_scale == 1
+             ? block.dmin
+             : block.dmin * static_cast<float>(block.min_codes[j]);
+}
+
+void decode_ggml(GgmlType type, std::span<const std::byte> bytes,
+                 std::span<float> out) {
+  const GgmlTypeFacts& f = facts(type);
+  if (f.plain) {
+    decode_floats(*f.plain, bytes, out);
+    return;
+  }
+  const GgmlLayout& l = layout(type);
+  assert(bytes.size() / f.bytes == out.size() / f.elements);
+  for (std::size_t at = 0, b = 0; at < out.size(); at += f.elements, ++b) {
+    const GgmlBlock block =
+        unpack_ggml_block(type, bytes.subspan(b * f.bytes, f.bytes));
+    for (std::size_t j = 0; j < f.elements / l.step; ++j) {
+      const float scale = scale_of(l, block, j);
+      const float minimum = minimum_of(l, block, j);
+      for (std::size_t i = j * l.step; i < (j + 1) * l.step; ++i) {
+        const auto value = static_cast<float>(value_of(l, block.codes[i]));
+        out[at + i] = l.minima ? scale * value - minimum : scale * value;
+      }
+    }
+  }
+}
+
+}  // namespace llmpress
