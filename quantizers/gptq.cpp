@@ -11,6 +11,8 @@
 #include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
 #include "quantizers/activation_range.h"
+#include "quantizers/ggml_gptq_rounding.h"
+#include "quantizers/ggml_rounding.h"
 #include "quantizers/gptq_order.h"
 #include "quantizers/gptq_rounding.h"
 #include "quantizers/int_grid.h"
@@ -30,10 +32,14 @@ constexpr float kHessianScale = 2.0f;
 
 void check_request(const QuantizeRequest& request) {
   const GptqConfig& gptq = request.config->gptq;
-  if (request.config->weights.type != WeightType::kInt) {
-    reject(request, "weights.type must be int");
+  const bool blocks = request.config->weights.type == WeightType::kGgml;
+  if (request.config->weights.type != WeightType::kInt && !blocks) {
+    reject(request, "weights.type must be int or a block type of GGUF");
   }
-  check_int_scheme(request.config->weights);
+  if (!blocks) check_int_scheme(request.config->weights);
+  if (blocks && request.mask.size() > 0) {
+    reject(request, "blocks of GGUF do not keep weights at 0");
+  }
   check_weights(request.W, request.name);
   const ConstMatrixView S = second_moment_of(request);
   if (request.mask.size() > 0 && (request.mask.rows() != request.W.rows() ||
@@ -170,10 +176,56 @@ double known_output_error(const ColumnSolution& solution,
          static_cast<double>(W.rows());
 }
 
+// On a block type of GGUF: in the order of the columns, a block a lazy batch.
+QuantizeResult quantize_blocks(const QuantizeRequest& request) {
+  const QuantizeConfig& config = *request.config;
+  ThreadPool& pool = *request.pool;
+  const std::size_t in = request.W.cols();
+  const GgmlType type = fitting_ggml_type(config.weights.ggml_type, in);
+  if (type == GgmlType::kF16) {
+    QuantizeResult result = quantize_rtn(request);
+    result.notes.push_back("kept f16: no blocks fit its inputs");
+    return result;
+  }
+  GptqOrder order{.block_size = facts(type).elements};
+  for (std::size_t i = 0; i < in; ++i) {
+    order.column.push_back(static_cast<std::uint32_t>(i));
+  }
+  const DampedInverse inverse = invert_hessian(request, order);
+  MatrixF W(request.W);
+  if (config.gptq.dead_columns == DeadColumns::kZero) {
+    zero_columns(W, inverse.dead);
+  }
+  MatrixF P;
+  if (config.gptq.asymmetric_calibration) {
+    P = full_model_pull(request, order, inverse.U);
+  }
+  const std::vector<float> importance = diagonal_of(second_moment_of(request));
+  GgmlGptqRounding rounding(W.rows(), in, type, importance, pool);
+  MatrixF Q = W;
+  const ColumnSolution solution = solve_columns_in_place(
+      Q.view(), inverse.U.view(), rounding.compressor(),
+      {.block_size = order.block_size, .P = P.view()}, pool);
+  const double error =
+      P.empty() ? known_output_error(solution, inverse, W, Q) : -1;
+  QuantizeResult result = finish_result(request, rounding.take_weight(), error);
+  result.damping_fraction = inverse.damping_fraction;
+  result.notes = inverse.notes();
+  if (type != config.weights.ggml_type) {
+    result.notes.push_back(
+        formatted("stored as {}: {} inputs are no whole number of {} blocks",
+                  facts(type).name, in, facts(config.weights.ggml_type).name));
+  }
+  return result;
+}
+
 }  // namespace
 
 QuantizeResult quantize_gptq(const QuantizeRequest& request) {
   check_request(request);
+  if (request.config->weights.type == WeightType::kGgml) {
+    return quantize_blocks(request);
+  }
   const QuantizeConfig& config = *request.config;
   ThreadPool& pool = *request.pool;
   const GptqOrder order = make_gptq_order(
@@ -272,6 +324,17 @@ constexpr Setting<QuantizeConfig> kSettings[] = {
 
 std::optional<SettingFault> check_settings(const QuantizeConfig& config) {
   const GptqConfig& gptq = config.gptq;
+  if (config.weights.type == WeightType::kGgml) {
+    for (const auto& [key, set] :
+         {std::pair{"act_order", gptq.act_order},
+          std::pair{"group_aware_order", gptq.group_aware_order}}) {
+      if (set) {
+        return SettingFault{key,
+                            "does not apply to block types of GGUF, whose "
+                            "columns are solved in their order"};
+      }
+    }
+  }
   if (gptq.group_aware_order && gptq.act_order) {
     return SettingFault{"group_aware_order",
                         "and 'act_order' exclude each other"};
@@ -303,7 +366,7 @@ QuantizerMethod gptq_method() {
   return {.name = "gptq",
           .summary = "rounds column by column and corrects the rest",
           .paper = "arXiv:2210.17323",
-          .weights = WeightKinds::kIntegers,
+          .weights = WeightKinds::kIntegersAndBlocks,
           .needs = needs_of,
           .quantize = quantize_gptq,
           .settings = kSettings,

@@ -55,7 +55,7 @@ enum class MethodRole {
 };
 
 // Types of weights that a method rounds to.
-enum class WeightKinds { kAny, kIntegers, kTables };
+enum class WeightKinds { kAny, kIntegers, kIntegersAndBlocks, kTables };
 
 struct QuantizerMethod {
   std::string_view name;     // "gptq"

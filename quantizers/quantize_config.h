@@ -25,7 +25,8 @@ enum class WeightType {
   kFp4,
   kMxfp4,
   kNvfp4,
-  kFloat
+  kFloat,
+  kGgml  // blocks of GGUF
 };
 enum class RangeSearch { kMinMax, kMse };
 
@@ -42,7 +43,8 @@ struct WeightScheme {
   DType float_dtype = DType::kBF16;  // kFloat: f32, f16 or bf16
   std::size_t block_rows = 0;        // of fp8 block scales; 0: by group_size
   std::size_t block_cols = 0;
-  bool double_quant = false;  // nf4, fp4
+  bool double_quant = false;             // nf4, fp4
+  GgmlType ggml_type = GgmlType::kQ4_K;  // kGgml
 
   bool operator==(const WeightScheme&) const = default;
 };

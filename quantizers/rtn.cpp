@@ -8,6 +8,7 @@
 #include "compress/core/formatted.h"
 #include "quantizers/activation_range.h"
 #include "quantizers/fp8.h"
+#include "quantizers/ggml_rounding.h"
 #include "quantizers/int_grid.h"
 #include "quantizers/micro_fp4.h"
 #include "quantizers/quantize_result.h"
@@ -69,6 +70,9 @@ PackedWeight round_to_nearest(ConstMatrixView W, const QuantizeConfig& config,
     case WeightType::kMxfp4:
     case WeightType::kNvfp4:
       return quantize_micro_fp4(W, config.weights, pool);
+    case WeightType::kGgml:
+      return round_to_fitting_ggml(W, config.weights.ggml_type, pool,
+                                   importance);
   }
   throw std::logic_error("round_to_nearest: unknown weight type");
 }
@@ -81,8 +85,10 @@ namespace {
 
 QuantizeResult quantize_imatrix(const QuantizeRequest& request) {
   QuantizeConfig config = *request.config;
-  if (config.weights.type != WeightType::kInt) {
-    fail(ErrorCode::kInvalidArgument, "{}: imatrix: weights.type must be int",
+  const bool blocks = config.weights.type == WeightType::kGgml;
+  if (config.weights.type != WeightType::kInt && !blocks) {
+    fail(ErrorCode::kInvalidArgument,
+         "{}: imatrix: weights.type must be int or a block type of GGUF",
          request.name);
   }
   if (request.stats == nullptr ||
@@ -90,6 +96,7 @@ QuantizeResult quantize_imatrix(const QuantizeRequest& request) {
     fail(ErrorCode::kInvalidArgument, "{}: imatrix needs calibration data",
          request.name);
   }
+  if (blocks) return round_request(request, config, request.stats->square_mean);
   config.weights.range = RangeSearch::kMse;
   config.weights.mse_norm = 2;
   const std::vector<float>& squares = request.stats->square_mean;
@@ -127,7 +134,7 @@ QuantizerMethod imatrix_method() {
               "rounds to nearest, ranges searched under the importance of the "
               "inputs",
           .paper = "github.com/ggml-org/llama.cpp/pull/4861",
-          .weights = WeightKinds::kIntegers,
+          .weights = WeightKinds::kIntegersAndBlocks,
           .needs =
               [](const QuantizeConfig&) {
                 return StatsNeeds{.channel_moments = true};

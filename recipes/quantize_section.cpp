@@ -123,6 +123,8 @@ bool takes(WeightKinds kinds, WeightType type) {
       return true;
     case WeightKinds::kIntegers:
       return type == WeightType::kInt;
+    case WeightKinds::kIntegersAndBlocks:
+      return type == WeightType::kInt || type == WeightType::kGgml;
     case WeightKinds::kTables:
       return type == WeightType::kNf4 || type == WeightType::kFp4;
   }

@@ -50,6 +50,7 @@ void write_weights(YamlWriter& out, const WeightScheme& scheme) {
     case WeightType::kMxfp4:
     case WeightType::kNvfp4:
     case WeightType::kFloat:
+    case WeightType::kGgml:
       break;
   }
   out.close();

@@ -46,6 +46,14 @@ constexpr WeightScheme plain(DType dtype) {
   return scheme;
 }
 
+// Blocks say themselves how wide their codes and groups are.
+constexpr WeightScheme blocks(GgmlType type) {
+  WeightScheme scheme = int_groups(4, 0, true);
+  scheme.type = WeightType::kGgml;
+  scheme.ggml_type = type;
+  return scheme;
+}
+
 constexpr ActivationQuant input(ActivationQuant::Kind kind, int bits,
                                 ActivationQuant::Range range) {
   ActivationQuant quant;
@@ -107,6 +115,20 @@ constexpr WeightTypeFacts kTypes[] = {
     {"bf16", plain(DType::kBF16)},
     {"f16", plain(DType::kF16)},
     {"f32", plain(DType::kF32)},
+    {"q4_0", blocks(GgmlType::kQ4_0)},
+    {"q4_1", blocks(GgmlType::kQ4_1)},
+    {"q5_0", blocks(GgmlType::kQ5_0)},
+    {"q5_1", blocks(GgmlType::kQ5_1)},
+    {"q8_0", blocks(GgmlType::kQ8_0)},
+    {"q2_k", blocks(GgmlType::kQ2_K)},
+    {"q3_k", blocks(GgmlType::kQ3_K)},
+    {"q4_k", blocks(GgmlType::kQ4_K)},
+    {"q5_k", blocks(GgmlType::kQ5_K)},
+    {"q6_k", blocks(GgmlType::kQ6_K)},
+    {"iq4_nl", blocks(GgmlType::kIq4Nl)},
+    {"iq4_xs", blocks(GgmlType::kIq4Xs)},
+    {"tq1_0", blocks(GgmlType::kTq1_0)},
+    {"tq2_0", blocks(GgmlType::kTq2_0)},
 };
 
 }  // namespace
@@ -131,10 +153,15 @@ std::span<const WeightTypeFacts> weight_types() { return kTypes; }
 const WeightTypeFacts& facts_of(const WeightScheme& scheme) {
   for (const WeightTypeFacts& row : kTypes) {
     if (row.defaults.type != scheme.type) continue;
-    if (scheme.type != WeightType::kFloat ||
-        row.defaults.float_dtype == scheme.float_dtype) {
-      return row;
+    if (row.defaults.float_dtype != scheme.float_dtype &&
+        scheme.type == WeightType::kFloat) {
+      continue;
     }
+    if (row.defaults.ggml_type != scheme.ggml_type &&
+        scheme.type == WeightType::kGgml) {
+      continue;
+    }
+    return row;
   }
   throw std::logic_error("weight type without a row");
 }

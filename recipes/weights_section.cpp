@@ -54,14 +54,20 @@ WeightScheme read_type(const Section& section, const WeightScheme& base) {
                                   ? float_of_bits(section)
                                   : weight_types()[index].defaults;
   const bool same =
-      scheme.type == base.type && (scheme.type != WeightType::kFloat ||
-                                   scheme.float_dtype == base.float_dtype);
+      scheme.type == base.type &&
+      (scheme.type != WeightType::kFloat ||
+       scheme.float_dtype == base.float_dtype) &&
+      (scheme.type != WeightType::kGgml || scheme.ggml_type == base.ggml_type);
   return same ? base : scheme;
 }
 
 void read_bits(const Section& section, WeightScheme& scheme) {
   if (scheme.type == WeightType::kInt) {
     scheme.bits = static_cast<int>(section.integer("bits", scheme.bits, 2, 8));
+    return;
+  }
+  if (scheme.type == WeightType::kGgml) {
+    forbid(section, {"bits"}, "does not apply to block types of GGUF");
     return;
   }
   if (section.integer("bits", scheme.bits, 1, 64) != scheme.bits) {

@@ -20,6 +20,7 @@
 #include "compress/core/matrix.h"
 #include "compress/core/packed/dense_weight.h"
 #include "compress/core/packed/fp8_weight.h"
+#include "compress/core/packed/ggml_weight.h"
 #include "compress/core/packed/grouped_int_weight.h"
 #include "compress/core/packed/int8_weight.h"
 #include "compress/core/packed/micro_fp4_weight.h"
@@ -30,7 +31,7 @@ namespace llmpress {
 
 using PackedWeight =
     std::variant<DenseWeight, GroupedIntWeight, Int8Weight, Fp8Weight,
-                 Table4Weight, MicroFp4Weight, SparseWeight>;
+                 Table4Weight, MicroFp4Weight, SparseWeight, GgmlWeight>;
 
 // How a Linear's input is rounded before the product. The grid is found per
 // token at run time (dynamic) or was fixed by calibration (static).
@@ -74,7 +75,7 @@ std::size_t stored_bytes(const PackedWeight& weight);
 double bits_per_weight(const PackedWeight& weight);  // 8 * bytes / (out * in)
 
 // Short name for reports: "bf16", "int4 g32 asym", "int8 channel",
-// "fp8_e4m3 channel", "nf4 b64 dq", "mxfp4", "2:4 f16".
+// "fp8_e4m3 channel", "nf4 b64 dq", "mxfp4", "2:4 f16", "q4_K".
 std::string describe(const PackedWeight& weight);
 
 // Scales as they are stored (none: empty), and the type that they are stored in

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cassert>
+#include <cmath>
 #include <cstring>
 #include <numeric>
 #include <span>
@@ -10,6 +11,7 @@
 #include "compress/core/bit_packing.h"
 #include "compress/core/checked.h"
 #include "compress/core/float_formats.h"
+#include "compress/core/ggml/ggml_block.h"
 #include "compress/core/table4.h"
 
 namespace llmpress {
@@ -379,6 +381,70 @@ std::optional<PanelWeight> panels_of(const MicroFp4Weight& micro) {
     return micro.scales[o * w.groups + g];
   });
   if (!mxfp4) w.final_scale = kE4M3Unit / micro.global_scale;
+  return w;
+}
+
+// Codes of one row, and the scales and zeros of its sub-blocks: a zero is
+// minimum / scale. False if a scale of 0 has a minimum.
+bool take_apart(const GgmlWeight& ggml, std::size_t o,
+                std::span<std::uint8_t> codes, std::span<float> scales,
+                std::span<float> zeros) {
+  const GgmlTypeFacts& f = facts(ggml.type);
+  const GgmlLayout& l = layout(ggml.type);
+  const auto row = ggml.row(o);
+  for (std::size_t b = 0; b < ggml.in / f.elements; ++b) {
+    const GgmlBlock block =
+        unpack_ggml_block(ggml.type, row.subspan(b * f.bytes, f.bytes));
+    for (std::size_t i = 0; i < f.elements; ++i) {
+      codes[b * f.elements + i] = block.codes[i];
+    }
+    for (std::size_t j = 0; j < f.elements / l.step; ++j) {
+      const std::size_t g = b * (f.elements / l.step) + j;
+      const float minimum = minimum_of(l, block, j);
+      scales[g] = scale_of(l, block, j);
+      zeros[g] = minimum == 0 ? 0.0f : minimum / scales[g];
+      if (!std::isfinite(zeros[g])) return false;
+    }
+  }
+  return true;
+}
+
+std::optional<PanelWeight> panels_of(const GgmlWeight& ggml) {
+  const GgmlLayout& l = layout(ggml.type);
+  PanelWeight w{.out = ggml.out, .in = ggml.in};
+  w.groups = w.in / l.step;
+  w.format = l.levels <= 4    ? PanelFormat::kCrumb
+             : l.levels <= 16 ? PanelFormat::kNibble
+                              : PanelFormat::kByte;
+  const bool bytes = w.format == PanelFormat::kByte;
+  w.centre = bytes ? 128 : 0;
+  for (int q = 0; q < 16; ++q) {
+    w.table[q] = static_cast<float>(
+        value_of(l, static_cast<std::uint8_t>(q % std::min(l.levels, 16))));
+  }
+  lay_out_inputs(w, [&](std::size_t i) { return i / l.step; });
+  allocate(w);
+  std::vector<std::uint8_t> codes(w.in), ordered;
+  std::vector<float> scales(w.out * w.groups), zeros(w.out * w.groups);
+  const int shift = bytes ? w.centre - l.zero : 0;
+  for (std::size_t o = 0; o < w.out; ++o) {
+    const std::size_t at = o * w.groups;
+    if (!take_apart(ggml, o, codes, std::span(scales).subspan(at, w.groups),
+                    std::span(zeros).subspan(at, w.groups))) {
+      return std::nullopt;
+    }
+    for (std::uint8_t& q : codes) q = static_cast<std::uint8_t>(q + shift);
+    write_codes(w, o, codes, static_cast<std::uint8_t>(w.centre), ordered);
+  }
+  fill_scales(w, PanelScaleType::kF32, [&](std::size_t o, std::size_t g) {
+    return scales[o * w.groups + g];
+  });
+  if (l.minima) {
+    w.zero_type = PanelZeroType::kF32;
+    fill_slots<float>(w, w.zeros, [&](std::size_t o, std::size_t g) {
+      return zeros[o * w.groups + g];
+    });
+  }
   return w;
 }
 

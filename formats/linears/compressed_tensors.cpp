@@ -181,6 +181,13 @@ void encode_weight(const std::string& p, const SparseWeight& w,
   encode_sparse(p, w, e);
 }
 
+void encode_weight(const std::string& p, const GgmlWeight& w, EncodedLinear&) {
+  fail(ErrorCode::kUnsupported,
+       "Linear '{}': {} is a block type of GGUF; write gguf, or quantize it to "
+       "another type",
+       p, describe(w));
+}
+
 EncodedLinear encode_compressed_tensors(const std::string& name,
                                         const LinearWeights& linear) {
   EncodedLinear encoded;

@@ -57,6 +57,9 @@ struct SchemeOf {
             .group_size = static_cast<std::int64_t>(w.group())};
   }
   WeightScheme operator()(const SparseWeight&) const { return {}; }
+  WeightScheme operator()(const GgmlWeight& w) const {
+    return {.type = WeightType::kGgml, .ggml_type = w.type};
+  }
 };
 
 PackedWeight round_to_scheme(const PackedWeight& stored, ConstMatrixView W,

@@ -115,6 +115,19 @@ inline SparseWeight sparse_int_example() {
                      SparsePattern::k2of4);
 }
 
+// Two rows of one q4_0 block: d = 1 and -0.5, codes 0 to 15 twice.
+inline GgmlWeight ggml_example() {
+  GgmlWeight w{.out = 2, .in = 32, .type = GgmlType::kQ4_0};
+  for (const int high : {0x3c, 0xb8}) {
+    w.blocks.push_back(std::byte{0});
+    w.blocks.push_back(static_cast<std::byte>(high));
+    for (int q = 0; q < 16; ++q) {
+      w.blocks.push_back(static_cast<std::byte>(q | q << 4));
+    }
+  }
+  return w;
+}
+
 inline std::vector<PackedWeight> examples() {
   return {dense_example(),
           grouped_example(),
@@ -124,7 +137,8 @@ inline std::vector<PackedWeight> examples() {
           micro_example(MicroFp4Kind::kMxfp4),
           micro_example(MicroFp4Kind::kNvfp4),
           sparse_example(),
-          sparse_int_example()};
+          sparse_int_example(),
+          ggml_example()};
 }
 
 }  // namespace llmpress

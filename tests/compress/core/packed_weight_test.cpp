@@ -31,6 +31,11 @@ TEST(PackedWeight, EveryTypeDecodesAsItsFormulaSays) {
             (Floats{0, 2, 0, 0, -1, 3, 0, 0, 0.5f, 0}));
   EXPECT_EQ(values_of(sparse_int_example()),
             (Floats{0, 0.5f, 0, -4, 0, 0, 24, 0}));
+  const Floats blocks = values_of(ggml_example());
+  EXPECT_EQ(blocks[0], -8);
+  EXPECT_EQ(blocks[16], -8);
+  EXPECT_EQ(blocks[15], 7);
+  EXPECT_EQ(blocks[32 + 3], 2.5f);
 }
 
 TEST(PackedWeight, RowsDecodeTheSameOnTheirOwn) {
@@ -118,6 +123,7 @@ TEST(PackedWeight, StoredBytesCountEveryBuffer) {
   EXPECT_EQ(stored_bytes(sparse_example()), 2u + 16 + 8);
   // Four codes of 4 bits, two f32 scales, zeros: two groups of one word.
   EXPECT_EQ(stored_bytes(sparse_int_example()), 1u + 2 + 8 + 8);
+  EXPECT_EQ(stored_bytes(ggml_example()), 2u * 18);
 }
 
 TEST(PackedWeight, FourBitsInGroupsOf32TakeFourAndFiveEighthsBits) {
@@ -158,6 +164,7 @@ TEST(PackedWeight, NamesSayTypeGroupAndSymmetry) {
   EXPECT_EQ(describe(micro_example(MicroFp4Kind::kNvfp4)), "nvfp4");
   EXPECT_EQ(describe(sparse_example()), "bitmask f16");
   EXPECT_EQ(describe(sparse_int_example()), "2:4 int4 g4 asym");
+  EXPECT_EQ(describe(ggml_example()), "q4_0");
 }
 
 TEST(PackedWeight, PackedRowsUnpackToTheirCodes) {

@@ -78,6 +78,11 @@ std::vector<NamedWeight> all_weights(Shape s, Rng& rng) {
       {"mxfp4", testing::random_micro(s.out, s.in, MicroFp4Kind::kMxfp4, rng)});
   all.push_back(
       {"nvfp4", testing::random_micro(s.out, s.in, MicroFp4Kind::kNvfp4, rng)});
+  for (const GgmlTypeFacts& f : all_ggml_types()) {
+    if (f.plain || !f.decodes || s.in % f.elements != 0) continue;
+    all.push_back(
+        {std::string(f.name), testing::random_ggml(s.out, s.in, f.type, rng)});
+  }
   for (const double kept : {0.5, 0.1}) {
     const MatrixF W =
         testing::random_sparse(s.out, s.in, SparsePattern::kBitmask, kept, rng);
@@ -139,6 +144,18 @@ MatrixF magnitudes(const PackedWeight& weight) {
           g->g_idx.empty() ? i / g->group_size : g->g_idx[i];
       return g->scales[o * g->groups() + group] *
              static_cast<float>(1 << g->bits) / 256.0f;
+    });
+  } else if (const auto* b = std::get_if<GgmlWeight>(&weight)) {
+    // Minima are taken off as scale * zero: both sides of the difference.
+    const GgmlTypeFacts& f = facts(b->type);
+    const GgmlLayout& l = layout(b->type);
+    affine(b->in, [&](std::size_t o, std::size_t i) {
+      const GgmlBlock block = unpack_ggml_block(
+          b->type, b->row(o).subspan(i / f.elements * f.bytes, f.bytes));
+      const std::size_t j = i % f.elements / l.step;
+      return (std::abs(minimum_of(l, block, j)) +
+              std::abs(scale_of(l, block, j)) * static_cast<float>(l.levels)) /
+             256.0f;
     });
   } else if (const auto* q = std::get_if<Int8Weight>(&weight)) {
     affine(q->in, [&](std::size_t o, std::size_t) {
@@ -493,6 +510,19 @@ TEST(ActivationRounding, RejectsNumbersThatAreNotFinite) {
     EXPECT_THROW(rounded(q, {1, std::nanf("")}), Error);
     EXPECT_THROW(rounded(q, {std::numeric_limits<float>::infinity(), 1}),
                  Error);
+  }
+}
+
+TEST(LinearKernel, TakesBlocksWithAMinimumBesideAScaleOfZero) {
+  GgmlWeight w{.out = 1, .in = 256, .type = GgmlType::kQ4_K};
+  w.blocks.resize(w.row_bytes());
+  GgmlBlock block{.d = 1, .dmin = 0.5f};
+  block.min_codes[2] = 3;
+  pack_ggml_block(w.type, block, w.blocks);
+  MatrixF X(1, 256);
+  X(0, 70) = 2;  // of sub-block 2
+  for (const Isa isa : available_isas()) {
+    EXPECT_EQ(run({.weight = w}, isa, X.view())(0, 0), -3) << isa_name(isa);
   }
 }
 

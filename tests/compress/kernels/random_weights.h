@@ -8,6 +8,7 @@
 
 #include "compress/core/checked.h"
 #include "compress/core/float_formats.h"
+#include "compress/core/ggml/ggml_block.h"
 #include "compress/core/packed_weight.h"
 #include "compress/core/rng.h"
 
@@ -141,6 +142,39 @@ inline MicroFp4Weight random_micro(std::size_t out, std::size_t in,
   } else {
     w.scales = random_codes<std::uint8_t>(count, 0x7f, rng);
     w.global_scale = 1720.32f;
+  }
+  return w;
+}
+
+// Any codes; scales of ordinary size, of some sub-blocks 0.
+inline GgmlWeight random_ggml(std::size_t out, std::size_t in, GgmlType type,
+                              Rng& rng) {
+  GgmlWeight w{.out = out, .in = in, .type = type};
+  const GgmlTypeFacts& f = facts(type);
+  const GgmlLayout& l = layout(type);
+  w.blocks.resize(out * w.row_bytes());
+  for (std::size_t at = 0; at < w.blocks.size(); at += f.bytes) {
+    GgmlBlock block{.d = f16_to_float(f16_from_float(
+                        static_cast<float>(rng.uniform()) * 0.02f + 0.001f))};
+    block.dmin = l.minima ? block.d / 2 : 0.0f;
+    for (std::size_t i = 0; i < f.elements; ++i) {
+      block.codes[i] = static_cast<std::uint8_t>(
+          rng.below(static_cast<std::uint64_t>(l.levels)));
+    }
+    for (std::size_t j = 0; j < f.elements / l.step; ++j) {
+      if (type == GgmlType::kMxfp4) {
+        block.scale_codes[j] = static_cast<std::int16_t>(115 + rng.below(12));
+      } else if (type == GgmlType::kNvfp4) {
+        block.scale_codes[j] = static_cast<std::int16_t>(rng.below(0x40));
+      } else if (l.most_scale > 1) {
+        const int code = static_cast<int>(rng.below(16)) + l.least_scale;
+        block.scale_codes[j] = static_cast<std::int16_t>(code);
+        // A scale of 0 with a minimum is left to a test of its own.
+        block.min_codes[j] =
+            static_cast<std::uint8_t>(code == 0 ? 0 : rng.below(16));
+      }
+    }
+    pack_ggml_block(type, block, std::span(w.blocks).subspan(at, f.bytes));
   }
   return w;
 }

@@ -145,5 +145,18 @@ TEST(PackedWeightCheck, RefusesDamagedSparseWeights) {
        [](auto& w) { w.data.resize(4); }});
 }
 
+TEST(PackedWeightCheck, RefusesDamagedBlocks) {
+  expect_refused<GgmlWeight>(
+      ggml_example(),
+      {[](auto& w) { w.blocks.pop_back(); },
+       [](auto& w) { w.blocks.emplace_back(); }, [](auto& w) { w.in = 31; },
+       [](auto& w) { w.in = kHuge; }, [](auto& w) { w.out = 0; },
+       [](auto& w) { w.type = GgmlType::kF16; },
+       [](auto& w) { w.type = GgmlType::kIq3S; },
+       // A scale that is infinite, and one that is no number.
+       [](auto& w) { w.blocks[1] = std::byte{0x7c}; },
+       [](auto& w) { w.blocks[19] = std::byte{0x7e}; }});
+}
+
 }  // namespace
 }  // namespace llmpress
