@@ -1,6 +1,9 @@
 #include "compress/model/model_source.h"
 
 #include <algorithm>
+#include <map>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "compress/core/formatted.h"
@@ -8,15 +11,30 @@
 #include "compress/model/tensor_places.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/checkpoints/config_reader.h"
+#include "formats/containers/gguf.h"
 #include "formats/containers/hdf5_file.h"
+#include "formats/gguf/gguf_checkpoint.h"
 
 namespace llmpress {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+// The files that a model in one file carries; nullopt for a folder.
+std::optional<std::map<std::string, std::string>> files_within(
+    const fs::path& path) {
+  if (is_gguf_file(path)) return read_gguf_files(path);
+  if (is_hdf5_file(path)) return read_hdf5_files(path);
+  return std::nullopt;
+}
+
+}  // namespace
+
 std::unique_ptr<Tokenizer> load_model_tokenizer(const fs::path& path) {
-  if (!is_hdf5_file(path)) return load_tokenizer(path);
-  const auto files = read_hdf5_files(path);
+  const auto within = files_within(path);
+  if (!within) return load_tokenizer(path);
+  const auto& files = *within;
   return tokenizer_from_files(
       [&](const std::string& name) {
         const auto found = files.find(name);
@@ -56,10 +74,9 @@ class AbsentTokenizer : public Tokenizer {
 };
 
 bool has_tokenizer(const fs::path& path) {
-  if (is_hdf5_file(path)) {
-    const auto files = read_hdf5_files(path);
-    return files.contains("tokenizer.json") ||
-           files.contains("tokenizer.model");
+  if (const auto files = files_within(path)) {
+    return files->contains("tokenizer.json") ||
+           files->contains("tokenizer.model");
   }
   std::error_code ignored;
   return fs::exists(path / "tokenizer.json", ignored) ||
@@ -115,6 +132,9 @@ std::string model_sha256(const Checkpoint& checkpoint) {
         files.push_back(entry.path());
       }
     }
+  } else if (is_gguf_file(path)) {
+    const auto parts = gguf_files(path);
+    files.assign(parts.begin(), parts.end());
   } else {
     files.push_back(path);
   }

@@ -1,5 +1,7 @@
 #include "formats/checkpoints/artifact_sink.h"
 
+#include <stdexcept>
+
 #include "compress/core/formatted.h"
 #include "formats/containers/safetensors.h"
 #include "formats/files/sha256.h"
@@ -14,6 +16,10 @@ std::string hash_of(std::span<const std::byte> bytes) {
 }
 
 }  // namespace
+
+void ArtifactSink::put_blocks(const NamedTensor& tensor, GgmlType) {
+  throw std::logic_error("'" + tensor.name + "': blocks for another format");
+}
 
 void TensorLedger::add(const NamedTensor& tensor) {
   const TensorInfo info = info_of(tensor);

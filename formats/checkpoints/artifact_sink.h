@@ -18,6 +18,8 @@ class ArtifactSink {
  public:
   virtual ~ArtifactSink() = default;
   virtual void put(const NamedTensor& tensor) = 0;
+  // Blocks of GGUF (EncodedLinear::blocks), which few sinks take.
+  virtual void put_blocks(const NamedTensor& tensor, GgmlType type);
   // Writes `files` (config.json among them), reads everything back, compares it
   // and renames it into place.
   virtual void finish(const std::map<std::string, std::string>& files) = 0;

@@ -13,6 +13,8 @@
 #include "formats/containers/safetensors.h"
 #include "formats/files/path_location.h"
 #include "formats/files/replaceable.h"
+#include "formats/gguf/gguf_linears.h"
+#include "formats/gguf/gguf_sink.h"
 #include "formats/linears/awq.h"
 #include "formats/linears/bitsandbytes.h"
 #include "formats/linears/compressed_tensors.h"
@@ -44,6 +46,11 @@ EncodedLinear encode_plain(const std::string& name, const LinearWeights& linear,
          name, describe(linear.weight));
   }
   return encoded;
+}
+
+EncodedLinear encode_blocks(const std::string& name,
+                            const LinearWeights& linear, DType) {
+  return encode_gguf(name, linear);
 }
 
 std::string describe_own(const Described& linears,
@@ -110,31 +117,40 @@ struct FormatRow {
 
 constexpr std::array kFormats{
     FormatRow{{"compressed-tensors", "a folder that vLLM and transformers load",
-               false, false},
+               OutputKind::kFolder, false},
               encode_own,
               describe_own,
               make_directory_sink},
-    FormatRow{{"hdf5", "the same tensors in one .h5 file", true, false},
+    FormatRow{{"hdf5", "the same tensors in one .h5 file",
+               OutputKind::kHdf5File, false},
               encode_own,
               describe_own,
               make_hdf5_sink},
+    FormatRow{{"bitsandbytes", "a folder with NF4, FP4 or int8 Linears",
+               OutputKind::kFolder, true},
+              encode_bitsandbytes,
+              describe_bitsandbytes,
+              make_directory_sink},
     FormatRow{
-        {"bitsandbytes", "a folder with NF4, FP4 or int8 Linears", false, true},
-        encode_bitsandbytes,
-        describe_bitsandbytes,
+        {"gptq", "a folder as GPTQModel writes it", OutputKind::kFolder, true},
+        encode_as_gptq,
+        describe_gptq,
         make_directory_sink},
-    FormatRow{{"gptq", "a folder as GPTQModel writes it", false, true},
-              encode_as_gptq,
-              describe_gptq,
-              make_directory_sink},
-    FormatRow{{"awq", "a folder as AutoAWQ writes it", false, true},
-              encode_as_awq,
-              describe_awq,
-              make_directory_sink},
-    FormatRow{{"safetensors", "a folder with plain numbers only", false, false},
+    FormatRow{
+        {"awq", "a folder as AutoAWQ writes it", OutputKind::kFolder, true},
+        encode_as_awq,
+        describe_awq,
+        make_directory_sink},
+    FormatRow{{"safetensors", "a folder with plain numbers only",
+               OutputKind::kFolder, false},
               encode_plain,
               describe_plain,
               make_directory_sink},
+    FormatRow{{"gguf", "one .gguf file that llama.cpp loads",
+               OutputKind::kGgufFile, false},
+              encode_blocks,
+              describe_plain,
+              make_gguf_sink},
 };
 
 constexpr auto kFormatFacts = [] {
@@ -209,7 +225,12 @@ class Writer : public ArtifactWriter {
     check(linear.weight, "Linear '" + key + "'");
     EncodedLinear encoded = row_.encode(key, linear, compute_);
     if (row_.facts.one_scheme) check_alike(key, encoded);
-    for (const NamedTensor& tensor : encoded.tensors) sink_->put(tensor);
+    std::span<const NamedTensor> tensors = encoded.tensors;
+    if (encoded.blocks) {
+      sink_->put_blocks(tensors[0], *encoded.blocks);
+      tensors = tensors.subspan(1);
+    }
+    for (const NamedTensor& tensor : tensors) sink_->put(tensor);
     linears_[key] = {std::move(encoded.scheme), encoded.extension};
   }
 
@@ -273,9 +294,7 @@ const OutputFormat& find_output_format(std::string_view name) {
        name, known);
 }
 
-OutputKind kind_of(const OutputFormat& format) {
-  return format.single_file ? OutputKind::kHdf5File : OutputKind::kFolder;
-}
+OutputKind kind_of(const OutputFormat& format) { return format.kind; }
 
 EncodedLinear encode_linear(std::string_view format, const std::string& name,
                             const LinearWeights& linear) {

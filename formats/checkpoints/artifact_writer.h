@@ -20,8 +20,8 @@ namespace llmpress {
 struct OutputFormat {
   std::string_view name;  // "compressed-tensors", "hdf5", "safetensors", ...
   std::string_view summary;
-  bool single_file;  // output.path names a file
-  bool one_scheme;   // all packed Linears of a model alike
+  OutputKind kind;  // a folder, or what output.path names
+  bool one_scheme;  // all packed Linears of a model alike
 };
 std::span<const OutputFormat> output_formats();
 const OutputFormat& find_output_format(

@@ -6,7 +6,9 @@
 
 #include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_writer.h"
+#include "formats/containers/gguf.h"
 #include "formats/containers/hdf5_file.h"
+#include "formats/gguf/gguf_checkpoint.h"
 
 namespace llmpress {
 namespace {
@@ -76,7 +78,12 @@ std::map<std::string, std::string> carried_files(const fs::path& source) {
   std::map<std::string, std::string> files;
   std::error_code ignored;
   if (source.empty()) return files;
+  if (fs::is_directory(source, ignored) &&
+      !fs::exists(source / "config.json", ignored)) {
+    if (const auto gguf = find_gguf(source)) return read_gguf_files(*gguf);
+  }
   if (!fs::is_directory(source, ignored)) {
+    if (is_gguf_file(source)) return read_gguf_files(source);
     if (!is_hdf5_file(source)) return files;
     for (auto& [name, content] : read_hdf5_files(source)) {
       std::string file = name;

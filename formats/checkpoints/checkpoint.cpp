@@ -8,9 +8,11 @@
 #include "formats/checkpoints/config_check.h"
 #include "formats/checkpoints/config_reader.h"
 #include "formats/checkpoints/tied_head.h"
+#include "formats/containers/gguf.h"
 #include "formats/containers/hdf5_file.h"
 #include "formats/files/foreign_file.h"
 #include "formats/files/mapped_file.h"
+#include "formats/gguf/gguf_checkpoint.h"
 #include "formats/linears/dense_linear.h"
 #include "formats/linears/linear_form.h"
 #include "formats/linears/quantization_config.h"
@@ -121,6 +123,7 @@ std::unique_ptr<Checkpoint> open_checkpoint(const fs::path& path) {
   if (fs::is_directory(path, ignored)) {
     const fs::path config = path / "config.json";
     if (!path_exists(config)) {
+      if (const auto gguf = find_gguf(path)) return open_gguf_checkpoint(*gguf);
       fail(ErrorCode::kInvalidInput, "{}: not a model: it has no config.json",
            path);
     }
@@ -140,6 +143,7 @@ std::unique_ptr<Checkpoint> open_checkpoint(const fs::path& path) {
     return std::make_unique<ModelCheckpoint>(path, std::move(reader),
                                              std::move(text), "hdf5");
   }
+  if (is_gguf_file(path)) return open_gguf_checkpoint(path);
   if (path.extension() == ".safetensors") {
     fail(ErrorCode::kUnsupported,
          "{}: is a file of tensors; give the folder that holds it and its "
@@ -148,7 +152,7 @@ std::unique_ptr<Checkpoint> open_checkpoint(const fs::path& path) {
   }
   const std::string foreign = describe_foreign(path);
   fail(ErrorCode::kUnsupported, "{}{}", path,
-       foreign.empty() ? ": neither a model folder nor an HDF5 file"
+       foreign.empty() ? ": neither a model folder nor a GGUF or HDF5 file"
                        : ": is " + foreign);
 }
 

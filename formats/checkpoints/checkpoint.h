@@ -48,8 +48,8 @@ class Checkpoint {
   virtual std::vector<std::string> notes() const { return {}; }
 };
 
-// A Hugging Face directory, an artifact of ours (also a directory), or an .h5
-// file. A head and an embedding of which config.json says that they are one are
+// A Hugging Face directory, an artifact of ours (also a directory), a GGUF file
+// (or the folder that it is alone in), or an .h5 file. A head and an embedding of which config.json says that they are one are
 // given as they are stored: with tie_word_embeddings false if both are there
 // and differ, as the embedding if only the head is. Throws Error(kIo) if it is
 // not there, kInvalidInput if config.json is, kUnsupported for a quant_method

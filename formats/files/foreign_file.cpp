@@ -22,7 +22,7 @@ constexpr std::array kMagics{
     Magic{"version https://git-lfs",
           "a git-lfs pointer, not the file itself; fetch it with 'git lfs "
           "pull'"},
-    Magic{"GGUF", "a GGUF file; convert the model to a Hugging Face folder"},
+    Magic{"GGUF", "a GGUF file, which is a model of its own"},
     Magic{"PK\x03\x04",
           "a zip archive, as torch.save writes it; convert the model to "
           "safetensors"},
@@ -35,7 +35,7 @@ constexpr std::array kMagics{
 
 // Weights in forms that are not read, by the end of the file's name.
 constexpr std::array kUnreadWeights{
-    Magic{".gguf", "is GGUF; convert the model to a Hugging Face folder"},
+    Magic{".gguf", "is GGUF, a model of its own; give its path"},
     Magic{".bin",
           "is a pickle of PyTorch, which can run code and is not read; convert "
           "the model to safetensors"},

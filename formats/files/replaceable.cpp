@@ -5,9 +5,11 @@
 #include "compress/core/error.h"
 #include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_writer.h"
+#include "formats/containers/gguf.h"
 #include "formats/containers/hdf5_file.h"
 #include "formats/containers/tensor_io.h"
 #include "formats/files/mapped_file.h"
+#include "formats/gguf/gguf_sink.h"
 
 namespace llmpress {
 namespace {
@@ -77,6 +79,16 @@ void check_hdf5(const fs::path& file) {
   refuse(file, "exists and is not an HDF5 file of llmpress");
 }
 
+void check_gguf(const fs::path& file) {
+  (void)open_regular_file(file);  // that it may not be read is another matter
+  try {
+    const auto version = GgufFile::open(file).metadata().find(kGgufVersionKey);
+    if (version != nullptr) return;
+  } catch (const Error&) {  // damaged: not what we wrote
+  }
+  refuse(file, "exists and is not a GGUF file of llmpress");
+}
+
 void check_safetensors(const fs::path& file) {
   try {
     if (fs::file_size(file) == 0 ||
@@ -137,6 +149,9 @@ void check_exists(const fs::path& path, OutputKind kind) {
     case OutputKind::kHdf5File:
       want(!folder, "is a folder, but this format writes a file");
       return check_hdf5(path);
+    case OutputKind::kGgufFile:
+      want(!folder, "is a folder, but this format writes a file");
+      return check_gguf(path);
     case OutputKind::kSafetensors:
       want(!folder, "is a folder, wanted a file");
       if (fs::is_regular_file(path)) check_safetensors(path);

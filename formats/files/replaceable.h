@@ -3,6 +3,7 @@
 //
 //   folder          llmpress.json, whose "files" names all that was written
 //   HDF5 file       attribute llmpress_format
+//   GGUF file       key llmpress.version of its metadata
 //   safetensors     "llmpress_version" in its __metadata__
 //   JSON            an object with "llmpress_version"
 //   report folder   the mark in its report.json; other files stay as they are
@@ -20,6 +21,7 @@ namespace llmpress {
 enum class OutputKind {
   kFolder,
   kHdf5File,
+  kGgufFile,
   kSafetensors,
   kJsonFile,
   kReport,

@@ -2,6 +2,7 @@
 // say about them.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,9 @@ struct EncodedLinear {
   std::vector<NamedTensor> tensors{};
   LinearScheme scheme{};
   LinearExtension extension{};
+  // Of the first tensor, if it is blocks of GGUF: its octets are U8, and the
+  // last of its shape counts them.
+  std::optional<GgmlType> blocks{};
 };
 
 // `<name>.bias`, when there is one, in `preferred` if that loses nothing.

@@ -34,7 +34,8 @@ std::string name_of(std::size_t k) {
 }
 
 fs::path extension_for(std::string_view format) {
-  return find_output_format(format).single_file ? "m.h5" : "m";
+  return kind_of(find_output_format(format)) == OutputKind::kFolder ? "m"
+                                                                    : "m.h5";
 }
 
 class EveryOwnFormat : public testing::TestWithParam<std::string> {};

@@ -1,0 +1,312 @@
+#include "formats/gguf/gguf_architecture.h"
+
+#include <algorithm>
+#include <array>
+
+#include "compress/core/formatted.h"
+#include "formats/gguf/gguf_keys.h"
+
+namespace llmpress {
+namespace {
+
+using Change = GgufChange;
+using Names = GgufTensorName;
+
+constexpr GgufKey kSizes[] = {
+    {"context_length", "max_position_embeddings", false, 2048},
+    {"embedding_length", "hidden_size"},
+    {"block_count", "num_hidden_layers"},
+    {"feed_forward_length", "intermediate_size"},
+    {"attention.head_count", "num_attention_heads"},
+    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", true, 1e-6},
+};
+constexpr GgufKey kGemma2Keys[] = {
+    {"context_length", "max_position_embeddings", false, 8192},
+    {"embedding_length", "hidden_size"},
+    {"block_count", "num_hidden_layers"},
+    {"feed_forward_length", "intermediate_size"},
+    {"attention.head_count", "num_attention_heads"},
+    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", true, 1e-6},
+    {"attn_logit_softcapping", "attn_logit_softcapping", true, 50},
+    {"final_logit_softcapping", "final_logit_softcapping", true, 30},
+    {"attention.sliding_window", "sliding_window", false, 4096},
+};
+constexpr GgufKey kGemma3Keys[] = {
+    {"context_length", "max_position_embeddings", false, 131072},
+    {"embedding_length", "hidden_size"},
+    {"block_count", "num_hidden_layers"},
+    {"feed_forward_length", "intermediate_size"},
+    {"attention.head_count", "num_attention_heads"},
+    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", true, 1e-6},
+    {"attention.sliding_window", "sliding_window", false, 4096},
+};
+constexpr GgufKey kGpt2Keys[] = {
+    {"context_length", "n_positions", false, 1024},
+    {"embedding_length", "n_embd", false, 768},
+    {"block_count", "n_layer", false, 12},
+    {"attention.head_count", "n_head", false, 12},
+    {"attention.layer_norm_epsilon", "layer_norm_epsilon", true, 1e-5},
+};
+constexpr GgufKey kMixtralKeys[] = {
+    {"context_length", "max_position_embeddings", false, 131072},
+    {"embedding_length", "hidden_size"},
+    {"block_count", "num_hidden_layers"},
+    {"feed_forward_length", "intermediate_size"},
+    {"attention.head_count", "num_attention_heads"},
+    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", true, 1e-5},
+    {"expert_count", "num_local_experts", false, 8},
+    {"expert_used_count", "num_experts_per_tok", false, 2},
+};
+constexpr GgufKey kQwen3MoeKeys[] = {
+    {"context_length", "max_position_embeddings", false, 32768},
+    {"embedding_length", "hidden_size"},
+    {"block_count", "num_hidden_layers"},
+    {"feed_forward_length", "intermediate_size", false, 6144},
+    {"attention.head_count", "num_attention_heads"},
+    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", true, 1e-6},
+    {"expert_count", "num_experts", false, 128},
+    {"expert_used_count", "num_experts_per_tok", false, 8},
+    {"expert_feed_forward_length", "moe_intermediate_size", false, 768},
+};
+
+constexpr Names kEnds[] = {{"token_embd", "model.embed_tokens"},
+                           {"output_norm", "model.norm"},
+                           {"output", "lm_head"}};
+
+// Several lists in one.
+template <std::size_t... kCounts>
+constexpr auto joined(const Names (&... lists)[kCounts]) {
+  std::array<Names, (kCounts + ...)> all{};
+  std::size_t at = 0;
+  const auto append = [&](const auto& list) {
+    for (const Names& row : list) all[at++] = row;
+  };
+  (append(lists), ...);
+  return all;
+}
+
+constexpr Names kNorms[] = {
+    {"blk.{}.attn_norm", "model.layers.{}.input_layernorm"},
+    {"blk.{}.ffn_norm", "model.layers.{}.post_attention_layernorm"}};
+constexpr Names kAttention[] = {
+    {"blk.{}.attn_q", "model.layers.{}.self_attn.q_proj"},
+    {"blk.{}.attn_k", "model.layers.{}.self_attn.k_proj"},
+    {"blk.{}.attn_v", "model.layers.{}.self_attn.v_proj"},
+    {"blk.{}.attn_output", "model.layers.{}.self_attn.o_proj"}};
+constexpr Names kTurnedAttention[] = {
+    {"blk.{}.attn_q", "model.layers.{}.self_attn.q_proj", Change::kQueryRows},
+    {"blk.{}.attn_k", "model.layers.{}.self_attn.k_proj", Change::kKeyRows},
+    {"blk.{}.attn_v", "model.layers.{}.self_attn.v_proj"},
+    {"blk.{}.attn_output", "model.layers.{}.self_attn.o_proj"}};
+constexpr Names kHeadNorms[] = {
+    {"blk.{}.attn_q_norm", "model.layers.{}.self_attn.q_norm"},
+    {"blk.{}.attn_k_norm", "model.layers.{}.self_attn.k_norm"}};
+constexpr Names kMlp[] = {{"blk.{}.ffn_gate", "model.layers.{}.mlp.gate_proj"},
+                          {"blk.{}.ffn_up", "model.layers.{}.mlp.up_proj"},
+                          {"blk.{}.ffn_down", "model.layers.{}.mlp.down_proj"}};
+constexpr Names kMixtralExperts[] = {
+    {"blk.{}.ffn_gate_inp", "model.layers.{}.block_sparse_moe.gate"},
+    {"blk.{}.ffn_gate_exps", "model.layers.{}.block_sparse_moe.experts.{e}.w1"},
+    {"blk.{}.ffn_down_exps", "model.layers.{}.block_sparse_moe.experts.{e}.w2"},
+    {"blk.{}.ffn_up_exps", "model.layers.{}.block_sparse_moe.experts.{e}.w3"}};
+constexpr Names kExperts[] = {
+    {"blk.{}.ffn_gate_inp", "model.layers.{}.mlp.gate"},
+    {"blk.{}.ffn_gate_exps", "model.layers.{}.mlp.experts.{e}.gate_proj"},
+    {"blk.{}.ffn_down_exps", "model.layers.{}.mlp.experts.{e}.down_proj"},
+    {"blk.{}.ffn_up_exps", "model.layers.{}.mlp.experts.{e}.up_proj"}};
+
+constexpr Names kGemmaEnds[] = {{"token_embd", "model.embed_tokens"},
+                                {"output_norm", "model.norm", Change::kPlusOne},
+                                {"output", "lm_head"}};
+constexpr Names kGemmaNorms[] = {
+    {"blk.{}.attn_norm", "model.layers.{}.input_layernorm", Change::kPlusOne},
+    {"blk.{}.ffn_norm", "model.layers.{}.post_attention_layernorm",
+     Change::kPlusOne}};
+constexpr Names kGemma2Norms[] = {
+    {"blk.{}.attn_norm", "model.layers.{}.input_layernorm", Change::kPlusOne},
+    {"blk.{}.post_attention_norm", "model.layers.{}.post_attention_layernorm",
+     Change::kPlusOne},
+    {"blk.{}.ffn_norm", "model.layers.{}.pre_feedforward_layernorm",
+     Change::kPlusOne},
+    {"blk.{}.post_ffw_norm", "model.layers.{}.post_feedforward_layernorm",
+     Change::kPlusOne}};
+constexpr Names kGemmaHeadNorms[] = {
+    {"blk.{}.attn_q_norm", "model.layers.{}.self_attn.q_norm",
+     Change::kPlusOne},
+    {"blk.{}.attn_k_norm", "model.layers.{}.self_attn.k_norm",
+     Change::kPlusOne}};
+
+constexpr Names kPhi3Block[] = {
+    {"blk.{}.attn_norm", "model.layers.{}.input_layernorm"},
+    {"blk.{}.ffn_norm", "model.layers.{}.post_attention_layernorm"},
+    {"blk.{}.attn_qkv", "model.layers.{}.self_attn.qkv_proj"},
+    {"blk.{}.attn_output", "model.layers.{}.self_attn.o_proj"},
+    {"blk.{}.ffn_up", "model.layers.{}.mlp.gate_up_proj"},
+    {"blk.{}.ffn_down", "model.layers.{}.mlp.down_proj"}};
+
+constexpr Names kGpt2[] = {
+    {"token_embd", "transformer.wte"},
+    {"position_embd", "transformer.wpe"},
+    {"output_norm", "transformer.ln_f"},
+    {"output", "lm_head"},
+    {"blk.{}.attn_norm", "transformer.h.{}.ln_1"},
+    {"blk.{}.attn_qkv", "transformer.h.{}.attn.c_attn", Change::kTransposed},
+    {"blk.{}.attn_output", "transformer.h.{}.attn.c_proj", Change::kTransposed},
+    {"blk.{}.ffn_norm", "transformer.h.{}.ln_2"},
+    {"blk.{}.ffn_up", "transformer.h.{}.mlp.c_fc", Change::kTransposed},
+    {"blk.{}.ffn_down", "transformer.h.{}.mlp.c_proj", Change::kTransposed}};
+
+constexpr auto kLlama = joined(kEnds, kNorms, kTurnedAttention, kMlp);
+constexpr auto kMixtral =
+    joined(kEnds, kNorms, kTurnedAttention, kMixtralExperts);
+constexpr auto kQwen2 = joined(kEnds, kNorms, kAttention, kMlp);
+constexpr auto kQwen3 = joined(kEnds, kNorms, kAttention, kHeadNorms, kMlp);
+constexpr auto kQwen3Moe =
+    joined(kEnds, kNorms, kAttention, kHeadNorms, kExperts);
+constexpr auto kGemma = joined(kGemmaEnds, kGemmaNorms, kAttention, kMlp);
+constexpr auto kGemma2 = joined(kGemmaEnds, kGemma2Norms, kAttention, kMlp);
+constexpr auto kGemma3 =
+    joined(kGemmaEnds, kGemma2Norms, kAttention, kGemmaHeadNorms, kMlp);
+constexpr auto kPhi3 = joined(kEnds, kPhi3Block);
+
+constexpr std::array kArchitectures{
+    // "llama" is the name of Mixtral too, whose row comes first.
+    GgufArchitecture{.name = "llama",
+                     .model_type = "mixtral",
+                     .tensors = kMixtral,
+                     .keys = kMixtralKeys,
+                     .read = read_llama,
+                     .write = write_llama,
+                     .rope_theta = 1e6,
+                     .hf_class = "MixtralForCausalLM"},
+    GgufArchitecture{.name = "llama",
+                     .model_type = "llama",
+                     .tensors = kLlama,
+                     .keys = kSizes,
+                     .read = read_llama,
+                     .write = write_llama,
+                     .hf_class = "LlamaForCausalLM"},
+    GgufArchitecture{.name = "llama",
+                     .model_type = "mistral",
+                     .tensors = kLlama,
+                     .keys = kSizes,
+                     .read = read_llama,
+                     .write = write_llama,
+                     .hf_class = "MistralForCausalLM"},
+    GgufArchitecture{.name = "qwen2",
+                     .model_type = "qwen2",
+                     .tensors = kQwen2,
+                     .keys = kSizes,
+                     .read = read_qwen,
+                     .write = write_qwen,
+                     .hf_class = "Qwen2ForCausalLM"},
+    GgufArchitecture{.name = "qwen3",
+                     .model_type = "qwen3",
+                     .tensors = kQwen3,
+                     .keys = kSizes,
+                     .read = read_qwen,
+                     .write = write_qwen,
+                     .head_dim = 128,
+                     .hf_class = "Qwen3ForCausalLM"},
+    GgufArchitecture{.name = "qwen3moe",
+                     .model_type = "qwen3_moe",
+                     .tensors = kQwen3Moe,
+                     .keys = kQwen3MoeKeys,
+                     .read = read_qwen3_moe,
+                     .write = write_qwen3_moe,
+                     .hf_class = "Qwen3MoeForCausalLM"},
+    GgufArchitecture{.name = "gemma",
+                     .model_type = "gemma",
+                     .tensors = kGemma,
+                     .keys = kSizes,
+                     .read = read_gemma,
+                     .write = write_gemma,
+                     .head_dim = 256,
+                     .tied = true,
+                     .hf_class = "GemmaForCausalLM"},
+    GgufArchitecture{.name = "gemma2",
+                     .model_type = "gemma2",
+                     .tensors = kGemma2,
+                     .keys = kGemma2Keys,
+                     .read = read_gemma2,
+                     .write = write_gemma2,
+                     .head_dim = 256,
+                     .tied = true,
+                     .hf_class = "Gemma2ForCausalLM"},
+    GgufArchitecture{.name = "gemma3",
+                     .model_type = "gemma3_text",
+                     .tensors = kGemma3,
+                     .keys = kGemma3Keys,
+                     .read = read_gemma3,
+                     .write = write_gemma3,
+                     .head_dim = 256,
+                     .rope_theta = 1e6,
+                     .tied = true,
+                     .hf_class = "Gemma3ForCausalLM"},
+    GgufArchitecture{.name = "phi3",
+                     .model_type = "phi3",
+                     .tensors = kPhi3,
+                     .keys = kSizes,
+                     .read = read_phi3,
+                     .write = write_phi3,
+                     .hf_class = "Phi3ForCausalLM"},
+    GgufArchitecture{.name = "gpt2",
+                     .model_type = "gpt2",
+                     .tensors = kGpt2,
+                     .keys = kGpt2Keys,
+                     .read = read_gpt2,
+                     .write = write_gpt2,
+                     .tied = true,
+                     .hf_class = "GPT2LMHeadModel"},
+};
+
+std::string list_names() {
+  std::string list;
+  std::string_view last;
+  for (const GgufArchitecture& row : kArchitectures) {
+    if (row.name == last) continue;
+    list += (list.empty() ? "" : ", ") + std::string(row.name);
+    last = row.name;
+  }
+  return list;
+}
+
+}  // namespace
+
+std::span<const GgufArchitecture> gguf_architectures() {
+  return kArchitectures;
+}
+
+const GgufArchitecture& gguf_architecture_of(const GgufReading& reading) {
+  const bool experts = reading.size("expert_count").value_or(0) > 0;
+  for (const GgufArchitecture& row : kArchitectures) {
+    if (row.name != reading.architecture) continue;
+    if (row.model_type == "mixtral" && !experts) continue;
+    return row;
+  }
+  fail(ErrorCode::kUnsupported,
+       "{}: architecture '{}' is not read; this version knows {}",
+       reading.file.metadata().origin(), reading.architecture, list_names());
+}
+
+const GgufArchitecture& gguf_architecture_for(const ConfigReader& config) {
+  const std::string type = config.text("model_type").value_or("");
+  std::string known;
+  for (const GgufArchitecture& row : kArchitectures) {
+    if (row.model_type == type) return row;
+    known += (known.empty() ? "" : ", ") + std::string(row.model_type);
+  }
+  fail(ErrorCode::kUnsupported,
+       "{}: models of type '{}' are not written as GGUF; this version knows {}",
+       config.origin(), type, known);
+}
+
+std::string with_number(std::string_view pattern, std::size_t number) {
+  std::string text(pattern);
+  if (const std::size_t at = text.find("{}"); at != std::string::npos) {
+    text.replace(at, 2, formatted("{}", number));
+  }
+  return text;
+}
+
+}  // namespace llmpress

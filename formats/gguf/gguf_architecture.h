@@ -1,0 +1,93 @@
+// How the models of a GGUF file are called here: one row of a table an
+// architecture, with its tensors, its keys and what these cannot say. A model
+// in GGUF is read as the Hugging Face folder that it was made from: config.json
+// from the metadata, tensors under their names there (gguf_model.h), and it is
+// written by the same rows the other way.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/checkpoints/config_reader.h"
+#include "formats/containers/gguf.h"
+
+namespace llmpress {
+
+// What else differs between a tensor in GGUF and the same in Hugging Face's
+// folder.
+enum class GgufChange {
+  kNone,
+  // Rows of a head: coordinates that turn together lie side by side in GGUF and
+  // half a head apart in the folder.
+  kQueryRows,
+  kKeyRows,
+  kPlusOne,     // a norm's gain, in GGUF with the 1 that its class adds
+  kTransposed,  // the weight, [in, out] in the folder
+};
+
+// Modules, without ".weight" or ".bias". "{}" is the number of the block; "{e}"
+// that of an expert, whose matrices are one tensor in GGUF.
+struct GgufTensorName {
+  std::string_view gguf, ours;
+  GgufChange change = GgufChange::kNone;
+};
+
+// A number of the metadata ("<architecture>.<gguf>") and of config.json.
+struct GgufKey {
+  std::string_view gguf, ours;
+  bool real = false;
+  std::optional<double> absent{};  // what its class takes without the key
+};
+
+// config.json by key; values as JSON text.
+using JsonFields = std::map<std::string, std::string>;
+
+// What stands in metadata and tensors beside the rows.
+struct GgufReading {
+  const GgufFile& file;
+  std::string_view architecture;
+  std::string key(std::string_view name) const;  // "llama.block_count"
+  std::optional<std::size_t> size(std::string_view name) const;
+  std::size_t require_size(std::string_view name) const;
+  std::optional<double> number(std::string_view name) const;
+  std::vector<float> vector(std::string_view tensor) const;
+  bool has(std::string_view tensor) const;
+};
+
+struct GgufWriting {
+  const ConfigReader& config;
+  std::string_view architecture;
+  GgufMetadata& metadata;
+  std::vector<std::pair<std::string, std::vector<float>>>& extra_tensors;
+  void size(std::string_view name, std::size_t value) const;
+  void number(std::string_view name, double value) const;
+};
+
+struct GgufArchitecture {
+  std::string_view name;        // general.architecture
+  std::string_view model_type;  // of config.json
+  std::span<const GgufTensorName> tensors{};
+  std::span<const GgufKey> keys{};
+  void (*read)(const GgufReading&, JsonFields&) = nullptr;
+  void (*write)(const GgufWriting&) = nullptr;
+  std::optional<std::size_t> head_dim{};  // of config.json without head_dim
+  double rope_theta = 10000;              // without rope_theta
+  bool tied = false;                      // without tie_word_embeddings
+  std::string_view hf_class{};            // "LlamaForCausalLM"
+};
+
+std::span<const GgufArchitecture> gguf_architectures();
+// Throw Error(kUnsupported) naming those that there are. Where several rows
+// have the name, `reading` tells them apart.
+const GgufArchitecture& gguf_architecture_of(const GgufReading& reading);
+const GgufArchitecture& gguf_architecture_for(const ConfigReader& config);
+
+// "{}" replaced.
+std::string with_number(std::string_view pattern, std::size_t number);
+
+}  // namespace llmpress

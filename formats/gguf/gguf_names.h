@@ -1,0 +1,31 @@
+// Names of tensors, GGUF's and the folder's.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "formats/gguf/gguf_architecture.h"
+
+namespace llmpress {
+
+// The other name of a tensor. `stacked`: one of a stack, `name` is the stack's
+// in GGUF and has "{e}" for the expert's number in the folder.
+struct GgufPlace {
+  std::string name;
+  GgufChange change = GgufChange::kNone;
+  bool stacked = false;
+  std::size_t expert = 0;  // of gguf_place()
+};
+
+// "blk.3.attn_q.weight" in the folder; nullopt: no row has it.
+std::optional<GgufPlace> our_name(const GgufArchitecture& architecture,
+                                  std::string_view tensor);
+// "model.layers.3.self_attn.q_proj.weight" in GGUF.
+std::optional<GgufPlace> gguf_place(const GgufArchitecture& architecture,
+                                    std::string_view tensor);
+
+// Tensors that hold settings: divisors of the rotary embedding.
+bool is_gguf_setting(std::string_view tensor);
+
+}  // namespace llmpress

@@ -1,0 +1,359 @@
+#include "formats/gguf/gguf_sink.h"
+
+#include <algorithm>
+#include <set>
+
+#include "compress/core/formatted.h"
+#include "compress/core/ggml/ggml_block.h"
+#include "formats/checkpoints/config_reader.h"
+#include "formats/containers/safetensors.h"
+#include "formats/files/atomic_file.h"
+#include "formats/files/mapped_file.h"
+#include "formats/files/replaceable.h"
+#include "formats/gguf/gguf_architecture.h"
+#include "formats/gguf/gguf_model.h"
+#include "formats/gguf/gguf_names.h"
+
+namespace llmpress {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A tensor of the folder in the spool.
+struct Spooled {
+  TensorInfo info{};
+  std::optional<GgmlType> blocks{};
+  std::size_t begin = 0;
+};
+
+// A tensor of the file and what it is made of: one, or the experts of a stack.
+struct Planned {
+  GgufTensor tensor{};
+  GgufChange change = GgufChange::kNone;
+  std::vector<const Spooled*> parts{};
+  std::vector<float> setting{};  // instead of parts
+};
+
+// What transformers leaves in checkpoints and nothing reads.
+bool is_leftover(std::string_view name) {
+  return name.ends_with(".rotary_emb.inv_freq") ||
+         name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+}
+
+// The number of "blk.12.attn_q.weight"; what stands before the blocks first.
+std::size_t block_of(const std::string& name) {
+  if (name.starts_with("blk.")) return 1 + std::stoul(name.substr(4));
+  return name.starts_with("output") ? SIZE_MAX : 0;
+}
+
+// general.file_type of llama.cpp (llama.h, enum llama_ftype); mostly f16 where
+// it has none.
+std::uint32_t file_type_of(GgmlType most) {
+  constexpr std::pair<GgmlType, std::uint32_t> kTypes[] = {
+      {GgmlType::kF32, 0},    {GgmlType::kQ4_0, 2},  {GgmlType::kQ4_1, 3},
+      {GgmlType::kQ8_0, 7},   {GgmlType::kQ5_0, 8},  {GgmlType::kQ5_1, 9},
+      {GgmlType::kQ2_K, 10},  {GgmlType::kQ3_K, 12}, {GgmlType::kQ4_K, 15},
+      {GgmlType::kQ5_K, 17},  {GgmlType::kQ6_K, 18}, {GgmlType::kIq4Nl, 25},
+      {GgmlType::kIq4Xs, 30}, {GgmlType::kBF16, 32}, {GgmlType::kTq1_0, 36},
+      {GgmlType::kTq2_0, 37}, {GgmlType::kMxfp4, 38}};
+  for (const auto& [type, number] : kTypes) {
+    if (type == most) return number;
+  }
+  return 1;
+}
+
+class GgufSink : public ArtifactSink {
+ public:
+  explicit GgufSink(const ArtifactOptions& options)
+      : output_(options.output),
+        partial_(options.output),
+        spool_(partial_.path() / "spool") {}
+
+  void put(const NamedTensor& tensor) override { spool(tensor, {}); }
+  void put_blocks(const NamedTensor& tensor, GgmlType type) override {
+    spool(tensor, type);
+  }
+
+  void spool(const NamedTensor& tensor, std::optional<GgmlType> blocks) {
+    if (!names_.insert(tensor.name).second) {
+      fail(ErrorCode::kInvalidArgument, "tensor '{}' is written twice",
+           tensor.name);
+    }
+    spool_.write(tensor.bytes);
+    spooled_.push_back(
+        {.info = info_of(tensor), .blocks = blocks, .begin = spooled_bytes_});
+    spooled_bytes_ += tensor.bytes.size();
+  }
+
+  void finish(const std::map<std::string, std::string>& files) override {
+    spool_.close();
+    GgufDescription description = describe_as_gguf(files, output_.string());
+    const ConfigReader config = ConfigReader::parse(
+        files.at("config.json"), config_place(output_.string()));
+    architecture_ = &gguf_architecture_for(config);
+    heads_ = config.size("num_attention_heads").value_or(1);
+    kv_heads_ = config.size("num_key_value_heads").value_or(heads_);
+    plan(config, description);
+    add_provenance(files, description.metadata);
+    write(description.metadata);
+    verify();
+    check_replaceable(output_, OutputKind::kGgufFile);  // hours may have passed
+    replace_path(path(), output_);
+  }
+
+ private:
+  fs::path path() const { return partial_.path() / "model.gguf"; }
+
+  void plan(const ConfigReader& config, const GgufDescription& description) {
+    const bool tied =
+        config.flag("tie_word_embeddings").value_or(architecture_->tied);
+    for (const Spooled& spooled : spooled_) {
+      if (is_leftover(spooled.info.name)) continue;
+      const auto place = gguf_place(*architecture_, spooled.info.name);
+      if (!place) {
+        fail(ErrorCode::kUnsupported,
+             "tensor '{}' has no place in GGUF's architecture '{}'",
+             spooled.info.name, architecture_->name);
+      }
+      if (tied && place->name == "output.weight") continue;
+      add_part(*place, spooled);
+    }
+    for (const auto& [name, values] : description.tensors) {
+      planned_.push_back({.tensor = {.name = name, .shape = {values.size()}},
+                          .setting = values});
+    }
+    for (Planned& planned : planned_) complete(planned);
+    std::ranges::stable_sort(planned_, {}, [](const Planned& p) {
+      return std::pair(block_of(p.tensor.name), p.tensor.name);
+    });
+  }
+
+  void add_part(const GgufPlace& place, const Spooled& spooled) {
+    const auto [at, added] = places_.try_emplace(place.name, planned_.size());
+    if (added) {
+      planned_.push_back(
+          {.tensor = {.name = place.name}, .change = place.change});
+    }
+    auto& parts = planned_[at->second].parts;
+    if (parts.size() <= place.expert) parts.resize(place.expert + 1);
+    if (parts[place.expert] != nullptr) {
+      fail(ErrorCode::kInvalidInput, "tensors '{}' and '{}' are both '{}'",
+           parts[place.expert]->info.name, spooled.info.name, place.name);
+    }
+    parts[place.expert] = &spooled;
+    stacked_[place.name] = place.stacked;
+  }
+
+  // Type and shape of what the parts make.
+  void complete(Planned& planned) const {
+    if (planned.parts.empty()) return;
+    GgufTensor& tensor = planned.tensor;
+    const Spooled* const first = planned.parts[0];
+    for (std::size_t e = 0; e < planned.parts.size(); ++e) {
+      const Spooled* const part = planned.parts[e];
+      if (part == nullptr) {
+        fail(ErrorCode::kInvalidInput, "'{}': expert {} is missing",
+             tensor.name, e);
+      }
+      if (part->info.shape != first->info.shape ||
+          part->info.dtype != first->info.dtype ||
+          part->blocks != first->blocks) {
+        fail(ErrorCode::kUnsupported,
+             "'{}' and '{}' are stored in different ways, but one tensor in "
+             "GGUF",
+             part->info.name, first->info.name);
+      }
+    }
+    const TensorInfo& info = first->info;
+    tensor.shape = info.shape;
+    if (first->blocks) {
+      const GgmlTypeFacts& f = facts(*first->blocks);
+      tensor.type = *first->blocks;
+      tensor.shape.back() = tensor.shape.back() / f.bytes * f.elements;
+    } else {
+      tensor.type = type_of(info, planned.change);
+      if (planned.change == GgufChange::kTransposed &&
+          tensor.shape.size() == 2) {
+        std::swap(tensor.shape[0], tensor.shape[1]);
+      }
+    }
+    if (stacked_.at(tensor.name)) {
+      tensor.shape.insert(tensor.shape.begin(), planned.parts.size());
+    }
+  }
+
+  static GgmlType type_of(const TensorInfo& info, GgufChange change) {
+    const bool floating = facts(info.dtype).floating;
+    if (!floating || info.shape.empty() || info.shape.size() > 2) {
+      fail(ErrorCode::kUnsupported,
+           "tensor '{}' of type {} and {} dimensions has no place in GGUF",
+           info.name, facts(info.dtype).name, info.shape.size());
+    }
+    const auto own = ggml_type_of(info.dtype);
+    const bool vector = info.shape.size() == 1;
+    if (vector || change == GgufChange::kPlusOne || !own ||
+        info.dtype == DType::kF64) {
+      return GgmlType::kF32;
+    }
+    return *own;
+  }
+
+  void add_provenance(const std::map<std::string, std::string>& files,
+                      GgufMetadata& m) const {
+    std::map<GgmlType, std::size_t> bytes;
+    bool quantized = false;
+    for (const Planned& p : planned_) {
+      if (p.tensor.shape.size() < 2) continue;
+      bytes[p.tensor.type] +=
+          gguf_bytes(p.tensor.type, p.tensor.shape, p.tensor.name);
+      quantized |= !facts(p.tensor.type).plain.has_value();
+    }
+    const auto most = std::ranges::max_element(
+        bytes, {}, [](const auto& row) { return row.second; });
+    m.set("general.file_type",
+          file_type_of(most == bytes.end() ? GgmlType::kF32 : most->first));
+    if (quantized) m.set("general.quantization_version", std::uint32_t{2});
+    m.set(std::string(kGgufVersionKey), std::string(LLMPRESS_VERSION));
+    for (const auto& [file, key] :
+         {std::pair{kProvenanceFile, "llmpress.provenance"},
+          std::pair{std::string_view("recipe.yaml"), "llmpress.recipe"}}) {
+      const auto found = files.find(std::string(file));
+      if (found != files.end()) m.set(key, found->second);
+    }
+  }
+
+  void write(const GgufMetadata& metadata) {
+    std::vector<GgufTensor> tensors;
+    for (const Planned& p : planned_) tensors.push_back(p.tensor);
+    const std::size_t alignment = gguf_alignment(metadata);
+    const TensorBytes spool = spooled_bytes_ == 0
+                                  ? TensorBytes{}
+                                  : map_file(partial_.path() / "spool");
+    OutputFile file(path());
+    file.write(gguf_header(metadata, tensors));
+    for (std::size_t i = 0; i < planned_.size(); ++i) {
+      std::string octets;
+      std::size_t written = 0;
+      const auto part = [&](std::span<const std::byte> bytes) {
+        file.write(bytes);
+        octets += sha256_hex(
+            {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+        written += bytes.size();
+      };
+      write_parts(planned_[i], spool, part);
+      if (written != tensors[i].bytes) {
+        throw std::logic_error("gguf: a tensor of another size than planned");
+      }
+      file.write(gguf_padding(written, alignment));
+      hashes_[tensors[i].name] = octets;
+    }
+    file.close();
+  }
+
+  template <class Write>
+  void write_parts(const Planned& p, const TensorBytes& spool,
+                   const Write& write) const {
+    if (p.parts.empty()) {
+      write(std::as_bytes(std::span(p.setting)));
+      return;
+    }
+    for (const Spooled* const part : p.parts) {
+      const TensorBytes stored =
+          mapped_part(spool, part->begin, part->info.bytes);
+      const std::vector<std::byte> changed = change(p, *part, stored.bytes);
+      write(changed.empty() ? stored.bytes
+                            : std::span<const std::byte>(changed));
+    }
+  }
+
+  // Empty: as it is.
+  std::vector<std::byte> change(const Planned& p, const Spooled& part,
+                                std::span<const std::byte> bytes) const {
+    const TensorInfo& info = part.info;
+    const bool vector = info.shape.size() == 1;
+    std::vector<std::byte> out;
+    if (!part.blocks && ggml_type_of(info.dtype) != p.tensor.type) {
+      out = as_f32(info, bytes, p.change == GgufChange::kPlusOne ? 1.0f : 0.0f);
+      bytes = out;
+    } else if (p.change == GgufChange::kPlusOne) {
+      return as_f32(info, bytes, 1.0f);
+    }
+    const std::size_t rows = info.shape[0];
+    switch (p.change) {
+      case GgufChange::kNone:
+      case GgufChange::kPlusOne:
+        return out;
+      case GgufChange::kQueryRows:
+      case GgufChange::kKeyRows: {
+        const std::size_t heads =
+            p.change == GgufChange::kQueryRows ? heads_ : kv_heads_;
+        return turn_head_rows(bytes, rows, bytes.size() / rows, heads, true);
+      }
+      case GgufChange::kTransposed:
+        if (vector || part.blocks) return out;
+        return transposed_octets(bytes, rows, info.shape[1],
+                                 bytes.size() / rows / info.shape[1]);
+    }
+    return out;
+  }
+
+  static std::vector<std::byte> as_f32(const TensorInfo& info,
+                                       std::span<const std::byte> bytes,
+                                       float added) {
+    std::vector<float> values(bytes.size() / bytes_of(info.dtype, 1));
+    decode_floats(info.dtype, bytes, values);
+    for (float& v : values) v += added;
+    std::vector<std::byte> out(values.size() * sizeof(float));
+    encode_floats(DType::kF32, values, out);
+    return out;
+  }
+
+  // Every tensor read back, part by part as it was written.
+  void verify() const {
+    const GgufFile file = GgufFile::open(path());
+    if (file.tensors().size() != planned_.size()) {
+      fail(ErrorCode::kIo, "reading back: {} tensors, wanted {}",
+           file.tensors().size(), planned_.size());
+    }
+    for (const Planned& p : planned_) {
+      const GgufTensor* const tensor = file.find(p.tensor.name);
+      std::string octets;
+      if (tensor != nullptr) {
+        const TensorBytes stored = file.read(*tensor);
+        const std::size_t parts = std::max<std::size_t>(1, p.parts.size());
+        const std::size_t size = stored.bytes.size() / parts;
+        for (std::size_t i = 0; i < parts; ++i) {
+          octets += sha256_hex(
+              {reinterpret_cast<const char*>(stored.bytes.data()) + i * size,
+               size});
+        }
+      }
+      if (octets != hashes_.at(p.tensor.name)) {
+        fail(ErrorCode::kIo, "reading back: tensor '{}' differs",
+             p.tensor.name);
+      }
+    }
+    (void)GgufModel(GgufFile::open(path()));  // that we read it ourselves
+  }
+
+  fs::path output_;
+  PartialDirectory partial_;
+  OutputFile spool_;
+  std::vector<Spooled> spooled_{};
+  std::size_t spooled_bytes_ = 0;
+  std::set<std::string> names_{};
+  const GgufArchitecture* architecture_ = nullptr;
+  std::size_t heads_ = 1, kv_heads_ = 1;
+  std::vector<Planned> planned_{};
+  std::map<std::string, std::size_t> places_{};
+  std::map<std::string, bool> stacked_{};
+  std::map<std::string, std::string> hashes_{};
+};
+
+}  // namespace
+
+std::unique_ptr<ArtifactSink> make_gguf_sink(const ArtifactOptions& options) {
+  return std::make_unique<GgufSink>(options);
+}
+
+}  // namespace llmpress
