@@ -12,6 +12,7 @@ void add_run_command(CLI::App& app);
 void add_plan_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
 void add_compare_command(CLI::App& app);
+void add_convert_command(CLI::App& app);
 void add_merge_command(CLI::App& app);
 void add_unmerge_command(CLI::App& app);
 void add_extract_command(CLI::App& app);

@@ -87,6 +87,11 @@ std::vector<Target> targets(const SmallInputs& in) {
     all.push_back({model, eval + in.path(model) + txt});
     all.push_back({model, "inspect --json " + in.path(model)});
   }
+  for (const char* model : {"model.gguf", "pieces.gguf"}) {
+    all.push_back({model, eval + in.path(model) + txt});
+    all.push_back({model, "convert " + in.path(model) + " " + in.path("out") +
+                              " --format safetensors"});
+  }
   all.push_back({"pieces/tokenizer.model", eval + in.path("pieces") + txt});
   const std::string merge = "merge " + in.path("model") + " " +
                             in.path("adapter") + " --output " + in.path("out");
@@ -162,6 +167,9 @@ TEST_F(Mutation, ItsFilesAreSeedsOfTheFuzzers) {
        inputs_.content("sharded/model.safetensors.index.json"));
   for (const char* file : {"model.h5", "w4.h5", "ids.h5"}) {
     keep("hdf5_fuzz", file, inputs_.content(file));
+  }
+  for (const char* file : {"model.gguf", "pieces.gguf"}) {
+    keep("gguf_fuzz", file, inputs_.content(file));
   }
   for (const char* file : {"text.txt", "text.jsonl", "ids.h5"}) {
     keep("calibration_text_fuzz", file, inputs_.content(file));

@@ -29,6 +29,10 @@ class SmallInputs {
       command("run " + path(std::string(name) + ".yaml") + " --output " +
               path(name));
     }
+    command("convert " + path("model") + " " + path("model.gguf") +
+            " --format gguf --type q4_0");
+    command("convert " + path("pieces") + " " + path("pieces.gguf") +
+            " --format gguf");
   }
 
   std::string path(const std::string& name) const {
