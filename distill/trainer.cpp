@@ -78,7 +78,7 @@ class Trainer {
     if (!job_.store->load(name, progress_, parameters_, optimizer_->states())) {
       return false;
     }
-    job_.model->values_changed();
+    job_.model->values_changed(pool_);
     return true;
   }
 
@@ -145,7 +145,7 @@ class Trainer {
     if (!std::isfinite(norm)) {
       return go_back(step, "a gradient that is not finite");
     }
-    job_.model->values_changed();
+    job_.model->values_changed(pool_);
     progress_.step = step;
     if (usual) add_to_running_loss(loss.total);
     progress_.curve.push_back({.step = step,

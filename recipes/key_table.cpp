@@ -96,6 +96,7 @@ constexpr RecipeKey kKeys[] = {
     {"train", "held_out"},
     {"train", "learn"},
     {"train", "student"},
+    {"train", "quantization_aware"},
 
     {"distill", "text"},
     {"distill", "held_out"},
@@ -103,6 +104,7 @@ constexpr RecipeKey kKeys[] = {
     {"distill", "teacher_cache"},
     {"distill", "learn"},
     {"distill", "student"},
+    {"distill", "quantization_aware"},
 
     {"tune", "text"},
     {"tune", "held_out"},
@@ -112,6 +114,10 @@ constexpr RecipeKey kKeys[] = {
     {"student", "every"},
     {"student", "config"},
     {"student", "seed"},
+
+    {"quantization_aware", "learn_scales"},
+    {"quantization_aware", "activations"},
+    {"quantization_aware", "kv_cache"},
 
     {"variant", "name"},
     {"variant", "stages"},

@@ -131,18 +131,35 @@ struct StudentConfig {
   bool operator==(const StudentConfig&) const = default;
 };
 
-enum class Learning {
-  kAll,     // every dense weight
-  kBiases,  // of Linears and norms alone (BitFit, arXiv:2106.10199)
+enum class KvCacheType { kF32, kInt8, kFp8, kInt4 };
+
+// Training that sees the rounding to come: Linears learn on the grids of the
+// `quantize` stages that follow, and rounding is passed straight through.
+struct QuantizationAware {
+  bool learn_scales = true;  // LSQ (arXiv:1902.08153); else fitted to weights
+  bool activations = true;   // inputs are rounded as those stages say
+  KvCacheType kv_cache = KvCacheType::kF32;  // as keys and values are rounded
+
+  bool operator==(const QuantizationAware&) const = default;
 };
 
-// Trains dense weights on a text's next tokens.
+// Parts of a model that can learn alone.
+enum class LearningPart {
+  kScales,  // of packed Linears
+  kZeros,   // of packed Linears, where they are real numbers
+  kNorms,   // their gains and biases
+  kBiases,  // of Linears and norms (BitFit, arXiv:2106.10199)
+};
+
+// Trains on a text's next tokens.
 struct TrainStage {
   TrainConfig config{};
   std::filesystem::path text{};      // as CalibrationConfig::text
   std::filesystem::path held_out{};  // to evaluate on; empty: none
-  Learning learn = Learning::kAll;
+  // Empty: every number that is stored as a float.
+  std::vector<LearningPart> learn{};
   StudentConfig student{};
+  std::optional<QuantizationAware> aware{};
   SourcePosition position{};
 
   bool operator==(const TrainStage&) const = default;
@@ -207,7 +224,6 @@ struct OutputConfig {
 };
 
 enum class Protocol { kWindows, kLlamaCpp, kStrided };
-enum class KvCacheType { kF32, kInt8, kFp8, kInt4 };
 
 struct EvaluateConfig {
   std::filesystem::path text{};

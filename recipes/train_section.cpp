@@ -1,7 +1,10 @@
 #include "recipes/train_section.h"
 
+#include <algorithm>
+#include <iterator>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "compress/core/error.h"
 #include "recipes/selection_section.h"
@@ -62,13 +65,58 @@ TrainStage read_training(const Section& section, const Path& folder,
   return stage;
 }
 
+QuantizationAware read_aware(const YamlNode& node) {
+  const Section section(node, "quantization_aware");
+  QuantizationAware aware;
+  aware.learn_scales = section.boolean("learn_scales", aware.learn_scales);
+  aware.activations = section.boolean("activations", aware.activations);
+  aware.kv_cache =
+      section.choice<KvCacheType>("kv_cache", aware.kv_cache, kKvCacheWords);
+  return aware;
+}
+
+// "all", or one or several parts.
+std::vector<LearningPart> read_parts(const Section& section) {
+  std::vector<LearningPart> parts;
+  const std::vector<std::string> words = section.texts("learn");
+  if (words == std::vector<std::string>{std::string(kEverything)}) return parts;
+  for (const std::string& word : words) {
+    const auto* const row =
+        std::ranges::find(kLearningWords, word, &Named<LearningPart>::name);
+    if (row == std::end(kLearningWords)) {
+      section.refuse("learn", "has '" + word +
+                                  "'; wants all, or some of scales, zeros, "
+                                  "norms, biases");
+    }
+    if (std::ranges::count(words, word) > 1) {
+      section.refuse("learn", "has '" + word + "' twice");
+    }
+    parts.push_back(row->value);
+  }
+  if (section.has("learn") && parts.empty()) {
+    section.refuse("learn", "is empty: nothing would learn");
+  }
+  return parts;
+}
+
 // Of a student, which may be made anew.
 TrainStage read_training_of_student(const Section& section, const Path& folder,
                                     std::string_view name) {
   TrainStage stage = read_training(section, folder, name, {});
-  stage.learn = section.choice<Learning>("learn", stage.learn, kLearningWords);
+  stage.learn = read_parts(section);
   if (const YamlNode* const student = section.find("student")) {
     stage.student = read_student(*student, folder);
+  }
+  if (const YamlNode* const aware = section.find("quantization_aware")) {
+    stage.aware = read_aware(*aware);
+    if (!stage.learn.empty()) {
+      section.refuse("learn",
+                     "does not go with 'quantization_aware', where "
+                     "everything learns");
+    }
+    if (stage.config.keep_zeros) {
+      section.refuse("keep_zeros", "does not go with 'quantization_aware'");
+    }
   }
   return stage;
 }
@@ -104,16 +152,29 @@ void write_student(YamlWriter& out, const StudentConfig& student) {
   out.close();
 }
 
+void write_aware(YamlWriter& out, const QuantizationAware& aware) {
+  out.open("quantization_aware");
+  out.boolean("learn_scales", aware.learn_scales);
+  out.boolean("activations", aware.activations);
+  out.word("kv_cache", name_of<KvCacheType>(kKvCacheWords, aware.kv_cache));
+  out.close();
+}
+
 void write_training(YamlWriter& out, const TrainStage& stage) {
   out.text("text", stage.text.string());
   if (!stage.held_out.empty()) {
     out.text("held_out", stage.held_out.string());
   }
   write_settings(out, train_settings(), stage.config);
-  if (stage.learn != Learning::kAll) {
-    out.word("learn", name_of<Learning>(kLearningWords, stage.learn));
+  if (!stage.learn.empty()) {
+    std::vector<std::string> parts;
+    for (const LearningPart part : stage.learn) {
+      parts.emplace_back(name_of<LearningPart>(kLearningWords, part));
+    }
+    out.texts("learn", parts);
   }
   write_student(out, stage.student);
+  if (stage.aware) write_aware(out, *stage.aware);
 }
 
 }  // namespace

@@ -46,8 +46,13 @@ inline constexpr Named<KvCacheType> kKvCacheWords[] = {
 inline constexpr Named<KvScaleType> kKvScaleTypeWords[] = {
     {"fp8", KvScaleType::kFp8}, {"int8", KvScaleType::kInt8}};
 
-inline constexpr Named<Learning> kLearningWords[] = {
-    {"all", Learning::kAll}, {"biases", Learning::kBiases}};
+inline constexpr Named<LearningPart> kLearningWords[] = {
+    {"scales", LearningPart::kScales},
+    {"zeros", LearningPart::kZeros},
+    {"norms", LearningPart::kNorms},
+    {"biases", LearningPart::kBiases}};
+// Instead of them: everything.
+inline constexpr std::string_view kEverything = "all";
 
 inline constexpr Named<Incompatible> kIncompatibleWords[] = {
     {"llmpress", Incompatible::kOwn},

@@ -1,6 +1,8 @@
 #include "compress/calibration/stage_order.h"
 
+#include <algorithm>
 #include <string>
+#include <string_view>
 
 #include "compress/core/formatted.h"
 #include "quantizers/method.h"
@@ -26,6 +28,17 @@ Act act_of(const Stage& stage) {
   return prune != nullptr && removes_single_weights(prune->config.method)
              ? Act::kPrune
              : Act::kTransform;
+}
+
+// What trains the packed model that stages before it made.
+bool recovers(const Stage& stage) {
+  return std::holds_alternative<TrainStage>(stage) ||
+         std::holds_alternative<DistillStage>(stage);
+}
+
+bool is_packing(const Stage& stage) {
+  const Act act = act_of(stage);
+  return act == Act::kQuantize || act == Act::kKvCache;
 }
 
 bool moves_scales(const Stage& stage) {
@@ -60,6 +73,7 @@ const char* conflict(const Stage& earlier, const Stage& later) {
   if (act_of(earlier) == Act::kKvCache && act_of(later) == Act::kKvCache) {
     return "keys and values have one pair of scales";
   }
+  if (recovers(later) && is_packing(earlier)) return nullptr;
   if (act_of(later) < act_of(earlier)) {
     return "it acts before that stage, whatever their order here; write it "
            "first";
@@ -69,6 +83,71 @@ const char* conflict(const Stage& earlier, const Stage& later) {
            "'quantize'";
   }
   return nullptr;
+}
+
+bool is_aware(const Stage& stage) {
+  const TrainStage* const train = training_of(stage);
+  return train != nullptr && train->aware.has_value();
+}
+
+// A stage that trains on the grids to come is followed by those that set them,
+// which round to nearest, and by nothing else that changes weights.
+void check_aware(std::span<const Stage* const> stages) {
+  const auto aware = std::ranges::find_if(
+      stages, [](const Stage* stage) { return is_aware(*stage); });
+  if (aware == stages.end()) return;
+  bool packed = false;
+  for (auto at = stages.begin(); at != stages.end(); ++at) {
+    const Stage& stage = **at;
+    const auto* const quantize = std::get_if<QuantizeStage>(&stage);
+    packed = packed || quantize != nullptr;
+    const std::string_view why =
+        at > aware && act_of(stage) == Act::kTransform && !packed
+            ? "it changes weights that were trained for their grid; write it "
+              "first"
+        : act_of(stage) == Act::kSmooth || act_of(stage) == Act::kPrune
+            ? "it changes weights behind that training"
+        : quantize != nullptr && quantize->config.method != kDefaultMethod
+            ? "the grid is learned there and stored as it is: leave 'method' "
+              "out"
+        : is_aware(stage) && packed ? "codes no longer learn behind 'quantize'"
+                                    : "";
+    if (why.empty()) continue;
+    refuse(position_of(stage),
+           formatted("'{}' with 'quantization_aware' ({}): {}",
+                     stage_name(stage), position_of(**aware).to_string(), why));
+  }
+  if (packed) return;
+  refuse(
+      position_of(**aware),
+      "'quantization_aware' without a 'quantize' stage behind it, whose grid "
+      "it would learn on");
+}
+
+// What follows a stage that trains packed weights trains them too.
+void check_recovery(std::span<const Stage* const> stages) {
+  const Stage* packing = nullptr;
+  const Stage* recovery = nullptr;
+  for (const Stage* stage : stages) {
+    if (recovery != nullptr && !recovers(*stage)) {
+      refuse(
+          position_of(*stage),
+          formatted("'{}' after '{}' ({}): that stage trains what is packed; "
+                    "write what packs it first",
+                    stage_name(*stage), stage_name(*recovery),
+                    position_of(*recovery).to_string()));
+    }
+    if (is_packing(*stage)) packing = stage;
+    if (packing == nullptr || !recovers(*stage)) continue;
+    recovery = stage;
+    if (training_of(*stage)->student == StudentConfig{}) continue;
+    refuse(
+        position_of(*stage),
+        formatted("'student' of '{}' after '{}' ({}): what is trained is the "
+                  "model that it packed",
+                  stage_name(*stage), stage_name(*packing),
+                  position_of(*packing).to_string()));
+  }
 }
 
 }  // namespace
@@ -84,6 +163,8 @@ void check_order(std::span<const Stage* const> stages) {
                        position_of(*stages[e]).to_string(), why));
     }
   }
+  check_aware(stages);
+  check_recovery(stages);
 }
 
 }  // namespace llmpress

@@ -30,11 +30,25 @@ StagePlan::StagePlan(std::span<const Stage> shared,
                                 quantize->position.to_string());
       } else if (const auto* kv = std::get_if<QuantizeKvCacheStage>(&stage)) {
         kv_cache_ = kv;
-      } else {
+      } else if (quantizing_.empty() && kv_cache_ == nullptr) {
         transforms_.push_back(&stage);
+        const TrainStage* const train = training_of(stage);
+        if (train != nullptr && train->aware) aware_ = &stage;
+      } else {
+        recovery_.push_back(&stage);
       }
     }
   }
+}
+
+std::vector<const Stage*> StagePlan::training() const {
+  std::vector<const Stage*> training;
+  for (const auto& stages : {transforms_, recovery_}) {
+    for (const Stage* stage : stages) {
+      if (training_of(*stage) != nullptr) training.push_back(stage);
+    }
+  }
+  return training;
 }
 
 LinearTreatment StagePlan::treatment(std::string_view linear_name,
@@ -54,6 +68,7 @@ LinearTreatment StagePlan::treatment(std::string_view linear_name,
       treatment.quantize = assigned->second ? &*assigned->second : nullptr;
     }
   }
+  treatment.learned = aware_ != nullptr && treatment.quantize != nullptr;
   return treatment;
 }
 

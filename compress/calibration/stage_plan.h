@@ -21,6 +21,8 @@ struct LinearTreatment {
   const QuantizeStage* quantize = nullptr;
   // The recipe's stage that `quantize` is, or was made of (assign()).
   const QuantizeStage* written = nullptr;
+  // The weight learned on its grid, on which it is stored as it is.
+  bool learned = false;
 
   bool changes() const { return prune != nullptr || quantize != nullptr; }
 };
@@ -50,14 +52,21 @@ class StagePlan {
   }
   // Scales for keys and values; null: none.
   const QuantizeKvCacheStage* kv_cache() const { return kv_cache_; }
+  // Train what the stages above made: `train` and `distill` behind them.
+  std::span<const Stage* const> recovery() const { return recovery_; }
+  // The stage whose training sees the grids of quantizing(); null: none.
+  const Stage* aware() const { return aware_; }
+  // All stages that train, before and behind.
+  std::vector<const Stage*> training() const;
   bool empty() const;
 
  private:
-  std::vector<const Stage*> transforms_;
+  std::vector<const Stage*> transforms_, recovery_;
   std::vector<const SmoothStage*> smoothing_;
   std::vector<const PruneStage*> pruning_;
   std::vector<const QuantizeStage*> quantizing_;
   const QuantizeKvCacheStage* kv_cache_ = nullptr;
+  const Stage* aware_ = nullptr;
   std::vector<LayerSelector> pruned_, quantized_;  // of each such stage
   // Shared, so that copies of the plan point to the same stages.
   std::shared_ptr<const std::map<std::string, std::optional<QuantizeStage>>>

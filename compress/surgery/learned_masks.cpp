@@ -278,17 +278,17 @@ TrainConfig mask_training(const PruneConfig& config, std::size_t length,
 LearnedMasks::LearnedMasks(const UnitChoiceJob& job, std::size_t kept) {
   const auto& sequences = job.calibration->sequences;
   Masks masks(*job.arch, job.config->method);
-  TrainableModel model(*job.checkpoint,
-                       {.isa = job.isa,
-                        .learns = [](const std::string&) { return false; },
-                        .wraps =
-                            [&](std::size_t layer, std::size_t linear,
-                                std::unique_ptr<TrainableLinear> inner) {
-                              return masks.wrap(layer, linear,
-                                                std::move(inner));
-                            },
-                        .keep_activations = true,
-                        .progress = job.progress});
+  TrainableModel model(
+      *job.checkpoint,
+      {.isa = job.isa,
+       .learning = {.learns = [](const std::string&) { return false; },
+                    .wraps =
+                        [&](std::size_t layer, std::size_t linear,
+                            std::unique_ptr<TrainableLinear> inner) {
+                          return masks.wrap(layer, linear, std::move(inner));
+                        }},
+       .keep_activations = true,
+       .progress = job.progress});
   TrainingData data(sequences, sequences.front().size());
   const TrainConfig config =
       mask_training(*job.config, data.sequence_length(), data.sequences());

@@ -23,6 +23,10 @@ OptimizerState empty_state(OptimizerKind kind) {
   return {};
 }
 
+bool is_matrix(const Parameter& parameter) {
+  return parameter.decays && parameter.shape.size() > 1;
+}
+
 // The neighbours of w in bf16 with the probabilities of their distances.
 float round_to_bf16(float w, std::uint32_t noise) {
   if (!std::isfinite(w)) return w;
@@ -69,7 +73,7 @@ double ParameterOptimizer::step(std::size_t step, double learning_rate,
                                 ThreadPool& pool) {
   std::vector<std::span<const float>> gradients;
   for (const Parameter& parameter : parameters_) {
-    if (config_.keep_zeros && parameter.shape.size() > 1) {
+    if (config_.keep_zeros && is_matrix(parameter)) {
       keep_zeros(parameter, pool);
     }
     gradients.emplace_back(parameter.gradient);
@@ -77,12 +81,11 @@ double ParameterOptimizer::step(std::size_t step, double learning_rate,
   const double norm = gradient_norm(gradients, pool);
   if (!std::isfinite(norm)) return norm;
   const float factor = config_.clip > 0 ? clip_factor(norm, config_.clip) : 1;
-  const auto rate = static_cast<float>(learning_rate);
   for (std::size_t p = 0; p < parameters_.size(); ++p) {
     const Parameter& parameter = parameters_[p];
-    const float decay = parameter.shape.size() > 1
-                            ? static_cast<float>(config_.weight_decay)
-                            : 0.0f;
+    const float rate = static_cast<float>(learning_rate) * parameter.rate;
+    const float decay =
+        is_matrix(parameter) ? static_cast<float>(config_.weight_decay) : 0.0f;
     const AdamWConfig adam{config_.beta1, config_.beta2, config_.epsilon};
     if (auto* const state = std::get_if<AdamWState>(&states_[p])) {
       adamw_step(adam, step, rate, decay, factor, parameter.gradient,

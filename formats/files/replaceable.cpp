@@ -126,10 +126,13 @@ void check_resume(const fs::path& folder) {
   }
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    const bool ours =
-        begun ? name == kResumeFile || name.starts_with("block-") ||
-                    name.starts_with("reduced-") || name.starts_with("trained-")
-              : false;
+    const bool ours = begun
+                          ? name == kResumeFile || name.starts_with("block-") ||
+                                name.starts_with("reduced-") ||
+                                name.starts_with("trained-") ||
+                                name.starts_with("rounded") ||
+                                name.starts_with("recovered-")
+                          : false;
     if (ours || name.starts_with(std::string(kResumeFile) + ".partial-")) {
       continue;
     }

@@ -90,7 +90,7 @@ void expect_gradients(Bench& bench, const TrainingBatch& batch) {
       for (std::size_t j = 0; j < p.value.size(); ++j) {
         p.value[j] += by * std::sin(static_cast<float>(3 * j + 1));
       }
-      bench.model.values_changed();
+      bench.model.values_changed(bench.pool);
     };
     double along = 0;
     for (std::size_t j = 0; j < p.value.size(); ++j) {
@@ -346,10 +346,10 @@ TEST(Dropout, OfThePassHasTheGradientsOfItsDifferences) {
   const TrainingBatch batch = data.shuffled(3, 0, 3);
   for (const auto& [residual, attention] :
        {std::pair(0.3f, 0.0f), std::pair(0.0f, 0.4f)}) {
-    Bench bench({.cross_entropy = 1, .divergence = 0}, wide_teacher(),
-                {.dropout = residual,
-                 .attention_dropout = attention,
-                 .keep_activations = residual > 0});
+    Bench bench(
+        {.cross_entropy = 1, .divergence = 0}, wide_teacher(),
+        {.learning = {.dropout = residual, .attention_dropout = attention},
+         .keep_activations = residual > 0});
     const LossTerms whole = bench.run(batch, Gradients::kNone);
     const LossTerms dropped = bench.run(batch, Gradients::kAdd);
     EXPECT_NE(whole.cross_entropy, dropped.cross_entropy);

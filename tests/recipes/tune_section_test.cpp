@@ -67,9 +67,10 @@ TEST(TrainSection, LearnsBiasesAloneWhereAsked) {
                         "/some/r.yaml");
   };
   const Recipe biases = parse(", learn: biases");
-  EXPECT_EQ(training_of(biases.stages[0])->learn, Learning::kBiases);
+  EXPECT_EQ(training_of(biases.stages[0])->learn,
+            std::vector{LearningPart::kBiases});
   EXPECT_EQ(parse_recipe(resolved_yaml(biases), "/other/x.yaml"), biases);
-  EXPECT_EQ(training_of(parse("").stages[0])->learn, Learning::kAll);
+  EXPECT_TRUE(training_of(parse("").stages[0])->learn.empty());
   const std::string found = refusal(tuning(", steps: 5, learn: biases"));
   EXPECT_NE(found.find("'learn' does not belong in 'tune'"), std::string::npos)
       << found;

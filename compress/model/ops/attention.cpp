@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
+#include <utility>
 
 #include "compress/core/hadamard.h"
 #include "compress/core/matrix_reuse.h"
@@ -91,6 +92,28 @@ void run_in_place(const AttentionOp& op, const OpContext& context,
   arguments.put(std::move(mixed));
 }
 
+void apply_scheme(const AttentionOp& op, const OpContext& context, MatrixF& K,
+                  MatrixF& V) {
+  if (context.kv_scheme == nullptr) return;
+  std::size_t first = 0;
+  for (const Segment& segment : context.segments) {
+    apply_kv_scheme_in_place(*context.kv_scheme, op.kv_heads,
+                             K.view().rows_slice(first, segment.rows),
+                             V.view().rows_slice(first, segment.rows));
+    first += segment.rows;
+  }
+}
+
+// Keys and values of segments that stand alone, as attention saw them.
+KeyValues rounded_key_values(const AttentionOp& op, const OpContext& context,
+                             ConstMatrixView K, ConstMatrixView V) {
+  KeyValues rounded{MatrixF(K), MatrixF(V)};
+  apply_scheme(op, context, rounded.keys, rounded.values);
+  round_kv_in_place(context.kv, op.head_dim, rounded.keys.view());
+  round_kv_in_place(context.kv, op.value_dim, rounded.values.view());
+  return rounded;
+}
+
 }  // namespace
 
 void run(const AttentionOp& op, const OpContext& context,
@@ -100,15 +123,7 @@ void run(const AttentionOp& op, const OpContext& context,
   if (context.kv_ranges != nullptr) {
     widen((*context.kv_ranges)[op.slot], K.view(), V.view());
   }
-  if (context.kv_scheme != nullptr) {
-    std::size_t first = 0;
-    for (const Segment& segment : context.segments) {
-      apply_kv_scheme_in_place(*context.kv_scheme, op.kv_heads,
-                               K.view().rows_slice(first, segment.rows),
-                               V.view().rows_slice(first, segment.rows));
-      first += segment.rows;
-    }
-  }
+  apply_scheme(op, context, K, V);
   if (context.kv.rotate_keys) {
     hadamard_rows_in_place(Q.view(), op.head_dim, *context.pool);
     hadamard_rows_in_place(K.view(), op.head_dim, *context.pool);
@@ -149,10 +164,17 @@ void backward(const AttentionOp& op, const OpContext& context,
     unwanted[i] = MatrixF(x.rows(), x.cols());
     return unwanted[i].view();
   };
+  KeyValues rounded;  // gradients pass straight through (arXiv:1308.3432)
+  ConstMatrixView K = gradients.input(1), V = gradients.input(2);
+  if (context.kv_scheme != nullptr || context.kv.type != KvType::kF32) {
+    rounded = rounded_key_values(op, context, K, V);
+    K = std::as_const(rounded.keys).view();
+    V = std::as_const(rounded.values).view();
+  }
   attention_backward(
       {.Q = gradients.input(0),
-       .K = gradients.input(1),
-       .V = gradients.input(2),
+       .K = K,
+       .V = V,
        .O = gradients.out[0]->rows.view()},
       gradients.gradient(), sequences, config_of(op, context),
       {.dQ = to_add(0),

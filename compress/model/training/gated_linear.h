@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,12 @@ class GatedLinear final : public TrainableLinear {
                        std::vector<Parameter>& to) override {
     inner_->list_parameters(name, to);
   }
+  void values_changed(ThreadPool& pool) override {
+    inner_->values_changed(pool);
+  }
+  std::optional<LinearWeights> packed() const override {
+    return inner_->packed();
+  }
   std::size_t out() const override { return inner_->out(); }
   std::size_t in() const override { return inner_->in(); }
   std::size_t bytes() const override { return inner_->bytes(); }
@@ -66,6 +73,12 @@ class DroppedLinear final : public TrainableLinear {
   void list_parameters(const std::string& name,
                        std::vector<Parameter>& to) override {
     inner_->list_parameters(name, to);
+  }
+  void values_changed(ThreadPool& pool) override {
+    inner_->values_changed(pool);
+  }
+  std::optional<LinearWeights> packed() const override {
+    return inner_->packed();
   }
   std::size_t out() const override { return inner_->out(); }
   std::size_t in() const override { return inner_->in(); }

@@ -6,6 +6,7 @@
 
 #include "compress/core/formatted.h"
 #include "compress/model/facts.h"
+#include "compress/model/training/scaled_linear.h"
 
 namespace llmpress {
 namespace {
@@ -34,36 +35,48 @@ bool adds_to_stream(const BlockSpec& block, std::size_t linear) {
 
 std::unique_ptr<TrainableLinear> make_linear(const std::string& name,
                                              LinearWeights weights,
-                                             const LearningChoice& learns,
-                                             const AdapterChoice& adapts,
+                                             const ModelLearning& learning,
                                              Isa isa) {
-  const auto adapter = adapts ? adapts(name) : std::nullopt;
-  if (adapter) {
-    try {
-      return std::make_unique<LoraLinear>(std::move(weights), *adapter, isa);
-    } catch (const Error& error) {
-      fail(error.code(), "'{}': {}", name, error.what());
+  if (learning.makes) {
+    if (auto own = learning.makes(name, weights)) return own;
+  }
+  if (const auto adapter =
+          learning.adapts ? learning.adapts(name) : std::nullopt) {
+    return std::make_unique<LoraLinear>(std::move(weights), *adapter, isa);
+  }
+  const LearningChoice& learns = learning.learns;
+  const bool bias = learns(name + ".bias");
+  if (std::holds_alternative<DenseWeight>(weights.weight)) {
+    if (learns(name + ".weight")) {
+      return std::make_unique<LearningLinear>(dequantize(weights.weight),
+                                              std::move(weights.bias), isa);
     }
+  } else if (const ScaledParts parts{
+                 .scales = learns(name + ".weight_scale"),
+                 .zeros = learns(name + ".weight_zero_point"),
+                 .bias = bias};
+             parts.scales || parts.zeros) {
+    return std::make_unique<ScaledLinear>(std::move(weights), parts);
   }
-  if (!learns(name + ".weight")) {
-    return std::make_unique<FrozenLinear>(
-        std::move(weights), isa,
-        learns(name + ".bias") ? BiasRole::kLearns : BiasRole::kFrozen);
-  }
-  if (!std::holds_alternative<DenseWeight>(weights.weight)) {
-    fail(ErrorCode::kInvalidArgument,
-         "'{}' is stored as {}: packed weights do not learn", name,
-         describe(weights.weight));
-  }
-  return std::make_unique<LearningLinear>(dequantize(weights.weight),
-                                          std::move(weights.bias), isa);
+  return std::make_unique<FrozenLinear>(
+      std::move(weights), isa, bias ? BiasRole::kLearns : BiasRole::kFrozen);
 }
 
 }  // namespace
 
+std::unique_ptr<TrainableLinear> make_trainable_linear(
+    const std::string& name, LinearWeights weights,
+    const ModelLearning& learning, Isa isa) {
+  try {
+    return make_linear(name, std::move(weights), learning, isa);
+  } catch (const Error& error) {
+    fail(error.code(), "'{}': {}", name, error.what());
+  }
+}
+
 TrainableBlock::TrainableBlock(const Architecture& arch, std::size_t layer,
                                BlockWeights weights,
-                               const BlockLearning& learning,
+                               const ModelLearning& learning,
                                const BlockOptions& options)
     : arch_(&arch),
       layer_(layer),
@@ -72,12 +85,12 @@ TrainableBlock::TrainableBlock(const Architecture& arch, std::size_t layer,
       block_(arch, layer, weights, options),
       dropout_(learning.dropout),
       attention_dropout_(learning.attention_dropout) {
-  const LearningChoice& learns = learning.learns;
   const BlockSpec& spec = block_.spec();
   const std::string prefix = arch.block_name(layer) + ".";
   for (std::size_t i = 0; i < spec.linears.size(); ++i) {
     add_linear(i, std::move(weights.linears[i]), learning, options.isa);
   }
+  const LearningChoice& learns = learning.learns;
   gradients_.norms.resize(spec.norms.size());
   for (std::size_t n = 0; n < spec.norms.size(); ++n) {
     const NormWeights& norm = norms_.at(spec.norms[n].name);
@@ -99,10 +112,9 @@ TrainableBlock::TrainableBlock(const Architecture& arch, std::size_t layer,
 }
 
 void TrainableBlock::add_linear(std::size_t index, LinearWeights weights,
-                                const BlockLearning& learning, Isa isa) {
-  std::unique_ptr<TrainableLinear> linear =
-      make_linear(arch_->linear_name(layer_, index), std::move(weights),
-                  learning.learns, learning.adapts, isa);
+                                const ModelLearning& learning, Isa isa) {
+  std::unique_ptr<TrainableLinear> linear = make_trainable_linear(
+      arch_->linear_name(layer_, index), std::move(weights), learning, isa);
   if (learning.wraps) {
     linear = learning.wraps(layer_, index, std::move(linear));
   }
@@ -156,7 +168,8 @@ std::vector<Parameter> TrainableBlock::parameters() {
   return all;
 }
 
-void TrainableBlock::values_changed() {
+void TrainableBlock::values_changed(ThreadPool& pool) {
+  for (const auto& linear : linears_) linear->values_changed(pool);
   const BlockSpec& spec = block_.spec();
   for (std::size_t n = 0; n < spec.norms.size(); ++n) {
     if (!norm_learns_[n]) continue;

@@ -28,33 +28,45 @@ using AdapterChoice =
 using LinearWrap = std::function<std::unique_ptr<TrainableLinear>(
     std::size_t layer, std::size_t linear, std::unique_ptr<TrainableLinear>)>;
 
-// What learns of a block, and how.
-struct BlockLearning {
+// How the numbers of a model learn. For a Linear the first that has something
+// to say of it decides: `makes`, `adapts`, `learns`.
+struct ModelLearning {
+  LinearMaker makes{};     // empty: none
+  AdapterChoice adapts{};  // empty: no adapters
   LearningChoice learns{};
-  AdapterChoice adapts{};  // empty: none; goes before `learns`
-  LinearWrap wraps{};      // empty: none
+  // Around a Linear of a block, or the head (layer: how many there are).
+  LinearWrap wraps{};  // empty: nothing
   // Probabilities that what a Linear adds to the stream, and a probability of
   // attention, is left out of a pass.
   float dropout = 0, attention_dropout = 0;
 };
 
+// The Linear of this module path as `learning` says. A packed one that learns
+// has scales that do (scaled_linear.h). Throws Error naming the Linear.
+std::unique_ptr<TrainableLinear> make_trainable_linear(
+    const std::string& name, LinearWeights weights,
+    const ModelLearning& learning, Isa isa);
+
 class TrainableBlock {
  public:
   // `arch` must outlive the block. Linears that do not learn stay in the form
-  // in which they are stored; the others must be dense (Error(kInvalidArgument)
-  // naming one that is packed). Throws Error(kUnsupported) for a dropout of what
+  // in which they are stored. Throws Error(kUnsupported) for a dropout of what
   // is added to a stream that is changed in other ways too.
   TrainableBlock(const Architecture& arch, std::size_t layer,
-                 BlockWeights weights, const BlockLearning& learning,
+                 BlockWeights weights, const ModelLearning& learning,
                  const BlockOptions& options);
 
   const Block& block() const { return block_; }
   // What learns, in the order of the program's tables.
   std::vector<Parameter> parameters();
   // After the values of parameters were changed.
-  void values_changed();
+  void values_changed(ThreadPool& pool);
   // What the passes from now on leave out; nothing: they are whole.
   void set_dropout(std::optional<std::uint64_t> seed);
+  // [BlockSpec::linears]
+  const TrainableLinear& linear(std::size_t index) const {
+    return *linears_[index];
+  }
   // See Block::run_backward; adds to the parameters' gradients.
   void run_backward(BlockPass& pass, std::span<const Segment> segments,
                     StreamGradient& stream, ThreadPool& pool);
@@ -62,7 +74,7 @@ class TrainableBlock {
 
  private:
   void add_linear(std::size_t index, LinearWeights weights,
-                  const BlockLearning& learning, Isa isa);
+                  const ModelLearning& learning, Isa isa);
 
   const Architecture* arch_;
   std::size_t layer_;

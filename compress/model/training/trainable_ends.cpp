@@ -8,7 +8,7 @@
 #include "compress/core/matrix_reuse.h"
 #include "compress/kernels/norms_backward.h"
 #include "compress/model/end_operations.h"
-#include "formats/linears/dense_linear.h"
+#include "compress/model/model_check.h"
 
 namespace llmpress {
 namespace {
@@ -20,16 +20,6 @@ constexpr std::size_t kFewestRows = 64, kMostRows = 512;
 
 std::size_t rows_per_chunk(std::size_t vocabulary) {
   return std::clamp(kChunkElements / vocabulary, kFewestRows, kMostRows);
-}
-
-MatrixF dense_matrix_of(const Checkpoint& checkpoint, const std::string& name) {
-  const LinearWeights linear = checkpoint.read_linear(name);
-  if (!std::holds_alternative<DenseWeight>(linear.weight)) {
-    fail(ErrorCode::kInvalidArgument,
-         "'{}' is stored as {}: packed weights do not learn", name,
-         describe(linear.weight));
-  }
-  return dequantize(linear.weight);
 }
 
 MatrixF run_linear(const TrainableLinear& linear, ConstMatrixView X,
@@ -91,23 +81,22 @@ TrainableEnds::EndNorm TrainableEnds::read_norm_of(
   }
   if (name.empty()) return norm;
   norm.weights = read_norm(*checkpoint_, name, width, options.bias);
-  const bool gain = learns_(name + ".weight");
+  const bool gain = learns(name + ".weight");
   if (gain) norm.d.gain.resize(norm.weights.gain.size());
-  if (gain || learns_(name + ".bias")) {
+  if (gain || learns(name + ".bias")) {
     norm.d.bias.resize(norm.weights.bias.size());
   }
   return norm;
 }
 
+bool TrainableEnds::learns_dense(const std::string& module) const {
+  return learns(module + ".weight") &&
+         dense_matrix(*checkpoint_, module) != nullptr;
+}
+
 std::unique_ptr<TrainableLinear> TrainableEnds::read_linear_of(
     const std::string& name, LinearWeights weights) const {
-  if (!learns_(name + ".weight")) {
-    return std::make_unique<FrozenLinear>(
-        std::move(weights), isa_,
-        learns_(name + ".bias") ? BiasRole::kLearns : BiasRole::kFrozen);
-  }
-  return std::make_unique<LearningLinear>(dense_matrix_of(*checkpoint_, name),
-                                          std::move(weights.bias), isa_);
+  return make_trainable_linear(name, std::move(weights), learning_, isa_);
 }
 
 TrainableEnds::Table TrainableEnds::read_table(
@@ -115,16 +104,19 @@ TrainableEnds::Table TrainableEnds::read_table(
     std::unique_ptr<LearningLinear>& own) const {
   // Checks the shape.
   Table table{.frozen = EmbeddingRows(*checkpoint_, name, rows, width)};
-  if (!learns_(name + ".weight")) return table;
-  own = std::make_unique<LearningLinear>(dense_matrix_of(*checkpoint_, name),
-                                         std::vector<float>(), isa_);
+  if (!learns_dense(name)) return table;
+  own = std::make_unique<LearningLinear>(
+      dequantize(checkpoint_->read_linear(name).weight), std::vector<float>(),
+      isa_);
   return {.learning = own.get()};
 }
 
 TrainableEnds::TrainableEnds(const Checkpoint& checkpoint,
                              const Architecture& arch,
-                             const LearningChoice& learns, Isa isa)
-    : checkpoint_(&checkpoint), arch_(&arch), learns_(learns), isa_(isa) {
+                             const ModelLearning& learning, Isa isa)
+    : checkpoint_(&checkpoint), arch_(&arch), learning_(learning), isa_(isa) {
+  learning_.makes = {};  // of the blocks' Linears
+  learning_.adapts = {};
   const auto projection = [&](const std::string& name) {
     return name.empty() ? nullptr
                         : read_linear_of(name, checkpoint.read_linear(name));
@@ -162,6 +154,12 @@ void TrainableEnds::read_head() {
     weights.bias = read_vector(checkpoint_->tensors(), arch_->head + ".bias",
                                arch_->vocabulary);
   }
+  if (arch_->tied_head && dense_matrix(*checkpoint_, name) == nullptr) {
+    head_ = std::make_unique<FrozenLinear>(
+        std::move(weights), isa_,
+        learns(name + ".bias") ? BiasRole::kLearns : BiasRole::kFrozen);
+    return;
+  }
   head_ = read_linear_of(name, std::move(weights));
 }
 
@@ -174,6 +172,14 @@ void TrainableEnds::read_layer_parts() {
       inputs.projection, checkpoint_->read_linear(inputs.projection));
   layers_.norm =
       read_norm_of(inputs.norm, inputs.width, {.epsilon = inputs.epsilon});
+}
+
+void TrainableEnds::values_changed(ThreadPool& pool) {
+  for (TrainableLinear* const linear :
+       {head_.get(), embedding_projection_.get(), head_projection_.get(),
+        layers_.projection.get()}) {
+    if (linear != nullptr) linear->values_changed(pool);
+  }
 }
 
 std::vector<Parameter> TrainableEnds::parameters() {

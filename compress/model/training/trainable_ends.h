@@ -22,16 +22,19 @@ using LogitLoss = std::function<double(
 
 class TrainableEnds {
  public:
-  // `arch` must outlive this. What the blocks get beside the stream
+  // `arch` must outlive this. A packed embedding stays as it is, and so does a
+  // packed head that is tied to it. What the blocks get beside the stream
   // (LayerInputs) stays as it is stored, but gradients pass through it.
   TrainableEnds(const Checkpoint& checkpoint, const Architecture& arch,
-                const LearningChoice& learns, Isa isa);
+                const ModelLearning& learning, Isa isa);
 
   std::vector<Parameter> parameters();
   void wrap_head(const std::function<std::unique_ptr<TrainableLinear>(
                      std::unique_ptr<TrainableLinear>)>& wrap) {
     head_ = wrap(std::move(head_));
   }
+  void values_changed(ThreadPool& pool);
+  const TrainableLinear& head() const { return *head_; }
 
   // The stream before the first block, and what travels beside it.
   BlockState begin(std::span<const TokenId> tokens,
@@ -86,6 +89,11 @@ class TrainableEnds {
                        const NormOptions& options) const;
   std::unique_ptr<TrainableLinear> read_linear_of(const std::string& name,
                                                   LinearWeights weights) const;
+  bool learns(const std::string& tensor) const {
+    return learning_.learns(tensor);
+  }
+  // Whether the weight of this module is plain numbers that learn.
+  bool learns_dense(const std::string& module) const;
   Table read_table(const std::string& name, std::size_t rows, std::size_t width,
                    std::unique_ptr<LearningLinear>& own) const;
   void read_head();
@@ -104,7 +112,7 @@ class TrainableEnds {
 
   const Checkpoint* checkpoint_;  // while it is read
   const Architecture* arch_;
-  LearningChoice learns_;
+  ModelLearning learning_;
   Isa isa_;
   std::unique_ptr<TrainableLinear> head_{}, embedding_projection_{},
       head_projection_{};

@@ -14,6 +14,8 @@ namespace {
 constexpr std::size_t kRowsPerTile = 256, kTokensPerTask = 64;
 constexpr std::size_t kColumnsPerTask = 64;
 
+}  // namespace
+
 void list_bias(const std::string& name, std::vector<float>& bias,
                std::vector<float>& d_bias, std::vector<Parameter>& to) {
   if (bias.empty()) return;
@@ -22,8 +24,6 @@ void list_bias(const std::string& name, std::vector<float>& bias,
                 .value = bias,
                 .gradient = d_bias});
 }
-
-}  // namespace
 
 void add_to_rows(std::span<const float> bias, MatrixView<float> Y,
                  ThreadPool& pool) {

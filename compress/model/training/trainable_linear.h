@@ -2,7 +2,9 @@
 // ones in whatever form they are stored.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,7 +21,17 @@ class TrainableLinear : public LinearKernel, public ReversibleLinear {
   // Appends what learns; `name` is the Linear's module path.
   virtual void list_parameters(const std::string& name,
                                std::vector<Parameter>& to) = 0;
+  // After the values of parameters were changed.
+  virtual void values_changed(ThreadPool& /*pool*/) {}
+  // What it learned as a packed Linear; none: its weight is dense or stays as
+  // it is stored.
+  virtual std::optional<LinearWeights> packed() const { return std::nullopt; }
 };
+
+// Makes the Linear of this module path that learns in a way of its own; null:
+// it is made as usual. Takes what it needs of `weights`.
+using LinearMaker = std::function<std::unique_ptr<TrainableLinear>(
+    const std::string& linear, LinearWeights& weights)>;
 
 // y = W x + b whose W [out, in] and b learn. Forward and backward read the
 // numbers where they lie, so that a step of an optimizer needs no packing.
@@ -101,6 +113,9 @@ class BorrowedLinear final : public LinearKernel {
   const LinearKernel& linear_;
 };
 
+// A bias that learns, if it is not empty.
+void list_bias(const std::string& name, std::vector<float>& bias,
+               std::vector<float>& d_bias, std::vector<Parameter>& to);
 // Every row of Y += bias, [cols] or empty.
 void add_to_rows(std::span<const float> bias, MatrixView<float> Y,
                  ThreadPool& pool);

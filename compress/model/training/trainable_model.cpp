@@ -52,17 +52,18 @@ TrainableModel::TrainableModel(const Checkpoint& checkpoint,
                                const TrainableOptions& options)
     : arch_(std::make_unique<Architecture>(read_architecture(checkpoint))),
       options_(options) {
-  if (!options_.learns) {
-    options_.learns = [all = !options_.adapts](const std::string&) {
+  ModelLearning& learning = options_.learning;
+  if (!learning.learns) {
+    learning.learns = [all = !learning.adapts](const std::string&) {
       return all;
     };
   }
   check_model(checkpoint, *arch_);
-  ends_ = std::make_unique<TrainableEnds>(checkpoint, *arch_, options_.learns,
+  ends_ = std::make_unique<TrainableEnds>(checkpoint, *arch_, learning,
                                           options_.isa);
-  if (options_.wraps) {
+  if (learning.wraps) {
     ends_->wrap_head([&](std::unique_ptr<TrainableLinear> head) {
-      return options_.wraps(arch_->layers, 0, std::move(head));
+      return learning.wraps(arch_->layers, 0, std::move(head));
     });
   }
   const RopeTablesOfModel ropes = make_ropes(*arch_);
@@ -71,10 +72,8 @@ TrainableModel::TrainableModel(const Checkpoint& checkpoint,
     report(options_.progress,
            {"load", layer, arch_->layers, arch_->block_name(layer)});
     blocks_.emplace_back(
-        *arch_, layer, read_block(checkpoint, *arch_, layer),
-        BlockLearning{options_.learns, options_.adapts, options_.wraps,
-                      options_.dropout, options_.attention_dropout},
-        BlockOptions{.isa = options_.isa, .ropes = ropes});
+        *arch_, layer, read_block(checkpoint, *arch_, layer), learning,
+        BlockOptions{.isa = options_.isa, .kv = options_.kv, .ropes = ropes});
   }
   report(options_.progress, {"load", arch_->layers, arch_->layers, ""});
   parameters_ = ends_->parameters();
@@ -85,8 +84,23 @@ TrainableModel::TrainableModel(const Checkpoint& checkpoint,
   }
 }
 
-void TrainableModel::values_changed() {
-  for (TrainableBlock& block : blocks_) block.values_changed();
+void TrainableModel::values_changed(ThreadPool& pool) {
+  ends_->values_changed(pool);
+  for (TrainableBlock& block : blocks_) block.values_changed(pool);
+}
+
+std::map<std::string, LinearWeights> TrainableModel::packed_linears() const {
+  std::map<std::string, LinearWeights> packed;
+  const auto add = [&](const std::string& name, const TrainableLinear& linear) {
+    if (auto learned = linear.packed()) packed[name] = std::move(*learned);
+  };
+  for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
+    for (std::size_t l = 0; l < arch_->block(layer).linears.size(); ++l) {
+      add(arch_->linear_name(layer, l), blocks_[layer].linear(l));
+    }
+  }
+  add(arch_->head, ends_->head());
+  return packed;
 }
 
 void TrainableModel::clear_gradients(ThreadPool& pool) {

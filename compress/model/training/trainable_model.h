@@ -6,9 +6,11 @@
 
 #include <cstddef>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "compress/core/matrix_reuse.h"
@@ -51,13 +53,9 @@ struct PassVisit {
 
 struct TrainableOptions {
   Isa isa = best_isa();
-  // Empty: every tensor; with `adapts` none.
-  LearningChoice learns{};
-  AdapterChoice adapts{};  // empty: no adapters
-  // What stands around a Linear of a block, or around the head (layer: how many
-  // there are); empty: nothing.
-  LinearWrap wraps{};
-  float dropout = 0, attention_dropout = 0;  // see BlockLearning
+  // `learns` empty: every number that is stored as a float; with `adapts` none.
+  ModelLearning learning{};
+  KvFormat kv{};  // how keys and values are rounded, straight through
   bool keep_activations = false;
   Progress progress{};
 };
@@ -72,9 +70,12 @@ class TrainableModel {
   // What learns; the spans stay where they are.
   std::vector<Parameter>& parameters() { return parameters_; }
   bool drops() const {
-    return options_.dropout > 0 || options_.attention_dropout > 0;
+    return options_.learning.dropout > 0 ||
+           options_.learning.attention_dropout > 0;
   }
-  void values_changed();
+  void values_changed(ThreadPool& pool);
+  // What was learned of packed Linears, by module path.
+  std::map<std::string, LinearWeights> packed_linears() const;
   void clear_gradients(ThreadPool& pool);
 
   // The batch's loss; adds to the gradients of all parameters.

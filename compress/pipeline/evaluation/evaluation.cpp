@@ -310,23 +310,22 @@ std::vector<EvaluationWindow> strided_windows(std::size_t tokens,
 
 }  // namespace
 
-KvFormat kv_format(const EvaluateConfig& config) {
-  KvFormat format{.rotate_keys = config.rotate_keys};
-  switch (config.kv_cache) {
+KvType kv_type(KvCacheType type) {
+  switch (type) {
     case KvCacheType::kF32:
-      format.type = KvType::kF32;
-      break;
+      return KvType::kF32;
     case KvCacheType::kInt8:
-      format.type = KvType::kInt8;
-      break;
+      return KvType::kInt8;
     case KvCacheType::kFp8:
-      format.type = KvType::kFp8;
-      break;
+      return KvType::kFp8;
     case KvCacheType::kInt4:
-      format.type = KvType::kInt4;
-      break;
+      return KvType::kInt4;
   }
-  return format;
+  return KvType::kF32;
+}
+
+KvFormat kv_format(const EvaluateConfig& config) {
+  return {.type = kv_type(config.kv_cache), .rotate_keys = config.rotate_keys};
 }
 
 EvaluationText load_evaluation_text(const std::filesystem::path& path,

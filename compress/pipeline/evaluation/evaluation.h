@@ -22,6 +22,7 @@
 namespace llmpress {
 
 // The storage of keys and values that a recipe names.
+KvType kv_type(KvCacheType type);
 KvFormat kv_format(const EvaluateConfig& config);
 
 // A text as token ids, with what a report must say about it.

@@ -153,6 +153,10 @@ void treat(const LinearJob& job, ThreadPool& pool, LinearOutcome& outcome) {
     return;
   }
   outcome.weights = job.linear->stored;  // bias, activations, rotation
+  if (job.treatment.learned) {
+    outcome.report.method = "trained";
+    return;
+  }
   if (job.treatment.prune != nullptr) pruned = prune(job, pool, outcome);
   if (job.treatment.quantize != nullptr) quantize(job, pruned, pool, outcome);
   if (job.treatment.prune != nullptr) store_pruned(job, outcome);

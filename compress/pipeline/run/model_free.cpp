@@ -62,8 +62,10 @@ class Refusal {
            "evaluate=none)",
            model_type_of(checkpoint_));
     }
-    for (const Stage* stage : plan.transforms()) {
-      refuse(position_of(*stage), stage_name(*stage));
+    for (const auto stages : {plan.transforms(), plan.recovery()}) {
+      for (const Stage* stage : stages) {
+        refuse(position_of(*stage), stage_name(*stage));
+      }
     }
     if (plan.kv_cache() != nullptr) {
       refuse(plan.kv_cache()->position, "quantize_kv_cache");

@@ -29,7 +29,7 @@ TransformedModel::TransformedModel(const Checkpoint& base,
       continue;
     }
     if (training_of(*stage) != nullptr) {
-      layers_.push_back(trained(*stage, pool, context));
+      layers_.push_back(trained(*stage, plan, pool, context));
       top_ = layers_.back().get();
       parse();
       continue;
@@ -82,13 +82,15 @@ std::unique_ptr<Checkpoint> TransformedModel::reduce(
 }
 
 std::unique_ptr<Checkpoint> TransformedModel::trained(
-    const Stage& stage, ThreadPool& pool, const TransformContext& context) {
+    const Stage& stage, const StagePlan& plan, ThreadPool& pool,
+    const TransformContext& context) {
   const std::filesystem::path output =
       context.directory / formatted("trained-{}", layers_.size());
   if (!std::filesystem::exists(output)) {
     train_model({.checkpoint = top_,
                  .base = base_,
                  .stage = &stage,
+                 .plan = &plan,
                  .output = output,
                  .isa = context.isa,
                  .pool = &pool,

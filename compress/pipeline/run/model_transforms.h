@@ -47,7 +47,8 @@ class TransformedModel {
  private:
   std::unique_ptr<Checkpoint> reduce(const PruneStage& stage, ThreadPool& pool,
                                      const TransformContext& context);
-  std::unique_ptr<Checkpoint> trained(const Stage& stage, ThreadPool& pool,
+  std::unique_ptr<Checkpoint> trained(const Stage& stage, const StagePlan& plan,
+                                      ThreadPool& pool,
                                       const TransformContext& context);
 
   const Checkpoint* base_;

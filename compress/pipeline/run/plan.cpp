@@ -213,8 +213,7 @@ PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
       calibration_use(job.plan, arch) == CalibrationUse::kNone ? 0 : tokens;
   planned.peak_memory_bytes = predicted_peak_bytes(job.plan, *model.arch, used);
   planned.seconds = estimated_seconds(arch, used, pool.size());
-  for (const Stage* stage : job.plan.transforms()) {
-    if (training_of(*stage) == nullptr) continue;
+  for (const Stage* stage : job.plan.training()) {
     const double flops = training_flops(arch, *stage);
     planned.seconds +=
         flops / (kFlopsPerThread * static_cast<double>(pool.size()));
@@ -308,9 +307,11 @@ std::size_t predicted_peak_bytes(const StagePlan& plan,
       peak_bytes(arch, calibration_tokens, pair ? 2 : 1) +
       expert_products_bytes(plan, arch) +
       (wants_auto_precision(plan) ? auto_precision_bytes(arch) : 0);
-  for (const Stage* stage : plan.transforms()) {
-    if (training_of(*stage) == nullptr) continue;
-    bytes = std::max(bytes, training_peak_bytes(arch, *stage));
+  for (const Stage* stage : plan.training()) {
+    const bool packed = std::ranges::count(plan.recovery(), stage) != 0;
+    bytes = std::max(bytes, training_peak_bytes(arch, *stage,
+                                                packed ? TrainedForm::kPacked
+                                                       : TrainedForm::kDense));
   }
   return bytes;
 }

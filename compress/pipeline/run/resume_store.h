@@ -8,6 +8,9 @@
 //   <output>.resume/reduced-0/         the model after structured pruning
 //   <output>.resume/trained-0/         the model after a stage that trains
 //   <output>.resume/trained-0.training/  what such a stage has done so far
+//   <output>.resume/rounded/           the model after its last block, where
+//                                      stages that train follow; then as above:
+//   <output>.resume/recovered-0/, <output>.resume/recovered-0.training/
 #pragma once
 
 #include <cstddef>

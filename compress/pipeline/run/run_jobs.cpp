@@ -11,6 +11,7 @@
 #include "compress/pipeline/run/output_check.h"
 #include "compress/pipeline/run/resume_store.h"
 #include "compress/pipeline/run/stage_check.h"
+#include "compress/pipeline/training/grid_linears.h"
 #include "compress/surgery/structured_shape.h"
 #include "formats/checkpoints/artifact_writer.h"
 
@@ -141,6 +142,8 @@ void check_jobs(const Recipe& recipe, std::span<VariantJob> jobs,
            job.name);
     }
     if (job.output.is_adapter()) continue;
+    check_aware_training(job.plan, arch, pool);
+    check_recovery(job.plan, arch, pool);
     check_kv_scales(job.plan, arch, *model.checkpoint, job.output.format);
     OutputCheck check =
         check_output(job.output, job.plan, *model.checkpoint, arch, pool);

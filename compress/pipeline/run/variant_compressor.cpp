@@ -6,7 +6,6 @@
 #include <nlohmann/json.hpp>
 
 #include "compress/core/formatted.h"
-#include "compress/model/model_check.h"
 #include "compress/model/model_source.h"
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/adapters/adapter_report.h"
@@ -14,50 +13,20 @@
 #include "compress/pipeline/run/auto_precision.h"
 #include "compress/pipeline/run/block_compressor.h"
 #include "compress/pipeline/run/block_rounding.h"
-#include "compress/pipeline/run/block_writer.h"
 #include "compress/pipeline/run/end_compressor.h"
+#include "compress/pipeline/run/model_assembly.h"
 #include "compress/pipeline/run/model_transforms.h"
 #include "compress/pipeline/run/resume_store.h"
 #include "compress/pipeline/run/sparsity_allocation.h"
 #include "compress/pipeline/run/stage_check.h"
 #include "compress/pipeline/run/structured_pruning.h"
+#include "compress/pipeline/training/trained_model.h"
 #include "compress/surgery/checkpoint_overlay.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "quantizers/method.h"
 
 namespace llmpress {
 namespace {
-
-// Names of tensors that the blocks account for.
-bool belongs_to_block(const std::string& tensor, const Architecture& arch) {
-  const auto layer = layer_of(tensor, arch);
-  return layer &&
-         written_with_block(arch.block(*layer),
-                            tensor.substr(arch.block_name(*layer).size() + 1));
-}
-
-// Embedding, head, final norm and whatever else stands outside the Linears of
-// the blocks goes through byte for byte.
-void copy_other_tensors(const TransformedModel& model,
-                        const CompressedEnds& ends, ArtifactWriter& writer) {
-  const TensorReader& reader = model.checkpoint().tensors();
-  const auto compressed = [&](const std::string& tensor) {
-    return std::ranges::any_of(ends.linears, [&](const auto& end) {
-      return tensor.starts_with(end.first + ".");
-    });
-  };
-  for (const TensorInfo& info : reader.tensors()) {
-    if (belongs_to_block(info.name, model.architecture()) ||
-        compressed(info.name)) {
-      continue;
-    }
-    const TensorBytes data = reader.read(info);
-    writer.add_tensor({.name = info.name,
-                       .dtype = info.dtype,
-                       .shape = info.shape,
-                       .bytes = {data.bytes.begin(), data.bytes.end()}});
-  }
-}
 
 // Hashes of what a training stage reads beside the model.
 std::string files_of(const TrainStage& train, const Stage& stage) {
@@ -80,11 +49,10 @@ std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job) {
       formatted("llmpress {}\n{}\n{}\n{}\n{}\n", LLMPRESS_VERSION, job.name,
                 inputs.model_sha256, inputs.recipe_yaml, inputs.kernels);
   if (inputs.calibration != nullptr) text += inputs.calibration->sha256;
+  for (const Stage* stage : job.plan.training()) {
+    text += files_of(*training_of(*stage), *stage);
+  }
   for (const Stage* stage : job.plan.transforms()) {
-    if (const TrainStage* const train = training_of(*stage)) {
-      text += files_of(*train, *stage);
-      continue;
-    }
     const auto* merge = std::get_if<MergeLoraStage>(stage);
     if (merge == nullptr) continue;
     for (const auto& file :
@@ -134,6 +102,7 @@ class VariantCompressor {
     for (const std::string& note : report_.notes) log(note);
     for (const LayerReport& layer : report_.structured) log_layer(layer);
     compress_blocks();
+    if (!plan_.recovery().empty()) recover();
     write_artifact();
     store_.remove();
     report_.seconds =
@@ -283,38 +252,91 @@ class VariantCompressor {
             .reference = reference_ ? &*reference_ : nullptr};
   }
 
-  void write_artifact() {
+  // The model as it was compressed, block by block.
+  ModelParts compressed_parts() const {
     const Architecture& arch = model_.architecture();
-    const auto writer = make_artifact_writer(
-        {.output = job_.output.path,
-         .format = job_.output.format,
-         .max_shard_bytes = job_.output.max_shard_size,
-         .source = model_.checkpoint().path(),
-         .modules = module_names(model_.checkpoint(), arch)});
-    for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-      add_block(*writer, store_.load(layer, arch, model_.checkpoint()), layer,
-                arch,
-                {.checkpoint = &model_.checkpoint(),
-                 .block = arch.block_name(layer),
-                 .experts_apart = experts_apart()});
-      report(options_.progress, {.phase = "write " + job_.name,
-                                 .done = layer + 1,
-                                 .total = arch.layers});
-    }
-    keep_packed_ends();
-    for (const auto& [name, linear] : ends_.linears) {
-      writer->add_linear(name, linear);
-    }
-    copy_other_tensors(model_, ends_, *writer);
-    writer->add_file("recipe.yaml", inputs_.recipe_yaml);
-    writer->add_file("llmpress.json", provenance_of(inputs_, job_.name));
+    return {.source = &model_.checkpoint(),
+            .arch = &arch,
+            .block =
+                [this, &arch](std::size_t layer) {
+                  return store_.load(layer, arch, model_.checkpoint());
+                },
+            .ends = ends_.linears,
+            .experts_apart = experts_apart()};
+  }
+
+  std::string artifact_config() const {
     std::string config = model_.checkpoint().config_json();
     if (plan_.kv_cache() != nullptr) {
       config = with_kv_cache_scheme(config, *plan_.kv_cache());
     }
-    writer->finish(ends_.unties_head
-                       ? with_flag(config, "tie_word_embeddings", false)
-                       : config);
+    return ends_.unties_head ? with_flag(config, "tie_word_embeddings", false)
+                             : config;
+  }
+
+  ModuleNames modules() const {
+    return module_names(model_.checkpoint(), model_.architecture());
+  }
+
+  // Trains what the blocks became, from a checkpoint of it.
+  void recover() {
+    const std::filesystem::path rounded = store_.directory() / "rounded";
+    if (!std::filesystem::exists(rounded)) {
+      const auto writer =
+          make_artifact_writer({.output = rounded,
+                                .source = model_.checkpoint().path(),
+                                .modules = modules()});
+      add_model(*writer, compressed_parts());
+      writer->finish(artifact_config());
+    }
+    recovered_ = open_checkpoint(rounded);
+    for (const Stage* stage : plan_.recovery()) recover(*stage);
+    recovered_arch_ = read_architecture(*recovered_);
+  }
+
+  void recover(const Stage& stage) {
+    const std::filesystem::path output =
+        store_.directory() / formatted("recovered-{}", report_.training.size());
+    if (!std::filesystem::exists(output)) {
+      train_model({.checkpoint = recovered_.get(),
+                   .base = inputs_.checkpoint,
+                   .stage = &stage,
+                   .plan = &plan_,
+                   .output = output,
+                   .isa = options_.isa,
+                   .pool = &pool_,
+                   .progress = options_.progress,
+                   .log = options_.log});
+    }
+    report_.training.push_back(read_training_report(output));
+    keep_notes(describe(report_.training.back()));
+    recovered_ = open_checkpoint(output);
+  }
+
+  ModelParts recovered_parts() const {
+    return {.source = recovered_.get(),
+            .arch = &*recovered_arch_,
+            .block =
+                [this](std::size_t layer) {
+                  return stored_block(*recovered_, *recovered_arch_, layer);
+                },
+            .experts_apart = experts_apart()};
+  }
+
+  void write_artifact() {
+    const auto writer =
+        make_artifact_writer({.output = job_.output.path,
+                              .format = job_.output.format,
+                              .max_shard_bytes = job_.output.max_shard_size,
+                              .source = model_.checkpoint().path(),
+                              .modules = modules()});
+    ModelParts parts = recovered_ ? recovered_parts() : compressed_parts();
+    parts.progress = options_.progress;
+    parts.phase = "write " + job_.name;
+    add_model(*writer, parts);
+    writer->add_file("recipe.yaml", inputs_.recipe_yaml);
+    writer->add_file("llmpress.json", provenance_of(inputs_, job_.name));
+    writer->finish(artifact_config());
   }
 
   // Where transformers has stacks only while nothing is quantized.
@@ -322,19 +344,6 @@ class VariantCompressor {
     return model_.architecture().hf_class.experts == ExpertModules::kLinears &&
            job_.output.format == "compressed-tensors" &&
            !plan_.quantizing().empty();
-  }
-
-  // An embedding or head that was packed before the run keeps its codes.
-  void keep_packed_ends() {
-    const Checkpoint& checkpoint = model_.checkpoint();
-    for (const std::string& name :
-         {model_.architecture().embedding, model_.architecture().head}) {
-      if (ends_.linears.contains(name) || !checkpoint.has_linear(name) ||
-          dense_matrix(checkpoint, name) != nullptr) {
-        continue;
-      }
-      ends_.linears[name] = checkpoint.read_linear(name);
-    }
   }
 
   void keep_reports(const CompressedBlock& block) {
@@ -367,6 +376,9 @@ class VariantCompressor {
   std::optional<CalibrationStates> states_, reference_;
   SparsityAllocations sparsities_;
   CompressedEnds ends_;
+  // What training made of it, if it followed.
+  std::unique_ptr<Checkpoint> recovered_{};
+  std::optional<Architecture> recovered_arch_{};
   VariantReport report_;
 };
 

@@ -38,10 +38,13 @@ void take_linear(const std::string& name, Values& values,
 }  // namespace
 
 CheckpointEdits learned_weights(const Architecture& arch,
-                                std::span<const Parameter> parameters) {
+                                std::span<const Parameter> parameters,
+                                const PackedLinears& packed) {
   Values values;
   for (const Parameter& parameter : parameters) {
-    values[parameter.name] = parameter.value;
+    const std::string& name = parameter.name;
+    if (packed.contains(name.substr(0, name.rfind('.')))) continue;
+    values[name] = parameter.value;
   }
   CheckpointEdits edits{.arch = &arch};
   for (const std::string& linear : arch.linear_names()) {

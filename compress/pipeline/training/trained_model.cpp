@@ -11,12 +11,15 @@
 #include "compress/model/model_source.h"
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/adapters/adapter_merge.h"
+#include "compress/pipeline/evaluation/evaluation.h"
 #include "compress/pipeline/evaluation/model_copy.h"
 #include "compress/pipeline/run/structured_pruning.h"
+#include "compress/pipeline/training/grid_linears.h"
 #include "compress/pipeline/training/learned_adapter.h"
-#include "compress/pipeline/training/learned_weights.h"
+#include "compress/pipeline/training/learning_parts.h"
 #include "compress/pipeline/training/random_model.h"
 #include "compress/pipeline/training/stage_teacher.h"
+#include "compress/pipeline/training/trained_checkpoint.h"
 #include "compress/pipeline/training/training_store.h"
 #include "compress/pipeline/training/training_text.h"
 #include "compress/surgery/checkpoint_overlay.h"
@@ -43,18 +46,15 @@ class ModelTraining {
     make_student();
     read_data();
     prepare_teacher();
-    TrainableModel model(
-        *student_, {.isa = job_.isa,
-                    .learns = learning_choice(),
-                    .adapts = adapter_choice(),
-                    .dropout = static_cast<float>(stage_.config.dropout),
-                    .attention_dropout =
-                        static_cast<float>(stage_.config.attention_dropout),
-                    .keep_activations = stage_.config.keep_activations,
-                    .progress = job_.progress});
+    TrainableModel model(*student_,
+                         {.isa = job_.isa,
+                          .learning = learning(),
+                          .kv = kv_format(),
+                          .keep_activations = stage_.config.keep_activations,
+                          .progress = job_.progress});
     if (model.parameters().empty()) {
       fail(ErrorCode::kInvalidArgument,
-           "{}: no tensor of the model is a bias: nothing learns",
+           "{}: the model has nothing of what 'learn' names: nothing learns",
            stage_.position.to_string());
     }
     make_objective(model);
@@ -78,9 +78,25 @@ class ModelTraining {
   }
 
  private:
-  LearningChoice learning_choice() const {
-    if (stage_.learn == Learning::kAll) return {};
-    return [](const std::string& tensor) { return tensor.ends_with(".bias"); };
+  ModelLearning learning() const {
+    return {
+        .makes = linear_maker(),
+        .adapts = adapter_choice(),
+        .learns = parts_that_learn(stage_.learn, read_architecture(*student_)),
+        .dropout = static_cast<float>(stage_.config.dropout),
+        .attention_dropout =
+            static_cast<float>(stage_.config.attention_dropout)};
+  }
+
+  LinearMaker linear_maker() const {
+    if (!stage_.aware) return {};
+    return grid_linears(*stage_.aware, *job_.plan, read_architecture(*student_),
+                        *job_.pool);
+  }
+
+  KvFormat kv_format() const {
+    return {.type =
+                stage_.aware ? kv_type(stage_.aware->kv_cache) : KvType::kF32};
   }
 
   AdapterChoice adapter_choice() const {
@@ -221,14 +237,17 @@ class ModelTraining {
       files[kReportFile] = to_json(report);
       return write_adapter(model, *tune, job_.output, std::move(files));
     }
-    CheckpointEdits edits =
-        tune == nullptr
-            ? learned_weights(model.architecture(), model.parameters())
-            : merged_adapter(model, *tune);
-    const auto trained = overlay(*student_, std::move(edits));
-    copy_model(*trained, {.output = job_.output,
-                          .files = {{kReportFile, to_json(report)}},
-                          .progress = job_.progress});
+    if (tune == nullptr) {
+      return write_trained({.student = student_,
+                            .model = &model,
+                            .output = job_.output,
+                            .files = {{kReportFile, to_json(report)}},
+                            .progress = job_.progress});
+    }
+    const auto merged = overlay(*student_, merged_adapter(model, *tune));
+    copy_model(*merged, {.output = job_.output,
+                         .files = {{kReportFile, to_json(report)}},
+                         .progress = job_.progress});
   }
 
   void write_adapter(TrainableModel& model, const TuneStage& tune,

@@ -1,7 +1,7 @@
 // A `train`, `distill` or `tune` stage, from checkpoint to checkpoint: the
-// student is made, trained, and written as an ordinary dense checkpoint, which
-// the stages after it read like any other. An adapter is merged into it, or
-// written by itself.
+// student is made, trained, and written as an ordinary checkpoint, which the
+// stages after it read like any other. An adapter is merged into it, or written
+// by itself.
 //
 //   <output>            the trained model, whole or not at all, with the
 //                       stage's report (training.json) in it
@@ -15,6 +15,7 @@
 #include <optional>
 #include <string>
 
+#include "compress/calibration/stage_plan.h"
 #include "compress/core/parallel.h"
 #include "compress/core/progress.h"
 #include "compress/kernels/cpu.h"
@@ -28,7 +29,9 @@ struct TrainingStageJob {
   const Checkpoint* checkpoint = nullptr;  // the model as the stage finds it
   const Checkpoint* base = nullptr;        // the recipe's model
   const Stage* stage = nullptr;            // one of them
-  std::filesystem::path output{};          // folder of the result
+  // Whose `quantize` stages set the grids of training that is aware of them.
+  const StagePlan* plan = nullptr;
+  std::filesystem::path output{};  // folder of the result
   // Of a TuneStage: writes its adapter alone, as PEFT stores one, instead of
   // the merged model, with these files beside it; its checkpoints go to `work`.
   struct AdapterAlone {

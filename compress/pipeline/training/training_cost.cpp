@@ -8,12 +8,20 @@ namespace {
 // Of the logits that TrainableEnds makes at a time, and their gradient.
 constexpr std::size_t kLogitBytes = std::size_t{2} << 24;
 
-std::size_t weights_of(const Architecture& arch) {
-  std::size_t weights =
-      arch.vocabulary * arch.input_width() * (arch.tied_head ? 1 : 2);
+// Of embedding and head, of the blocks' Linears, and of the largest of them.
+struct WeightCounts {
+  std::size_t ends = 0, linears = 0, largest = 0;
+
+  std::size_t all() const { return ends + linears; }
+};
+
+WeightCounts weights_of(const Architecture& arch) {
+  WeightCounts weights{.ends = arch.vocabulary * arch.input_width() *
+                               (arch.tied_head ? 1 : 2)};
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
     for (const LinearSpec& linear : arch.block(layer).linears) {
-      weights += linear.out * linear.in;
+      weights.linears += linear.out * linear.in;
+      weights.largest = std::max(weights.largest, linear.out * linear.in);
     }
   }
   return weights;
@@ -55,13 +63,34 @@ std::size_t written_bytes(const Architecture& arch, const DistillStage& stage) {
   }
   return stage.train.config.batch_size * stage.train.config.sequence_length *
          columns * sizeof(float);
-}
+  // Weights with all that is kept for each while it learns.
+  std::size_t learning_bytes(const WeightCounts& weights, const Stage& stage,
+                             TrainedForm form) {
+    const TrainStage& train = *training_of(stage);
+    const std::size_t learned =
+        2 * sizeof(float) + state_bytes(train.config.optimizer);
+    if (form == TrainedForm::kPacked) {
+      const std::size_t of_ends = train.learn.empty() ? learned : sizeof(float);
+      return weights.ends * of_ends + weights.linears * (sizeof(float) + 1) +
+             weights.largest * sizeof(float);
+    }
+    // An adapter is small beside its frozen base.
+    if (std::holds_alternative<TuneStage>(stage)) {
+      return weights.all() * 2 * sizeof(float);
+    }
+    const std::size_t on_grid =
+        train.aware
+            ? weights.linears * sizeof(float) + weights.largest * sizeof(float)
+            : 0;
+    return weights.all() * learned + on_grid;
+  }
 
 }  // namespace
 
-std::size_t training_peak_bytes(const Architecture& arch, const Stage& stage) {
+std::size_t training_peak_bytes(const Architecture& arch, const Stage& stage,
+                                TrainedForm form) {
   const TrainConfig& config = training_of(stage)->config;
-  const std::size_t weights = weights_of(arch);
+  const WeightCounts weights = weights_of(arch);
   const std::size_t tokens = config.batch_size * config.sequence_length;
   std::size_t all = 0, largest = 0;
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
@@ -72,16 +101,11 @@ std::size_t training_peak_bytes(const Architecture& arch, const Stage& stage) {
   const std::size_t kept =
       config.keep_activations ? all : largest + arch.layers * arch.hidden;
   const auto* const distill = std::get_if<DistillStage>(&stage);
-  // An adapter is small beside its frozen base.
-  const std::size_t learning =
-      std::holds_alternative<TuneStage>(stage)
-          ? 2 * sizeof(float)
-          : 2 * sizeof(float) + state_bytes(config.optimizer);
-  const std::size_t student = weights * learning +
+  const std::size_t student = learning_bytes(weights, stage, form) +
                               tokens * (kept + largest) * sizeof(float) +
                               kLogitBytes;
   if (distill == nullptr) return student;
-  const std::size_t teacher = weights * sizeof(float);
+  const std::size_t teacher = weights.all() * sizeof(float);
   if (distill->teacher_cache.empty()) {
     return student + teacher + written_bytes(arch, *distill);
   }
@@ -100,7 +124,7 @@ double training_flops(const Architecture& arch, const Stage& stage) {
   const double passes = (config.keep_activations ? 6 : 8) +
                         (std::holds_alternative<DistillStage>(stage) ? 2 : 0) +
                         2 * written_share(stage);
-  return passes * static_cast<double>(weights_of(arch)) * tokens;
+  return passes * static_cast<double>(weights_of(arch).all()) * tokens;
 }
 
 }  // namespace llmpress

@@ -54,7 +54,7 @@ class BiasLearning : public ::testing::TestWithParam<std::string> {
 
 TEST_P(BiasLearning, HasTheGradientsOfWhenEverythingLearns) {
   TrainableModel whole(*checkpoint_, {}),
-      biases(*checkpoint_, {.learns = is_bias});
+      biases(*checkpoint_, {.learning = {.learns = is_bias}});
   auto wanted = gradients(whole);
   std::erase_if(wanted, [](const auto& row) { return !is_bias(row.first); });
   const auto found = gradients(biases);
@@ -73,7 +73,7 @@ TEST_P(BiasLearning, HasTheGradientsOfWhenEverythingLearns) {
 }
 
 TEST_P(BiasLearning, ChangesNoOtherTensor) {
-  TrainableModel model(*checkpoint_, {.learns = is_bias});
+  TrainableModel model(*checkpoint_, {.learning = {.learns = is_bias}});
   std::set<std::string> wanted;
   for (const Parameter& p : model.parameters()) {
     for (float& v : p.value) v += 1;

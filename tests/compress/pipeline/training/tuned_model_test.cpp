@@ -95,12 +95,14 @@ class TunedModel : public testing::Test {
 
   std::unique_ptr<TrainableModel> model_of(const TuneStage& tune) const {
     return std::make_unique<TrainableModel>(
-        base_, TrainableOptions{.adapts = [chosen = adapters_of(tune, arch_)](
+        base_, TrainableOptions{
+                   .learning = {.adapts = [chosen = adapters_of(tune, arch_)](
                                               const std::string& name) {
-          const auto found = chosen.find(name);
-          return found == chosen.end() ? std::optional<LoraConfig>()
-                                       : std::optional(found->second);
-        }});
+                     const auto found = chosen.find(name);
+                     return found == chosen.end()
+                                ? std::optional<LoraConfig>()
+                                : std::optional(found->second);
+                   }}});
   }
 
   TrainingResult train_with(TrainableModel& model, const TuneStage& tune,
