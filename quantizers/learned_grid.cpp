@@ -181,6 +181,12 @@ LearnedGrid::LearnedGrid(PackedWeight start)
   settle();
 }
 
+float LearnedGrid::mean_scale() const {
+  double sum = 0;
+  for (const float s : scales_) sum += static_cast<double>(std::abs(s));
+  return static_cast<float>(sum / static_cast<double>(scales_.size()));
+}
+
 void LearnedGrid::settle() {
   for (float& s : scales_) s = std::max(s, kSmallestScale);
   for (float& z : zeros_) z = clamp_to(z, levels_.lo, levels_.hi);

@@ -39,6 +39,7 @@ class LearnedGrid {
   // symmetric grid. After a change: settle().
   std::span<float> scales() { return scales_; }
   std::span<float> zeros() { return zeros_; }
+  float mean_scale() const;  // of their magnitudes
   const ScaleLayout& groups() const { return groups_; }
   void settle();
 

@@ -9,9 +9,11 @@
 #include "quantizers/autoround.h"
 #include "quantizers/awq.h"
 #include "quantizers/bit_allocation.h"
+#include "quantizers/efficientqat.h"
 #include "quantizers/gptq.h"
 #include "quantizers/hqq.h"
 #include "quantizers/llm_int8.h"
+#include "quantizers/omniquant.h"
 #include "quantizers/quantize_result.h"
 #include "quantizers/rtn.h"
 #include "quantizers/scaling_solver.h"
@@ -27,9 +29,10 @@ constexpr std::size_t kErrorRows = 512;
 
 std::span<const QuantizerMethod> quantizer_methods() {
   static const std::array kMethods{
-      rtn_method(),         gptq_method(),     imatrix_method(), awq_method(),
-      smoothquant_method(), llm_int8_method(), nf4_method(),     hqq_method(),
-      autoround_method(),   auto_method(),
+      rtn_method(),          gptq_method(),        imatrix_method(),
+      awq_method(),          smoothquant_method(), llm_int8_method(),
+      nf4_method(),          hqq_method(),         autoround_method(),
+      efficientqat_method(), omniquant_method(),   auto_method(),
   };
   return kMethods;
 }

@@ -6,6 +6,7 @@
 // quantize_config.h, a line in method.cpp.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -17,6 +18,7 @@
 #include "compress/core/packed_weight.h"
 #include "compress/core/parallel.h"
 #include "compress/core/setting.h"
+#include "quantizers/block_weight.h"
 #include "quantizers/quantize_config.h"
 
 namespace llmpress {
@@ -86,10 +88,13 @@ struct QuantizerMethod {
 
   bool solves = false;  // may be config.solver
   // Inside a block its Linears learn together, on the block's output in the
-  // uncompressed model; `quantize` is for a Linear by itself.
-  bool block_wise = false;
-  // block_wise: what makes the weights that learning starts from; none: W
-  // rounded to nearest.
+  // uncompressed model (block_weight.h), as long as the schedule says;
+  // `quantize` is for a Linear by itself. Null: it learns nothing.
+  std::unique_ptr<BlockWeight> (*learn_in_block)(const BlockWeightRequest&) =
+      nullptr;
+  BlockSchedule (*schedule)(const QuantizeConfig&) = nullptr;
+  // What makes the weights that learning starts from; null, or none: W rounded
+  // to nearest.
   std::optional<QuantizeConfig> (*start)(const QuantizeConfig&) = nullptr;
   bool pays_for_removal = false;  // reads QuantizeRequest::mask
   // kMovesScales: the scales of one group, and what their search needs.
@@ -112,6 +117,7 @@ struct QuantizerMethod {
                                             const WeightScheme&,
                                             ThreadPool&) = nullptr;
 
+  bool block_wise() const { return learn_in_block != nullptr; }
   bool moves_scales() const { return role == MethodRole::kMovesScales; }
   bool chooses_precision() const {
     return role == MethodRole::kChoosesPrecision;

@@ -101,16 +101,48 @@ struct HqqConfig {
   bool operator==(const HqqConfig&) const = default;
 };
 
+// What the learning of a block starts from.
+enum class BlockStart {
+  kNearest,  // rounding to nearest
+  kSolved,   // what GPTQ makes of it
+};
+
 struct SignedRoundingConfig {
   std::size_t iterations = 200;
   double learning_rate = 0;    // of the first step; 0: 1 / iterations
   std::size_t batch_size = 8;  // calibration sequences of a step
   std::size_t seed = 42;       // of their order
-  // What the learning of a block starts from.
-  enum class Start { kNearest, kSolved } start = Start::kNearest;
+  BlockStart start = BlockStart::kNearest;
   bool learn_clipping = true;  // alpha and beta too
 
   bool operator==(const SignedRoundingConfig&) const = default;
+};
+
+// Of methods that learn a block by AdamW.
+struct BlockTrainingConfig {
+  std::size_t iterations = 200;
+  std::size_t batch_size = 8;  // calibration sequences of a step
+  std::size_t seed = 42;       // of their order
+  BlockStart start = BlockStart::kNearest;
+
+  bool operator==(const BlockTrainingConfig&) const = default;
+};
+
+// Learning rates of the first step, falling to 0.
+struct EfficientQatConfig {
+  BlockTrainingConfig training{};
+  double learning_rate = 0.005;        // of weights, in mean grid steps
+  double scale_learning_rate = 0.002;  // in mean scales
+
+  bool operator==(const EfficientQatConfig&) const = default;
+};
+
+struct OmniQuantConfig {
+  BlockTrainingConfig training{};
+  double learning_rate = 0.02;         // of the logits of the ranges
+  double transformation_rate = 0.005;  // of the logarithms of the scales
+
+  bool operator==(const OmniQuantConfig&) const = default;
 };
 
 // From here on an input is an outlier (LLM.int8(), arXiv:2208.07339).
@@ -136,6 +168,8 @@ struct QuantizeConfig {
   HqqConfig hqq{};
   LlmInt8Config llm_int8{};
   SignedRoundingConfig signed_rounding{};
+  EfficientQatConfig efficientqat{};
+  OmniQuantConfig omniquant{};
   // What rounds where the method does not: a row that `solves`.
   std::string solver{kDefaultMethod};
 

@@ -9,7 +9,6 @@
 #include "compress/core/checked.h"
 #include "quantizers/int_code.h"
 #include "quantizers/int_grid.h"
-#include "quantizers/quantize_result.h"
 #include "quantizers/vector_clones.h"
 
 namespace llmpress {
@@ -333,16 +332,6 @@ GroupedIntWeight SignedRounding::pack(ThreadPool& pool) const {
         }
       });
   return pack_grouped_int(codes.view(), std::move(grids), scheme_);
-}
-
-QuantizeResult finish_rounding(const QuantizeRequest& request,
-                               GroupedIntWeight weight) {
-  const bool wider = weight.scale_dtype != request.config->weights.scale_dtype;
-  QuantizeResult result = finish_result(request, std::move(weight));
-  if (wider) {
-    result.notes.push_back("scales stored as f32: f16 does not hold them");
-  }
-  return result;
 }
 
 }  // namespace llmpress

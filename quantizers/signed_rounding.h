@@ -29,7 +29,6 @@
 #include "compress/core/matrix.h"
 #include "compress/core/packed_weight.h"
 #include "compress/core/parallel.h"
-#include "quantizers/method.h"
 #include "quantizers/quantize_config.h"
 
 namespace llmpress {
@@ -65,7 +64,7 @@ class SignedRounding {
 
   // W_q [out, in].
   void round_into(MatrixView<float> W_q, ThreadPool& pool) const;
-  // One step of signed descent. D [out, in]; used up.
+  // One step of signed descent. D [out, in] becomes dL/dv.
   void step(MatrixView<float> D, const RoundingRates& rates, ThreadPool& pool);
   // What step() takes the signs of.
   RoundingParameters gradient(ConstMatrixView D) const;
@@ -100,9 +99,5 @@ class SignedRounding {
   MatrixF lo_{}, hi_{};  // [out, groups]
   RoundingParameters learned_{};
 };
-
-// The result of a request whose weight learned its rounding.
-QuantizeResult finish_rounding(const QuantizeRequest& request,
-                               GroupedIntWeight weight);
 
 }  // namespace llmpress

@@ -4,8 +4,8 @@
 // the time of all of them together.
 #include <benchmark/benchmark.h>
 
+#include "compress/core/optimizers/adamw.h"
 #include "compress/core/rng.h"
-#include "distill/optimizers/adamw.h"
 #include "distill/optimizers/adamw8bit.h"
 #include "distill/optimizers/gradient_norm.h"
 #include "distill/optimizers/sgd.h"

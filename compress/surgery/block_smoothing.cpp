@@ -182,7 +182,7 @@ class BlockSmoother {
          .config = task.config,
          .module_objective = [&] { return module_objective(group, stage); },
          .pool = *job_.pool});
-    fold(group, found.s);
+    fold_scales(group, found.s, block_);
     rescale_inputs(stage, found.s);
     return describe(group, task, found.identity_error, found.error);
   }
@@ -223,29 +223,6 @@ class BlockSmoother {
       if (stage <= step.last) return step.last;
     }
     return spec_.stages.size() - 1;
-  }
-
-  void fold(const ScaleGroup& group, std::span<const float> s) {
-    for (const std::size_t c : group.consumers) {
-      DenseLinear& linear = block_.linears[c];
-      linear.W = scale_columns(linear.W.view(), s);
-      linear.changed = true;
-    }
-    if (!group.source_norm.empty()) {
-      NormWeights& norm = block_.norms.at(group.source_norm);
-      for (float& gain : norm.gain) gain += norm.offset;
-      unscale_in_place(norm.gain, s);
-      for (float& gain : norm.gain) gain -= norm.offset;
-      if (!norm.bias.empty()) unscale_in_place(norm.bias, s);
-      return;
-    }
-    DenseLinear& source = block_.linears[*group.source_linear];
-    unscale_rows_in_place(source.W.view(), s);
-    std::vector<float>& bias = source.stored.bias;
-    if (!bias.empty()) {
-      unscale_rows_in_place({bias, bias.size(), 1}, s);
-    }
-    source.changed = true;
   }
 
   // What was recorded of the stage's input, as it is from now on.
@@ -291,6 +268,33 @@ class BlockSmoother {
 };
 
 }  // namespace
+
+void unscale_norm_in_place(NormWeights& norm, std::span<const float> s) {
+  for (float& gain : norm.gain) gain += norm.offset;
+  unscale_in_place(norm.gain, s);
+  for (float& gain : norm.gain) gain -= norm.offset;
+  if (!norm.bias.empty()) unscale_in_place(norm.bias, s);
+}
+
+void fold_scales(const ScaleGroup& group, std::span<const float> s,
+                 DenseBlock& block) {
+  for (const std::size_t c : group.consumers) {
+    DenseLinear& linear = block.linears[c];
+    linear.W = scale_columns(linear.W.view(), s);
+    linear.changed = true;
+  }
+  if (!group.source_norm.empty()) {
+    unscale_norm_in_place(block.norms.at(group.source_norm), s);
+    return;
+  }
+  DenseLinear& source = block.linears[*group.source_linear];
+  unscale_rows_in_place(source.W.view(), s);
+  std::vector<float>& bias = source.stored.bias;
+  if (!bias.empty()) {
+    unscale_rows_in_place({bias, bias.size(), 1}, s);
+  }
+  source.changed = true;
+}
 
 bool wants_smoothing(const StagePlan& plan, const Architecture& arch,
                      std::size_t layer) {

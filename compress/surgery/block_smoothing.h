@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,13 @@ bool wants_smoothing(const StagePlan& plan, const Architecture& arch,
 // would move, but does not: they are not all rounded by one stage.
 std::vector<std::string> unscaled_groups(const StagePlan& plan,
                                          const Architecture& arch);
+
+// What the norm multiplies by, and its bias, over s [width].
+void unscale_norm_in_place(NormWeights& norm, std::span<const float> s);
+// Multiplies the columns of the group's consumers by s [in], and divides what is
+// in front of them by it: a norm, or rows of a Linear.
+void fold_scales(const ScaleGroup& group, std::span<const float> s,
+                 DenseBlock& block);
 
 struct SmoothingJob {
   const Architecture* arch = nullptr;

@@ -6,7 +6,7 @@
 
 #include "compress/core/checked.h"
 #include "compress/core/formatted.h"
-#include "distill/optimizers/adamw_scalars.h"
+#include "compress/core/optimizers/adamw_scalars.h"
 #include "distill/optimizers/dynamic_map.h"
 
 namespace llmpress {

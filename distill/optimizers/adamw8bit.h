@@ -15,7 +15,7 @@
 #include <span>
 #include <vector>
 
-#include "distill/optimizers/adamw.h"
+#include "compress/core/optimizers/adamw.h"
 
 namespace llmpress {
 

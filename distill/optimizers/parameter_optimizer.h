@@ -6,10 +6,10 @@
 #include <variant>
 #include <vector>
 
+#include "compress/core/optimizers/adamw.h"
 #include "compress/core/parallel.h"
 #include "compress/core/rng.h"
 #include "compress/model/training/parameter.h"
-#include "distill/optimizers/adamw.h"
 #include "distill/optimizers/adamw8bit.h"
 #include "distill/optimizers/sgd.h"
 #include "distill/train_config.h"

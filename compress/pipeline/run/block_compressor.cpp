@@ -43,7 +43,9 @@ struct Stream {
 // tokens: the stage before it is left pending and runs again, batch by batch.
 class StagedBlock {
  public:
-  StagedBlock(const BlockJob& job, DenseBlock block, BlockRounding rounding,
+  // `uncompressed`: the block as the reference runs it; null: as it is.
+  StagedBlock(const BlockJob& job, DenseBlock block,
+              const DenseBlock* uncompressed, BlockRounding rounding,
               CalibrationStreams streams)
       : job_(job),
         spec_(job.arch->block(job.layer)),
@@ -52,7 +54,7 @@ class StagedBlock {
         stream_{.states = streams.compressed},
         reference_{.states = streams.reference} {
     stream_.begin(job, block_);
-    reference_.begin(job, block_);
+    reference_.begin(job, uncompressed == nullptr ? block_ : *uncompressed);
   }
 
   CompressedBlock run() {
@@ -262,7 +264,7 @@ std::optional<BlockWeights> start_of(const BlockJob& job,
   start.on_layer = {};
   CalibrationStates compressed = *streams.compressed;
   CalibrationStates reference = *streams.reference;
-  return StagedBlock(start, block, {},
+  return StagedBlock(start, block, nullptr, {},
                      {.compressed = &compressed, .reference = &reference})
       .run()
       .weights;
@@ -300,7 +302,18 @@ CompressedBlock compress_block(const BlockJob& job, DenseBlock block,
                                CalibrationStreams streams) {
   DenseBlock ready = smoothed(job, std::move(block), streams.compressed);
   BlockRounding rounding = learned(job, ready, streams);
-  return StagedBlock(job, std::move(ready), std::move(rounding), streams).run();
+  if (rounding.moved.empty()) {
+    return StagedBlock(job, std::move(ready), nullptr, std::move(rounding),
+                       streams)
+        .run();
+  }
+  DenseBlock scaled = ready;
+  for (const MovedScales& moved : rounding.moved) {
+    fold_scales(*moved.group, moved.scales, scaled);
+  }
+  return StagedBlock(job, std::move(scaled), &ready, std::move(rounding),
+                     streams)
+      .run();
 }
 
 void pass_block(const BlockJob& job, const BlockWeights& compressed,

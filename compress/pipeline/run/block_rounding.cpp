@@ -9,8 +9,9 @@
 #include <variant>
 
 #include "compress/core/formatted.h"
-#include "compress/core/rng.h"
 #include "compress/model/training/trainable_linear.h"
+#include "compress/pipeline/run/calibration_sequences.h"
+#include "compress/pipeline/run/norm_transformation.h"
 #include "compress/pipeline/run/rounded_linear.h"
 #include "quantizers/method.h"
 
@@ -21,7 +22,7 @@ constexpr std::size_t kNumbersPerTask = 1 << 14;
 
 bool learns_in_block(const LinearTreatment& treatment) {
   return treatment.quantize != nullptr &&
-         method_of(treatment.quantize->config).block_wise;
+         method_of(treatment.quantize->config).block_wise();
 }
 
 // sum (Y - T)^2, and 2 (Y - T) in Y's place.
@@ -40,65 +41,6 @@ double square_sum_and_gradient(MatrixF& Y, const MatrixF& T, ThreadPool& pool) {
   return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
-// Sequences in an order drawn by seed, all of them before one comes again.
-class SequenceOrder {
- public:
-  SequenceOrder(std::size_t count, std::size_t batch, std::uint64_t seed)
-      : rng_(seed), order_(count), batch_(std::min(count, batch)) {
-    std::iota(order_.begin(), order_.end(), std::size_t{0});
-    next_ = count;
-  }
-
-  std::span<const std::size_t> draw() {
-    if (next_ + batch_ > order_.size()) {
-      for (std::size_t i = order_.size(); i > 1; --i) {
-        std::swap(order_[i - 1], order_[rng_.below(i)]);
-      }
-      next_ = 0;
-    }
-    next_ += batch_;
-    return std::span(order_).subspan(next_ - batch_, batch_);
-  }
-
- private:
-  Rng rng_;
-  std::vector<std::size_t> order_;
-  std::size_t batch_, next_ = 0;
-};
-
-// Where a calibration sequence lies.
-struct SequenceRows {
-  std::size_t batch = 0, first = 0, rows = 0;
-};
-
-std::vector<SequenceRows> sequences_of(const CalibrationStates& states) {
-  std::vector<SequenceRows> all;
-  for (std::size_t b = 0; b < states.batches().size(); ++b) {
-    std::size_t first = 0;
-    for (const Segment& segment : states.batches()[b].segments) {
-      all.push_back({b, first, segment.rows});
-      first += segment.rows;
-    }
-  }
-  return all;
-}
-
-// Rows of `chosen` sequences one after another; `of(batch)` has their batch's.
-template <class Of>
-MatrixF gather(std::span<const SequenceRows> chosen, const Of& of) {
-  std::size_t rows = 0;
-  for (const SequenceRows& s : chosen) rows += s.rows;
-  MatrixF to(rows, of(chosen.front().batch).cols());
-  std::size_t at = 0;
-  for (const SequenceRows& s : chosen) {
-    const MatrixF& from = of(s.batch);
-    const auto part = from.view().rows_slice(s.first, s.rows).data();
-    std::ranges::copy(part, to.row(at).data());
-    at += s.rows;
-  }
-  return to;
-}
-
 class BlockLearner {
  public:
   BlockLearner(const BlockRoundingJob& job, const DenseBlock& block,
@@ -110,10 +52,14 @@ class BlockLearner {
         block_(*job.arch, job.layer, block.runnable(), job.isa) {
     own_.norms.resize(spec_.norms.size());
     own_.parameters.resize(spec_.parameters.size());
+    for (const DenseLinear& linear : block.linears) {
+      weights_.push_back(linear.W);
+    }
     BlockWeights stored = block.runnable();
     for (std::size_t l = 0; l < spec_.linears.size(); ++l) {
-      add_linear(l, block.linears[l], std::move(stored.linears[l]));
+      add_linear(l, std::move(stored.linears[l]));
     }
+    if (schedule_->transformation_rate > 0) add_transformations(block);
   }
 
   void set_targets(const DenseBlock& block,
@@ -127,35 +73,34 @@ class BlockLearner {
   }
 
   BlockRounding learn() {
-    BlockRounding result{.loss_before = loss()};
-    const std::vector<RoundingParameters> nearest = parameters();
-    SequenceOrder order(sequences_.size(), config_->batch_size, config_->seed);
-    for (std::size_t i = 0; i < config_->iterations; ++i) {
+    BlockRounding start{.weights = packed(), .loss_before = loss()};
+    SequenceOrder order(sequences_.size(), schedule_->batch_size,
+                        schedule_->seed);
+    for (std::size_t i = 0; i < schedule_->iterations; ++i) {
       run_backward(order.draw());
-      const RoundingRates rates = rates_at(*config_, i);
-      for (RoundedLinear* const linear : learning_) {
-        if (linear != nullptr) linear->step(rates, *job_.pool);
-      }
+      step(i);
     }
-    result.loss_after = loss();
+    const double learned = loss();
     // Also where it is no number.
-    if (!(result.loss_after < result.loss_before)) {
-      set_parameters(nearest);
-      result.loss_after = result.loss_before;
+    if (!(learned < start.loss_before)) {
+      start.loss_after = start.loss_before;
+      return start;
     }
-    for (const RoundedLinear* const linear : learning_) {
-      result.weights.emplace_back();
-      if (linear != nullptr) {
-        result.weights.back() = linear->rounding().pack(*job_.pool);
-      }
-    }
-    return result;
+    return {.weights = packed(),
+            .moved = moved(),
+            .loss_before = start.loss_before,
+            .loss_after = learned};
   }
 
  private:
-  void add_linear(std::size_t l, const DenseLinear& linear,
-                  LinearWeights stored) {
-    const std::string name = job_.arch->linear_name(job_.layer, l);
+  // A norm whose scales move into the Linears behind it.
+  struct Transformed {
+    const ScaleGroup* group = nullptr;
+    std::size_t norm = 0;  // of BlockSpec::norms
+    NormTransformation transformation;
+  };
+
+  void add_linear(std::size_t l, LinearWeights stored) {
     const LinearTreatment treatment =
         treatment_of(*job_.plan, *job_.arch, job_.layer, l);
     std::unique_ptr<LinearKernel> kernel;
@@ -165,16 +110,11 @@ class BlockLearner {
       reversible_.push_back(frozen.get());
       kernel = std::move(frozen);
     } else {
-      check(name, treatment, linear);
+      check(job_.arch->linear_name(job_.layer, l), treatment, stored);
+      const MatrixF& W = weights_[l];
       auto rounded = std::make_unique<RoundedLinear>(
-          linear.W.view(), linear.stored.bias,
-          treatment.quantize->config.weights, *job_.pool);
-      if (job_.start != nullptr) {
-        if (const auto* const start =
-                std::get_if<GroupedIntWeight>(&job_.start->linears[l].weight)) {
-          rounded->start_from(*start, *job_.pool);
-        }
-      }
+          weight_of(l, treatment.quantize->config), W.rows(), W.cols(),
+          std::move(stored.bias), *job_.pool);
       learning_.push_back(rounded.get());
       reversible_.push_back(rounded.get());
       kernel = std::move(rounded);
@@ -183,8 +123,20 @@ class BlockLearner {
         l, [&](std::unique_ptr<LinearKernel>) { return std::move(kernel); });
   }
 
+  std::unique_ptr<BlockWeight> weight_of(std::size_t l,
+                                         const QuantizeConfig& config) const {
+    const GroupedIntWeight* const start =
+        job_.start == nullptr
+            ? nullptr
+            : std::get_if<GroupedIntWeight>(&job_.start->linears[l].weight);
+    return method_of(config).learn_in_block({.W = weights_[l].view(),
+                                             .config = &config,
+                                             .start = start,
+                                             .pool = job_.pool});
+  }
+
   void check(const std::string& name, const LinearTreatment& treatment,
-             const DenseLinear& linear) {
+             const LinearWeights& stored) {
     const QuantizeConfig& config = treatment.quantize->config;
     if (treatment.prune != nullptr) {
       fail(ErrorCode::kUnsupported,
@@ -192,33 +144,87 @@ class BlockLearner {
            "another one",
            name, config.method);
     }
-    if (linear.stored.input_hadamard != 0) {
+    if (stored.input_hadamard != 0) {
       fail(ErrorCode::kUnsupported,
            "{}: its input is rotated at run time, which method '{}' cannot "
            "learn through",
            name, config.method);
     }
-    if (config_ != nullptr && !(*config_ == config.signed_rounding)) {
+    const BlockSchedule schedule = method_of(config).schedule(config);
+    if (schedule_ && (method_ != config.method || *schedule_ != schedule)) {
       fail(ErrorCode::kInvalidArgument,
-           "{}: method '{}' learns a block by one set of settings; this Linear "
-           "has others",
+           "{}: method '{}' learns a block by one set of settings; another "
+           "Linear of the block has others",
            name, config.method);
     }
-    config_ = &config.signed_rounding;
+    method_ = config.method;
+    schedule_ = schedule;
   }
 
-  std::vector<RoundingParameters> parameters() const {
-    std::vector<RoundingParameters> all;
+  // Of the norms in front of Linears that all learn.
+  void add_transformations(const DenseBlock& block) {
+    for (const ScaleGroup& group : spec_.scale_groups) {
+      if (group.source_norm.empty() ||
+          !std::ranges::all_of(group.consumers, [&](std::size_t c) {
+            return learning_[c] != nullptr;
+          })) {
+        continue;
+      }
+      std::vector<MatrixF*> scaled;
+      for (const std::size_t c : group.consumers) {
+        scaled.push_back(&weights_[c]);
+      }
+      const NormWeights& norm = block.norms.at(group.source_norm);
+      const auto found =
+          std::ranges::find(spec_.norms, group.source_norm, &NormSpec::name);
+      const auto n = static_cast<std::size_t>(found - spec_.norms.begin());
+      own_.norms[n].gain.resize(norm.gain.size());
+      own_.norms[n].bias.resize(norm.bias.size());
+      transformed_.push_back(
+          {&group, n, NormTransformation(norm, std::move(scaled))});
+    }
+  }
+
+  void step(std::size_t iteration) {
+    std::vector<ConstMatrixView> gradients(learning_.size());
+    for (std::size_t l = 0; l < learning_.size(); ++l) {
+      if (learning_[l] != nullptr) {
+        gradients[l] = learning_[l]->step(iteration, *job_.pool);
+      }
+    }
+    const auto rate =
+        static_cast<float>(schedule_->transformation_rate *
+                           falling_share(iteration, schedule_->iterations));
+    for (Transformed& t : transformed_) {
+      std::vector<ConstMatrixView> D;
+      for (const std::size_t c : t.group->consumers) D.push_back(gradients[c]);
+      NormGradients& d = own_.norms[t.norm];
+      t.transformation.step(D, d, iteration, rate, *job_.pool);
+      std::ranges::fill(d.gain, 0.0f);
+      std::ranges::fill(d.bias, 0.0f);
+      block_.replace_norm(t.group->source_norm, t.transformation.norm());
+    }
+    for (RoundedLinear* const linear : learning_) {
+      if (linear != nullptr) linear->round(*job_.pool);
+    }
+  }
+
+  std::vector<std::optional<GroupedIntWeight>> packed() const {
+    std::vector<std::optional<GroupedIntWeight>> all;
     for (const RoundedLinear* const linear : learning_) {
-      if (linear != nullptr) all.push_back(linear->rounding().parameters());
+      all.emplace_back();
+      if (linear != nullptr) all.back() = linear->weight().pack(*job_.pool);
     }
     return all;
   }
-  void set_parameters(const std::vector<RoundingParameters>& all) {
-    std::size_t next = 0;
-    for (RoundedLinear* const linear : learning_) {
-      if (linear != nullptr) linear->set_parameters(all[next++], *job_.pool);
+
+  std::vector<MovedScales> moved() const {
+    std::vector<MovedScales> all;
+    for (const Transformed& t : transformed_) {
+      const auto scales = t.transformation.scales();
+      all.push_back({t.group, {scales.begin(), scales.end()}});
     }
+    return all;
   }
 
   // L of the whole calibration set.
@@ -234,25 +240,7 @@ class BlockLearner {
     return sum / count;
   }
 
-  BlockState state_of(std::span<const SequenceRows> chosen) const {
-    const auto batches = inputs_.batches();
-    BlockState state;
-    state.hidden = gather(chosen, [&](std::size_t b) -> const MatrixF& {
-      return batches[b].state.hidden;
-    });
-    const auto& carried = batches[chosen.front().batch].state.carried;
-    for (std::size_t c = 0; c < carried.size(); ++c) {
-      state.carried.emplace_back();
-      if (carried[c].rows.empty()) continue;
-      state.carried[c].rows =
-          gather(chosen, [&](std::size_t b) -> const MatrixF& {
-            return batches[b].state.carried[c].rows;
-          });
-    }
-    return state;
-  }
-
-  // dL/dW_q of these sequences.
+  // dL/dW_q of these sequences, and of what norms multiply by.
   void run_backward(std::span<const std::size_t> drawn) {
     std::vector<SequenceRows> chosen;
     std::vector<Segment> segments;
@@ -260,9 +248,8 @@ class BlockLearner {
       chosen.push_back(sequences_[s]);
       segments.push_back({.rows = sequences_[s].rows});
     }
-    BlockState state = state_of(chosen);
-    const MatrixF target = gather(
-        chosen, [&](std::size_t b) -> const MatrixF& { return targets_[b]; });
+    BlockState state = gather_state(chosen, inputs_);
+    const MatrixF target = gather(chosen, targets_);
     BlockPass pass = block_.run_keeping(segments, state, *job_.pool);
     (void)square_sum_and_gradient(state.hidden, target, *job_.pool);
     StreamGradient stream{.hidden = std::move(state.hidden)};
@@ -274,10 +261,13 @@ class BlockLearner {
   const CalibrationStates& inputs_;
   std::vector<SequenceRows> sequences_;
   std::vector<MatrixF> targets_;  // [batches]
+  std::vector<MatrixF> weights_;  // [linears], with the scales moved into them
   Block block_;
   std::vector<RoundedLinear*> learning_;  // [linears]; null: stays as it is
   std::vector<ReversibleLinear*> reversible_;  // [linears]
-  const SignedRoundingConfig* config_ = nullptr;
+  std::vector<Transformed> transformed_;
+  std::string method_;
+  std::optional<BlockSchedule> schedule_;
   BlockGradients own_;
 };
 
@@ -306,7 +296,9 @@ std::optional<StagePlan> start_plan(const StagePlan& plan,
     const LinearTreatment treatment = treatment_of(plan, arch, layer, l);
     if (!learns_in_block(treatment)) continue;
     const QuantizeConfig& config = treatment.quantize->config;
-    const auto start = method_of(config).start(config);
+    const QuantizerMethod& method = method_of(config);
+    if (method.start == nullptr) continue;
+    const auto start = method.start(config);
     if (!start) continue;
     QuantizeStage stage = *treatment.quantize;
     stage.config = *start;
@@ -316,6 +308,31 @@ std::optional<StagePlan> start_plan(const StagePlan& plan,
   StagePlan with = plan;
   with.assign(std::move(stages));
   return with;
+}
+
+std::size_t block_rounding_bytes(const StagePlan& plan,
+                                 const Architecture& arch,
+                                 std::size_t sequence_tokens) {
+  // In float32: W where scales may move, what it learns, W_q, its gradient, and
+  // two moments of an optimizer.
+  constexpr std::size_t kCopies = 6;
+  std::size_t most = 0;
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    const BlockSpec& spec = arch.block(layer);
+    std::size_t weights = 0, columns = 0, batch = 0;
+    for (std::size_t l = 0; l < spec.linears.size(); ++l) {
+      const LinearTreatment treatment = treatment_of(plan, arch, layer, l);
+      if (!learns_in_block(treatment)) continue;
+      const QuantizeConfig& config = treatment.quantize->config;
+      weights += spec.linears[l].out * spec.linears[l].in;
+      batch = method_of(config).schedule(config).batch_size;
+    }
+    for (const ValueSpec& value : spec.values) columns += value.width;
+    // Every value of the batch, and its gradient.
+    most = std::max(most,
+                    kCopies * weights + 2 * columns * batch * sequence_tokens);
+  }
+  return most * sizeof(float);
 }
 
 BlockRounding learn_block_rounding(const BlockRoundingJob& job,

@@ -1,14 +1,16 @@
-// The rounding of a block's Linears, learned together (SignRound,
-// arXiv:2309.05516, Algorithm 1): signed gradient descent on
+// Linears of a block that learn together how they are rounded, by a method that
+// learns in blocks (block_weight.h): descent on
 //
 //   L = mean (block_q(X_q) - block(X))^2
 //
 // where X is the block's input in the uncompressed model and X_q that in the
 // compressed one, what the blocks before it, rounded, give. A step sees
 // `batch_size` calibration sequences, drawn by seed, each once before any comes
-// again. At the end the whole calibration set decides between what was learned
-// and rounding to nearest. Cost of a step: a forward and a backward pass of the
-// block on its sequences.
+// again. Where the method moves scales, those between norms and the Linears
+// behind them learn too (norm_transformation.h). At the end the whole
+// calibration set decides between what was learned and what learning started
+// from. Cost of a step: a forward and a backward pass of the block on its
+// sequences.
 #pragma once
 
 #include <cstddef>
@@ -34,11 +36,19 @@ struct BlockRoundingJob {
   const BlockWeights* start = nullptr;
 };
 
+// Scales that moved from a norm into the Linears behind it.
+struct MovedScales {
+  const ScaleGroup* group = nullptr;
+  std::vector<float> scales{};  // [in]
+};
+
 struct BlockRounding {
   // [BlockSpec::linears]; none where another method, or none, treats the
   // Linear.
   std::vector<std::optional<GroupedIntWeight>> weights{};
-  // L over the whole calibration set, rounded to nearest and as learned.
+  // To be folded into the block, for which the weights are made.
+  std::vector<MovedScales> moved{};
+  // L over the whole calibration set, at the start and as learned.
   double loss_before = 0, loss_after = 0;
 };
 
@@ -53,8 +63,14 @@ std::optional<StagePlan> start_plan(const StagePlan& plan,
                                     const Architecture& arch,
                                     std::size_t layer);
 
+// Bytes that learning the largest block takes beside it and the calibration
+// states, with calibration sequences of so many tokens; 0 where none learns.
+std::size_t block_rounding_bytes(const StagePlan& plan,
+                                 const Architecture& arch,
+                                 std::size_t sequence_tokens);
+
 // `inputs` and `reference` hold X_q and X. Throws Error(kInvalidArgument) where
-// Linears of one block learn by different settings, Error(kUnsupported) for a
+// Linears of one block learn by different methods or settings, Error(kUnsupported) for a
 // Linear that is pruned as well or whose input is rotated at run time.
 BlockRounding learn_block_rounding(const BlockRoundingJob& job,
                                    const DenseBlock& block,

@@ -7,8 +7,8 @@
 #include "compress/core/error.h"
 #include "compress/core/formatted.h"
 #include "pruning/method.h"
+#include "quantizers/block_weight.h"
 #include "quantizers/method.h"
-#include "quantizers/signed_rounding.h"
 
 namespace llmpress {
 namespace {

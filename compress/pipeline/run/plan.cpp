@@ -5,6 +5,7 @@
 #include "compress/model/model_source.h"
 #include "compress/pipeline/run/adapter_variant.h"
 #include "compress/pipeline/run/auto_precision.h"
+#include "compress/pipeline/run/block_rounding.h"
 #include "compress/pipeline/run/kv_scales.h"
 #include "compress/pipeline/run/model_free.h"
 #include "compress/pipeline/run/recipe_model.h"
@@ -171,7 +172,7 @@ std::size_t expert_products_bytes(const StagePlan& plan,
 }
 
 PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
-                            std::size_t tokens, ThreadPool& pool) {
+                            CalibrationSize calibration, ThreadPool& pool) {
   const Architecture arch =
       planned_architecture(job.plan, model.checkpoint->config_json(),
                            model.checkpoint->path().string());
@@ -209,10 +210,12 @@ PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
       outside / model.arch->hidden * arch.hidden + linear_bytes;
   // Finished blocks, the spool of the writer and the assembled file.
   planned.disk_bytes = linear_bytes + 2 * planned.output_bytes;
-  const std::size_t used =
-      calibration_use(job.plan, arch) == CalibrationUse::kNone ? 0 : tokens;
+  const CalibrationSize used =
+      calibration_use(job.plan, arch) == CalibrationUse::kNone
+          ? CalibrationSize{}
+          : calibration;
   planned.peak_memory_bytes = predicted_peak_bytes(job.plan, *model.arch, used);
-  planned.seconds = estimated_seconds(arch, used, pool.size());
+  planned.seconds = estimated_seconds(arch, used.tokens, pool.size());
   for (const Stage* stage : job.plan.training()) {
     const double flops = training_flops(arch, *stage);
     planned.seconds +=
@@ -286,25 +289,25 @@ RunPlan plan_recipe(const Recipe& recipe, const RunOptions& options,
   const RunTexts texts = load_texts(recipe, jobs, model);
   RunPlan plan{.model = recipe.model.string()};
   if (texts.calibration) plan.calibration_tokens = texts.calibration->tokens();
-  check_memory(jobs, *model.arch, plan.calibration_tokens,
-               options.memory_limit);
+  const CalibrationSize calibration = size_of(texts.calibration);
+  check_memory(jobs, *model.arch, calibration, options.memory_limit);
   for (const VariantJob& job : jobs) {
-    plan.variants.push_back(
-        plan_variant(job, model, plan.calibration_tokens, pool));
+    plan.variants.push_back(plan_variant(job, model, calibration, pool));
   }
   return plan;
 }
 
 std::size_t predicted_peak_bytes(const StagePlan& plan,
                                  const Architecture& arch,
-                                 std::size_t calibration_tokens) {
+                                 CalibrationSize calibration) {
   const bool reduced =
       std::ranges::any_of(plan.transforms(), [](const Stage* stage) {
         return std::holds_alternative<PruneStage>(*stage);
       });
   const bool pair = reduced || wants_reference(plan, arch);
   std::size_t bytes =
-      peak_bytes(arch, calibration_tokens, pair ? 2 : 1) +
+      peak_bytes(arch, calibration.tokens, pair ? 2 : 1) +
+      block_rounding_bytes(plan, arch, calibration.sequence_tokens) +
       expert_products_bytes(plan, arch) +
       (wants_auto_precision(plan) ? auto_precision_bytes(arch) : 0);
   for (const Stage* stage : plan.training()) {

@@ -8,19 +8,14 @@
 
 namespace llmpress {
 
-RoundedLinear::RoundedLinear(ConstMatrixView W, std::vector<float> bias,
-                             const WeightScheme& scheme, ThreadPool& pool)
-    : rounding_(W, scheme, pool),
-      W_q_(W.rows(), W.cols()),
-      d_weight_(W.rows(), W.cols()),
+RoundedLinear::RoundedLinear(std::unique_ptr<BlockWeight> weight,
+                             std::size_t out, std::size_t in,
+                             std::vector<float> bias, ThreadPool& pool)
+    : weight_(std::move(weight)),
+      W_q_(out, in),
+      d_weight_(out, in),
       bias_(std::move(bias)) {
-  rounding_.round_into(W_q_.view(), pool);
-}
-
-void RoundedLinear::start_from(const GroupedIntWeight& weight,
-                               ThreadPool& pool) {
-  rounding_.start_from(weight, pool);
-  rounding_.round_into(W_q_.view(), pool);
+  round(pool);
 }
 
 void RoundedLinear::run(ConstMatrixView X, MatrixView<float> Y,
@@ -36,16 +31,14 @@ void RoundedLinear::run_backward(ConstMatrixView X, ConstMatrixView dY,
   matmul(dY, W_q_.view(), dX, pool, 1, Accumulate::kAdd);
 }
 
-void RoundedLinear::step(const RoundingRates& rates, ThreadPool& pool) {
-  rounding_.step(d_weight_.view(), rates, pool);
-  rounding_.round_into(W_q_.view(), pool);
-  std::ranges::fill(d_weight_.data(), 0.0f);
+ConstMatrixView RoundedLinear::step(std::size_t iteration, ThreadPool& pool) {
+  weight_->step(d_weight_.view(), iteration, pool);
+  return std::as_const(d_weight_).view();
 }
 
-void RoundedLinear::set_parameters(RoundingParameters parameters,
-                                   ThreadPool& pool) {
-  rounding_.set_parameters(std::move(parameters));
-  rounding_.round_into(W_q_.view(), pool);
+void RoundedLinear::round(ThreadPool& pool) {
+  weight_->round_into(W_q_.view(), pool);
+  std::ranges::fill(d_weight_.data(), 0.0f);
 }
 
 std::size_t RoundedLinear::bytes() const {

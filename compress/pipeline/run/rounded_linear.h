@@ -1,25 +1,23 @@
-// A Linear whose weight's rounding learns, as a block runs it forward and in
-// reverse.
+// A Linear whose weight learns how it is rounded, as a block runs it forward and
+// in reverse.
 #pragma once
 
+#include <memory>
 #include <string_view>
 #include <vector>
 
 #include "compress/core/matrix.h"
 #include "compress/kernels/linear_kernel.h"
 #include "compress/model/ops/op_gradients.h"
-#include "quantizers/signed_rounding.h"
+#include "quantizers/block_weight.h"
 
 namespace llmpress {
 
 class RoundedLinear final : public LinearKernel, public ReversibleLinear {
  public:
-  // W [out, in] must outlive it, `bias` [out] or empty. Throws as
-  // SignedRounding.
-  RoundedLinear(ConstMatrixView W, std::vector<float> bias,
-                const WeightScheme& scheme, ThreadPool& pool);
-
-  void start_from(const GroupedIntWeight& weight, ThreadPool& pool);
+  // `weight` [out, in] is rounded at once; `bias` [out] or empty.
+  RoundedLinear(std::unique_ptr<BlockWeight> weight, std::size_t out,
+                std::size_t in, std::vector<float> bias, ThreadPool& pool);
 
   // With W_q.
   void run(ConstMatrixView X, MatrixView<float> Y,
@@ -32,13 +30,14 @@ class RoundedLinear final : public LinearKernel, public ReversibleLinear {
   std::size_t bytes() const override;
   std::string_view name() const override { return "f32/learning-rounding"; }
 
-  // A step from the gradients since the last one.
-  void step(const RoundingRates& rates, ThreadPool& pool);
-  void set_parameters(RoundingParameters parameters, ThreadPool& pool);
-  const SignedRounding& rounding() const { return rounding_; }
+  // A step from the gradients since the last round(); returns dL/dW.
+  ConstMatrixView step(std::size_t iteration, ThreadPool& pool);
+  // W_q as it is after the step.
+  void round(ThreadPool& pool);
+  const BlockWeight& weight() const { return *weight_; }
 
  private:
-  SignedRounding rounding_;
+  std::unique_ptr<BlockWeight> weight_;
   MatrixF W_q_, d_weight_;
   std::vector<float> bias_;
 };

@@ -63,7 +63,7 @@ class Run {
     model_ = open_model(std::move(checkpoint));
     check_jobs(recipe_, jobs, model_, pool_);
     take_texts(load_texts(recipe_, jobs, model_));
-    check_memory(jobs, *model_.arch, calibration_ ? calibration_->tokens() : 0,
+    check_memory(jobs, *model_.arch, size_of(calibration_),
                  options_.memory_limit);
     describe_run(*model_.checkpoint);
     report_.tokenizer_sha256 = model_.tokenizer->sha256;

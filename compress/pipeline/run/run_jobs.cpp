@@ -152,14 +152,24 @@ void check_jobs(const Recipe& recipe, std::span<VariantJob> jobs,
   }
 }
 
+CalibrationSize size_of(const std::optional<CalibrationSet>& calibration) {
+  CalibrationSize size;
+  if (!calibration) return size;
+  size.tokens = calibration->tokens();
+  for (const auto& sequence : calibration->sequences) {
+    size.sequence_tokens = std::max(size.sequence_tokens, sequence.size());
+  }
+  return size;
+}
+
 void check_memory(std::span<const VariantJob> jobs, const Architecture& arch,
-                  std::size_t calibration_tokens, std::uint64_t limit) {
+                  CalibrationSize calibration, std::uint64_t limit) {
   if (limit == 0) return;
   for (const VariantJob& job : jobs) {
     const bool calibrated =
         calibration_use(job.plan, arch) != CalibrationUse::kNone;
     const std::size_t bytes = predicted_peak_bytes(
-        job.plan, arch, calibrated ? calibration_tokens : 0);
+        job.plan, arch, calibrated ? calibration : CalibrationSize{});
     if (bytes <= limit) continue;
     fail(ErrorCode::kResource,
          "'{}' needs about {} MiB, the limit is {} MiB; fewer calibration "

@@ -46,19 +46,25 @@ RunTexts load_texts(const Recipe& recipe, std::span<const VariantJob> jobs,
 void check_jobs(const Recipe& recipe, std::span<VariantJob> jobs,
                 const ModelSource& model, ThreadPool& pool);
 
+// What calibration makes blocks keep: all tokens, and those of a sequence.
+struct CalibrationSize {
+  std::size_t tokens = 0, sequence_tokens = 0;
+};
+CalibrationSize size_of(const std::optional<CalibrationSet>& calibration);
+
 // Throws Error(kResource) for a job that needs more than `limit` bytes (0:
 // any).
 void check_memory(std::span<const VariantJob> jobs, const Architecture& arch,
-                  std::size_t calibration_tokens, std::uint64_t limit);
+                  CalibrationSize calibration, std::uint64_t limit);
 
 // A recipe's name: its `name`, or the stem of its file.
 std::string result_name(const Recipe& recipe);
 
-// Bytes that compressing with so many calibration tokens (0: none) takes at its
-// peak: one block in its forms, the activations, one second moment; of two
-// models where one is compared with the other.
+// Bytes that compressing with so much calibration (0: none) takes at its peak:
+// one block in its forms, the activations, one second moment; of two models
+// where one is compared with the other; what a block that learns keeps.
 std::size_t predicted_peak_bytes(const StagePlan& plan,
                                  const Architecture& arch,
-                                 std::size_t calibration_tokens);
+                                 CalibrationSize calibration);
 
 }  // namespace llmpress

@@ -35,7 +35,7 @@ GridLinear::GridLinear(MatrixF W, std::vector<float> bias,
                       : round_to_nearest(W_.view(), config.quantize, pool));
     d_scales_.resize(grid_->scales().size());
     d_zeros_.resize(grid_->zeros().size());
-    scale_rate_ = mean_magnitude(grid_->scales());
+    scale_rate_ = grid_->mean_scale();
   }
   values_changed(pool);
 }

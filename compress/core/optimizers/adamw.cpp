@@ -1,9 +1,9 @@
-#include "distill/optimizers/adamw.h"
+#include "compress/core/optimizers/adamw.h"
 
 #include <cassert>
 
 #include "compress/core/formatted.h"
-#include "distill/optimizers/adamw_scalars.h"
+#include "compress/core/optimizers/adamw_scalars.h"
 
 namespace llmpress {
 namespace {

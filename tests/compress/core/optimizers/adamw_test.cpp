@@ -1,4 +1,4 @@
-#include "distill/optimizers/adamw.h"
+#include "compress/core/optimizers/adamw.h"
 
 #include <gtest/gtest.h>
 

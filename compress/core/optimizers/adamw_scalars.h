@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstddef>
 
-#include "distill/optimizers/adamw.h"
+#include "compress/core/optimizers/adamw.h"
 
 namespace llmpress {
 

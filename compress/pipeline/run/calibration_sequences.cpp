@@ -1,0 +1,83 @@
+#include "compress/pipeline/run/calibration_sequences.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+namespace llmpress {
+namespace {
+
+// `of(batch)` has the rows of a batch.
+template <class Of>
+MatrixF gather_rows(std::span<const SequenceRows> chosen, const Of& of) {
+  std::size_t rows = 0;
+  for (const SequenceRows& s : chosen) rows += s.rows;
+  MatrixF to(rows, of(chosen.front().batch).cols());
+  std::size_t at = 0;
+  for (const SequenceRows& s : chosen) {
+    const MatrixF& from = of(s.batch);
+    const auto part = from.view().rows_slice(s.first, s.rows).data();
+    std::ranges::copy(part, to.row(at).data());
+    at += s.rows;
+  }
+  return to;
+}
+
+}  // namespace
+
+SequenceOrder::SequenceOrder(std::size_t count, std::size_t batch,
+                             std::uint64_t seed)
+    : rng_(seed), order_(count), batch_(std::min(count, batch)) {
+  std::iota(order_.begin(), order_.end(), std::size_t{0});
+  next_ = count;
+}
+
+std::span<const std::size_t> SequenceOrder::draw() {
+  if (next_ + batch_ > order_.size()) {
+    for (std::size_t i = order_.size(); i > 1; --i) {
+      std::swap(order_[i - 1], order_[rng_.below(i)]);
+    }
+    next_ = 0;
+  }
+  next_ += batch_;
+  return std::span(order_).subspan(next_ - batch_, batch_);
+}
+
+std::vector<SequenceRows> sequences_of(const CalibrationStates& states) {
+  std::vector<SequenceRows> all;
+  for (std::size_t b = 0; b < states.batches().size(); ++b) {
+    std::size_t first = 0;
+    for (const Segment& segment : states.batches()[b].segments) {
+      all.push_back({b, first, segment.rows});
+      first += segment.rows;
+    }
+  }
+  return all;
+}
+
+MatrixF gather(std::span<const SequenceRows> chosen,
+               std::span<const MatrixF> batches) {
+  return gather_rows(
+      chosen, [&](std::size_t b) -> const MatrixF& { return batches[b]; });
+}
+
+BlockState gather_state(std::span<const SequenceRows> chosen,
+                        const CalibrationStates& states) {
+  const auto batches = states.batches();
+  BlockState state;
+  state.hidden = gather_rows(chosen, [&](std::size_t b) -> const MatrixF& {
+    return batches[b].state.hidden;
+  });
+  const auto& carried = batches[chosen.front().batch].state.carried;
+  for (std::size_t c = 0; c < carried.size(); ++c) {
+    state.carried.emplace_back();
+    if (carried[c].rows.empty()) continue;
+    state.carried[c].rows =
+        gather_rows(chosen, [&](std::size_t b) -> const MatrixF& {
+          return batches[b].state.carried[c].rows;
+        });
+  }
+  return state;
+}
+
+}  // namespace llmpress
