@@ -63,27 +63,28 @@ std::size_t written_bytes(const Architecture& arch, const DistillStage& stage) {
   }
   return stage.train.config.batch_size * stage.train.config.sequence_length *
          columns * sizeof(float);
-  // Weights with all that is kept for each while it learns.
-  std::size_t learning_bytes(const WeightCounts& weights, const Stage& stage,
-                             TrainedForm form) {
-    const TrainStage& train = *training_of(stage);
-    const std::size_t learned =
-        2 * sizeof(float) + state_bytes(train.config.optimizer);
-    if (form == TrainedForm::kPacked) {
-      const std::size_t of_ends = train.learn.empty() ? learned : sizeof(float);
-      return weights.ends * of_ends + weights.linears * (sizeof(float) + 1) +
-             weights.largest * sizeof(float);
-    }
-    // An adapter is small beside its frozen base.
-    if (std::holds_alternative<TuneStage>(stage)) {
-      return weights.all() * 2 * sizeof(float);
-    }
-    const std::size_t on_grid =
-        train.aware
-            ? weights.linears * sizeof(float) + weights.largest * sizeof(float)
-            : 0;
-    return weights.all() * learned + on_grid;
+}
+
+// Weights with all that is kept for each while it learns.
+std::size_t learning_bytes(const WeightCounts& weights, const Stage& stage,
+                           TrainedForm form) {
+  const TrainStage& train = *training_of(stage);
+  const std::size_t learned =
+      2 * sizeof(float) + state_bytes(train.config.optimizer);
+  if (form == TrainedForm::kPacked) {
+    const std::size_t of_ends = train.learn.empty() ? learned : sizeof(float);
+    return weights.ends * of_ends + weights.linears * (sizeof(float) + 1) +
+           weights.largest * sizeof(float);
   }
+  // An adapter is small beside its frozen base.
+  if (std::holds_alternative<TuneStage>(stage)) {
+    return weights.all() * 2 * sizeof(float);
+  }
+  const std::size_t on_grid = train.aware ? weights.linears * sizeof(float) +
+                                                weights.largest * sizeof(float)
+                                          : 0;
+  return weights.all() * learned + on_grid;
+}
 
 }  // namespace
 
