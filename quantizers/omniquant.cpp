@@ -30,10 +30,10 @@ class ClippedWeight final : public BlockWeight {
     check_weights(W_, "omniquant");
     group_size_ = resolved_group_size(scheme_, W_.cols());
     groups_ = ceil_div(W_.cols(), group_size_);
-    for (MatrixF* const m : {&low_, &high_}) {
-      *m = MatrixF(W_.rows(), groups_);
-      std::ranges::fill(m->data(), kFirstLogit);
-    }
+    low_ = high_ = MatrixF(W_.rows(), groups_);
+    for_groups(*request.pool, [&](std::size_t o, std::size_t g) {
+      low_(o, g) = high_(o, g) = first_logit(group(o, g));
+    });
     d_low_ = d_high_ = MatrixF(W_.rows(), groups_);
     if (!scales_within_f16()) scheme_.scale_dtype = DType::kF32;
   }
@@ -91,6 +91,17 @@ class ClippedWeight final : public BlockWeight {
   std::span<const float> group(std::size_t o, std::size_t g) const {
     const std::size_t first = g * group_size_;
     return W_.row(o).subspan(first, std::min(group_size_, W_.cols() - first));
+  }
+
+  // Of the range that the scheme asks for, which a search may have shrunk.
+  float first_logit(std::span<const float> w) const {
+    if (scheme_.range == RangeSearch::kMinMax) return kFirstLogit;
+    WeightScheme whole = scheme_;
+    whole.range = RangeSearch::kMinMax;
+    const float share =
+        fit_int_grid(w, scheme_).scale / fit_int_grid(w, whole).scale;
+    const float p = clamp_to(share, 0.05f, sigmoid(kFirstLogit));
+    return std::log(p / (1 - p));
   }
 
   template <class Body>

@@ -8,7 +8,7 @@
 //   W_q = s (clamp(round(W / s) + z, 0, N) - z)
 //
 // (symmetric: s = 2 max(hi, -lo) / N, z = 2^(bits-1)); both start at 4, which
-// keeps 0.98 of the range. With D = dL/dW_q, m = 1 where the code is strictly
+// keeps 0.98 of the range, or at the share that `range: mse` finds. With D = dL/dW_q, m = 1 where the code is strictly
 // within the grid and rounding passed straight through:
 //
 //   dL/ds = sum D (q - z - m W / s - (1 - m) lo / s)
