@@ -216,7 +216,7 @@ TEST(GgufModel, RefusesWhatTheArchitectureCannotSay) {
   auto more = tensors;
   Rng rng(1);
   more.push_back(random_tensor("model.layers.0.extra.weight", {4, 4}, rng));
-  EXPECT_NE(refusal({}, more).find("model.layers.0.extra.weight"),
+  EXPECT_NE(refusal(Json::object(), more).find("model.layers.0.extra.weight"),
             std::string::npos);
   EXPECT_FALSE(std::filesystem::exists(path));
 }
