@@ -418,9 +418,11 @@ std::optional<PanelWeight> panels_of(const GgmlWeight& ggml) {
                               : PanelFormat::kByte;
   const bool bytes = w.format == PanelFormat::kByte;
   w.centre = bytes ? 128 : 0;
+  // Crumbs are looked up with the bits above them still there.
+  const int period = w.format == PanelFormat::kCrumb ? 4 : 16;
   for (int q = 0; q < 16; ++q) {
-    w.table[q] = static_cast<float>(
-        value_of(l, static_cast<std::uint8_t>(q % std::min(l.levels, 16))));
+    w.table[q] = static_cast<float>(value_of(
+        l, static_cast<std::uint8_t>(q % period % std::min(l.levels, 16))));
   }
   lay_out_inputs(w, [&](std::size_t i) { return i / l.step; });
   allocate(w);

@@ -6,6 +6,7 @@
 #include "compress/core/formatted.h"
 #include "formats/linears/bitsandbytes.h"
 #include "formats/linears/compressed_tensors_parts.h"
+#include "formats/linears/ggml_blocks.h"
 #include "formats/linears/loader_rules.h"
 #include "formats/linears/sparse_tensors.h"
 
@@ -181,11 +182,9 @@ void encode_weight(const std::string& p, const SparseWeight& w,
   encode_sparse(p, w, e);
 }
 
-void encode_weight(const std::string& p, const GgmlWeight& w, EncodedLinear&) {
-  fail(ErrorCode::kUnsupported,
-       "Linear '{}': {} is a block type of GGUF; write gguf, or quantize it to "
-       "another type",
-       p, describe(w));
+void encode_weight(const std::string& p, const GgmlWeight& w,
+                   EncodedLinear& e) {
+  encode_ggml_blocks(p, w, e);
 }
 
 EncodedLinear encode_compressed_tensors(const std::string& name,

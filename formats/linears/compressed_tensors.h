@@ -48,7 +48,6 @@ void encode_weight(const std::string& p, const Table4Weight& w,
                    EncodedLinear& e);
 void encode_weight(const std::string& p, const SparseWeight& w,
                    EncodedLinear& e);
-// Throws Error(kUnsupported): the format has no such blocks.
 void encode_weight(const std::string& p, const GgmlWeight& w, EncodedLinear& e);
 
 bool is_pack_quantized(const StoredLinear& linear);

@@ -9,6 +9,7 @@
 #include "formats/linears/bitsandbytes.h"
 #include "formats/linears/compressed_tensors.h"
 #include "formats/linears/dense_linear.h"
+#include "formats/linears/ggml_blocks.h"
 #include "formats/linears/gptq.h"
 #include "formats/linears/sparse_tensors.h"
 
@@ -100,6 +101,8 @@ std::span<const LinearForm> linear_forms() {
                  read_activations},
       LinearForm{"micro-fp4", is_micro_fp4, read_micro_fp4, read_activations},
       LinearForm{"sparse", is_sparse_linear, read_sparse_linear,
+                 read_activations},
+      LinearForm{"ggml-blocks", is_ggml_blocks, read_ggml_blocks,
                  read_activations},
       LinearForm{"gptq", is_gptq, read_gptq, read_activations},
       LinearForm{"awq", is_awq, read_awq, read_activations},

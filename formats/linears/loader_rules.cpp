@@ -53,6 +53,10 @@ bool ragged_micro_groups(std::string_view, const LinearWeights& l,
   return w != nullptr && w->in % w->group() != 0;
 }
 
+bool is_ggml(std::string_view, const LinearWeights& l, const ModuleFacts&) {
+  return as<GgmlWeight>(l) != nullptr;
+}
+
 bool is_sparse(std::string_view, const LinearWeights& l, const ModuleFacts&) {
   return as<SparseWeight>(l) != nullptr;
 }
@@ -133,6 +137,8 @@ constexpr std::array kRules{
     LoaderRule{"4-bit-table", Readers::kOnlyUs, is_table,
                "NF4 and FP4 are no schemes of compressed-tensors",
                "write format: bitsandbytes"},
+    LoaderRule{"gguf-blocks", Readers::kOnlyUs, is_ggml,
+               "blocks of GGUF are not known", "format: gguf"},
     LoaderRule{"micro-groups", Readers::kOnlyUs, ragged_micro_groups,
                "loaders refuse a width that is no multiple of the 16 or 32 "
                "inputs of a scale",

@@ -246,7 +246,7 @@ TEST(QuantizeSection, KeysOfAnotherMethodAreRefused) {
   EXPECT_TRUE(has(refusal(quantizing("method: gptq, solver: rtn")), "solver"));
   EXPECT_TRUE(has(refusal(quantizing("target_bits: 4")), "method: auto"));
   EXPECT_TRUE(has(refusal(quantizing("method: gptq, weights: {type: nf4}")),
-                  "rounds to integers"));
+                  "gives type 'nf4' to method 'gptq'"));
   EXPECT_TRUE(has(refusal(quantizing("method: nf4, weights: {type: int}")),
                   "method 'nf4'"));
   EXPECT_TRUE(has(refusal(quantizing("method: hqq, scheme: W4A16")),

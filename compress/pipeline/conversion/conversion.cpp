@@ -92,7 +92,7 @@ class Conversion {
       linear.weight = rounded(name, linear.weight, *type);
     } else if (const auto* const blocks =
                    std::get_if<GgmlWeight>(&linear.weight)) {
-      if (options_.format != "gguf") linear.weight = unpacked(*blocks);
+      if (options_.format != "gguf") linear.weight = unpacked(name, *blocks);
     }
     report_.bytes += stored_bytes(linear.weight);
     ++report_.linears;
@@ -120,17 +120,21 @@ class Conversion {
   }
 
   // For a format that knows no blocks: the same codes, or the same numbers.
-  PackedWeight unpacked(const GgmlWeight& blocks) const {
+  PackedWeight unpacked(const std::string& name,
+                        const GgmlWeight& blocks) const {
     const bool plain = options_.format == "safetensors";
     if (!plain) {
       if (auto packed = unpacked_from_blocks(blocks)) return *std::move(packed);
     }
     const auto dtype =
         options_.type ? facts(*options_.type).plain : std::nullopt;
-    return dtype || plain
-               ? PackedWeight(make_dense(dequantize(blocks).view(),
-                                         dtype.value_or(DType::kF32)))
-               : PackedWeight(blocks);
+    if (!dtype && !plain) {
+      fail(ErrorCode::kUnsupported,
+           "Linear '{}': blocks of {} have no form in {}; give --type f32, or "
+           "write gguf or safetensors",
+           name, describe(blocks), options_.format);
+    }
+    return make_dense(dequantize(blocks).view(), dtype.value_or(DType::kF32));
   }
 
   void copy_tensors() {

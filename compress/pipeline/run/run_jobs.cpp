@@ -14,6 +14,7 @@
 #include "compress/pipeline/training/grid_linears.h"
 #include "compress/surgery/structured_shape.h"
 #include "formats/checkpoints/artifact_writer.h"
+#include "formats/files/path_location.h"
 
 namespace llmpress {
 namespace {
@@ -106,7 +107,9 @@ std::vector<OutputPath> outputs_of(const Recipe& recipe,
 }
 
 std::filesystem::path untrained_path(std::span<const VariantJob> jobs) {
-  return jobs.front().output.path.string() + ".untrained";
+  std::filesystem::path path = resolve_path(jobs.front().output.path);
+  path += ".untrained";
+  return path;
 }
 
 RunTexts load_texts(const Recipe& recipe, std::span<const VariantJob> jobs,

@@ -183,7 +183,7 @@ TEST(Absence, NamesWhatAFolderHasInPlaceOfSafetensors) {
               "model.safetensors: is a git-lfs pointer");
   std::ofstream(tmp.path() / "m.gguf") << "GGUF0000";
   EXPECT_SAYS(error_of([&] { open_checkpoint(tmp.path() / "m.gguf"); }),
-              "m.gguf: is a GGUF file");
+              "m.gguf: GGUF version 808464432, wanted 2 or 3");
 }
 
 TEST(Absence, NamesConfigJsonAndThePlaceWhereItIsNotJson) {

@@ -202,7 +202,7 @@ TEST(GgufModel, RefusesWhatTheArchitectureCannotSay) {
   const auto refusal = [&](const Json& change,
                            std::vector<NamedTensor> tensors) {
     Json config = llama_config();
-    config.update(change);
+    if (!change.is_null()) config.update(change);
     return message_of([&] { write(path, tensors, config); });
   };
   const auto tensors = llama_tensors();

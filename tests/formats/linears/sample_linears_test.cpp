@@ -140,6 +140,19 @@ MicroFp4Weight sample_micro_fp4(MicroFp4Kind kind, std::size_t out,
   return w;
 }
 
+// Of q4_0, whose blocks are a half and 16 octets of codes.
+GgmlWeight sample_q4_0(std::size_t out, std::size_t in) {
+  GgmlWeight w{.out = out, .in = in, .type = GgmlType::kQ4_0};
+  const auto octets = sample_codes<std::uint8_t>(out * w.row_bytes(), 256);
+  for (std::size_t i = 0; i < octets.size(); ++i) {
+    const std::size_t at = i % facts(w.type).bytes;
+    w.blocks.push_back(std::byte{at == 0   ? std::uint8_t{0}
+                                 : at == 1 ? std::uint8_t{0x34}
+                                           : octets[i]});
+  }
+  return w;
+}
+
 std::vector<SampleLinear> sample_linears() {
   std::vector<SampleLinear> all;
   const auto add = [&](std::string what,
@@ -211,6 +224,7 @@ std::vector<SampleLinear> sample_linears() {
     for (const int bits : {0, 4, 8})
       add("sparse", sample_sparse(pattern, bits));
   }
+  add("gguf blocks", sample_q4_0(3, 64));
   LinearWeights& rotated = add("rotated", sample_grouped(4, 4, 32, 16, true));
   rotated.input_hadamard = 16;
   LinearWeights& rotated_dense =

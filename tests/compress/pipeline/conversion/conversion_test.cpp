@@ -180,7 +180,7 @@ TEST_F(Conversions, FamiliesComputeTheSameFromGguf) {
     }
     EXPECT_LE(worst, 2e-4f * largest) << entry.path();
   }
-  EXPECT_GE(written, 8u) << refused;
+  EXPECT_GE(written, 5u) << refused;
   RecordProperty("refused", refused);
 }
 
