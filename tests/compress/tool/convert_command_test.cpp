@@ -21,9 +21,8 @@ class ConvertCommand : public ::testing::Test {
   }
 
   int run(const std::string& arguments) {
-    const std::string command = LLMPRESS_BINARY " " + arguments +
-                                " --quiet >" + at("stdout") + " 2>" +
-                                at("stderr");
+    const std::string command = LLMPRESS_BINARY " " + arguments + " --quiet >" +
+                                at("stdout") + " 2>" + at("stderr");
     const int status = std::system(command.c_str());
     message_ = read_file(at("stderr"));
     return WEXITSTATUS(status);
