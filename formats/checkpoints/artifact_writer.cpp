@@ -42,7 +42,8 @@ EncodedLinear encode_plain(const std::string& name, const LinearWeights& linear,
       encoded.scheme != LinearScheme{}) {
     fail(ErrorCode::kUnsupported,
          "Linear '{}': {} cannot be stored as plain safetensors; write "
-         "compressed-tensors or hdf5",
+         "compressed-tensors or hdf5, or turn its codes into numbers (convert "
+         "--type f32)",
          name, describe(linear.weight));
   }
   return encoded;

@@ -47,8 +47,19 @@ PackedWeight read_dense_linear(const StoredLinear& linear) {
   return weight;
 }
 
+namespace {
+
+// Methods whose configuration says how packed Linears are packed, not which
+// Linears are: what is stored as numbers is meant so.
+bool names_no_dense_linears(std::string_view method) {
+  return method == "fp8" || method == "gptq" || method == "awq" ||
+         method == "auto-round" || method == "intel/auto-round";
+}
+
+}  // namespace
+
 ActivationQuant dense_activations(const StoredLinear& linear) {
-  if (linear.method == "fp8") return {};
+  if (names_no_dense_linears(linear.method)) return {};
   const bool packed = linear.scheme.weights &&
                       linear.scheme.format != "dense" &&
                       linear.find(".weight_scale") == nullptr;

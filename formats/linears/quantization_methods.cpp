@@ -116,6 +116,18 @@ void read_gptq(const json& object, QuantizationConfig& config,
   config.groups.push_back({.targets = {"Linear"}, .scheme = all});
 }
 
+// A regular expression for these characters.
+std::string escaped(const std::string& text) {
+  std::string pattern;
+  for (const char c : text) {
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '_') {
+      pattern += '\\';
+    }
+    pattern += c;
+  }
+  return pattern;
+}
+
 void read_awq(const json& object, QuantizationConfig& config,
               const std::string& where) {
   config.method = "awq";
@@ -131,6 +143,10 @@ void read_awq(const json& object, QuantizationConfig& config,
       size_at(object, "bits", size_at(object, "w_bit", 4, where), where);
   const std::size_t group_size = size_at(
       object, "group_size", size_at(object, "q_group_size", 128, where), where);
+  for (const std::string& part :
+       strings_at(object, "modules_to_not_convert", where)) {
+    config.ignore.push_back("re:.*" + escaped(part));  // anywhere in a name
+  }
   config.groups.push_back(
       {.targets = {"Linear"},
        .scheme = int_scheme("awq", bits, group_size, false, false, where)});

@@ -88,7 +88,8 @@ class Conversion {
   void convert_linear(const std::string& name, LinearWeights linear,
                       std::optional<GgmlType> type) {
     const bool dense = std::holds_alternative<DenseWeight>(linear.weight);
-    if (type && dense) {
+    // Codes become numbers where that is asked for; numbers anything.
+    if (type && (dense || !is_blocks(*type))) {
       linear.weight = rounded(name, linear.weight, *type);
     } else if (const auto* const blocks =
                    std::get_if<GgmlWeight>(&linear.weight)) {

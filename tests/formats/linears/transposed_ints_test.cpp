@@ -249,6 +249,20 @@ std::map<std::string, DescribedLinear> described(
   return all;
 }
 
+TEST(Gptq, LeavesWhatIsStoredAsNumbersAlone) {
+  const std::vector<NamedTensor> tensors{
+      float_tensor("p.weight", DType::kF32, {1, 2}, std::vector<float>{1, 2})};
+  const auto owner =
+      std::make_shared<const std::string>(write_safetensors(tensors, {}));
+  const auto reader =
+      read_safetensors({std::as_bytes(std::span(*owner)), owner}, "m");
+  const LinearScheme scheme = scheme_of("gptq", 4, true, 32);
+  const LinearExtension none;
+  const StoredLinear stored{*reader, "p", scheme, none, 0, "gptq"};
+  EXPECT_TRUE(
+      std::holds_alternative<DenseWeight>(read_linear(stored, "m").weight));
+}
+
 TEST(Gptq, SaysInDynamicWhatDiffers) {
   const auto four =
       encode_gptq("a", {.weight = sample_grouped(4, 32, 64, 32, true)});
@@ -339,6 +353,11 @@ TEST(QuantizationConfig, ReadsGptqAwqAndAutoRound) {
                 .scheme_of("a")
                 .weights->group_size,
             64u);
+  const auto some = parse(
+      R"({"quant_method":"awq","modules_to_not_convert":["0.mlp","lm_head"]})");
+  EXPECT_FALSE(some.scheme_of("model.layers.0.mlp.up_proj").weights);
+  EXPECT_FALSE(some.scheme_of("lm_head").weights);
+  EXPECT_TRUE(some.scheme_of("model.layers.10amlp.up_proj").weights);
   const auto auto_round = parse(
       R"({"quant_method":"auto-round","bits":2,"group_size":32,"sym":false,
           "packing_format":"auto_round","extra_config":{"b":{"bits":16},

@@ -110,6 +110,41 @@ TEST_F(Conversions, BlocksKeepTheirCodesInCompressedTensorsAndBack) {
   }
 }
 
+TEST_F(Conversions, CodesPassThroughGptqAndAwqUnchanged) {
+  const auto gguf =
+      convert(write_model(kShape), "m.gguf",
+              {.type = GgmlType::kQ4_0, .ends_type = GgmlType::kF32});
+  const auto packed =
+      convert(gguf->path(), "packed", {.format = "compressed-tensors"});
+  const auto gptq = convert(packed->path(), "gptq", {.format = "gptq"});
+  EXPECT_EQ(gptq->format(), "gptq");
+  const auto awq = convert(gptq->path(), "awq", {.format = "awq"});
+  EXPECT_EQ(awq->format(), "awq");
+  const auto back =
+      convert(awq->path(), "back", {.format = "compressed-tensors"});
+  expect_same_tensors(*packed, *back);
+  const auto again = convert(back->path(), "again.gguf", {});
+  EXPECT_EQ(std::get<GgmlWeight>(again->read_linear(kDown).weight).blocks,
+            std::get<GgmlWeight>(gguf->read_linear(kDown).weight).blocks);
+}
+
+TEST_F(Conversions, CodesBecomeNumbersWhereThatIsAskedFor) {
+  const auto gguf =
+      convert(write_model(kShape), "m.gguf",
+              {.type = GgmlType::kQ4_0, .ends_type = GgmlType::kF32});
+  const auto gptq = convert(
+      convert(gguf->path(), "packed", {.format = "compressed-tensors"})->path(),
+      "gptq", {.format = "gptq"});
+  EXPECT_THROW((void)convert(gptq->path(), "no", {.format = "safetensors"}),
+               Error);
+  const auto plain = convert(gptq->path(), "plain",
+                             {.format = "safetensors", .type = GgmlType::kF32});
+  EXPECT_NE(plain->plain_weight(kDown), nullptr);
+  EXPECT_TRUE(
+      std::ranges::equal(dequantize(plain->read_linear(kDown).weight).data(),
+                         dequantize(gptq->read_linear(kDown).weight).data()));
+}
+
 TEST_F(Conversions, OtherBlocksBecomePlainNumbersOrAreRefused) {
   const auto gguf =
       convert(write_model(kShape), "m.gguf", {.type = GgmlType::kIq4Nl});
