@@ -42,7 +42,7 @@ void add_gate_gradients(const GateSide& side, ConstMatrixView X,
 
 GatedLinear::GatedLinear(std::unique_ptr<TrainableLinear> inner,
                          GateSide inputs, GateSide outputs)
-    : inner_(std::move(inner)),
+    : AroundLinear(std::move(inner)),
       in_(std::move(inputs)),
       out_(std::move(outputs)) {
   assert(in_.gates == nullptr || in_.index.size() == inner_->in());

@@ -28,7 +28,32 @@ struct GateSide {
   std::vector<std::uint32_t> index{};  // [in] or [out]
 };
 
-class GatedLinear final : public TrainableLinear {
+// All but the passes is that of the Linear within.
+class AroundLinear : public TrainableLinear {
+ public:
+  explicit AroundLinear(std::unique_ptr<TrainableLinear> inner)
+      : inner_(std::move(inner)) {}
+
+  void list_parameters(const std::string& name,
+                       std::vector<Parameter>& to) override {
+    inner_->list_parameters(name, to);
+  }
+  void values_changed(ThreadPool& pool) override {
+    inner_->values_changed(pool);
+  }
+  std::optional<LinearWeights> packed() const override {
+    return inner_->packed();
+  }
+  std::size_t out() const override { return inner_->out(); }
+  std::size_t in() const override { return inner_->in(); }
+  std::size_t bytes() const override { return inner_->bytes(); }
+  std::string_view name() const override { return inner_->name(); }
+
+ protected:
+  std::unique_ptr<TrainableLinear> inner_;
+};
+
+class GatedLinear final : public AroundLinear {
  public:
   GatedLinear(std::unique_ptr<TrainableLinear> inner, GateSide inputs,
               GateSide outputs);
@@ -38,30 +63,14 @@ class GatedLinear final : public TrainableLinear {
   // Also d_in += sum over rows of x o dL/d(g_in o x), and likewise d_out.
   void run_backward(ConstMatrixView X, ConstMatrixView dY, MatrixView<float> dX,
                     ThreadPool& pool) override;
-  void list_parameters(const std::string& name,
-                       std::vector<Parameter>& to) override {
-    inner_->list_parameters(name, to);
-  }
-  void values_changed(ThreadPool& pool) override {
-    inner_->values_changed(pool);
-  }
-  std::optional<LinearWeights> packed() const override {
-    return inner_->packed();
-  }
-  std::size_t out() const override { return inner_->out(); }
-  std::size_t in() const override { return inner_->in(); }
-  std::size_t bytes() const override { return inner_->bytes(); }
-  std::string_view name() const override { return inner_->name(); }
 
  private:
-  std::unique_ptr<TrainableLinear> inner_;
   GateSide in_, out_;
 };
 
-class DroppedLinear final : public TrainableLinear {
+class DroppedLinear final : public AroundLinear {
  public:
-  explicit DroppedLinear(std::unique_ptr<TrainableLinear> inner)
-      : inner_(std::move(inner)) {}
+  using AroundLinear::AroundLinear;
 
   // For the passes from now on.
   void set(const Dropout& dropout) { dropout_ = dropout; }
@@ -70,23 +79,8 @@ class DroppedLinear final : public TrainableLinear {
            ThreadPool& pool) const override;
   void run_backward(ConstMatrixView X, ConstMatrixView dY, MatrixView<float> dX,
                     ThreadPool& pool) override;
-  void list_parameters(const std::string& name,
-                       std::vector<Parameter>& to) override {
-    inner_->list_parameters(name, to);
-  }
-  void values_changed(ThreadPool& pool) override {
-    inner_->values_changed(pool);
-  }
-  std::optional<LinearWeights> packed() const override {
-    return inner_->packed();
-  }
-  std::size_t out() const override { return inner_->out(); }
-  std::size_t in() const override { return inner_->in(); }
-  std::size_t bytes() const override { return inner_->bytes(); }
-  std::string_view name() const override { return inner_->name(); }
 
  private:
-  std::unique_ptr<TrainableLinear> inner_;
   Dropout dropout_{};
 };
 
