@@ -12,6 +12,7 @@
 #include "compress/model/facts.h"
 #include "compress/model/training/gated_linear.h"
 #include "compress/model/training/trainable_model.h"
+#include "distill/memory_store.h"
 #include "distill/objective.h"
 #include "distill/trainer.h"
 #include "pruning/hard_concrete.h"
@@ -219,43 +220,6 @@ class MaskObjective final : public Objective {
   double falling_;
 };
 
-// The last checkpoint, in memory: learning masks is short, and starts anew.
-class MemoryStore final : public TrainingStore {
- public:
-  void save(const std::string& name, const TrainingProgress& progress,
-            std::span<const Parameter> parameters,
-            std::span<const OptimizerState> states) override {
-    Saved& to = saved_[name];
-    to.progress = progress;
-    to.values.clear();
-    for (const Parameter& p : parameters) {
-      to.values.emplace_back(p.value.begin(), p.value.end());
-    }
-    to.states.assign(states.begin(), states.end());
-  }
-
-  bool load(const std::string& name, TrainingProgress& progress,
-            std::span<const Parameter> parameters,
-            std::span<OptimizerState> states) override {
-    const auto found = saved_.find(name);
-    if (found == saved_.end()) return false;
-    progress = found->second.progress;
-    for (std::size_t p = 0; p < parameters.size(); ++p) {
-      std::ranges::copy(found->second.values[p], parameters[p].value.begin());
-    }
-    std::ranges::copy(found->second.states, states.begin());
-    return true;
-  }
-
- private:
-  struct Saved {
-    TrainingProgress progress{};
-    std::vector<std::vector<float>> values{};
-    std::vector<OptimizerState> states{};
-  };
-  std::map<std::string, Saved> saved_{};
-};
-
 TrainConfig mask_training(const PruneConfig& config, std::size_t length,
                           std::size_t sequences) {
   return {.steps = config.mask_steps,
@@ -296,6 +260,7 @@ LearnedMasks::LearnedMasks(const UnitChoiceJob& job, std::size_t kept) {
   MaskObjective objective(
       masks, static_cast<double>(kept) / static_cast<double>(units),
       config.batch_size, config.steps, job.isa);
+  // Learning masks is short, and starts anew.
   MemoryStore store;
   (void)train({.config = config,
                .model = &model,

@@ -3,18 +3,18 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "distill/memory_store.h"
 #include "tests/compress/model/tiny_model.h"
 
 namespace llmpress {
 namespace {
 
 // Checkpoints in memory; gives up as if killed after a number of them.
-class MemoryStore final : public TrainingStore {
+class KilledStore final : public MemoryStore {
  public:
   std::size_t saves_left = static_cast<std::size_t>(-1);
 
@@ -22,35 +22,8 @@ class MemoryStore final : public TrainingStore {
             std::span<const Parameter> parameters,
             std::span<const OptimizerState> states) override {
     if (saves_left-- == 0) throw Error(ErrorCode::kCancelled, "killed");
-    Saved& to = saved_[name];
-    to.progress = progress;
-    to.values.clear();
-    for (const Parameter& p : parameters) {
-      to.values.emplace_back(p.value.begin(), p.value.end());
-    }
-    to.states.assign(states.begin(), states.end());
+    MemoryStore::save(name, progress, parameters, states);
   }
-
-  bool load(const std::string& name, TrainingProgress& progress,
-            std::span<const Parameter> parameters,
-            std::span<OptimizerState> states) override {
-    const auto found = saved_.find(name);
-    if (found == saved_.end()) return false;
-    progress = found->second.progress;
-    for (std::size_t p = 0; p < parameters.size(); ++p) {
-      std::ranges::copy(found->second.values[p], parameters[p].value.begin());
-    }
-    std::ranges::copy(found->second.states, states.begin());
-    return true;
-  }
-
- private:
-  struct Saved {
-    TrainingProgress progress{};
-    std::vector<std::vector<float>> values{};
-    std::vector<OptimizerState> states{};
-  };
-  std::map<std::string, Saved> saved_;
 };
 
 // Counting upwards from random beginnings: easy to learn.
@@ -114,7 +87,7 @@ Trained train_tiny(const TrainConfig& config, TrainingStore& store,
 }
 
 TEST(Trainer, LearnsToCount) {
-  MemoryStore store;
+  KilledStore store;
   TrainConfig config = small_config();
   config.steps = 150;
   const Trained trained = train_tiny(config, store);
@@ -123,7 +96,7 @@ TEST(Trainer, LearnsToCount) {
 }
 
 TEST(Trainer, GivesTheSameBytesAtAnyThreadCountAndWithoutKeptActivations) {
-  MemoryStore one, three, again;
+  KilledStore one, three, again;
   TrainConfig config = small_config();
   const Trained alone = train_tiny(config, one);
   EXPECT_EQ(alone.weights, train_tiny(config, three, 3).weights);
@@ -138,10 +111,10 @@ TEST(Trainer, EndsInTheSameBytesWhereverItWasKilled) {
     TrainConfig config = small_config();
     config.optimizer = kind;
     config.weights = WeightPrecision::kBf16;
-    MemoryStore whole;
+    KilledStore whole;
     const Trained wanted = train_tiny(config, whole);
     for (std::size_t saves = 1; saves < 6; ++saves) {
-      MemoryStore store;
+      KilledStore store;
       store.saves_left = saves;
       EXPECT_THROW((void)train_tiny(config, store), Error);
       store.saves_left = static_cast<std::size_t>(-1);
@@ -164,7 +137,7 @@ TEST(Trainer, KeepsZerosWhereAsked) {
     TrainableModel model(*checkpoint, {});
     const auto objective = text_objective(0);
     TrainingData data(counting_documents(kShape.vocabulary), 8);
-    MemoryStore store;
+    KilledStore store;
     (void)train({.config = config,
                  .model = &model,
                  .objective = objective.get(),
@@ -181,7 +154,7 @@ TEST(Trainer, KeepsZerosWhereAsked) {
 }
 
 TEST(Trainer, GoesBackAndSaysSoWhereTheLossJumps) {
-  MemoryStore store;
+  KilledStore store;
   TrainConfig config = small_config();
   config.learning_rate = 1e3;
   config.clip = 0;
@@ -199,7 +172,7 @@ TEST(Trainer, GoesBackAndSaysSoWhereTheLossJumps) {
 }
 
 TEST(Trainer, StopsEarlyWithTheBestWeights) {
-  MemoryStore store;
+  KilledStore store;
   TrainConfig config = small_config();
   config.steps = 400;
   config.learning_rate = 0.05;
@@ -213,7 +186,7 @@ TEST(Trainer, StopsEarlyWithTheBestWeights) {
 }
 
 TEST(Trainer, RefusesATextShorterThanABatch) {
-  MemoryStore store;
+  KilledStore store;
   TrainConfig config = small_config();
   config.batch_size = 500;
   EXPECT_THROW((void)train_tiny(config, store), Error);
