@@ -1,7 +1,7 @@
 #include "formats/linears/quantization_config.h"
 
 #include <algorithm>
-#include <array>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "compress/core/formatted.h"
@@ -164,6 +164,22 @@ void read_method(const json& object, QuantizationConfig& config,
          ErrorCode::kUnsupported);
 }
 
+// The rules of GPTQ's `dynamic`, one group each and read by rising key, in the
+// order of the file: the first that matches counts.
+void order_as_written(const json& rules, const std::string& config_json,
+                      QuantizationConfig& config) {
+  if (config.method != "gptq") return;
+  const auto root = nlohmann::ordered_json::parse(config_json);
+  const auto at = root.find("quantization_config");
+  if (at == root.end()) return;
+  std::vector<QuantizationConfig::Group> ordered;
+  for (const auto& rule : at->at("dynamic").items()) {
+    const auto index = std::distance(rules.begin(), rules.find(rule.key()));
+    ordered.push_back(config.groups[static_cast<std::size_t>(index)]);
+  }
+  std::ranges::move(ordered, config.groups.begin());
+}
+
 }  // namespace
 
 bool is_embedding_name(std::string_view module) {
@@ -251,6 +267,9 @@ QuantizationConfig parse_quantization_config(const std::string& config_json,
   if (object == nullptr) return config;
   if (require_object(*object, "it", where).empty()) return config;
   read_method(*object, config, where);
+  if (const json* const rules = find(*object, "dynamic")) {
+    order_as_written(*rules, config_json, config);
+  }
   config.index(where);
   return config;
 }

@@ -94,7 +94,7 @@ void read_dynamic(const json& rules, const LinearScheme& otherwise,
     const std::string pattern =
         "re:" + (skip || key.starts_with("+:") ? key.substr(2) : key);
     if (skip) {
-      config.ignore.push_back(pattern);
+      config.groups.push_back({.targets = {pattern}});
       continue;
     }
     require_object(value, "dynamic." + key, where);

@@ -348,6 +348,14 @@ TEST(QuantizationConfig, ReadsGptqAwqAndAutoRound) {
   EXPECT_EQ(gptq.scheme_of("a.down").weights->group_size, 0u);
   EXPECT_EQ(gptq.scheme_of("a.up").weights->bits, 8);
   EXPECT_FALSE(gptq.scheme_of("a.gate").weights);
+  // The first rule that matches counts, whatever its sign and letters.
+  const auto ordered = parse(
+      R"({"quant_method":"gptq","dynamic":{"+:.*up.*":{"bits":8},
+          "-:.*mlp.*":{},"+:.*a.*":{"bits":2},"+:.*down.*":{"bits":3}}})");
+  EXPECT_EQ(ordered.scheme_of("a.mlp.up").weights->bits, 8);
+  EXPECT_FALSE(ordered.scheme_of("a.mlp.gate").weights);
+  EXPECT_EQ(ordered.scheme_of("a.down").weights->bits, 2);
+  EXPECT_EQ(ordered.scheme_of("b.down").weights->bits, 3);
   EXPECT_EQ(parse(R"({"quant_method":"awq","w_bit":4,"q_group_size":64,
                       "version":"GEMM"})")
                 .scheme_of("a")
