@@ -1,0 +1,23 @@
+#include <cstdint>
+#include <cstring>
+
+#include "compress/kernels/machine_limits.h"
+#include "compress/kernels/simd_avx2.h"
+
+#if LLMPRESS_X86
+LLMPRESS_BEGIN_AVX2
+namespace llmpress {
+namespace {
+
+#include "compress/kernels/machine_limits_inl.h"
+
+}  // namespace
+
+const LimitLoops& limit_loops_avx2() {
+  static constexpr LimitLoops kLoops = loops_of<Avx2>();
+  return kLoops;
+}
+
+}  // namespace llmpress
+LLMPRESS_END_TARGET
+#endif
