@@ -41,6 +41,13 @@ void unpack(const std::byte* from, std::span<std::uint8_t> codes) {
   for (std::size_t k = 0; k < whole; k += 8, from += kBits) {
     std::uint64_t eight = 0;
     std::memcpy(&eight, from, kBits);
+    if constexpr (kBits == 4) {  // halves, quarters, eighths to their octets
+      eight = (eight | eight << 16) & 0x0000ffff0000ffff;
+      eight = (eight | eight << 8) & 0x00ff00ff00ff00ff;
+      eight = (eight | eight << 4) & 0x0f0f0f0f0f0f0f0f;
+      std::memcpy(to + k, &eight, sizeof eight);
+      continue;
+    }
     for (unsigned j = 0; j < 8; ++j) {
       to[k + j] = static_cast<std::uint8_t>((eight >> (j * kBits)) & kMask);
     }

@@ -13,6 +13,7 @@
 #include "compress/kernels/activation_rounding.h"
 #include "compress/kernels/panel_product.h"
 #include "compress/kernels/reference_linear.h"
+#include "compress/kernels/rounded_product.h"
 #include "compress/kernels/sparse_product.h"
 
 namespace llmpress {
@@ -145,6 +146,9 @@ class PreparedLinear : public LinearKernel {
   std::size_t out() const override { return out_; }
   std::size_t in() const override { return in_; }
   std::string_view name() const override { return name_; }
+  bool integer_activations() const override {
+    return integer_ || rounds_for_speed_;
+  }
 
  protected:
   // Y = X W^T.
@@ -155,6 +159,11 @@ class PreparedLinear : public LinearKernel {
                             MatrixView<float> Y, ThreadPool& pool) const = 0;
 
   bool integer() const { return integer_; }
+  void round_for_speed() {
+    rounds_for_speed_ = true;
+    name_ += "/x8";
+  }
+  bool rounds_for_speed() const { return rounds_for_speed_; }
   std::span<const std::uint32_t> outliers() const { return outlier_columns_; }
   const ActivationQuant& input() const { return input_; }
   Isa isa() const { return isa_; }
@@ -166,7 +175,7 @@ class PreparedLinear : public LinearKernel {
   ActivationQuant input_;
   std::size_t hadamard_;
   Isa isa_;
-  bool integer_;
+  bool integer_, rounds_for_speed_ = false;
   std::string name_;
   std::vector<std::uint32_t> outlier_columns_{};
 };
@@ -267,8 +276,13 @@ class SparseLinear final : public PreparedLinear {
 
 class PanelLinear final : public PreparedLinear {
  public:
-  PanelLinear(const LinearWeights& linear, PanelWeight panels, Isa isa)
+  PanelLinear(const LinearWeights& linear, PanelWeight panels, Isa isa,
+              InputPrecision inputs)
       : PreparedLinear(linear, isa), panels_(std::move(panels)) {
+    if (inputs == InputPrecision::kInt8 && linear.input.kind == Kind::kNone &&
+        takes_rounded_inputs(panels_)) {
+      round_for_speed();
+    }
     const auto* const int8 = std::get_if<Int8Weight>(&linear.weight);
     if (int8 != nullptr && !outliers().empty()) {
       outlier_rows_ = decode_outliers(*int8);
@@ -293,7 +307,11 @@ class PanelLinear final : public PreparedLinear {
  protected:
   void multiply(ConstMatrixView X, MatrixView<float> Y,
                 ThreadPool& pool) const override {
-    multiply_panels(panels_, X, Y, pool, isa());
+    if (rounds_for_speed()) {
+      multiply_panels_rounded(panels_, X, Y, pool, isa());
+    } else {
+      multiply_panels(panels_, X, Y, pool, isa());
+    }
     add_columns(X, outliers(), outlier_rows_.view(), Y, pool);
   }
   void multiply_int(ConstMatrixView X, const IntActivations& codes,
@@ -335,7 +353,8 @@ MatrixF PanelLinear::decode_outliers(const Int8Weight& w) {
 }  // namespace
 
 std::unique_ptr<LinearKernel> make_linear_kernel(const LinearWeights& linear,
-                                                 Isa isa) {
+                                                 Isa isa,
+                                                 InputPrecision inputs) {
   check_linear(linear);
   if (isa == Isa::kScalar) return std::make_unique<ReferenceLinear>(linear);
   if (const auto* const sparse = std::get_if<SparseWeight>(&linear.weight)) {
@@ -344,7 +363,8 @@ std::unique_ptr<LinearKernel> make_linear_kernel(const LinearWeights& linear,
     }
   }
   if (auto panels = make_panels(linear.weight)) {
-    return std::make_unique<PanelLinear>(linear, std::move(*panels), isa);
+    return std::make_unique<PanelLinear>(linear, std::move(*panels), isa,
+                                         inputs);
   }
   return std::make_unique<DecodingLinear>(linear, isa);
 }

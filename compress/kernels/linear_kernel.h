@@ -29,12 +29,24 @@ class LinearKernel {
   virtual std::size_t in() const = 0;
   virtual std::size_t bytes() const = 0;      // of the prepared weight
   virtual std::string_view name() const = 0;  // "int4-group/avx512-vnni"
+  // Whether codes of activations are multiplied, not floats.
+  virtual bool integer_activations() const { return false; }
+};
+
+// What a kernel may do to inputs that are stored as floats.
+enum class InputPrecision {
+  kExact,
+  // Rounded to int8 by blocks of at most 128 inputs of a token, for speed,
+  // wherever the weight is of whole numbers or a table and the kernel is not
+  // the scalar one (rounded_kernels.h).
+  kInt8,
 };
 
 // Lays the weight out for the instruction set. Throws Error(kUnsupported) for a
 // combination that has no kernel (naming it).
-std::unique_ptr<LinearKernel> make_linear_kernel(const LinearWeights& linear,
-                                                 Isa isa);
+std::unique_ptr<LinearKernel> make_linear_kernel(
+    const LinearWeights& linear, Isa isa,
+    InputPrecision inputs = InputPrecision::kExact);
 
 // Rounds rows of X as `quant` says, in place: what the kernels do to their
 // input, for calibration and for tests, on the grids of activation_grid.h: one

@@ -18,9 +18,11 @@ namespace {
 constexpr std::size_t kPrefetchBytes = 2048;
 
 #include "compress/kernels/simd_loops_inl.h"
-// Each builds on the one before.
-#include "compress/kernels/panel_kernels_inl.h"
+// Each builds on the ones before.
+#include "compress/kernels/panel_common_inl.h"
 // clang-format would sort it first.
+#include "compress/kernels/panel_kernels_inl.h"
+// Needs the ones above.
 #include "compress/kernels/panel_kernels_int_inl.h"
 
 }  // namespace

@@ -4,13 +4,19 @@
 
 // --- decoding: one step of a panel, 16 rows, into floats --------------------
 
+// What decoders that need none are given.
+struct NoTable {
+  static LLMPRESS_INLINE NoTable of(const PanelWeight&) { return {}; }
+};
+
 // The formats whose step is one input.
 template <class S, PanelFormat Format, std::size_t LaneBytes>
 struct DecodeElement {
   static constexpr std::size_t kInputs = 1;
   static constexpr std::size_t kBytes = LaneBytes * kPanelRows;
   using State = typename S::F;
-  static LLMPRESS_INLINE State load(const std::byte* p) {
+  using Table = NoTable;
+  static LLMPRESS_INLINE State load(const std::byte* p, Table) {
     if constexpr (Format == PanelFormat::kF16) return S::load_f16(p);
     if constexpr (Format == PanelFormat::kBF16) return S::load_bf16(p);
     if constexpr (Format == PanelFormat::kE4M3) return S::load_e4m3(p);
@@ -18,57 +24,116 @@ struct DecodeElement {
     return S::load(p);
   }
   template <std::size_t J>
-  static LLMPRESS_INLINE typename S::F get(State s, typename S::Table) {
+  static LLMPRESS_INLINE typename S::F get(State s, Table) {
+    return s;
+  }
+  template <std::size_t J>
+  static LLMPRESS_INLINE typename S::F in_place(State s, Table) {
     return s;
   }
 };
 
-template <class S>
-struct DecodeByte {
-  static constexpr std::size_t kInputs = 4, kBytes = 4 * kPanelRows;
+// Where the code of input J stands in a lane of 32 / Bits codes.
+template <unsigned Bits>
+constexpr unsigned place_of(std::size_t j) {
+  if (Bits == 4) {
+    return static_cast<unsigned>(8 * (j % 4) + (j < 4 ? 0 : 4));
+  }
+  return static_cast<unsigned>(Bits * j);
+}
+
+// Codes that are their values but for PanelWeight::least.
+template <class S, unsigned Bits>
+struct DecodePlain {
+  static constexpr std::size_t kInputs = 32 / Bits, kBytes = 4 * kPanelRows;
   using State = typename S::I;
-  static LLMPRESS_INLINE State load(const std::byte* p) {
-    return S::xor_(S::load_lanes(p),
-                   S::broadcast_lanes(static_cast<std::int32_t>(0x80808080u)));
+  using Table = NoTable;
+  static LLMPRESS_INLINE State load(const std::byte* p, Table) {
+    return S::load_lanes(p);
+  }
+  // 2^place code, to be multiplied with x / 2^place (place_factors()).
+  template <std::size_t J>
+  static LLMPRESS_INLINE typename S::F in_place(State s, Table) {
+    constexpr unsigned kPlace = place_of<Bits>(J);
+    if constexpr (kPlace + Bits == 32) {
+      return S::to_float(S::template shift_right<kPlace>(s));
+    } else {
+      constexpr auto kMask =
+          static_cast<std::int32_t>(((1u << Bits) - 1) << kPlace);
+      return S::to_float(S::and_(s, S::broadcast_lanes(kMask)));
+    }
   }
   template <std::size_t J>
-  static LLMPRESS_INLINE typename S::F get(State s, typename S::Table) {
-    const State top = S::template shift_left<24 - 8 * J>(s);
-    return S::to_float(S::template shift_right_signed<24>(top));
+  static LLMPRESS_INLINE typename S::F get(State s, Table) {
+    constexpr auto kMask = static_cast<std::int32_t>((1u << Bits) - 1);
+    const State low = S::template shift_right<place_of<Bits>(J)>(s);
+    return S::to_float(S::and_(low, S::broadcast_lanes(kMask)));
   }
 };
 
+// Codes of a table of floats.
+template <class S, unsigned Bits>
+struct DecodeTable {
+  static constexpr std::size_t kInputs = 32 / Bits, kBytes = 4 * kPanelRows;
+  using State = typename S::I;
+  struct Table {
+    typename S::Table values;
+    static LLMPRESS_INLINE Table of(const PanelWeight& W) {
+      return {S::load_table(W.table)};
+    }
+  };
+  static LLMPRESS_INLINE State load(const std::byte* p, Table) {
+    return S::load_lanes(p);
+  }
+  template <std::size_t J>
+  static LLMPRESS_INLINE typename S::F get(State s, Table table) {
+    return S::look_up(table.values,
+                      S::template shift_right<place_of<Bits>(J)>(s));
+  }
+  template <std::size_t J>
+  static LLMPRESS_INLINE typename S::F in_place(State s, Table table) {
+    return get<J>(s, table);
+  }
+};
+
+// Nibbles that stand for small whole numbers: all of a lane are looked up at
+// once, then they are octets.
 template <class S>
-struct DecodeNibble {
+struct DecodeMapped {
   static constexpr std::size_t kInputs = 8, kBytes = 4 * kPanelRows;
-  using State = typename S::I;
-  static LLMPRESS_INLINE State load(const std::byte* p) {
-    return S::load_lanes(p);
+  using Octets = DecodePlain<S, 8>;
+  struct State {
+    typename S::I low, high;
+  };
+  struct Table {
+    typename S::OctetTable numbers;
+    static LLMPRESS_INLINE Table of(const PanelWeight& W) {
+      return {S::load_octet_table(W.map_high)};
+    }
+  };
+  static LLMPRESS_INLINE State load(const std::byte* p, Table table) {
+    const auto lanes = S::load_lanes(p);
+    const auto mask = S::broadcast_lanes(0x0f0f0f0f);
+    return {
+        S::look_up_octets(table.numbers, S::and_(lanes, mask)),
+        S::look_up_octets(table.numbers,
+                          S::and_(S::template shift_right<4>(lanes), mask))};
   }
   template <std::size_t J>
-  static LLMPRESS_INLINE typename S::F get(State s, typename S::Table table) {
-    constexpr unsigned kShift = 8 * (J % 4) + (J < 4 ? 0 : 4);
-    return S::look_up(table, S::template shift_right<kShift>(s));
+  static LLMPRESS_INLINE typename S::F get(State s, Table) {
+    return Octets::template get<J % 4>(J < 4 ? s.low : s.high, NoTable{});
+  }
+  template <std::size_t J>
+  static LLMPRESS_INLINE typename S::F in_place(State s, Table) {
+    return Octets::template in_place<J % 4>(J < 4 ? s.low : s.high, NoTable{});
   }
 };
 
-template <class S>
-struct DecodeCrumb {
-  static constexpr std::size_t kInputs = 16, kBytes = 4 * kPanelRows;
-  using State = typename S::I;
-  static LLMPRESS_INLINE State load(const std::byte* p) {
-    return S::load_lanes(p);
-  }
-  template <std::size_t J>
-  static LLMPRESS_INLINE typename S::F get(State s, typename S::Table table) {
-    return S::look_up(table, S::template shift_right<2 * J>(s));
-  }
-};
-
-// Calls f with the decoder of `format` as a type.
+// Calls f with the decoder of W's codes as a type.
 template <class S, class F>
-LLMPRESS_INLINE void with_decoder(PanelFormat format, F f) {
-  switch (format) {
+LLMPRESS_INLINE void with_decoder(const PanelWeight& W, F f) {
+  const bool plain = W.codes == PanelCodes::kPlain;
+  switch (W.format) {
     case PanelFormat::kF32:
       return f(DecodeElement<S, PanelFormat::kF32, 4>{});
     case PanelFormat::kF16:
@@ -80,52 +145,27 @@ LLMPRESS_INLINE void with_decoder(PanelFormat format, F f) {
     case PanelFormat::kE5M2:
       return f(DecodeElement<S, PanelFormat::kE5M2, 1>{});
     case PanelFormat::kByte:
-      return f(DecodeByte<S>{});
+      return f(DecodePlain<S, 8>{});
     case PanelFormat::kNibble:
-      return f(DecodeNibble<S>{});
+      if (W.codes == PanelCodes::kMapped) return f(DecodeMapped<S>{});
+      return plain ? f(DecodePlain<S, 4>{}) : f(DecodeTable<S, 4>{});
     case PanelFormat::kCrumb:
-      return f(DecodeCrumb<S>{});
+      return plain ? f(DecodePlain<S, 2>{}) : f(DecodeTable<S, 2>{});
   }
 }
 
-// --- scales and zeros of one panel and group --------------------------------
+// --- the end of a block -----------------------------------------------------
 
+// The zeros less what whole numbers leave out.
 template <class S>
-LLMPRESS_INLINE typename S::F load_scales(const PanelWeight& W,
-                                          std::size_t slot) {
-  const std::byte* const p = W.scales.data();
-  switch (W.scale_type) {
-    case PanelScaleType::kNone:
-      break;
-    case PanelScaleType::kF32:
-      return S::load(p + slot * 4);
-    case PanelScaleType::kF16:
-      return S::load_f16(p + slot * 2);
-    case PanelScaleType::kBF16:
-      return S::load_bf16(p + slot * 2);
-    case PanelScaleType::kE8M0:
-      return S::load_e8m0(p + slot);
-    case PanelScaleType::kE4M3:
-      return S::load_e4m3(p + slot);
-  }
-  return S::broadcast(1.0f);
+LLMPRESS_INLINE typename S::F load_offsets(const PanelWeight& W,
+                                           std::size_t slot) {
+  const typename S::F zeros = load_zeros<S>(W, slot);
+  return W.multiplies_in_place() ? S::sub(zeros, S::broadcast(W.least)) : zeros;
 }
 
-template <class S>
-LLMPRESS_INLINE typename S::F load_zeros(const PanelWeight& W,
-                                         std::size_t slot) {
-  switch (W.zero_type) {
-    case PanelZeroType::kNone:
-      break;
-    case PanelZeroType::kI8:
-      return S::load_i8(W.zeros.data() + slot);
-    case PanelZeroType::kF32:
-      return S::load(W.zeros.data() + slot * 4);
-  }
-  return S::zero();
-}
-
-// total + s (acc - z sum), the same operations wherever a block ends.
+// total + s (acc - z sum), the same operations wherever a block ends; z is the
+// zero less what plain codes leave out.
 template <class S>
 struct BlockEnd {
   typename S::F scale, scaled_zero;
@@ -133,10 +173,14 @@ struct BlockEnd {
 
   static LLMPRESS_INLINE BlockEnd load(const PanelWeight& W, std::size_t panel,
                                        std::size_t group) {
-    const std::size_t slot = (panel * W.groups + group) * kPanelRows;
-    BlockEnd e{load_scales<S>(W, slot), S::zero(),
-               W.zero_type != PanelZeroType::kNone};
-    if (e.has_zero) e.scaled_zero = S::mul(e.scale, load_zeros<S>(W, slot));
+    const std::size_t slot = W.slot(panel, group);
+    BlockEnd e{load_scales<S>(W, slot), S::zero(), W.needs_sums()};
+    if (e.has_zero) {
+      e.scaled_zero = S::mul(e.scale, load_offsets<S>(W, slot));
+    }
+    if (W.codes == PanelCodes::kMapped) {
+      e.scale = S::mul(e.scale, S::broadcast(W.unit));
+    }
     return e;
   }
   // `slot` of the sums belongs to the block and the token.
@@ -153,12 +197,49 @@ struct BlockEnd {
 
 // --- few tokens: decode and multiply in registers ---------------------------
 
+// The block `b` of panels [first, first + P) of N side by side. `p` is where the
+// block begins in the stream.
+template <class S, class D, std::size_t N, std::size_t P, std::size_t T>
+LLMPRESS_INLINE void few_of_block(const PanelWeight& W, PanelBlock block,
+                                  const std::byte* p, std::size_t first,
+                                  const float* const* rows,
+                                  typename S::F (&acc)[P][T]) {
+  using F = typename S::F;
+  const auto table = D::Table::of(W);
+  LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+    LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+      acc[n][t] = S::zero();
+    }
+  }
+  p += first * D::kBytes;
+  for (std::size_t k = block.begin; k < block.end; k += D::kInputs) {
+    typename D::State state[P];
+    LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+      S::prefetch(p + n * D::kBytes + kPrefetchBytes);
+      state[n] = D::load(p + n * D::kBytes, table);
+    }
+    unrolled<D::kInputs>([&](auto j) LLMPRESS_LAMBDA {
+      F x[T];
+      LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+        x[t] = S::broadcast(rows[t][k + j]);
+      }
+      LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+        const F w = D::template in_place<decltype(j)::value>(state[n], table);
+        LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+          acc[n][t] = S::fma(x[t], w, acc[n][t]);
+        }
+      }
+    });
+    p += N * D::kBytes;
+  }
+}
+
 // N panels side by side, T tokens.
 template <class S, class D, std::size_t N, std::size_t T>
 void few_tokens(const PanelWeight& W, std::size_t group,
                 const float* const* rows, const FloatSums& sums, float* C) {
   using F = typename S::F;
-  const typename S::Table table = S::load_table(W.table);
+  constexpr std::size_t P = panels_at_once<S>(N, T);
   const std::byte* p = W.group_data(group);
   const std::size_t panel = W.first_panel(group);
   F total[N][T];
@@ -169,32 +250,19 @@ void few_tokens(const PanelWeight& W, std::size_t group,
   }
   for (std::size_t b = 0; b < W.blocks.size(); ++b) {
     const PanelBlock block = W.blocks[b];
-    F acc[N][T];
-    LLMPRESS_UNROLL for (std::size_t n = 0; n < N; ++n) {
-      LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
-        acc[n][t] = S::zero();
+    LLMPRESS_UNROLL for (std::size_t first = 0; first < N; first += P) {
+      F acc[P][T];
+      few_of_block<S, D, N, P, T>(W, block, p, first, rows, acc);
+      LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+        const auto end = BlockEnd<S>::load(W, panel + first + n, block.group);
+        LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+          F& sum = total[first + n][t];
+          sum = end.apply(sum, acc[n][t], sums.sums,
+                          b * sums.tokens + std::min(t, sums.tokens - 1));
+        }
       }
     }
-    for (std::size_t k = block.begin; k < block.end; k += D::kInputs) {
-      LLMPRESS_UNROLL for (std::size_t n = 0; n < N; ++n) {
-        S::prefetch(p + kPrefetchBytes);
-        const typename D::State state = D::load(p);
-        unrolled<D::kInputs>([&](auto j) LLMPRESS_LAMBDA {
-          const F w = D::template get<decltype(j)::value>(state, table);
-          LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
-            acc[n][t] = S::fma(S::broadcast(rows[t][k + j]), w, acc[n][t]);
-          }
-        });
-        p += D::kBytes;
-      }
-    }
-    LLMPRESS_UNROLL for (std::size_t n = 0; n < N; ++n) {
-      const auto end = BlockEnd<S>::load(W, panel + n, block.group);
-      LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
-        total[n][t] = end.apply(total[n][t], acc[n][t], sums.sums,
-                                b * sums.tokens + std::min(t, sums.tokens - 1));
-      }
-    }
+    p += (block.end - block.begin) / D::kInputs * N * D::kBytes;
   }
   LLMPRESS_UNROLL for (std::size_t n = 0; n < N; ++n) {
     LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
@@ -206,7 +274,7 @@ void few_tokens(const PanelWeight& W, std::size_t group,
 template <class S>
 void multiply_few(const PanelWeight& W, std::size_t group,
                   const float* const* rows, const FloatSums& sums, float* C) {
-  with_decoder<S>(W.format, [&](auto decoder) LLMPRESS_LAMBDA {
+  with_decoder<S>(W, [&](auto decoder) LLMPRESS_LAMBDA {
     using D = decltype(decoder);
     with_few(sums.tokens, [&](auto t) LLMPRESS_LAMBDA {
       constexpr std::size_t T = decltype(t)::value;
@@ -223,15 +291,10 @@ void multiply_few(const PanelWeight& W, std::size_t group,
 
 // The decoded tile of a panel group: register tiles of `width` panels one after
 // the other, each [inputs, width, 16].
-template <class S>
-constexpr std::size_t tile_width(std::size_t panels) {
-  return std::min(S::kTilePanels, panels);
-}
-
 template <class S, class D>
 void decode_tile(const PanelWeight& W, std::size_t group, std::size_t begin,
                  std::size_t end, float* tile) {
-  const typename S::Table table = S::load_table(W.table);
+  const auto table = D::Table::of(W);
   const std::size_t panels = W.panels_in_group(group);
   const std::size_t row = tile_width<S>(panels) * kPanelRows;
   const std::byte* p =
@@ -241,7 +304,7 @@ void decode_tile(const PanelWeight& W, std::size_t group, std::size_t begin,
       const std::size_t column = n * kPanelRows;
       float* const to =
           tile + column / row * row * (end - begin) + k * row + column % row;
-      const typename D::State state = D::load(p);
+      const typename D::State state = D::load(p, table);
       unrolled<D::kInputs>([&](auto j) LLMPRESS_LAMBDA {
         S::store(to + j * row,
                  D::template get<decltype(j)::value>(state, table));
@@ -299,17 +362,6 @@ void multiply_tile(const PanelWeight& W, const FloatTile& tile) {
   }
 }
 
-// A stretch of blocks of at most kBlockDepth inputs together.
-inline std::size_t end_of_stretch(const std::vector<PanelBlock>& blocks,
-                                  std::size_t first, std::size_t depth) {
-  std::size_t end = first + 1;
-  while (end < blocks.size() &&
-         blocks[end].end - blocks[first].begin <= depth) {
-    ++end;
-  }
-  return end;
-}
-
 // One decoded tile of a panel group times all tokens of the range.
 template <class S>
 void multiply_group(const PanelWeight& W, const TileRange& range,
@@ -361,7 +413,7 @@ void multiply_tiles(const PanelWeight& W, const TileRange& range,
     const std::size_t end = end_of_stretch(W.blocks, b, kBlockDepth);
     for (std::size_t g = 0; g < range.groups; ++g) {
       const std::size_t group = range.first_group + g;
-      with_decoder<S>(W.format, [&](auto decoder) LLMPRESS_LAMBDA {
+      with_decoder<S>(W, [&](auto decoder) LLMPRESS_LAMBDA {
         decode_tile<S, decltype(decoder)>(W, group, W.blocks[b].begin,
                                           W.blocks[end - 1].end, tile);
       });

@@ -36,7 +36,7 @@ struct IntBlockEnd {
                                           const IntSums& sums,
                                           std::size_t panel, std::size_t block,
                                           std::size_t group) {
-    const std::size_t slot = (panel * W.groups + group) * kPanelRows;
+    const std::size_t slot = W.slot(panel, group);
     IntBlockEnd e{load_scales<S>(W, slot), S::broadcast_lanes(W.centre),
                   S::zero_lanes(), W.zero_type != PanelZeroType::kNone};
     switch (W.zero_type) {

@@ -5,61 +5,44 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <type_traits>
 
 #include "compress/core/checked.h"
 #include "compress/kernels/panel_kernels.h"
+#include "compress/kernels/panel_tasks.h"
 
 namespace llmpress {
 namespace {
 
-// A task of many tokens: 128 rows of W and at most this many register tiles of
-// tokens, whose results stay in the second level cache.
-constexpr std::size_t kGroupsPerTask = 2;
-constexpr std::size_t kTilesPerTask = 48;
-// A task of few tokens reads about this much of W.
-constexpr std::size_t kBytesPerTask = std::size_t{64} << 10;
-
-// Scratch that lives as long as its thread, because a buffer of this size would
-// be mapped and unmapped by the allocator at every call.
-float* thread_scratch(std::size_t floats) {
-  static thread_local AlignedBuffer buffer;
-  if (buffer.size() < floats * sizeof(float)) {
-    buffer = AlignedBuffer(floats * sizeof(float));
+// The sum of a block of a row, side by side so that the compiler need not keep
+// the order of one after the other.
+template <class Sum, class T>
+Sum block_sum(const T* row, PanelBlock block) {
+  constexpr std::size_t kLanes = 16;
+  Sum lanes[kLanes] = {};
+  std::size_t k = block.begin;
+  for (; k + kLanes <= block.end; k += kLanes) {
+    for (std::size_t j = 0; j < kLanes; ++j) lanes[j] += row[k + j];
   }
-  return reinterpret_cast<float*>(buffer.data());
+  for (std::size_t j = 0; k < block.end; ++k, ++j) lanes[j] += row[k];
+  Sum sum = 0;
+  for (const Sum lane : lanes) sum += lane;
+  return sum;
 }
 
-// The rows of W that a panel group holds, without the padding of the last one.
-struct Rows {
-  std::size_t begin, count;
-};
-Rows rows_of_group(const PanelWeight& W, std::size_t group) {
-  const std::size_t begin = W.first_panel(group) * kPanelRows;
-  return {begin,
-          std::min(W.panels_in_group(group) * kPanelRows, W.out - begin)};
-}
-
-// Row t of the group's results, times `scale`.
-void store_row(const PanelWeight& W, std::size_t group, const float* c,
-               float scale, std::span<float> y) {
-  const Rows rows = rows_of_group(W, group);
-  for (std::size_t r = 0; r < rows.count; ++r) {
-    y[rows.begin + r] = c[r] * scale;
+// Divides the inputs by where their codes stand.
+void scale_to_places(const PanelWeight& W, const float* row, float* out) {
+  const auto factors = place_factors(W);
+  for (std::size_t k = 0; k < W.depth; k += kPlaceFactors) {
+    const std::size_t count = std::min(kPlaceFactors, W.depth - k);
+    for (std::size_t j = 0; j < count; ++j) {
+      out[k + j] = row[k + j] * factors[j];
+    }
   }
 }
 
-template <class T>
-void gather_row(const PanelWeight& W, std::span<const T> x, T* out) {
-  if (W.gather.empty()) {
-    std::copy(x.begin(), x.end(), out);
-    return;
-  }
-  for (std::size_t k = 0; k < W.depth; ++k) {
-    out[k] = W.gather[k] == kPadding ? T{0} : x[W.gather[k]];
-  }
-}
-
-// A few rows in gathered order, and their sums over blocks.
+// A few rows in gathered order, and their sums over blocks. Of floats with
+// plain codes the rows are scaled, the sums are not.
 template <class T, class Sum>
 struct FewRows {
   std::vector<T> storage{};
@@ -68,38 +51,28 @@ struct FewRows {
 
   FewRows(const PanelWeight& W, MatrixView<const T> X,
           const std::vector<PanelBlock>& blocks, bool with_sums) {
-    if (!W.gather.empty()) storage.resize(X.rows() * W.depth);
+    const bool scaled = std::is_same_v<T, float> && W.multiplies_in_place();
+    const bool copied = scaled || !W.gather.empty();
+    if (copied) storage.resize(X.rows() * W.depth);
+    if (with_sums) sums.resize(blocks.size() * X.rows());
     for (std::size_t t = 0; t < X.rows(); ++t) {
-      if (W.gather.empty()) {
-        rows.push_back(X.row(t).data());
-      } else {
-        gather_row(W, X.row(t), storage.data() + t * W.depth);
-        rows.push_back(storage.data() + t * W.depth);
+      T* const own = storage.data() + t * W.depth;
+      const T* row = X.row(t).data();
+      if (!W.gather.empty()) {
+        gather_row(W, X.row(t), own);
+        row = own;
       }
+      for (std::size_t b = 0; b < blocks.size() && with_sums; ++b) {
+        sums[b * X.rows() + t] = block_sum<Sum>(row, blocks[b]);
+      }
+      if constexpr (std::is_same_v<T, float>) {
+        if (scaled) scale_to_places(W, row, own);
+      }
+      rows.push_back(copied ? own : row);
     }
     rows.resize(kFewTokens, rows.back());
-    if (!with_sums) return;
-    sums.resize(blocks.size() * X.rows());
-    for (std::size_t b = 0; b < blocks.size(); ++b) {
-      for (std::size_t t = 0; t < X.rows(); ++t) {
-        Sum sum = 0;
-        for (std::size_t k = blocks[b].begin; k < blocks[b].end; ++k) {
-          sum += rows[t][k];
-        }
-        sums[b * X.rows() + t] = sum;
-      }
-    }
   }
 };
-
-std::vector<std::size_t> cut_tokens(std::size_t tokens,
-                                    const PanelKernels& kernels) {
-  std::vector<std::size_t> first{0};
-  while (first.back() < tokens) {
-    first.push_back(first.back() + kernels.next_tile(tokens - first.back()));
-  }
-  return first;
-}
 
 // Packs all tokens into tiles whose innermost unit is `Unit` inputs of one
 // token, and their sums over blocks.
@@ -112,7 +85,7 @@ struct PackedTokens {
                const std::vector<PanelBlock>& blocks, bool with_sums,
                const PanelKernels& kernels, ThreadPool& pool) {
     tiles.tokens = X.rows();
-    tiles.first = cut_tokens(X.rows(), kernels);
+    tiles.first = cut_tokens(X.rows(), kernels.next_tile);
     tiles.data = AlignedBuffer(X.rows() * W.depth * sizeof(T));
     if (with_sums) sums.resize(blocks.size() * X.rows());
     auto* const data = reinterpret_cast<T*>(tiles.data.data());
@@ -128,11 +101,8 @@ struct PackedTokens {
         }
         if (!with_sums) continue;
         for (std::size_t b = 0; b < blocks.size(); ++b) {
-          Sum sum = 0;
-          for (std::size_t k = blocks[b].begin; k < blocks[b].end; ++k) {
-            sum += row[k];
-          }
-          sums[b * X.rows() + first + m] = sum;
+          sums[b * X.rows() + first + m] =
+              block_sum<Sum>(row.data(), blocks[b]);
         }
       }
     });
@@ -145,63 +115,13 @@ void centre_sums(const PanelWeight& W, std::vector<std::int32_t>& sums) {
   for (std::int32_t& s : sums) s *= W.centre;
 }
 
-// Calls multiply(group, c) for every panel group, c [tokens, kGroupRows], and
-// stores the results; scale(t) multiplies a token's row.
-template <class Multiply, class Scale>
-void run_few(const PanelWeight& W, MatrixView<float> Y, ThreadPool& pool,
-             Multiply multiply, Scale scale) {
-  const std::size_t group_bytes =
-      W.data.size() / std::max<std::size_t>(1, W.full_groups());
-  const std::size_t grain = std::max<std::size_t>(
-      1, kBytesPerTask / std::max<std::size_t>(1, group_bytes));
-  pool.for_ranges(W.panel_groups(), grain,
-                  [&](std::size_t begin, std::size_t end) {
-                    float c[kFewTokens * kGroupRows];
-                    for (std::size_t g = begin; g < end; ++g) {
-                      multiply(g, c);
-                      for (std::size_t t = 0; t < Y.rows(); ++t) {
-                        store_row(W, g, c + t * kGroupRows, scale(t), Y.row(t));
-                      }
-                    }
-                  });
-}
-
-// The same over ranges of panel groups and token tiles.
-template <class Multiply, class Scale>
-void run_tiles(const PanelWeight& W, const TokenTiles& X, MatrixView<float> Y,
-               ThreadPool& pool, Multiply multiply, Scale scale) {
-  const std::size_t row_tasks = ceil_div(W.panel_groups(), kGroupsPerTask);
-  const std::size_t token_tasks = ceil_div(X.tiles(), kTilesPerTask);
-  const std::size_t tiles_per_task = ceil_div(X.tiles(), token_tasks);
-  pool.for_each(row_tasks * token_tasks, [&](std::size_t task) {
-    TileRange range;
-    range.first_group = task % row_tasks * kGroupsPerTask;
-    range.groups =
-        std::min(kGroupsPerTask, W.panel_groups() - range.first_group);
-    range.first_tile = task / row_tasks * tiles_per_task;
-    range.end_tile = std::min(range.first_tile + tiles_per_task, X.tiles());
-    const std::size_t first = X.first[range.first_tile];
-    const std::size_t tokens = X.first[range.end_tile] - first;
-    const std::size_t ldc = range.groups * kGroupRows;
-    float* const c = thread_scratch(tokens * ldc);
-    std::fill_n(c, tokens * ldc, 0.0f);
-    multiply(range, c);
-    for (std::size_t t = 0; t < tokens; ++t) {
-      for (std::size_t g = 0; g < range.groups; ++g) {
-        store_row(W, range.first_group + g, c + t * ldc + g * kGroupRows,
-                  scale(first + t), Y.row(first + t));
-      }
-    }
-  });
-}
-
 }  // namespace
 
 void multiply_panels(const PanelWeight& W, ConstMatrixView X,
                      MatrixView<float> Y, ThreadPool& pool, Isa isa) {
   assert(X.cols() == W.in && Y.cols() == W.out && X.rows() == Y.rows());
   const PanelKernels& kernels = panel_kernels(isa);
-  const bool with_sums = W.zero_type != PanelZeroType::kNone;
+  const bool with_sums = W.needs_sums();
   const auto scale = [&](std::size_t) { return W.final_scale; };
   if (X.rows() <= kFewTokens) {
     const FewRows<float, float> few(W, X, W.blocks, with_sums);

@@ -21,9 +21,13 @@
 //   y[o] = final_scale * sum_g s[o, g] (sum_k v(code) x[k] - z[o, g] sum_k
 //   x[k])
 // where v is table[code] for kNibble and kCrumb and the number itself
-// otherwise.
+// otherwise. Where v(code) = least + unit n(code) with small whole numbers n, as
+// of all integer grids and of FP4, these are multiplied where they lie in their
+// lane, as n 2^p, with x / 2^p (place_factors()), which is exact; the block's
+// end adds least * sum_k x[k].
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -60,6 +64,17 @@ struct PanelFormatFacts {
 };
 PanelFormatFacts facts(PanelFormat format);
 
+// How the values v of a format's codes become whole numbers.
+enum class PanelCodes {
+  kNone,    // floats, and octets of FP8
+  kPlain,   // v = least + code
+  kMapped,  // v = least + unit map_high[code], at most kSmallOctet each
+  // v ~ least + unit (128 map_high[code] + map_low[code]): 14 bits, where
+  // nothing shorter is exact; for rounded inputs only.
+  kMappedPair,
+};
+inline constexpr int kSmallOctet = 63;
+
 enum class PanelScaleType { kNone, kF32, kF16, kBF16, kE8M0, kE4M3 };
 enum class PanelZeroType { kNone, kI8, kF32 };
 std::size_t element_bytes(PanelScaleType type);
@@ -76,6 +91,9 @@ struct PanelWeight {
   std::size_t groups = 1;  // of scales and zeros
   PanelFormat format = PanelFormat::kF32;
   float table[16] = {};
+  PanelCodes codes = PanelCodes::kNone;
+  float least = 0, unit = 1;
+  std::uint8_t map_high[16] = {}, map_low[16] = {};
   // [depth] the input of each place, or kPadding; empty: the identity.
   std::vector<std::uint32_t> gather{};
   std::vector<PanelBlock> blocks{};      // at most kBlockDepth deep
@@ -83,8 +101,10 @@ struct PanelWeight {
   AlignedBuffer data{};
   PanelScaleType scale_type = PanelScaleType::kNone;
   PanelZeroType zero_type = PanelZeroType::kNone;
-  AlignedBuffer scales{};  // [panels, groups, 16]
-  AlignedBuffer zeros{};   // [panels, groups, 16], less `centre`
+  // Both [panel groups, groups, panels of the group, 16], so that they are
+  // read in one stream, too.
+  AlignedBuffer scales{};
+  AlignedBuffer zeros{};  // less `centre`
   float final_scale = 1;
   // What an integer kernel subtracts from the stored unsigned code besides the
   // zero: 8 for kNibble, 128 for kByte.
@@ -103,9 +123,31 @@ struct PanelWeight {
                ? group * kGroupPanels
                : full_groups() * kGroupPanels + (group - full_groups());
   }
+  // Where the scales and zeros of a panel's rows begin.
+  std::size_t slot(std::size_t panel, std::size_t group) const {
+    const bool grouped = panel / kGroupPanels < full_groups();
+    const std::size_t side_by_side = grouped ? kGroupPanels : 1;
+    const std::size_t first = panel / side_by_side * side_by_side;
+    return (first * groups + group * side_by_side + (panel - first)) *
+           kPanelRows;
+  }
+  // Whether float inputs are multiplied with whole numbers in their places.
+  bool multiplies_in_place() const {
+    return codes == PanelCodes::kPlain || codes == PanelCodes::kMapped;
+  }
+  // Whether products need the sums of the inputs of each block.
+  bool needs_sums() const {
+    return zero_type != PanelZeroType::kNone ||
+           (multiplies_in_place() && least != 0);
+  }
   const std::byte* group_data(std::size_t group) const;
   std::size_t bytes() const;
 };
+
+// What the inputs are multiplied by for codes in their places: of input j of
+// each kPlaceFactors.
+inline constexpr std::size_t kPlaceFactors = 16;
+std::array<float, kPlaceFactors> place_factors(const PanelWeight& w);
 
 // Of kByte and kNibble: the stored code of row o at gathered place k, less
 // `centre`; and the zero to take from it.

@@ -42,6 +42,8 @@ struct Avx2 {
     __m256 low8, high8;
   };
   static constexpr std::size_t kTileTokens = 6, kTilePanels = 1;
+  static constexpr std::size_t kFewAccumulators = 4;
+  static constexpr std::size_t kRoundedTileTokens = 4;
 
   static LLMPRESS_INLINE F zero() {
     return {_mm256_setzero_ps(), _mm256_setzero_ps()};
@@ -277,6 +279,15 @@ struct Avx2 {
     return {look_up_half(table, x.lo), look_up_half(table, x.hi)};
   }
 
+  // table[x] for octets x < 16.
+  using OctetTable = __m256i;
+  static LLMPRESS_INLINE OctetTable load_octet_table(const std::uint8_t* t) {
+    return _mm256_broadcastsi128_si256(load128(t));
+  }
+  static LLMPRESS_INLINE I look_up_octets(OctetTable table, I x) {
+    return {_mm256_shuffle_epi8(table, x.lo), _mm256_shuffle_epi8(table, x.hi)};
+  }
+
   // Octets 0, 2 and 1, 3 widened to 16 bits: _mm256_maddubs_epi16 would
   // saturate at 255 * 127 * 2.
   struct Octets {
@@ -293,7 +304,33 @@ struct Avx2 {
     return {dot_half(sum.lo, w.lo, x), dot_half(sum.hi, w.hi, x)};
   }
 
+  // The same for unsigned octets up to 127 and signed ones from -127 on, which
+  // keep _mm256_maddubs_epi16 from saturating.
+  using SmallOctets = __m256i;
+  static LLMPRESS_INLINE SmallOctets broadcast_small(const std::int8_t* four) {
+    std::int32_t x = 0;
+    std::memcpy(&x, four, sizeof x);
+    return _mm256_set1_epi32(x);
+  }
+  static LLMPRESS_INLINE I dot_small(I sum, I w, SmallOctets x) {
+    return {add_pairs(sum.lo, _mm256_maddubs_epi16(w.lo, x)),
+            add_pairs(sum.hi, _mm256_maddubs_epi16(w.hi, x))};
+  }
+  // Both, of unsigned octets up to 63.
+  static LLMPRESS_INLINE I dot_two(I sum, I w0, SmallOctets x0, I w1,
+                                   SmallOctets x1) {
+    return {
+        add_pairs(sum.lo, _mm256_add_epi16(_mm256_maddubs_epi16(w0.lo, x0),
+                                           _mm256_maddubs_epi16(w1.lo, x1))),
+        add_pairs(sum.hi, _mm256_add_epi16(_mm256_maddubs_epi16(w0.hi, x0),
+                                           _mm256_maddubs_epi16(w1.hi, x1)))};
+  }
+
  private:
+  static LLMPRESS_INLINE __m256i add_pairs(__m256i sum, __m256i words) {
+    return _mm256_add_epi32(sum,
+                            _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
+  }
   // The number that lane 8 begins with when lanes 0..7 have taken theirs.
   static LLMPRESS_INLINE const std::byte* after_low(const void* p,
                                                     unsigned mask,

@@ -28,6 +28,10 @@ struct Avx512 {
   using Table = __m512;
   // The register tile of a product: kTileTokens x kTilePanels accumulators.
   static constexpr std::size_t kTileTokens = 12, kTilePanels = 2;
+  // Of a product with few tokens, panels times tokens.
+  static constexpr std::size_t kFewAccumulators = 16;
+  // Of a product with rounded inputs.
+  static constexpr std::size_t kRoundedTileTokens = 12;
 
   static LLMPRESS_INLINE F zero() { return _mm512_setzero_ps(); }
   static LLMPRESS_INLINE void prefetch(const void* p) {
@@ -200,6 +204,15 @@ struct Avx512 {
     return _mm512_permutexvar_ps(x, table);
   }
 
+  // table[x] for octets x < 16.
+  using OctetTable = __m512i;
+  static LLMPRESS_INLINE OctetTable load_octet_table(const std::uint8_t* t) {
+    return _mm512_broadcast_i32x4(load128(t));
+  }
+  static LLMPRESS_INLINE I look_up_octets(OctetTable table, I x) {
+    return _mm512_shuffle_epi8(table, x);
+  }
+
   // Four signed octets, broadcast, as dot() wants them.
   using Octets = __m512i;
   static LLMPRESS_INLINE Octets broadcast_octets(const std::int8_t* four) {
@@ -210,6 +223,19 @@ struct Avx512 {
   // sum + the products of the lane's four unsigned octets in `w` with `x`.
   static LLMPRESS_INLINE I dot(I sum, I w, Octets x) {
     return _mm512_dpbusd_epi32(sum, w, x);
+  }
+  // The same for unsigned octets up to 127 and signed ones from -127 on.
+  using SmallOctets = __m512i;
+  static LLMPRESS_INLINE SmallOctets broadcast_small(const std::int8_t* four) {
+    return broadcast_octets(four);
+  }
+  static LLMPRESS_INLINE I dot_small(I sum, I w, SmallOctets x) {
+    return dot(sum, w, x);
+  }
+  // Both, of unsigned octets up to 63.
+  static LLMPRESS_INLINE I dot_two(I sum, I w0, SmallOctets x0, I w1,
+                                   SmallOctets x1) {
+    return dot(dot(sum, w0, x0), w1, x1);
   }
 
   static LLMPRESS_INLINE __m256i load256(const void* p) {

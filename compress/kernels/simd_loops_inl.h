@@ -15,24 +15,31 @@ LLMPRESS_INLINE void unrolled(F f) {
 // compiled; S::kTileTokens is one of them.
 constexpr std::size_t kTileSizes[] = {12, 8, 6, 4, 3, 2, 1};
 
-// The size of the next tile when `remaining` > 0 are left.
-template <class S>
-constexpr std::size_t next_tile(std::size_t remaining) {
+// The size of the next tile of at most `largest` when `remaining` > 0 are left.
+constexpr std::size_t next_tile_of(std::size_t remaining, std::size_t largest) {
   for (const std::size_t size : kTileSizes) {
-    if (size <= S::kTileTokens && size <= remaining) return size;
+    if (size <= largest && size <= remaining) return size;
   }
   return 1;
 }
+template <class S>
+constexpr std::size_t next_tile(std::size_t remaining) {
+  return next_tile_of(remaining, S::kTileTokens);
+}
 
 // Calls f(integral_constant<size>) for the tile size `size`.
-template <class S, class F>
-LLMPRESS_INLINE void with_tile_size(std::size_t size, F f) {
+template <std::size_t Largest, class F>
+LLMPRESS_INLINE void with_tile_size_of(std::size_t size, F f) {
   unrolled<std::size(kTileSizes)>([&](auto i) LLMPRESS_LAMBDA {
     constexpr std::size_t n = kTileSizes[decltype(i)::value];
-    if constexpr (n <= S::kTileTokens) {
+    if constexpr (n <= Largest) {
       if (size == n) f(std::integral_constant<std::size_t, n>{});
     }
   });
+}
+template <class S, class F>
+LLMPRESS_INLINE void with_tile_size(std::size_t size, F f) {
+  with_tile_size_of<S::kTileTokens>(size, f);
 }
 
 // Up to four tokens: calls f(integral_constant<T>) with T of 1, 2, 4 that holds

@@ -25,6 +25,7 @@ struct Case {
   std::string name;
   LinearWeights (*make)(Shape, Rng&);
   bool integer = false;
+  InputPrecision inputs = InputPrecision::kExact;
 };
 
 LinearWeights dense(Shape s, DType dtype, Rng& rng) {
@@ -114,6 +115,33 @@ const std::vector<Case>& cases() {
          return w;
        },
        true},
+      {"int4-g128-x8",
+       [](Shape s, Rng& r) { return grouped(s, 4, 128, Zeros::kInteger, r); },
+       true, InputPrecision::kInt8},
+      {"int4-g32-x8",
+       [](Shape s, Rng& r) { return grouped(s, 4, 32, Zeros::kInteger, r); },
+       true, InputPrecision::kInt8},
+      {"int2-g64-x8",
+       [](Shape s, Rng& r) { return grouped(s, 2, 64, Zeros::kInteger, r); },
+       true, InputPrecision::kInt8},
+      {"int8-channel-x8",
+       [](Shape s, Rng& r) {
+         return LinearWeights{
+             .weight = testing::random_int8(s.out, s.in, true, false, 0, r)};
+       },
+       true, InputPrecision::kInt8},
+      {"nf4-b64-x8",
+       [](Shape s, Rng& r) {
+         return LinearWeights{.weight = testing::random_table4(
+                                  s.out, s.in, Table4Kind::kNf4, 64, true, r)};
+       },
+       true, InputPrecision::kInt8},
+      {"mxfp4-x8",
+       [](Shape s, Rng& r) {
+         return LinearWeights{.weight = testing::random_micro(
+                                  s.out, s.in, MicroFp4Kind::kMxfp4, r)};
+       },
+       true, InputPrecision::kInt8},
       {"int8-outliers-a8",
        [](Shape s, Rng& r) {
          return LinearWeights{
@@ -142,7 +170,7 @@ void bench_linear(benchmark::State& state, const Case& c, Shape s,
                   std::size_t tokens, Isa isa) {
   Rng rng(1);
   ThreadPool pool;
-  const auto kernel = make_linear_kernel(c.make(s, rng), isa);
+  const auto kernel = make_linear_kernel(c.make(s, rng), isa, c.inputs);
   const MatrixF X = testing::random_matrix(tokens, s.in, rng);
   MatrixF Y(tokens, s.out);
   for (auto _ : state) kernel->run(X.view(), Y.view(), pool);
@@ -171,7 +199,7 @@ std::string case_name(const std::string& what, Shape s, std::size_t tokens,
 const bool registered = [] {
   for (const Shape s : kShapes) {
     for (const std::size_t tokens :
-         std::initializer_list<std::size_t>{1, 4, 16, 128, 512}) {
+         std::initializer_list<std::size_t>{1, 2, 4, 8, 16, 32, 128, 512}) {
       benchmark::RegisterBenchmark(
           case_name("f32-openblas", s, tokens, "blas").c_str(),
           [=](benchmark::State& state) { bench_peer(state, s, tokens); })

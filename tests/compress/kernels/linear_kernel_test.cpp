@@ -161,6 +161,16 @@ MatrixF magnitudes(const PackedWeight& weight) {
     affine(q->in, [&](std::size_t o, std::size_t) {
       return q->scales[q->scales.size() == 1 ? 0 : o];
     });
+  } else if (const auto* f = std::get_if<MicroFp4Weight>(&weight)) {
+    // Multiplied as whole numbers 0 to 24 of half a scale, less 6 scales.
+    affine(f->in, [&](std::size_t o, std::size_t i) {
+      const std::size_t groups = ceil_div(f->in, f->group());
+      const std::uint8_t code = f->scales[o * groups + i / f->group()];
+      const float scale = f->kind == MicroFp4Kind::kMxfp4
+                              ? e8m0_to_float(code)
+                              : e4m3_to_float(code) / f->global_scale;
+      return 12.0f * scale / 256.0f;
+    });
   }
   return m;
 }

@@ -1,0 +1,62 @@
+// What the products of panels have in common, for one instruction set S.
+
+// --- scales and zeros of one panel and group --------------------------------
+
+template <class S>
+LLMPRESS_INLINE typename S::F load_scales(const PanelWeight& W,
+                                          std::size_t slot) {
+  const std::byte* const p = W.scales.data();
+  switch (W.scale_type) {
+    case PanelScaleType::kNone:
+      break;
+    case PanelScaleType::kF32:
+      return S::load(p + slot * 4);
+    case PanelScaleType::kF16:
+      return S::load_f16(p + slot * 2);
+    case PanelScaleType::kBF16:
+      return S::load_bf16(p + slot * 2);
+    case PanelScaleType::kE8M0:
+      return S::load_e8m0(p + slot);
+    case PanelScaleType::kE4M3:
+      return S::load_e4m3(p + slot);
+  }
+  return S::broadcast(1.0f);
+}
+
+template <class S>
+LLMPRESS_INLINE typename S::F load_zeros(const PanelWeight& W,
+                                         std::size_t slot) {
+  switch (W.zero_type) {
+    case PanelZeroType::kNone:
+      break;
+    case PanelZeroType::kI8:
+      return S::load_i8(W.zeros.data() + slot);
+    case PanelZeroType::kF32:
+      return S::load(W.zeros.data() + slot * 4);
+  }
+  return S::zero();
+}
+
+// How many panels at a time, so that their accumulators fit the registers.
+template <class S>
+constexpr std::size_t panels_at_once(std::size_t panels, std::size_t tokens) {
+  return std::clamp<std::size_t>(S::kFewAccumulators / tokens, 1, panels);
+}
+
+// The panels of a register tile.
+template <class S>
+constexpr std::size_t tile_width(std::size_t panels) {
+  return std::min(S::kTilePanels, panels);
+}
+
+// The end of a stretch of blocks of at most `depth` inputs together, or of one
+// block.
+inline std::size_t end_of_stretch(const std::vector<PanelBlock>& blocks,
+                                  std::size_t first, std::size_t depth) {
+  std::size_t end = first + 1;
+  while (end < blocks.size() &&
+         blocks[end].end - blocks[first].begin <= depth) {
+    ++end;
+  }
+  return end;
+}

@@ -1,0 +1,449 @@
+// The functions of rounded_kernels.h for one instruction set S; see
+// panel_kernels_inl.h, whose scales and zeros are used.
+
+// --- decoding: one step of a panel into unsigned octets, four a lane --------
+//
+// kPasses of a code's parts: the sum of the first one is multiplied by 128
+// before the second one is added.
+
+// Codes that are the numbers.
+template <class S, unsigned Bits>
+struct PlainOctets {
+  static constexpr std::size_t kInputs = 32 / Bits, kVectors = kInputs / 4;
+  static constexpr std::size_t kPasses = 1;
+  static constexpr int kLargest = (1 << Bits) - 1;
+  struct Table {
+    static LLMPRESS_INLINE Table of(const PanelWeight&) { return {}; }
+  };
+  template <std::size_t Pass, std::size_t V>
+  static LLMPRESS_INLINE typename S::I get(typename S::I lanes, Table) {
+    if constexpr (Bits == 8) return lanes;
+    constexpr std::int32_t kMask = Bits == 4 ? 0x0f0f0f0f : 0x03030303;
+    return S::and_(S::template shift_right<Bits * V>(lanes),
+                   S::broadcast_lanes(kMask));
+  }
+};
+
+// Nibbles that stand for numbers of one part or two.
+template <class S, std::size_t Parts>
+struct MappedOctets {
+  static constexpr std::size_t kInputs = 8, kVectors = 2, kPasses = Parts;
+  static constexpr int kLargest = Parts == 1 ? kSmallOctet : 127;
+  struct Table {
+    typename S::OctetTable high, low;
+    static LLMPRESS_INLINE Table of(const PanelWeight& W) {
+      return {S::load_octet_table(W.map_high), S::load_octet_table(W.map_low)};
+    }
+  };
+  template <std::size_t Pass, std::size_t V>
+  static LLMPRESS_INLINE typename S::I get(typename S::I lanes, Table table) {
+    return S::look_up_octets(Pass == 0 ? table.high : table.low,
+                             PlainOctets<S, 4>::template get<0, V>(lanes, {}));
+  }
+};
+
+template <class S, class F>
+LLMPRESS_INLINE void with_octets(const PanelWeight& W, F f) {
+  const bool plain = W.codes == PanelCodes::kPlain;
+  if (W.format == PanelFormat::kByte) return f(PlainOctets<S, 8>{});
+  if (W.format == PanelFormat::kCrumb) return f(PlainOctets<S, 2>{});
+  if (plain) return f(PlainOctets<S, 4>{});
+  if (W.codes == PanelCodes::kMapped) return f(MappedOctets<S, 1>{});
+  f(MappedOctets<S, 2>{});
+}
+
+// acc += the products of a step's vectors w with those of a token, `x` on.
+template <class S, class D>
+LLMPRESS_INLINE typename S::I dot_step(typename S::I acc,
+                                       const typename S::I (&w)[D::kVectors],
+                                       const std::int8_t* x) {
+  if constexpr (D::kLargest > 127) {
+    static_assert(D::kVectors == 1);
+    return S::dot(acc, w[0], S::broadcast_octets(x));
+  } else if constexpr (D::kLargest > kSmallOctet) {
+    LLMPRESS_UNROLL for (std::size_t v = 0; v < D::kVectors; ++v) {
+      acc = S::dot_small(acc, w[v], S::broadcast_small(x + 4 * v));
+    }
+    return acc;
+  } else {
+    LLMPRESS_UNROLL for (std::size_t v = 0; v < D::kVectors; v += 2) {
+      acc = S::dot_two(acc, w[v], S::broadcast_small(x + 4 * v), w[v + 1],
+                       S::broadcast_small(x + 4 * v + 4));
+    }
+    return acc;
+  }
+}
+
+// --- the end of a block -----------------------------------------------------
+
+template <class S>
+struct RoundedEnd {
+  typename S::F scale, offset;  // of the integer sums, of the inputs' sums
+
+  static LLMPRESS_INLINE RoundedEnd load(const PanelWeight& W,
+                                         std::size_t panel, std::size_t group) {
+    const std::size_t slot = W.slot(panel, group);
+    const auto s = load_scales<S>(W, slot);
+    const auto least = S::sub(S::broadcast(W.least), load_zeros<S>(W, slot));
+    return {S::mul(s, S::broadcast(W.unit)), S::mul(s, least)};
+  }
+  // `slot` of the sums belongs to the block and the token.
+  LLMPRESS_INLINE typename S::F apply(typename S::F total, typename S::I acc,
+                                      const RoundedSums& sums,
+                                      std::size_t slot) const {
+    const auto product = S::mul(scale, S::to_float(acc));
+    total = S::fma(product, S::broadcast(sums.scales[slot]), total);
+    return S::fma(offset, S::broadcast(sums.sums[slot]), total);
+  }
+};
+
+// --- the inputs -------------------------------------------------------------
+
+// Calls body(values, first place, count) for the block, 16 at a time, zeros
+// behind its last ones.
+template <class S, class Body>
+LLMPRESS_INLINE void for_block(const float* x, PanelBlock block, Body body) {
+  std::size_t k = block.begin;
+  for (; k + kPanelRows <= block.end; k += kPanelRows) {
+    body(S::load(x + k), k, kPanelRows);
+  }
+  if (k == block.end) return;
+  float rest[kPanelRows] = {};
+  std::copy(x + k, x + block.end, rest);
+  body(S::load(rest), k, block.end - k);
+}
+
+// Vector i of a step of crumbs holds inputs i, i + 4, i + 8, i + 12.
+inline void sort_for_crumbs(std::int8_t* codes, std::size_t depth) {
+  for (std::size_t k = 0; k < depth; k += 16) {
+    std::int8_t sorted[16];
+    for (std::size_t j = 0; j < 16; ++j) {
+      sorted[j] = codes[k + j % 4 * 4 + j / 4];
+    }
+    std::copy_n(sorted, 16, codes + k);
+  }
+}
+
+template <class S>
+bool round_row(const PanelWeight& W, const float* x, std::int8_t* codes,
+               float* scales, float* sums, std::size_t stride) {
+  bool finite = true;
+  for (std::size_t b = 0; b < W.blocks.size(); ++b) {
+    auto most = S::zero(), nothing = S::zero();
+    for_block<S>(x, W.blocks[b],
+                 [&](typename S::F v, std::size_t, std::size_t)
+                     LLMPRESS_LAMBDA {
+                       most = S::max(most, S::max(v, S::sub(S::zero(), v)));
+                       nothing = S::fma(v, S::zero(), nothing);
+                     });
+    // 0 * v is 0 just where v is finite.
+    finite = finite && S::sum(nothing) == 0.0f;
+    const float scale = S::largest(most) / 127;
+    const auto inverse = S::broadcast(scale > 0 ? 1 / scale : 0.0f);
+    auto sum = S::zero_lanes();
+    for_block<S>(
+        x, W.blocks[b],
+        [&](typename S::F v, std::size_t k, std::size_t count) LLMPRESS_LAMBDA {
+          auto r = S::round(S::mul(v, inverse));
+          r = S::max(S::broadcast(-127.0f), S::min(r, S::broadcast(127.0f)));
+          const auto code = S::to_lanes(r);
+          sum = S::add(sum, code);
+          if (count == kPanelRows) return S::store_i8(codes + k, code);
+          std::int8_t rest[kPanelRows];
+          S::store_i8(rest, code);
+          std::copy_n(rest, count, codes + k);
+        });
+    scales[b * stride] = scale;
+    sums[b * stride] = scale * S::sum(S::to_float(sum));
+  }
+  if (W.format == PanelFormat::kCrumb) sort_for_crumbs(codes, W.depth);
+  return finite;
+}
+
+// --- few tokens -------------------------------------------------------------
+
+// The integer sums of block `block` of panels [first, first + P) of N side by
+// side. `p` is where the block begins in the stream.
+template <class S, class D, std::size_t N, std::size_t P, std::size_t T>
+LLMPRESS_INLINE void rounded_block(const PanelWeight& W, PanelBlock block,
+                                   const std::byte* p, std::size_t first,
+                                   const std::int8_t* const* rows,
+                                   typename S::I (&acc)[P][T]) {
+  constexpr std::size_t kBytes = 4 * kPanelRows;
+  const auto table = D::Table::of(W);
+  LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+    LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+      acc[n][t] = S::zero_lanes();
+    }
+  }
+  unrolled<D::kPasses>([&](auto pass) LLMPRESS_LAMBDA {
+    constexpr std::size_t kPass = decltype(pass)::value;
+    const std::byte* q = p + first * kBytes;
+    LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+      LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+        if (kPass > 0) acc[n][t] = S::template shift_left<7>(acc[n][t]);
+      }
+    }
+    for (std::size_t k = block.begin; k < block.end; k += D::kInputs) {
+      LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+        S::prefetch(q + n * kBytes + kPrefetchBytes);
+        const auto lanes = S::load_lanes(q + n * kBytes);
+        typename S::I w[D::kVectors];
+        unrolled<D::kVectors>([&](auto v) LLMPRESS_LAMBDA {
+          w[v] = D::template get<kPass, decltype(v)::value>(lanes, table);
+        });
+        LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+          acc[n][t] = dot_step<S, D>(acc[n][t], w, rows[t] + k);
+        }
+      }
+      q += N * kBytes;
+    }
+  });
+}
+
+template <class S, class D, std::size_t N, std::size_t T>
+void few_rounded(const PanelWeight& W, std::size_t group,
+                 const std::int8_t* const* rows, const RoundedSums& sums,
+                 float* C) {
+  constexpr std::size_t P = panels_at_once<S>(N, T);
+  const std::byte* p = W.group_data(group);
+  const std::size_t panel = W.first_panel(group);
+  typename S::F total[N][T];
+  LLMPRESS_UNROLL for (std::size_t n = 0; n < N; ++n) {
+    LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+      total[n][t] = S::zero();
+    }
+  }
+  for (std::size_t b = 0; b < W.blocks.size(); ++b) {
+    const PanelBlock block = W.blocks[b];
+    LLMPRESS_UNROLL for (std::size_t first = 0; first < N; first += P) {
+      typename S::I acc[P][T];
+      rounded_block<S, D, N, P, T>(W, block, p, first, rows, acc);
+      LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+        const auto end = RoundedEnd<S>::load(W, panel + first + n, block.group);
+        LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+          auto& sum = total[first + n][t];
+          sum = end.apply(sum, acc[n][t], sums,
+                          b * sums.tokens + std::min(t, sums.tokens - 1));
+        }
+      }
+    }
+    p += (block.end - block.begin) / D::kInputs * N * 4 * kPanelRows;
+  }
+  LLMPRESS_UNROLL for (std::size_t n = 0; n < N; ++n) {
+    LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+      S::store(C + t * kGroupRows + n * kPanelRows, total[n][t]);
+    }
+  }
+}
+
+template <class S>
+void multiply_few_rounded(const PanelWeight& W, std::size_t group,
+                          const std::int8_t* const* rows,
+                          const RoundedSums& sums, float* C) {
+  with_octets<S>(W, [&](auto octets) LLMPRESS_LAMBDA {
+    using D = decltype(octets);
+    with_few(sums.tokens, [&](auto t) LLMPRESS_LAMBDA {
+      constexpr std::size_t T = decltype(t)::value;
+      if (W.panels_in_group(group) == kGroupPanels) {
+        few_rounded<S, D, kGroupPanels, T>(W, group, rows, sums, C);
+      } else {
+        few_rounded<S, D, 1, T>(W, group, rows, sums, C);
+      }
+    });
+  });
+}
+
+// --- many tokens: decode a tile of W once, multiply from the cache ----------
+
+// Inputs of the decoded tile, of all passes together: 64 rows of octets are 128
+// KiB.
+constexpr std::size_t kRoundedTileDepth = 2048;
+
+// The decoded tile of a panel group: [pass][register tile][inputs / 4, width,
+// 16 lanes of four octets].
+template <class S, class D>
+void decode_rounded_tile(const PanelWeight& W, std::size_t group,
+                         std::size_t begin, std::size_t end,
+                         std::int32_t* tile) {
+  constexpr std::size_t kBytes = 4 * kPanelRows;
+  const auto table = D::Table::of(W);
+  const std::size_t panels = W.panels_in_group(group);
+  const std::size_t row = tile_width<S>(panels) * kPanelRows;
+  const std::size_t steps = (end - begin) / 4;
+  unrolled<D::kPasses>([&](auto pass) LLMPRESS_LAMBDA {
+    constexpr std::size_t kPass = decltype(pass)::value;
+    const std::byte* p =
+        W.group_data(group) + begin / D::kInputs * panels * kBytes;
+    std::int32_t* const part = tile + kPass * panels * kPanelRows * steps;
+    for (std::size_t k = 0; k < end - begin; k += D::kInputs) {
+      for (std::size_t n = 0; n < panels; ++n, p += kBytes) {
+        const std::size_t column = n * kPanelRows;
+        std::int32_t* const to =
+            part + column / row * row * steps + k / 4 * row + column % row;
+        const auto lanes = S::load_lanes(p);
+        unrolled<D::kVectors>([&](auto v) LLMPRESS_LAMBDA {
+          constexpr std::size_t V = decltype(v)::value;
+          S::store_lanes(to + V * row, D::template get<kPass, V>(lanes, table));
+        });
+      }
+    }
+  });
+}
+
+// One register tile: M tokens times P panels over the blocks [first, end).
+struct RoundedTile {
+  std::size_t panel, first_block, end_block;
+  const std::int8_t* x;   // [inputs / 4, M, 4]
+  const std::int32_t* w;  // [inputs / 4, P, 16] of the first pass
+  std::size_t part;       // from one pass to the next, in lanes
+  RoundedSums sums;
+  std::size_t first_token;
+  float* C;
+  std::size_t ldc;
+};
+
+// acc[M][P] += the products of one block and pass.
+template <class S, class D, std::size_t M, std::size_t P>
+LLMPRESS_INLINE void rounded_tile_block(const std::int8_t* x,
+                                        const std::int32_t* w,
+                                        std::size_t steps,
+                                        typename S::I (&acc)[M][P]) {
+  constexpr bool kTwo = D::kLargest <= kSmallOctet;
+  constexpr std::size_t kStep = kTwo ? 2 : 1;
+  constexpr std::size_t kRow = P * kPanelRows;
+  for (std::size_t s = 0; s < steps; s += kStep) {
+    typename S::I column[kStep][P];
+    LLMPRESS_UNROLL for (std::size_t v = 0; v < kStep; ++v) {
+      LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
+        column[v][p] = S::load_lanes(w + v * kRow + p * kPanelRows);
+      }
+    }
+    LLMPRESS_UNROLL for (std::size_t m = 0; m < M; ++m) {
+      if constexpr (kTwo) {
+        const auto x0 = S::broadcast_small(x + 4 * m);
+        const auto x1 = S::broadcast_small(x + 4 * (M + m));
+        LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
+          acc[m][p] =
+              S::dot_two(acc[m][p], column[0][p], x0, column[kStep - 1][p], x1);
+        }
+      } else if constexpr (D::kLargest <= 127) {
+        const auto x0 = S::broadcast_small(x + 4 * m);
+        LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
+          acc[m][p] = S::dot_small(acc[m][p], column[0][p], x0);
+        }
+      } else {
+        const auto x0 = S::broadcast_octets(x + 4 * m);
+        LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
+          acc[m][p] = S::dot(acc[m][p], column[0][p], x0);
+        }
+      }
+    }
+    x += 4 * M * kStep;
+    w += kRow * kStep;
+  }
+}
+
+template <class S, class D, std::size_t M, std::size_t P>
+void multiply_rounded_tile(const PanelWeight& W, const RoundedTile& tile) {
+  const std::int8_t* x = tile.x;
+  const std::int32_t* w = tile.w;
+  for (std::size_t b = tile.first_block; b < tile.end_block; ++b) {
+    const PanelBlock block = W.blocks[b];
+    const std::size_t steps = (block.end - block.begin) / 4;
+    typename S::I acc[M][P];
+    LLMPRESS_UNROLL for (std::size_t m = 0; m < M; ++m) {
+      LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
+        acc[m][p] = S::zero_lanes();
+      }
+    }
+    unrolled<D::kPasses>([&](auto pass) LLMPRESS_LAMBDA {
+      constexpr std::size_t kPass = decltype(pass)::value;
+      LLMPRESS_UNROLL for (std::size_t m = 0; m < M; ++m) {
+        LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
+          if (kPass > 0) acc[m][p] = S::template shift_left<7>(acc[m][p]);
+        }
+      }
+      rounded_tile_block<S, D, M, P>(x, w + kPass * tile.part, steps, acc);
+    });
+    x += steps * 4 * M;
+    w += steps * P * kPanelRows;
+    LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
+      const auto end = RoundedEnd<S>::load(W, tile.panel + p, block.group);
+      LLMPRESS_UNROLL for (std::size_t m = 0; m < M; ++m) {
+        float* const c = tile.C + m * tile.ldc + p * kPanelRows;
+        S::store(c, end.apply(S::load(c), acc[m][p], tile.sums,
+                              b * tile.sums.tokens + tile.first_token + m));
+      }
+    }
+  }
+}
+
+// The sizes of tiles, S::kRoundedTileTokens the largest.
+template <class S>
+constexpr std::size_t next_rounded_tile(std::size_t remaining) {
+  return next_tile_of(remaining, S::kRoundedTileTokens);
+}
+
+// One decoded tile of a panel group times all tokens of the range.
+template <class S, class D>
+void multiply_rounded_group(const PanelWeight& W, const TileRange& range,
+                            std::size_t group, std::size_t first_block,
+                            std::size_t end_block, const TokenTiles& X,
+                            const RoundedSums& sums, const std::int32_t* w,
+                            float* C) {
+  const std::size_t begin = W.blocks[first_block].begin;
+  const std::size_t steps = (W.blocks[end_block - 1].end - begin) / 4;
+  const std::size_t panels = W.panels_in_group(group);
+  const std::size_t width = tile_width<S>(panels);
+  const auto* const x = reinterpret_cast<const std::int8_t*>(X.data.data());
+  const std::size_t ldc = range.groups * kGroupRows;
+  C += (group - range.first_group) * kGroupRows;
+  for (std::size_t n = 0; n < panels; n += width) {
+    for (std::size_t i = range.first_tile; i < range.end_tile; ++i) {
+      const std::size_t first = X.first[i], tokens = X.first[i + 1] - first;
+      const RoundedTile tile{
+          W.first_panel(group) + n,
+          first_block,
+          end_block,
+          x + first * W.depth + begin * tokens,
+          w + n * kPanelRows * steps,
+          panels * kPanelRows * steps,
+          sums,
+          first,
+          C + (first - X.first[range.first_tile]) * ldc + n * kPanelRows,
+          ldc};
+      with_tile_size_of<S::kRoundedTileTokens>(
+          tokens, [&](auto m) LLMPRESS_LAMBDA {
+            constexpr std::size_t M = decltype(m)::value;
+            if (width == S::kTilePanels) {
+              multiply_rounded_tile<S, D, M, S::kTilePanels>(W, tile);
+            } else {
+              multiply_rounded_tile<S, D, M, 1>(W, tile);
+            }
+          });
+    }
+  }
+}
+
+template <class S>
+void multiply_tiles_rounded(const PanelWeight& W, const TileRange& range,
+                            const TokenTiles& X, const RoundedSums& sums,
+                            float* C) {
+  static thread_local AlignedBuffer tile_buffer(kGroupRows * kRoundedTileDepth);
+  auto* const tile = reinterpret_cast<std::int32_t*>(tile_buffer.data());
+  with_octets<S>(W, [&](auto octets) {
+    using D = decltype(octets);
+    constexpr std::size_t kDepth = kRoundedTileDepth / D::kPasses;
+    for (std::size_t b = 0; b < W.blocks.size();) {
+      const std::size_t end = end_of_stretch(W.blocks, b, kDepth);
+      for (std::size_t g = 0; g < range.groups; ++g) {
+        const std::size_t group = range.first_group + g;
+        decode_rounded_tile<S, D>(W, group, W.blocks[b].begin,
+                                  W.blocks[end - 1].end, tile);
+        multiply_rounded_group<S, D>(W, range, group, b, end, X, sums, tile, C);
+      }
+      b = end;
+    }
+  });
+}
