@@ -136,6 +136,7 @@ constexpr RecipeKey kKeys[] = {
     {"quantize_kv_cache", "type"},
 
     {"evaluate", "kv_cache"},
+    {"evaluate", "activations"},
 
     {"kv_cache", "type"},
     {"kv_cache", "rotate_keys"},

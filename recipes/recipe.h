@@ -223,6 +223,12 @@ struct OutputConfig {
   bool operator==(const OutputConfig&) const = default;
 };
 
+// What becomes of activations that a model stores as floats.
+enum class EvaluatedActivations {
+  kStored,  // nothing
+  kInt8,    // rounded by blocks, for speed
+};
+
 enum class Protocol { kWindows, kLlamaCpp, kStrided };
 
 struct EvaluateConfig {
@@ -233,6 +239,7 @@ struct EvaluateConfig {
   std::size_t max_windows = 0;  // 0: all
   KvCacheType kv_cache = KvCacheType::kF32;
   bool rotate_keys = false;  // Hadamard transform of keys before the cache
+  EvaluatedActivations activations = EvaluatedActivations::kStored;
 
   bool operator==(const EvaluateConfig&) const = default;
 };

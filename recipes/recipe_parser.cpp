@@ -77,6 +77,8 @@ EvaluateConfig read_evaluate(const YamlNode& node, const Path& folder) {
         cache.choice<KvCacheType>("type", config.kv_cache, kKvCacheWords);
     config.rotate_keys = cache.boolean("rotate_keys", config.rotate_keys);
   }
+  config.activations = section.choice<EvaluatedActivations>(
+      "activations", config.activations, kActivationsWords);
   return config;
 }
 

@@ -198,6 +198,8 @@ void write_evaluate(YamlWriter& out, const EvaluateConfig& config) {
   out.word("type", name_of<KvCacheType>(kKvCacheWords, config.kv_cache));
   out.boolean("rotate_keys", config.rotate_keys);
   out.close();
+  out.word("activations", name_of<EvaluatedActivations>(kActivationsWords,
+                                                        config.activations));
   out.close();
 }
 

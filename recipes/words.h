@@ -37,6 +37,10 @@ inline constexpr Named<Protocol> kProtocolWords[] = {
     {"llama.cpp", Protocol::kLlamaCpp},
     {"strided", Protocol::kStrided}};
 
+inline constexpr Named<EvaluatedActivations> kActivationsWords[] = {
+    {"stored", EvaluatedActivations::kStored},
+    {"int8", EvaluatedActivations::kInt8}};
+
 inline constexpr Named<KvCacheType> kKvCacheWords[] = {
     {"f32", KvCacheType::kF32},
     {"int8", KvCacheType::kInt8},

@@ -85,7 +85,7 @@ void Block::replace_linear(std::size_t index, const LinearWeights& weights) {
          arch_->linear_name(layer_, index), rows_of(weights.weight),
          cols_of(weights.weight), linear.out, linear.in);
   }
-  linears_[index] = make_linear_kernel(weights, options_.isa);
+  linears_[index] = make_linear_kernel(weights, options_.isa, options_.inputs);
 }
 
 void Block::wrap_linear(std::size_t index,

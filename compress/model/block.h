@@ -65,6 +65,8 @@ struct BlockOptions {
   KvFormat kv{};
   // Blocks of one model may share them; null: made here.
   RopeTablesOfModel ropes{};
+  // Of Linears that take floats.
+  InputPrecision inputs = InputPrecision::kExact;
   // Widened by whatever runs through the block; null: not wanted. Must outlive
   // the block.
   KvRanges* kv_ranges = nullptr;

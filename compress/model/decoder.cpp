@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <mutex>
+#include <optional>
 #include <utility>
 
 #include "compress/core/formatted.h"
@@ -58,7 +60,8 @@ MatrixF project(const LinearKernel& kernel, ConstMatrixView X,
 }  // namespace
 
 ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
-                     Isa isa, std::shared_ptr<const WeightCompanion> companion)
+                     Isa isa, std::shared_ptr<const WeightCompanion> companion,
+                     InputPrecision precision)
     : arch_(&arch),
       embedding_(checkpoint, arch.embedding, arch.vocabulary,
                  arch.input_width()),
@@ -94,7 +97,7 @@ ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
     weights.bias =
         read_vector(checkpoint.tensors(), arch.head + ".bias", arch.vocabulary);
   }
-  head_ = make_linear_kernel(weights, isa);
+  head_ = make_linear_kernel(weights, isa, precision);
   // A tied head has the embedding's weights, but a module of its own.
   if (companion_) {
     head_ = companion_->beside(arch.head, weights, std::move(head_));
@@ -175,26 +178,52 @@ Decoder::Decoder(const Checkpoint& checkpoint, const Options& options)
     : arch_(std::make_unique<Architecture>(read_architecture(checkpoint))),
       kv_(options.kv) {
   check_model(checkpoint, *arch_);
+  if (options.inputs == InputPrecision::kInt8 && options.isa == Isa::kScalar) {
+    fail(ErrorCode::kInvalidArgument,
+         "activations of int8 need kernels of avx2 or avx512-vnni, these are "
+         "scalar");
+  }
   ends_ = std::make_unique<ModelEnds>(checkpoint, *arch_, options.isa,
-                                      options.companion);
+                                      options.companion, options.inputs);
   const RopeTablesOfModel ropes = make_ropes(*arch_);
-  blocks_.reserve(arch_->layers);
-  for (std::size_t layer = 0; layer < arch_->layers; ++layer) {
-    report(options.progress,
-           {"load", layer, arch_->layers, arch_->block_name(layer)});
-    const BlockWeights weights = read_block(checkpoint, *arch_, layer);
-    Block& block = blocks_.emplace_back(
-        *arch_, layer, weights,
-        BlockOptions{.isa = options.isa, .kv = kv_, .ropes = ropes});
-    for (std::size_t l = 0; options.companion && l < weights.linears.size();
-         ++l) {
-      block.wrap_linear(l, [&](std::unique_ptr<LinearKernel> kernel) {
-        return options.companion->beside(arch_->linear_name(layer, l),
-                                         weights.linears[l], std::move(kernel));
-      });
+  std::vector<std::optional<Block>> loaded(arch_->layers);
+  std::mutex mutex;
+  std::size_t done = 0;
+  const auto load = [&](std::size_t layer) {
+    {
+      const std::lock_guard lock(mutex);
+      report(options.progress,
+             {"load", done++, arch_->layers, arch_->block_name(layer)});
     }
+    loaded[layer] = load_block(checkpoint, layer, options, ropes);
+  };
+  ThreadPool alone(1);
+  (options.pool != nullptr ? *options.pool : alone)
+      .for_each(arch_->layers, load);
+  blocks_.reserve(arch_->layers);
+  for (std::optional<Block>& block : loaded) {
+    blocks_.push_back(std::move(*block));
   }
   report(options.progress, {"load", arch_->layers, arch_->layers, ""});
+}
+
+Block Decoder::load_block(const Checkpoint& checkpoint, std::size_t layer,
+                          const Options& options,
+                          const RopeTablesOfModel& ropes) {
+  const BlockWeights weights = read_block(checkpoint, *arch_, layer);
+  Block block(*arch_, layer, weights,
+              BlockOptions{.isa = options.isa,
+                           .kv = kv_,
+                           .ropes = ropes,
+                           .inputs = options.inputs});
+  for (std::size_t l = 0; options.companion && l < weights.linears.size();
+       ++l) {
+    block.wrap_linear(l, [&](std::unique_ptr<LinearKernel> kernel) {
+      return options.companion->beside(arch_->linear_name(layer, l),
+                                       weights.linears[l], std::move(kernel));
+    });
+  }
+  return block;
 }
 
 std::size_t Decoder::bytes() const {

@@ -26,7 +26,8 @@ class ModelEnds {
   // bytes, which stay open. A tied head is prepared from the same matrix.
   // `companion` may be null.
   ModelEnds(const Checkpoint& checkpoint, const Architecture& arch, Isa isa,
-            std::shared_ptr<const WeightCompanion> companion = nullptr);
+            std::shared_ptr<const WeightCompanion> companion = nullptr,
+            InputPrecision precision = InputPrecision::kExact);
 
   // The residual stream before the first block for `tokens`, the rows of
   // `segments`: [tokens, hidden]. Throws Error(kInvalidInput) for an id that is
@@ -67,9 +68,13 @@ class Decoder {
     KvFormat kv{};
     Progress progress{};
     std::shared_ptr<const WeightCompanion> companion{};  // null: none
+    // Of Linears that take floats, head included; kInt8 needs kernels faster
+    // than the scalar ones (Error(kInvalidArgument)).
+    InputPrecision inputs = InputPrecision::kExact;
+    ThreadPool* pool = nullptr;  // that loads; null: this thread
   };
   // Loads block by block: beside the prepared weights, never more than one
-  // block is held in its stored form.
+  // block of each thread is held in its stored form.
   explicit Decoder(const Checkpoint& checkpoint);
   Decoder(const Checkpoint& checkpoint, const Options& options);
 
@@ -85,6 +90,9 @@ class Decoder {
   KvCache make_cache(std::size_t capacity) const;
 
  private:
+  Block load_block(const Checkpoint& checkpoint, std::size_t layer,
+                   const Options& options, const RopeTablesOfModel& ropes);
+
   std::unique_ptr<Architecture> arch_;  // blocks point to it
   std::unique_ptr<ModelEnds> ends_;
   std::vector<Block> blocks_;

@@ -50,7 +50,9 @@ int run_command_line(int argc, char** argv) {
   add_plan_command(app);
   add_eval_command(app);
   add_compare_command(app);
+  add_bench_command(app);
   add_convert_command(app);
+  add_synth_command(app);
   add_merge_command(app);
   add_unmerge_command(app);
   add_extract_command(app);

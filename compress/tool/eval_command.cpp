@@ -35,6 +35,9 @@ void add_evaluation_options(CLI::App& command, EvalArguments& arguments) {
       {"int8", KvCacheType::kInt8},
       {"fp8", KvCacheType::kFp8},
       {"int4", KvCacheType::kInt4}};
+  static const std::map<std::string, EvaluatedActivations> kActivations{
+      {"stored", EvaluatedActivations::kStored},
+      {"int8", EvaluatedActivations::kInt8}};
   EvaluateConfig& config = arguments.config;
   command.add_option("--text", config.text, "text to evaluate on")->required();
   command.add_option("--context", config.context, "tokens of a window")
@@ -59,6 +62,11 @@ void add_evaluation_options(CLI::App& command, EvalArguments& arguments) {
       ->default_str("f32");
   command.add_flag("--rotate-keys", config.rotate_keys,
                    "Hadamard transform of keys before they are stored");
+  command
+      .add_option("--activations", config.activations,
+                  "stored, or int8: rounded by blocks of 128, for speed")
+      ->transform(CLI::CheckedTransformer(kActivations))
+      ->default_str("stored");
   command.add_option("--json", arguments.json,
                      "write the result as JSON to this file (-: stdout)");
   add_session_options(command, arguments.session);
@@ -108,7 +116,9 @@ LoadedModel load(const std::filesystem::path& path,
       Decoder::Options{.isa = session.isa(),
                        .kv = kv_format(config),
                        .progress = session.progress(),
-                       .companion = model.adapters.companion});
+                       .companion = model.adapters.companion,
+                       .inputs = input_precision(config),
+                       .pool = &session.pool()});
   model.under_test = {
       .name = name,
       .decoder = model.decoder.get(),

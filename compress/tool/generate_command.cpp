@@ -21,6 +21,7 @@ struct GenerateArguments {
   GenerationConfig config{};
   AdapterArguments adapters{};
   bool ignore_eos = false;
+  InputPrecision inputs = InputPrecision::kExact;
 };
 
 // Prints text as its tokens come; a token may be part of a character, so what
@@ -63,7 +64,9 @@ void generate_text(GenerateArguments& arguments) {
   const Decoder decoder(*adapters.checkpoint,
                         Decoder::Options{.isa = session.isa(),
                                          .progress = session.progress(),
-                                         .companion = adapters.companion});
+                                         .companion = adapters.companion,
+                                         .inputs = arguments.inputs,
+                                         .pool = &session.pool()});
   const auto prompt = tokenizer.encode_document(arguments.prompt);
   if (!arguments.ignore_eos) {
     arguments.config.stop = stop_tokens(source, arguments.model);
@@ -123,6 +126,7 @@ void add_generate_command(CLI::App& app) {
       ->capture_default_str();
   command->add_flag("--ignore-eos", arguments->ignore_eos,
                     "go on after the end-of-text token");
+  add_activations_option(*command, arguments->inputs);
   add_beside_options(*command, arguments->adapters);
   add_session_options(*command, arguments->session);
   command->footer(

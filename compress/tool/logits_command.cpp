@@ -24,6 +24,7 @@ struct LogitsArguments {
   std::filesystem::path model{}, output{};
   std::string ids{};
   bool incremental = false;
+  InputPrecision inputs = InputPrecision::kExact;
   AdapterArguments adapters{.scale_option = "--adapter-scale"};
 };
 
@@ -136,7 +137,9 @@ void write(const LogitsArguments& arguments) {
   const Decoder decoder(beside.checkpoint ? *beside.checkpoint : *checkpoint,
                         {.isa = session.isa(),
                          .progress = session.progress(),
-                         .companion = beside.companion});
+                         .companion = beside.companion,
+                         .inputs = arguments.inputs,
+                         .pool = &session.pool()});
   write_logits(arguments.output,
                arguments.incremental
                    ? token_by_token(decoder, ids, session.pool())
@@ -164,6 +167,7 @@ void add_logits_command(CLI::App& app) {
       ->required();
   command->add_flag("--incremental", arguments->incremental,
                     "token by token with the cache, not all at once");
+  add_activations_option(*command, arguments->inputs);
   add_beside_options(*command, arguments->adapters);
   add_session_options(*command, arguments->session);
   command->footer(

@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <thread>
 
 #include "compress/core/blas_core_type.h"
@@ -43,6 +44,16 @@ void add_session_options(CLI::App& command, SessionOptions& options) {
                                  "print results only, no log and no progress");
   command.add_flag("--verbose,-v", options.verbose, "log more")
       ->excludes(quiet);
+}
+
+void add_activations_option(CLI::App& command, InputPrecision& inputs) {
+  static const std::map<std::string, InputPrecision> kWords{
+      {"stored", InputPrecision::kExact}, {"int8", InputPrecision::kInt8}};
+  command
+      .add_option("--activations", inputs,
+                  "stored, or int8: rounded by blocks of 128, for speed")
+      ->transform(CLI::CheckedTransformer(kWords))
+      ->default_str("stored");
 }
 
 Session::Session(const SessionOptions& options)

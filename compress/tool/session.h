@@ -10,6 +10,7 @@
 #include "compress/core/parallel.h"
 #include "compress/core/progress.h"
 #include "compress/kernels/cpu.h"
+#include "compress/kernels/linear_kernel.h"
 #include "compress/tool/interrupt.h"
 #include "formats/files/output_guard.h"
 
@@ -28,6 +29,8 @@ struct SessionOptions {
 };
 
 void add_session_options(CLI::App& command, SessionOptions& options);
+// --activations of the commands that run a model.
+void add_activations_option(CLI::App& command, InputPrecision& inputs);
 
 // Lives as long as a subcommand runs. Logs go to stderr, results to stdout.
 class Session {

@@ -222,6 +222,12 @@ std::string own_kv_scheme(const Decoder& decoder) {
                 : "";
 }
 
+std::string_view activations_name(EvaluatedActivations activations) {
+  return activations == EvaluatedActivations::kInt8
+             ? "rounded to int8 by blocks of 128"
+             : "as stored";
+}
+
 EvaluationResult summarize(const ModelUnderTest& model, const Scores& scores,
                            const EvaluationText& text,
                            const EvaluateConfig& config,
@@ -235,6 +241,7 @@ EvaluationResult summarize(const ModelUnderTest& model, const Scores& scores,
       .kv_cache = formatted("{}{}{}", kv_name(config.kv_cache),
                             config.rotate_keys ? ", keys rotated" : "",
                             own_kv_scheme(*model.decoder)),
+      .activations = std::string(activations_name(config.activations)),
       .tokens = text.tokens.size(),
       .scored_tokens = scores.nll.size(),
       .windows = windows.size(),
@@ -322,6 +329,12 @@ KvType kv_type(KvCacheType type) {
       return KvType::kInt4;
   }
   return KvType::kF32;
+}
+
+InputPrecision input_precision(const EvaluateConfig& config) {
+  return config.activations == EvaluatedActivations::kInt8
+             ? InputPrecision::kInt8
+             : InputPrecision::kExact;
 }
 
 KvFormat kv_format(const EvaluateConfig& config) {

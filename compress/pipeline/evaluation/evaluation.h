@@ -24,6 +24,7 @@ namespace llmpress {
 // The storage of keys and values that a recipe names.
 KvType kv_type(KvCacheType type);
 KvFormat kv_format(const EvaluateConfig& config);
+InputPrecision input_precision(const EvaluateConfig& config);
 
 // A text as token ids, with what a report must say about it.
 struct EvaluationText {
@@ -55,7 +56,7 @@ std::vector<EvaluationWindow> plan_windows(const EvaluationText& text,
 
 struct EvaluationResult {
   std::string model{}, text{}, text_sha256{}, tokenizer_sha256{};
-  std::string protocol{}, kv_cache{};
+  std::string protocol{}, kv_cache{}, activations{};
   std::size_t tokens = 0;  // in the text
   std::size_t scored_tokens = 0;
   std::size_t windows = 0, context = 0, stride = 0;

@@ -23,6 +23,7 @@ Json json_of(const EvaluationResult& e) {
             {"windows", e.windows},
             {"context", e.context},
             {"protocol", e.protocol},
+            {"activations", e.activations},
             {"kv_cache", e.kv_cache},
             {"nll", e.nll},
             {"perplexity", e.perplexity},

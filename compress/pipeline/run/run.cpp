@@ -157,7 +157,9 @@ class Run {
     return Decoder(checkpoint, {.isa = options_.isa,
                                 .kv = kv_format(*recipe_.evaluate),
                                 .progress = options_.progress,
-                                .companion = std::move(companion)});
+                                .companion = std::move(companion),
+                                .inputs = input_precision(*recipe_.evaluate),
+                                .pool = &pool_});
   }
 
   Decoder load_decoder(const VariantReport& variant) const {

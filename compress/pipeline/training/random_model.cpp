@@ -21,9 +21,11 @@ constexpr double kDeviation = 0.02;
 
 class RandomModel {
  public:
-  RandomModel(const RandomModelJob& job)
-      : rng_(job.seed),
-        config_(without_quantization(read_file(job.config))),
+  explicit RandomModel(const RandomModelJob& job)
+      : job_(job),
+        rng_(job.seed),
+        config_(without_quantization(
+            job.config_json.empty() ? read_file(job.config) : job.config_json)),
         arch_(parse_architecture(config_, job.config.string())),
         writer_(make_artifact_writer({.output = job.output,
                                       .format = "safetensors",
@@ -35,13 +37,18 @@ class RandomModel {
     for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
       write_block(layer);
     }
+    for (const auto& [name, content] : job_.files) {
+      writer_->add_file(name, content);
+    }
     writer_->finish(config_);
   }
 
  private:
-  static std::string without_quantization(const std::string& config) {
+  std::string without_quantization(const std::string& config) const {
     auto json = nlohmann::ordered_json::parse(config);
-    json["torch_dtype"] = "float32";
+    json["torch_dtype"] = job_.dtype == DType::kF32    ? "float32"
+                          : job_.dtype == DType::kBF16 ? "bfloat16"
+                                                       : "float16";
     json.erase("dtype");
     json.erase("quantization_config");
     return json.dump(2);
@@ -54,7 +61,7 @@ class RandomModel {
     for (const BlockSpec& kind : arch_.kinds) {
       plain = plain && kind.parameters.empty();
       for (const LinearSpec& linear : kind.linears) {
-        plain = plain && !linear.storage;
+        plain = plain && !(linear.storage && lies_otherwise(linear));
       }
     }
     if (plain) return;
@@ -63,15 +70,53 @@ class RandomModel {
          arch_.model_type);
   }
 
+  // Whether `<name>.weight` [out, in] would not do.
+  static bool lies_otherwise(const LinearSpec& linear) {
+    return linear.storage->transposed ||
+           linear.storage->tensor == linear.name + ".weight";
+  }
+
+  // Row by row, each from a stream of its own.
+  void matrix_of_streams(const std::string& name, std::size_t rows,
+                         std::size_t cols, double deviation) {
+    NamedTensor tensor{
+        .name = name, .dtype = job_.dtype, .shape = {rows, cols}};
+    const std::size_t row_bytes = bytes_of(job_.dtype, cols);
+    tensor.bytes.resize(rows * row_bytes);
+    const std::uint64_t stream = rng_.next();
+    // The sum of four uniform numbers in [0, 2^16) has a variance of 2^32 / 3.
+    const auto scale = static_cast<float>(deviation * std::sqrt(3) / 65536);
+    job_.pool->for_ranges(rows, 64, [&](std::size_t begin, std::size_t end) {
+      std::vector<float> values(cols);
+      for (std::size_t r = begin; r < end; ++r) {
+        Rng rng(stream + r);
+        for (float& v : values) {
+          const std::uint64_t bits = rng.next();
+          const auto sum =
+              static_cast<float>((bits & 0xffff) + (bits >> 16 & 0xffff) +
+                                 (bits >> 32 & 0xffff) + (bits >> 48));
+          v = (sum - 2 * 65535.0f) * scale;
+        }
+        encode_floats(
+            job_.dtype, values,
+            std::span(tensor.bytes).subspan(r * row_bytes, row_bytes));
+      }
+    });
+    writer_->add_tensor(tensor);
+  }
+
   void matrix(const std::string& name, std::size_t rows, std::size_t cols,
               double deviation) {
+    if (job_.pool != nullptr) {
+      return matrix_of_streams(name, rows, cols, deviation);
+    }
     std::vector<float> values(rows * cols);
     for (float& v : values) v = static_cast<float>(rng_.normal() * deviation);
-    writer_->add_tensor(float_tensor(name, DType::kF32, {rows, cols}, values));
+    writer_->add_tensor(rounded_tensor(name, job_.dtype, {rows, cols}, values));
   }
 
   void vector(const std::string& name, std::size_t size, float value) {
-    writer_->add_tensor(float_tensor(name, DType::kF32, {size},
+    writer_->add_tensor(float_tensor(name, job_.dtype, {size},
                                      std::vector<float>(size, value)));
   }
 
@@ -131,6 +176,7 @@ class RandomModel {
     }
   }
 
+  const RandomModelJob& job_;
   Rng rng_;
   std::string config_;
   Architecture arch_;
