@@ -21,12 +21,6 @@
 #include "quantizers/table4.h"
 
 namespace llmpress {
-namespace {
-
-constexpr std::size_t kErrorRows = 512;
-
-}  // namespace
-
 std::span<const QuantizerMethod> quantizer_methods() {
   static const std::array kMethods{
       rtn_method(),          gptq_method(),        imatrix_method(),
@@ -61,30 +55,6 @@ QuantizeConfig without_calibration(const QuantizeConfig& config) {
   QuantizeConfig nearest = config;
   nearest.method = rtn_method().name;
   return nearest;
-}
-
-double output_error(ConstMatrixView W, ConstMatrixView W_quantized,
-                    ConstMatrixView S, ThreadPool& pool) {
-  if (W.rows() == 0) return 0;
-  double total = 0;
-  for (std::size_t begin = 0; begin < W.rows(); begin += kErrorRows) {
-    const std::size_t rows = std::min(kErrorRows, W.rows() - begin);
-    MatrixF D(rows, W.cols()), DS;
-    for (std::size_t k = 0; k < D.size(); ++k) {
-      const std::size_t at = begin * W.cols() + k;
-      D.data()[k] = W_quantized.data()[at] - W.data()[at];
-    }
-    if (S.size() > 0) {
-      DS = MatrixF(rows, W.cols());
-      matmul_transposed(D.view(), S, DS.view(), pool);  // S is symmetric
-    }
-    const MatrixF& right = S.size() > 0 ? DS : D;
-    for (std::size_t k = 0; k < D.size(); ++k) {
-      total += static_cast<double>(D.data()[k]) *
-               static_cast<double>(right.data()[k]);
-    }
-  }
-  return std::max(0.0, total / static_cast<double>(W.rows()));
 }
 
 QuantizeResult quantize_weight(const QuantizeRequest& request) {

@@ -142,9 +142,4 @@ QuantizeConfig without_calibration(const QuantizeConfig& config);
 // not hold are stored as f32, which a note says.
 QuantizeResult quantize_weight(const QuantizeRequest& request);
 
-// Error of W' against W as documented at QuantizeResult::output_error, `S`
-// [in, in] or empty.
-double output_error(ConstMatrixView W, ConstMatrixView W_quantized,
-                    ConstMatrixView S, ThreadPool& pool);
-
 }  // namespace llmpress

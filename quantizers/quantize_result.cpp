@@ -7,6 +7,7 @@
 #include "compress/core/formatted.h"
 #include "quantizers/activation_range.h"
 #include "quantizers/int_grid.h"
+#include "quantizers/weight_error.h"
 
 namespace llmpress {
 bool scales_fit(const PackedWeight& weight) {
@@ -35,8 +36,9 @@ QuantizeResult finish_result(const QuantizeRequest& request,
                         .notes = scale_notes(scales, scale_type_of(weight))};
   if (known_error < 0) {
     result.output_error =
-        output_error(request.W, dequantize(weight).view(),
-                     second_moment_of(request), *request.pool);
+        difference_of(request.W, weight, second_moment_of(request),
+                      *request.pool)
+            .output_error;
   }
   result.weight = std::move(weight);
   return result;

@@ -6,6 +6,7 @@
 #include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
 #include "quantizers/method.h"
+#include "quantizers/weight_error.h"
 
 namespace llmpress {
 namespace {

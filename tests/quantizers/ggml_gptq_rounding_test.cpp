@@ -8,6 +8,7 @@
 #include "quantizers/ggml_rounding.h"
 #include "quantizers/gptq.h"
 #include "quantizers/method.h"
+#include "quantizers/weight_error.h"
 #include "tests/quantizers/layer.h"
 
 namespace llmpress {

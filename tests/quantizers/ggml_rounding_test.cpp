@@ -7,6 +7,7 @@
 
 #include "compress/core/error.h"
 #include "quantizers/method.h"
+#include "quantizers/weight_error.h"
 #include "tests/quantizers/golden_input.h"
 #include "tests/quantizers/layer.h"
 

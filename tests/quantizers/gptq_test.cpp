@@ -11,6 +11,7 @@
 
 #include "compress/core/error.h"
 #include "quantizers/int_grid.h"
+#include "quantizers/weight_error.h"
 #include "tests/quantizers/layer.h"
 
 namespace llmpress {

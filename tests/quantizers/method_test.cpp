@@ -7,6 +7,7 @@
 #include <string>
 
 #include "compress/core/error.h"
+#include "quantizers/weight_error.h"
 #include "tests/quantizers/layer.h"
 
 namespace llmpress {

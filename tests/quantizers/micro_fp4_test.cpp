@@ -6,6 +6,7 @@
 
 #include "compress/core/float_formats.h"
 #include "quantizers/method.h"
+#include "quantizers/weight_error.h"
 #include "tests/quantizers/golden_input.h"
 #include "tests/quantizers/layer.h"
 

@@ -6,6 +6,7 @@
 
 #include "compress/core/error.h"
 #include "quantizers/rtn.h"
+#include "quantizers/weight_error.h"
 #include "tests/quantizers/layer.h"
 
 namespace llmpress {

@@ -6,6 +6,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/table4.h"
+#include "quantizers/weight_error.h"
 #include "tests/quantizers/golden_input.h"
 #include "tests/quantizers/layer.h"
 

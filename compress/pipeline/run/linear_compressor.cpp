@@ -9,20 +9,10 @@
 #include "pruning/method.h"
 #include "quantizers/block_weight.h"
 #include "quantizers/method.h"
+#include "quantizers/weight_error.h"
 
 namespace llmpress {
 namespace {
-
-double zero_fraction(const MatrixF& W) {
-  return static_cast<double>(std::ranges::count(W.data(), 0.0f)) /
-         static_cast<double>(std::max<std::size_t>(W.size(), 1));
-}
-
-// E|Wx|^2 per output, with white x when nothing was calibrated.
-double output_energy(const MatrixF& W, ConstMatrixView S, ThreadPool& pool) {
-  const MatrixF zero(W.rows(), W.cols());
-  return output_error(W.view(), zero.view(), S, pool);
-}
 
 // Inputs that reached the method's threshold, else the one of LLM.int8()
 // (arXiv:2208.07339, section 3).
@@ -52,8 +42,6 @@ void measure(const DenseLinear& linear, const LinearTreatment& treatment,
   report.in = cols_of(packed);
   report.bytes = stored_bytes(packed);
   report.bits_per_weight = bits_per_weight(packed);
-  const MatrixF decoded = dequantize(packed);
-  report.sparsity = zero_fraction(decoded);
   ConstMatrixView S;
   if (stats != nullptr && !stats->second_moment.empty()) {
     S = stats->second_moment.view();
@@ -62,8 +50,11 @@ void measure(const DenseLinear& linear, const LinearTreatment& treatment,
   if (stats != nullptr) {
     report.outlier_columns = outlier_columns(*stats, treatment);
   }
-  report.output_error = output_error(linear.W.view(), decoded.view(), S, pool);
-  const double energy = output_energy(linear.W, S, pool);
+  const WeightDifference difference =
+      difference_of(linear.W.view(), packed, S, pool);
+  report.sparsity = difference.zero_fraction;
+  report.output_error = difference.output_error;
+  const double energy = output_energy(linear.W.view(), S, pool);
   report.relative_error = energy > 0 ? report.output_error / energy : 0;
 }
 

@@ -1,0 +1,25 @@
+// What a changed weight does to a Linear's output: tr(D S D^T) / out with the
+// second moment S = E[x x^T] of its inputs [in, in], or the identity where S is
+// empty. Sums run in double, in one order at any number of threads.
+#pragma once
+
+#include "compress/core/matrix.h"
+#include "compress/core/packed_weight.h"
+#include "compress/core/parallel.h"
+
+namespace llmpress {
+
+struct WeightDifference {
+  double output_error = 0;   // of D = W' - W
+  double zero_fraction = 0;  // of W'
+};
+
+// `changed` is decoded some rows at a time.
+WeightDifference difference_of(ConstMatrixView W, const PackedWeight& changed,
+                               ConstMatrixView S, ThreadPool& pool);
+double output_error(ConstMatrixView W, ConstMatrixView changed,
+                    ConstMatrixView S, ThreadPool& pool);
+// Of D = W: the mean square of an output.
+double output_energy(ConstMatrixView W, ConstMatrixView S, ThreadPool& pool);
+
+}  // namespace llmpress
