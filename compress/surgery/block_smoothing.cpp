@@ -97,6 +97,11 @@ double mean_squared_difference(const MatrixF& a, const MatrixF& b) {
   return sum / static_cast<double>(std::max<std::size_t>(a.size(), 1));
 }
 
+// Tokens that scales are tried on. More change nothing that can be measured: KL
+// of a 3.7M model at 4 bits 0.0119 with 1024, 2048, 4096 and 32768 tokens, at 3
+// bits 0.0515, 0.0515, 0.0510, 0.0511.
+constexpr std::size_t kSearchTokens = 1024;
+
 class BlockSmoother {
  public:
   BlockSmoother(const SmoothingJob& job, DenseBlock& block,
@@ -145,8 +150,77 @@ class BlockSmoother {
     return needs;
   }
 
+  // Whole sequences, evenly spread over all, of about kSearchTokens tokens
+  // together, to try scales on; and what they are before every stage.
+  void take_sample(const Block& runner) {
+    BlockState state = choose_sample();
+    runner.begin(state, sample_, *job_.pool);
+    for (std::size_t s = 0; s < spec_.stages.size(); ++s) {
+      entries_.push_back(state);
+      runner.run_stage(s, sample_, state, *job_.pool);
+    }
+  }
+
+  BlockState choose_sample() {
+    const auto batches = states_.batches();
+    std::size_t sequences = 0;
+    for (const CalibrationBatch& batch : batches) {
+      sequences += batch.segments.size();
+    }
+    const std::size_t wanted = std::clamp<std::size_t>(
+        kSearchTokens * sequences / std::max<std::size_t>(1, states_.tokens()),
+        1, sequences);
+    // Sequence k is taken where k * wanted / sequences grows.
+    std::vector<RowsOfBatch> rows;
+    std::size_t index = 0;
+    for (const CalibrationBatch& batch : batches) {
+      std::size_t first = 0;
+      for (const Segment& segment : batch.segments) {
+        if ((index + 1) * wanted / sequences > index * wanted / sequences) {
+          rows.push_back({&batch.state, first, segment.rows});
+          sample_.push_back(segment);
+        }
+        ++index;
+        first += segment.rows;
+      }
+    }
+    return gather(rows);
+  }
+
+  struct RowsOfBatch {
+    const BlockState* state;
+    std::size_t first, count;
+  };
+
+  // The stream and what travels beside it.
+  static BlockState gather(std::span<const RowsOfBatch> rows) {
+    std::size_t count = 0;
+    for (const RowsOfBatch& r : rows) count += r.count;
+    const auto rows_of = [&](auto matrix_of) {
+      MatrixF gathered(count, matrix_of(*rows.front().state).cols());
+      std::size_t at = 0;
+      for (const RowsOfBatch& r : rows) {
+        const ConstMatrixView from = matrix_of(*r.state);
+        for (std::size_t t = 0; t < r.count; ++t) {
+          std::ranges::copy(from.row(r.first + t), gathered.row(at++).begin());
+        }
+      }
+      return gathered;
+    };
+    BlockState state;
+    state.hidden = rows_of([](const BlockState& s) { return s.hidden.view(); });
+    for (std::size_t c = 0; c < rows.front().state->carried.size(); ++c) {
+      const Activations& carried = rows.front().state->carried[c];
+      state.carried.push_back({});
+      if (carried.rows.empty()) continue;
+      state.carried.back().rows = rows_of(
+          [c](const BlockState& s) { return s.carried[c].rows.view(); });
+    }
+    return state;
+  }
+
   // Statistics of every stage's input in the block as it is, in one pass over
-  // the batches; and the inputs of the first batch, to try scales on.
+  // the batches.
   void collect() {
     const auto& stages = spec_.stages;
     const Block runner(*job_.arch, job_.layer, block_.runnable(), job_.isa);
@@ -155,16 +229,15 @@ class BlockSmoother {
       collectors.push_back(
           InputStatsCollector(stage.in, needs_of(stage), states_.tokens()));
     }
-    const auto batches = states_.batches();
-    for (std::size_t b = 0; b < batches.size(); ++b) {
-      BlockState state = batches[b].state;
-      runner.begin(state, batches[b].segments, *job_.pool);
+    for (const CalibrationBatch& batch : states_.batches()) {
+      BlockState state = batch.state;
+      runner.begin(state, batch.segments, *job_.pool);
       for (std::size_t s = 0; s < stages.size(); ++s) {
         collectors[s].add(state.stage_input.view(), *job_.pool);
-        if (b == 0) entries_.push_back(state);
-        runner.run_stage(s, batches[b].segments, state, *job_.pool);
+        runner.run_stage(s, batch.segments, state, *job_.pool);
       }
     }
+    take_sample(runner);
     for (InputStatsCollector& collector : collectors) {
       stats_.push_back(collector.finish());
     }
@@ -187,7 +260,7 @@ class BlockSmoother {
     return describe(group, task, found.identity_error, found.error);
   }
 
-  // The error of the module that the group feeds, on the first batch: the
+  // The error of the module that the group feeds, on the sample: the
   // attention's or the MLP's output where the input is a norm's, else the
   // consumer's own output (arXiv:2306.00978, Eq. 4: f is the block).
   OutputObjective module_objective(const ScaleGroup& group, std::size_t stage) {
@@ -197,9 +270,8 @@ class BlockSmoother {
       BlockState state = entries_[stage];
       // What the module adds to the stream, without the stream itself.
       std::ranges::fill(state.hidden.data(), 0.0f);
-      const auto& segments = states_.batches().front().segments;
       for (std::size_t s = stage; s <= last; ++s) {
-        runner.run_stage(s, segments, state, *job_.pool);
+        runner.run_stage(s, sample_, state, *job_.pool);
       }
       return state.hidden;
     };
@@ -263,8 +335,9 @@ class BlockSmoother {
   const BlockSpec& spec_;
   DenseBlock& block_;
   const CalibrationStates& states_;
-  std::vector<InputStats> stats_;    // [stages]
-  std::vector<BlockState> entries_;  // [stages], first batch, before the stage
+  std::vector<InputStats> stats_;  // [stages]
+  std::vector<Segment> sample_{};
+  std::vector<BlockState> entries_{};  // [stages], the sample before the stage
 };
 
 }  // namespace
