@@ -8,6 +8,7 @@
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/containers/safetensors.h"
 #include "formats/containers/sharded.h"
+#include "formats/containers/torch_file.h"
 #include "formats/containers/typed_tensors.h"
 #include "formats/files/mapped_file.h"
 
@@ -195,18 +196,16 @@ PeftAdapter read_peft_adapter(const fs::path& directory) {
   PeftConfig parsed = parse_peft_config(read_file(config), config.string());
   const fs::path single = directory / "adapter_model.safetensors";
   const fs::path index = directory / "adapter_model.safetensors.index.json";
-  const bool sharded = !path_exists(single);
-  if (sharded && !path_exists(index)) {
-    if (path_exists(directory / "adapter_model.bin")) {
-      fail(ErrorCode::kUnsupported,
-           "{}: adapter_model.bin is a Python pickle; save the adapter as "
-           "safetensors",
-           directory);
-    }
-    fail(ErrorCode::kIo, "{}: has no adapter_model.safetensors", directory);
-  }
-  const auto tensors = sharded ? open_sharded(index) : open_safetensors(single);
-  return read_peft_tensors(std::move(parsed), *tensors);
+  const fs::path torch = directory / "adapter_model.bin";
+  const auto open = [&] {
+    if (path_exists(single)) return open_safetensors(single);
+    if (path_exists(index)) return open_sharded(index);
+    if (path_exists(torch)) return open_torch_file(torch);
+    fail(ErrorCode::kIo,
+         "{}: has neither adapter_model.safetensors nor adapter_model.bin",
+         directory);
+  };
+  return read_peft_tensors(std::move(parsed), *open());
 }
 
 }  // namespace llmpress

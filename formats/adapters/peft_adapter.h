@@ -1,5 +1,5 @@
 // A PEFT adapter folder: adapter_config.json and adapter_model.safetensors (or
-// its shards). Tensors are "base_model.model.<module path>." followed by
+// its shards, or adapter_model.bin of torch.save). Tensors are "base_model.model.<module path>." followed by
 //
 //   lora_A.weight [r, in], lora_B.weight [out, r], lora_B.bias [out]
 //   lora_embedding_A [r, vocab], lora_embedding_B [dim, r]

@@ -26,7 +26,7 @@ class ShardedReader : public TensorReader {
     const auto weight_map = parse_shard_index(read_file(index), index.string());
     for (const auto& [tensor, file] : weight_map) {
       auto& shard = shards_[file];
-      if (!shard) shard = open_safetensors(index.parent_path() / file);
+      if (!shard) shard = open_tensor_file(index.parent_path() / file);
       const TensorInfo* const info = shard->find(tensor);
       if (info == nullptr) {
         corrupt(index.string(),

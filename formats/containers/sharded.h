@@ -1,6 +1,6 @@
-// A checkpoint cut into several safetensors files with an index:
+// A checkpoint cut into several files with an index:
 //
-//   model.safetensors.index.json
+//   model.safetensors.index.json, or pytorch_model.bin.index.json of torch.save
 //     {"metadata": {"total_size": octets of all tensors},
 //      "weight_map": {"lm_head.weight": "model-00002-of-00002.safetensors",
 //      ...}}

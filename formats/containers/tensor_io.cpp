@@ -8,6 +8,7 @@
 #include "formats/containers/hdf5_file.h"
 #include "formats/containers/safetensors.h"
 #include "formats/containers/sharded.h"
+#include "formats/containers/torch_file.h"
 #include "formats/containers/typed_tensors.h"
 #include "formats/files/foreign_file.h"
 #include "formats/files/mapped_file.h"
@@ -76,6 +77,10 @@ std::vector<float> read_vector(const TensorReader& reader,
   return decode_finite(reader, info);
 }
 
+std::unique_ptr<TensorReader> open_tensor_file(const fs::path& path) {
+  return is_torch_file(path) ? open_torch_file(path) : open_safetensors(path);
+}
+
 std::unique_ptr<TensorReader> open_tensors(const fs::path& path) {
   std::error_code ignored;
   if (!fs::is_directory(path, ignored)) {
@@ -83,11 +88,15 @@ std::unique_ptr<TensorReader> open_tensors(const fs::path& path) {
       fail(ErrorCode::kIo, "{}: no such file or directory", path);
     }
     return is_hdf5_file(path) ? open_hdf5_tensors(path)
-                              : open_safetensors(path);
+                              : open_tensor_file(path);
   }
   const fs::path single = path / kSingleFileName, index = path / kIndexFileName;
   if (path_exists(single)) return open_safetensors(single);
   if (path_exists(index)) return open_sharded(index);
+  if (const auto torch = find_torch_weights(path)) {
+    return torch->extension() == ".json" ? open_sharded(*torch)
+                                         : open_torch_file(*torch);
+  }
   const std::string instead = describe_missing_weights(path);
   fail(ErrorCode::kIo, "{}: has neither {} nor {}{}", path, kSingleFileName,
        kIndexFileName, instead.empty() ? "" : "; " + instead);

@@ -51,8 +51,13 @@ MatrixF read_matrix(const TensorReader& reader, std::string_view name);
 std::vector<float> read_vector(const TensorReader& reader,
                                std::string_view name, std::size_t size);
 
-// Opens what `path` is: a .safetensors file, an .h5 file, a directory with
-// model.safetensors or model.safetensors.index.json.
+// A file of safetensors or of torch.save.
+std::unique_ptr<TensorReader> open_tensor_file(
+    const std::filesystem::path& path);
+
+// Opens what `path` is: such a file, an .h5 file, a directory with
+// model.safetensors, model.safetensors.index.json or, without them, weights of
+// torch.save (torch_file.h).
 std::unique_ptr<TensorReader> open_tensors(const std::filesystem::path& path);
 
 // A tensor on its way out.

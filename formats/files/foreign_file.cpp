@@ -24,10 +24,13 @@ constexpr std::array kMagics{
           "pull'"},
     Magic{"GGUF", "a GGUF file, which is a model of its own"},
     Magic{"PK\x03\x04",
-          "a zip archive, as torch.save writes it; convert the model to "
-          "safetensors"},
-    Magic{"\x80\x02\x8a",
-          "a Python pickle, which can run code; convert it to safetensors"},
+          "a zip archive, as torch.save writes it; such weights are read from "
+          "pytorch_model.bin"},
+    Magic{"\x80\x02\x8a\x0a",
+          "a file of torch.save; such weights are read from pytorch_model.bin"},
+    Magic{"\x80\x02", "a Python pickle, which can run code and is not read"},
+    Magic{"\x80\x03", "a Python pickle, which can run code and is not read"},
+    Magic{"\x80\x04", "a Python pickle, which can run code and is not read"},
     Magic{"\x89HDF", "an HDF5 file"},
     Magic{"<!DOCTYPE", "an HTML page, perhaps an error of a download"},
     Magic{"<html", "an HTML page, perhaps an error of a download"},
@@ -36,17 +39,16 @@ constexpr std::array kMagics{
 // Weights in forms that are not read, by the end of the file's name.
 constexpr std::array kUnreadWeights{
     Magic{".gguf", "is GGUF, a model of its own; give its path"},
-    Magic{".bin",
-          "is a pickle of PyTorch, which can run code and is not read; convert "
-          "the model to safetensors"},
-    Magic{".bin.index.json",
-          "lists pickles of PyTorch, which can run code and are not read; "
-          "convert the model to safetensors"},
-    Magic{".pt", "is a pickle of PyTorch; convert the model to safetensors"},
-    Magic{".pth", "is a pickle of PyTorch; convert the model to safetensors"},
     Magic{".msgpack", "is Flax's; convert the model to safetensors"},
     Magic{"adapter_model.safetensors",
           "is an adapter; give the model that it was trained on"},
+    Magic{"adapter_model.bin",
+          "is an adapter; give the model that it was trained on"},
+    Magic{".bin", "does not hold weights as torch.save writes them"},
+    Magic{".bin.index.json",
+          "has another name than pytorch_model.bin.index.json"},
+    Magic{".pt", "does not hold weights as torch.save writes them"},
+    Magic{".pth", "does not hold weights as torch.save writes them"},
     Magic{".safetensors",
           "has another name than model.safetensors, and there is no "
           "model.safetensors.index.json"},

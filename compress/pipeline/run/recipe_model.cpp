@@ -19,7 +19,8 @@ bool has_no_weights(const fs::path& model) {
   for (const fs::directory_entry& entry : fs::directory_iterator(model)) {
     const std::string name = entry.path().filename().string();
     if (name.find(".safetensors") != std::string::npos ||
-        name.ends_with(".h5") || name.ends_with(".bin")) {
+        name.ends_with(".h5") || name.ends_with(".bin") ||
+        name.ends_with(".pt") || name.ends_with(".pth")) {
       return false;
     }
   }

@@ -17,6 +17,7 @@
 #include "formats/containers/safetensors.h"
 #include "formats/containers/sharded.h"
 #include "formats/containers/typed_tensors.h"
+#include "tests/formats/containers/torch_writer.h"
 #include "tests/formats/temporary_directory.h"
 
 namespace llmpress {
@@ -414,6 +415,9 @@ TEST(PeftAdapter, ReadsAFolderWholeOrInShards) {
   write_file_atomically(path / "adapter_model.bin", "x");
   refusal(ErrorCode::kUnsupported, [&] { read_peft_adapter(path); });
   const std::vector<NamedTensor> tensors = plain_tensors();
+  write_file_atomically(path / "adapter_model.bin",
+                        testing::torch_file(tensors));
+  EXPECT_EQ(read_peft_adapter(path).modules.size(), 1u);
   std::map<std::string, std::string> index;
   for (std::size_t i = 0; i < 2; ++i) {
     const std::string file = formatted("shard-{}.safetensors", i);

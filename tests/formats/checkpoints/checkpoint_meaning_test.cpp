@@ -176,7 +176,7 @@ TEST(Absence, NamesWhatAFolderHasInPlaceOfSafetensors) {
   std::ofstream(tmp.path() / "config.json") << "{}";
   std::ofstream(tmp.path() / "pytorch_model.bin") << "x";
   EXPECT_SAYS(error_of([&] { open_checkpoint(tmp.path()); }),
-              "'pytorch_model.bin' is a pickle");
+              "pytorch_model.bin: is no file of torch.save");
   std::ofstream(tmp.path() / "model.safetensors")
       << "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
   EXPECT_SAYS(error_of([&] { open_checkpoint(tmp.path()); }),
