@@ -11,9 +11,12 @@
 #include "compress/model/tensor_places.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/checkpoints/config_reader.h"
+#include "formats/consolidated/consolidated.h"
 #include "formats/containers/gguf.h"
 #include "formats/containers/hdf5_file.h"
 #include "formats/gguf/gguf_checkpoint.h"
+#include "formats/llama2c/llama2c_file.h"
+#include "formats/llama2c/llama2c_tokenizer.h"
 
 namespace llmpress {
 
@@ -26,6 +29,7 @@ std::optional<std::map<std::string, std::string>> files_within(
     const fs::path& path) {
   if (is_gguf_file(path)) return read_gguf_files(path);
   if (is_hdf5_file(path)) return read_hdf5_files(path);
+  if (is_llama2c_file(path)) return read_llama2c_files(path);
   return std::nullopt;
 }
 
@@ -121,17 +125,44 @@ ModelSource open_model(std::unique_ptr<Checkpoint> checkpoint) {
   return model;
 }
 
+namespace {
+
+bool ends_with_any(const std::string& name,
+                   std::initializer_list<std::string_view> ends) {
+  return std::ranges::any_of(
+      ends, [&](std::string_view end) { return name.ends_with(end); });
+}
+
+// Of a folder: its description, and its weights in safetensors or, without
+// any, as torch.save writes them.
+std::vector<fs::path> model_files(const fs::path& folder) {
+  std::vector<fs::path> files, tensors, torch;
+  const std::string description =
+      is_consolidated(folder) ? "params.json" : "config.json";
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name == description) {
+      files.push_back(entry.path());
+    } else if (ends_with_any(name,
+                             {".safetensors", ".safetensors.index.json"})) {
+      tensors.push_back(entry.path());
+    } else if (ends_with_any(name,
+                             {".bin", ".bin.index.json", ".pt", ".pth"})) {
+      torch.push_back(entry.path());
+    }
+  }
+  const auto& weights = tensors.empty() ? torch : tensors;
+  files.insert(files.end(), weights.begin(), weights.end());
+  return files;
+}
+
+}  // namespace
+
 std::string model_sha256(const Checkpoint& checkpoint) {
   const fs::path& path = checkpoint.path();
   std::vector<fs::path> files;
   if (fs::is_directory(path)) {
-    for (const auto& entry : fs::directory_iterator(path)) {
-      const std::string name = entry.path().filename().string();
-      if (name == "config.json" || name.ends_with(".safetensors") ||
-          name.ends_with(".safetensors.index.json")) {
-        files.push_back(entry.path());
-      }
-    }
+    files = model_files(path);
   } else if (is_gguf_file(path)) {
     const auto parts = gguf_files(path);
     files.assign(parts.begin(), parts.end());

@@ -9,6 +9,8 @@
 #include "formats/containers/gguf.h"
 #include "formats/containers/hdf5_file.h"
 #include "formats/gguf/gguf_checkpoint.h"
+#include "formats/llama2c/llama2c_file.h"
+#include "formats/llama2c/llama2c_tokenizer.h"
 
 namespace llmpress {
 namespace {
@@ -18,10 +20,10 @@ namespace fs = std::filesystem;
 constexpr std::array<std::string_view, 12> kWeightSuffixes{
     ".safetensors", ".bin",  ".pt",   ".pth",     ".ckpt",       ".h5",
     ".hdf5",        ".gguf", ".onnx", ".msgpack", ".index.json", ".npz"};
-constexpr std::array<std::string_view, 9> kReplaced{
-    "config.json",          "README.md",       "quantize_config.json",
-    "quant_config.json",    "llmpress.json",   "recipe.yaml",
-    "hf_quant_config.json", "structured.json", "training.json"};
+constexpr std::array<std::string_view, 10> kReplaced{
+    "config.json",   "README.md",   "quantize_config.json", "quant_config.json",
+    "llmpress.json", "recipe.yaml", "hf_quant_config.json", "structured.json",
+    "training.json", "params.json"};
 constexpr std::array<std::string_view, 4> kCaches{"__pycache__", "cache",
                                                   "wandb", "runs"};
 // Nothing to carry along is larger; weights under another name are.
@@ -84,6 +86,7 @@ std::map<std::string, std::string> carried_files(const fs::path& source) {
   }
   if (!fs::is_directory(source, ignored)) {
     if (is_gguf_file(source)) return read_gguf_files(source);
+    if (is_llama2c_file(source)) return read_llama2c_files(source);
     if (!is_hdf5_file(source)) return files;
     for (auto& [name, content] : read_hdf5_files(source)) {
       std::string file = name;

@@ -10,7 +10,7 @@
 namespace llmpress {
 
 // By path relative to the folder, everything but weights and their indices,
-// config.json, descriptions of another quantization, README.md, hidden files,
+// config.json and params.json, descriptions of another quantization, README.md, hidden files,
 // files above 256 MiB and what this program added; and of its sub-folders those
 // that are not hidden, no cache or link, and hold neither weights nor more than
 // 256 MiB, whole. Of an HDF5 file, the files it carries: throws

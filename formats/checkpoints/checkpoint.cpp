@@ -8,14 +8,17 @@
 #include "formats/checkpoints/config_check.h"
 #include "formats/checkpoints/config_reader.h"
 #include "formats/checkpoints/tied_head.h"
+#include "formats/consolidated/consolidated.h"
 #include "formats/containers/gguf.h"
 #include "formats/containers/hdf5_file.h"
+#include "formats/containers/torch_file.h"
 #include "formats/files/foreign_file.h"
 #include "formats/files/mapped_file.h"
 #include "formats/gguf/gguf_checkpoint.h"
 #include "formats/linears/dense_linear.h"
 #include "formats/linears/linear_form.h"
 #include "formats/linears/quantization_config.h"
+#include "formats/llama2c/llama2c_file.h"
 
 namespace llmpress {
 namespace {
@@ -123,6 +126,11 @@ std::unique_ptr<Checkpoint> open_checkpoint(const fs::path& path) {
   if (fs::is_directory(path, ignored)) {
     const fs::path config = path / "config.json";
     if (!path_exists(config)) {
+      if (is_consolidated(path)) {
+        auto [reader, text] = open_consolidated(path);
+        return std::make_unique<ModelCheckpoint>(
+            path, std::move(reader), std::move(text), "consolidated");
+      }
       if (const auto gguf = find_gguf(path)) return open_gguf_checkpoint(*gguf);
       fail(ErrorCode::kInvalidInput, "{}: not a model: it has no config.json",
            path);
@@ -144,7 +152,12 @@ std::unique_ptr<Checkpoint> open_checkpoint(const fs::path& path) {
                                              std::move(text), "hdf5");
   }
   if (is_gguf_file(path)) return open_gguf_checkpoint(path);
-  if (path.extension() == ".safetensors") {
+  if (is_llama2c_file(path)) {
+    auto [reader, text] = open_llama2c(path);
+    return std::make_unique<ModelCheckpoint>(path, std::move(reader),
+                                             std::move(text), "llama2.c");
+  }
+  if (path.extension() == ".safetensors" || is_torch_file(path)) {
     fail(ErrorCode::kUnsupported,
          "{}: is a file of tensors; give the folder that holds it and its "
          "config.json",
@@ -152,8 +165,9 @@ std::unique_ptr<Checkpoint> open_checkpoint(const fs::path& path) {
   }
   const std::string foreign = describe_foreign(path);
   fail(ErrorCode::kUnsupported, "{}{}", path,
-       foreign.empty() ? ": neither a model folder nor a GGUF or HDF5 file"
-                       : ": is " + foreign);
+       foreign.empty()
+           ? ": neither a model folder nor a GGUF, llama2.c or HDF5 file"
+           : ": is " + foreign);
 }
 
 }  // namespace llmpress

@@ -22,7 +22,7 @@ class Checkpoint {
   virtual const TensorReader& tensors() const = 0;
   // config.json as text (an HDF5 file carries it in an attribute).
   virtual const std::string& config_json() const = 0;
-  // "huggingface", "compressed-tensors", "hdf5", "bitsandbytes", ...
+  // "huggingface", "compressed-tensors", "hdf5", "consolidated", "llama2.c"...
   virtual std::string_view format() const = 0;
 
   // The Linear at module path `name`, e.g. "model.layers.0.self_attn.q_proj";
@@ -48,8 +48,10 @@ class Checkpoint {
   virtual std::vector<std::string> notes() const { return {}; }
 };
 
-// A Hugging Face directory, an artifact of ours (also a directory), a GGUF file
-// (or the folder that it is alone in), or an .h5 file. A head and an embedding of which config.json says that they are one are
+// A Hugging Face directory (its weights in safetensors or, without them, as
+// torch.save writes them), an artifact of ours (also a directory), a directory
+// with params.json and consolidated weights, a GGUF file (or the folder that it
+// is alone in), a checkpoint of llama2.c, or an .h5 file. A head and an embedding of which config.json says that they are one are
 // given as they are stored: with tie_word_embeddings false if both are there
 // and differ, as the embedding if only the head is. Throws Error(kIo) if it is
 // not there, kInvalidInput if config.json is, kUnsupported for a quant_method

@@ -254,10 +254,25 @@ void check_nesting(std::vector<std::string_view> symbols,
   }
 }
 
+// Lines of a token in base 64 and its rank. A protobuf of pieces begins with a
+// line feed.
+bool is_tiktoken(std::string_view model) {
+  constexpr std::size_t kLongestLine = 64;
+  const std::size_t end = model.substr(0, kLongestLine).find('\n');
+  return end != std::string_view::npos && end > 2 &&
+         model.substr(end - 2, 2) == " 0";
+}
+
 }  // namespace
 
 void check_sentencepiece_model(std::string_view model,
                                const std::string& origin) {
+  if (is_tiktoken(model)) {
+    fail(ErrorCode::kUnsupported,
+         "{}: is a vocabulary of tiktoken, as Llama 3 has it, which is not "
+         "read; put the model's tokenizer.json beside it",
+         origin);
+  }
   std::size_t pieces = 0;
   std::vector<std::string_view> user_defined;
   Message message(model, origin);

@@ -18,7 +18,8 @@
 
 namespace llmpress {
 
-// Throws Error(kCorruptFile, "<origin>: ...").
+// Throws Error(kCorruptFile, "<origin>: ..."), or kUnsupported for a tiktoken
+// vocabulary of the same name.
 void check_sentencepiece_model(std::string_view model,
                                const std::string& origin);
 

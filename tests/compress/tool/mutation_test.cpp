@@ -92,6 +92,18 @@ std::vector<Target> targets(const SmallInputs& in) {
     all.push_back({model, "convert " + in.path(model) + " " + in.path("out") +
                               " --format safetensors"});
   }
+  const auto logits = [&](const std::string& model) {
+    return "logits " + in.path(model) + " --ids 1,2,3 --output " +
+           in.path("out");
+  };
+  for (const auto& [model, file] :
+       {std::pair{"torch", "torch/pytorch_model.bin"},
+        std::pair{"mistral", "mistral/params.json"},
+        std::pair{"meta", "meta/consolidated.01.pth"},
+        std::pair{"old.bin", "old.bin"}, std::pair{"new.bin", "new.bin"},
+        std::pair{"new.bin", "tokenizer.bin"}}) {
+    all.push_back({file, logits(model)});
+  }
   all.push_back({"pieces/tokenizer.model", eval + in.path("pieces") + txt});
   const std::string merge = "merge " + in.path("model") + " " +
                             in.path("adapter") + " --output " + in.path("out");
@@ -170,6 +182,22 @@ TEST_F(Mutation, ItsFilesAreSeedsOfTheFuzzers) {
   }
   for (const char* file : {"model.gguf", "pieces.gguf"}) {
     keep("gguf_fuzz", file, inputs_.content(file));
+  }
+  for (const char* file :
+       {"torch/pytorch_model.bin", "meta/consolidated.01.pth"}) {
+    const std::string octets = inputs_.content(file);
+    const std::string name = fs::path(file).filename().string();
+    keep("torch_file_fuzz", name, octets);
+    const std::size_t pickle = octets.find("\x80\x02}");
+    keep("torch_file_fuzz", name + ".pkl",
+         octets.substr(pickle, octets.find("u.", pickle) + 2 - pickle));
+  }
+  for (const char* file : {"old.bin", "new.bin", "tokenizer.bin"}) {
+    keep("llama2c_fuzz", file, inputs_.content(file));
+  }
+  for (const char* model : {"mistral", "meta"}) {
+    keep("params_json_fuzz", model,
+         inputs_.content(std::string(model) + "/params.json"));
   }
   for (const char* file : {"text.txt", "text.jsonl", "ids.h5"}) {
     keep("calibration_text_fuzz", file, inputs_.content(file));

@@ -12,6 +12,7 @@
 #include "formats/adapters/peft_adapter.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/containers/hdf5_tables.h"
+#include "tests/compress/model/model_forms.h"
 #include "tests/compress/model/tiny_model.h"
 #include "tests/formats/tokenizers/tiny_tokenizer.h"
 
@@ -23,6 +24,7 @@ class SmallInputs {
       : folder_(std::move(folder)) {
     write_texts();
     write_models();
+    write_forms();
     write_adapter();
     write_recipes();
     for (const char* name : {"w4", "nf4", "w4.h5"}) {
@@ -96,6 +98,25 @@ class SmallInputs {
     std::filesystem::copy_file(std::string(LLMPRESS_SOURCE_DIR) +
                                    "/models/tinystories-3.7m/tokenizer.model",
                                folder_ / "pieces/tokenizer.model");
+  }
+
+  // Weights as other programs store them: without a tokenizer, but for that of
+  // llama2.c.
+  void write_forms() const {
+    const testing::ModelForms forms(
+        {.hidden = 24, .ffn = 64, .layers = 1, .vocabulary = 16});
+    forms.write_torch_folder(folder_ / "torch");
+    forms.write_mistral_folder(folder_ / "mistral");
+    forms.write_meta_folder(folder_ / "meta", 2, true);
+    testing::write_octets(folder_ / "old.bin", forms.llama2c_file(0));
+    testing::write_octets(folder_ / "new.bin", forms.llama2c_file(1));
+    std::string pieces = testing::octets(std::uint32_t{8});
+    for (int id = 0; id < 16; ++id) {
+      const std::string piece(1, static_cast<char>('a' + id));
+      pieces += testing::octets(-1.0f * static_cast<float>(id)) +
+                testing::octets(std::uint32_t{1}) + piece;
+    }
+    write("tokenizer.bin", pieces);
   }
 
   void write_adapter() const {

@@ -125,5 +125,16 @@ TEST(SentencePieceCheck, DamagedPiecesAreRefused) {
   EXPECT_NE(refusal(nested + piece(std::string(65, 'a'), 0, 4)), "");
 }
 
+TEST(SentencePieceCheck, NamesAVocabularyOfTiktoken) {
+  try {
+    check_sentencepiece_model("IQ== 0\nIg== 1\n", "tokenizer.model");
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+    EXPECT_NE(std::string(error.what()).find("tokenizer.json beside it"),
+              std::string::npos);
+  }
+}
+
 }  // namespace
 }  // namespace llmpress
