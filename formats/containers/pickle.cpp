@@ -8,6 +8,7 @@
 #include "compress/core/error.h"
 #include "compress/core/formatted.h"
 #include "compress/core/printable.h"
+#include "formats/containers/pickle_opcodes.h"
 
 namespace llmpress {
 namespace {
@@ -15,60 +16,7 @@ namespace {
 constexpr unsigned kNewestProtocol = 5;
 constexpr std::string_view kOrderedDict = "collections.OrderedDict";
 
-// Lib/pickletools.py, by the octet that stands for it.
-enum Opcode : unsigned char {
-  kMark = '(',
-  kStop = '.',
-  kPop = '0',
-  kPopMark = '1',
-  kDup = '2',
-  kBinFloat = 'G',
-  kBinInt = 'J',
-  kBinInt1 = 'K',
-  kBinInt2 = 'M',
-  kNone = 'N',
-  kBinPersId = 'Q',
-  kReduce = 'R',
-  kBinString = 'T',
-  kShortBinString = 'U',
-  kBinUnicode = 'X',
-  kAppend = 'a',
-  kBuild = 'b',
-  kGlobal = 'c',
-  kMakeDict = 'd',
-  kAppends = 'e',
-  kBinGet = 'h',
-  kLongBinGet = 'j',
-  kMakeList = 'l',
-  kBinPut = 'q',
-  kLongBinPut = 'r',
-  kSetItem = 's',
-  kMakeTuple = 't',
-  kSetItems = 'u',
-  kEmptyDict = '}',
-  kEmptyList = ']',
-  kEmptyTuple = ')',
-  kBinBytes = 'B',
-  kShortBinBytes = 'C',
-  kProtocol = 0x80,
-  kNewObject = 0x81,
-  kTuple1 = 0x85,
-  kTuple2 = 0x86,
-  kTuple3 = 0x87,
-  kTrue = 0x88,
-  kFalse = 0x89,
-  kLong1 = 0x8a,
-  kLong4 = 0x8b,
-  kShortBinUnicode = 0x8c,
-  kBinUnicode8 = 0x8d,
-  kBinBytes8 = 0x8e,
-  kEmptySet = 0x8f,
-  kAddItems = 0x90,
-  kFrozenSet = 0x91,
-  kStackGlobal = 0x93,
-  kMemoize = 0x94,
-  kFrame = 0x95,
-};
+using Op = PickleOpcode;
 
 class PickleMachine {
  public:
@@ -258,18 +206,19 @@ class PickleMachine {
   // One opcode; false: it was the last.
   bool step() {
     opcode_at_ = at_;
-    const auto opcode = std::to_integer<unsigned char>(take(1)[0]);
-    if (opcode == kStop) return false;
+    const auto opcode = static_cast<Op>(take(1)[0]);
+    if (opcode == Op::kStop) return false;
     if (frame(opcode) || value(opcode) || group(opcode) || reference(opcode)) {
       return true;
     }
     refuse(ErrorCode::kUnsupported,
-           formatted("opcode {:#04x} is not one of plain values", opcode));
+           formatted("opcode {:#04x} is not one of plain values",
+                     static_cast<unsigned>(opcode)));
   }
 
-  bool frame(unsigned char opcode) {
+  bool frame(Op opcode) {
     switch (opcode) {
-      case kProtocol:
+      case Op::kProtocol:
         if (const auto version = number<std::uint8_t>();
             version < 2 || version > kNewestProtocol) {
           refuse(ErrorCode::kUnsupported,
@@ -277,13 +226,13 @@ class PickleMachine {
                            kNewestProtocol));
         }
         return true;
-      case kFrame:
+      case Op::kFrame:
         (void)number<std::uint64_t>();
         return true;
-      case kMark:
+      case Op::kMark:
         marks_.push_back(stack_.size());
         return true;
-      case kPop:
+      case Op::kPop:
         // pickle.py lets it take a mark, too.
         if (!marks_.empty() && marks_.back() == stack_.size()) {
           marks_.pop_back();
@@ -291,10 +240,10 @@ class PickleMachine {
           (void)pop();
         }
         return true;
-      case kPopMark:
+      case Op::kPopMark:
         (void)pop_mark();
         return true;
-      case kDup:
+      case Op::kDup:
         stack_.push_back(top());
         return true;
       default:
@@ -302,52 +251,52 @@ class PickleMachine {
     }
   }
 
-  bool value(unsigned char opcode) {
+  bool value(Op opcode) {
     switch (opcode) {
-      case kNone:
+      case Op::kNone:
         push(PickleKind::kNone);
         return true;
-      case kTrue:
-      case kFalse:
-        push_integer(opcode == kTrue ? 1 : 0, PickleKind::kBool);
+      case Op::kTrue:
+      case Op::kFalse:
+        push_integer(opcode == Op::kTrue ? 1 : 0, PickleKind::kBool);
         return true;
-      case kBinInt:
+      case Op::kBinInt:
         push_integer(number<std::int32_t>());
         return true;
-      case kBinInt1:
+      case Op::kBinInt1:
         push_integer(number<std::uint8_t>());
         return true;
-      case kBinInt2:
+      case Op::kBinInt2:
         push_integer(number<std::uint16_t>());
         return true;
-      case kLong1:
+      case Op::kLong1:
         push_long(number<std::uint8_t>());
         return true;
-      case kLong4:
+      case Op::kLong4:
         push_long(number<std::uint32_t>());
         return true;
-      case kBinFloat:
+      case Op::kBinFloat:
         (void)take(sizeof(double));
         push(PickleKind::kReal);
         return true;
-      case kShortBinUnicode:
-      case kShortBinString:
+      case Op::kShortBinUnicode:
+      case Op::kShortBinString:
         push_text(PickleKind::kText, text(number<std::uint8_t>()));
         return true;
-      case kBinUnicode:
-      case kBinString:
+      case Op::kBinUnicode:
+      case Op::kBinString:
         push_text(PickleKind::kText, text(number<std::uint32_t>()));
         return true;
-      case kBinUnicode8:
+      case Op::kBinUnicode8:
         push_text(PickleKind::kText, text(number<std::uint64_t>()));
         return true;
-      case kShortBinBytes:
+      case Op::kShortBinBytes:
         push_text(PickleKind::kBytes, text(number<std::uint8_t>()));
         return true;
-      case kBinBytes:
+      case Op::kBinBytes:
         push_text(PickleKind::kBytes, text(number<std::uint32_t>()));
         return true;
-      case kBinBytes8:
+      case Op::kBinBytes8:
         push_text(PickleKind::kBytes, text(number<std::uint64_t>()));
         return true;
       default:
@@ -355,44 +304,46 @@ class PickleMachine {
     }
   }
 
-  bool group(unsigned char opcode) {
+  bool group(Op opcode) {
     switch (opcode) {
-      case kEmptyDict:
+      case Op::kEmptyDict:
         push(PickleKind::kDict);
         return true;
-      case kEmptyList:
-      case kEmptySet:
+      case Op::kEmptyList:
+      case Op::kEmptySet:
         push(PickleKind::kList);
         return true;
-      case kEmptyTuple:
+      case Op::kEmptyTuple:
         push(PickleKind::kTuple);
         return true;
-      case kMakeDict:
+      case Op::kMakeDict:
         push_group(PickleKind::kDict, pop_mark());
         return true;
-      case kMakeList:
+      case Op::kMakeList:
         push_group(PickleKind::kList, pop_mark());
         return true;
-      case kMakeTuple:
-      case kFrozenSet:
+      case Op::kMakeTuple:
+      case Op::kFrozenSet:
         push_group(PickleKind::kTuple, pop_mark());
         return true;
-      case kTuple1:
-      case kTuple2:
-      case kTuple3:
-        push_group(PickleKind::kTuple, pop_last(opcode - kTuple1 + 1u));
+      case Op::kTuple1:
+      case Op::kTuple2:
+      case Op::kTuple3:
+        push_group(PickleKind::kTuple,
+                   pop_last(static_cast<unsigned>(opcode) -
+                            static_cast<unsigned>(Op::kTuple1) + 1));
         return true;
-      case kAppend:
+      case Op::kAppend:
         extend_top(PickleKind::kList, pop_last(1));
         return true;
-      case kAppends:
-      case kAddItems:
+      case Op::kAppends:
+      case Op::kAddItems:
         extend_top(PickleKind::kList, pop_mark());
         return true;
-      case kSetItem:
+      case Op::kSetItem:
         extend_top(PickleKind::kDict, pop_last(2));
         return true;
-      case kSetItems:
+      case Op::kSetItems:
         extend_top(PickleKind::kDict, pop_mark());
         return true;
       default:
@@ -400,39 +351,39 @@ class PickleMachine {
     }
   }
 
-  bool reference(unsigned char opcode) {
+  bool reference(Op opcode) {
     switch (opcode) {
-      case kBinGet:
+      case Op::kBinGet:
         recall(number<std::uint8_t>());
         return true;
-      case kLongBinGet:
+      case Op::kLongBinGet:
         recall(number<std::uint32_t>());
         return true;
-      case kBinPut:
+      case Op::kBinPut:
         remember(number<std::uint8_t>());
         return true;
-      case kLongBinPut:
+      case Op::kLongBinPut:
         remember(number<std::uint32_t>());
         return true;
-      case kMemoize:
+      case Op::kMemoize:
         remember(memo_.size());
         return true;
-      case kGlobal: {
+      case Op::kGlobal: {
         const std::string_view module = line();
         name_global(module, line());
         return true;
       }
-      case kStackGlobal:
+      case Op::kStackGlobal:
         name_global_on_stack();
         return true;
-      case kReduce:
-      case kNewObject:
+      case Op::kReduce:
+      case Op::kNewObject:
         call();
         return true;
-      case kBuild:
+      case Op::kBuild:
         set_attributes();
         return true;
-      case kBinPersId:
+      case Op::kBinPersId:
         push_group(PickleKind::kPersistent, pop_last(1));
         return true;
       default:

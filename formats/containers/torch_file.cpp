@@ -7,10 +7,10 @@
 #include <fstream>
 #include <utility>
 
-#include "compress/core/checked.h"
 #include "compress/core/formatted.h"
 #include "compress/core/printable.h"
 #include "formats/containers/torch_pickle.h"
+#include "formats/containers/torch_tensors.h"
 #include "formats/containers/zip_archive.h"
 #include "formats/files/foreign_file.h"
 #include "formats/files/mapped_file.h"
@@ -34,133 +34,6 @@ bool is_legacy(std::span<const std::byte> file) {
          std::memcmp(file.data() + kMagicAt, kLegacyMagic.data(),
                      kLegacyMagic.size()) == 0;
 }
-
-// Octets [begin, begin + size) of the file.
-struct Range {
-  std::size_t begin = 0, size = 0;
-};
-using StorageRanges = std::map<std::string_view, Range>;
-
-struct StoredTensor {
-  TensorInfo info{};
-  Range storage{};
-  std::size_t offset = 0;  // in elements
-  std::vector<std::size_t> strides{};
-  bool in_one_piece = true;
-};
-
-bool is_contiguous(const TorchTensor& tensor) {
-  std::size_t stride = 1;
-  for (std::size_t d = tensor.shape.size(); d-- > 0;) {
-    if (tensor.shape[d] != 1 && tensor.strides[d] != stride) return false;
-    stride *= tensor.shape[d];
-  }
-  return true;
-}
-
-// Checks that every element lies in the storage.
-StoredTensor place(const TorchTensor& tensor, const Range& storage,
-                   std::size_t file_bytes, const std::string& where) {
-  const std::string subject =
-      where + ": tensor '" + printable(tensor.name) + "'";
-  const std::size_t width = facts(tensor.dtype).bits / 8;
-  const std::size_t count = checked_elements(tensor.shape, subject);
-  std::size_t last = tensor.offset;
-  for (std::size_t d = 0; d < tensor.shape.size() && count != 0; ++d) {
-    last = checked_add(
-        last, checked_mul(tensor.shape[d] - 1, tensor.strides[d], subject),
-        subject);
-  }
-  const std::size_t held = storage.size / width;
-  if (count != 0 && last >= held) {
-    fail(ErrorCode::kCorruptFile,
-         "{}: reaches element {} of a storage of {} elements", subject, last,
-         held);
-  }
-  StoredTensor stored{.info = {.name = tensor.name,
-                               .dtype = tensor.dtype,
-                               .shape = tensor.shape,
-                               .bytes = checked_mul(count, width, subject),
-                               .file = fs::path(where).filename().string()},
-                      .storage = storage,
-                      .offset = count == 0 ? 0 : tensor.offset,
-                      .strides = tensor.strides,
-                      .in_one_piece = count == 0 || is_contiguous(tensor)};
-  // Strides of 0 make any size of nothing.
-  if (stored.info.bytes > file_bytes) {
-    fail(ErrorCode::kUnsupported,
-         "{}: repeats {} octets of its storage to {}, more than the file has",
-         subject, storage.size, stored.info.bytes);
-  }
-  return stored;
-}
-
-// The elements in row-major order. `from`: the storage from its first element
-// on.
-std::vector<std::byte> gathered(const StoredTensor& tensor,
-                                std::span<const std::byte> storage) {
-  const std::vector<std::size_t>& shape = tensor.info.shape;
-  const std::size_t width = facts(tensor.info.dtype).bits / 8;
-  const std::size_t columns = shape.back(), step = tensor.strides.back();
-  std::vector<std::byte> out(tensor.info.bytes);
-  std::vector<std::size_t> index(shape.size() - 1, 0);
-  for (std::size_t to = 0; to < out.size();) {
-    std::size_t from = tensor.offset;
-    for (std::size_t d = 0; d < index.size(); ++d) {
-      from += index[d] * tensor.strides[d];
-    }
-    for (std::size_t c = 0; c < columns; ++c, to += width) {
-      std::memcpy(out.data() + to, storage.data() + (from + c * step) * width,
-                  width);
-    }
-    for (std::size_t d = index.size(); d-- > 0;) {
-      if (++index[d] < shape[d]) break;
-      index[d] = 0;
-    }
-  }
-  return out;
-}
-
-class TorchReader : public TensorReader {
- public:
-  TorchReader(TensorBytes file, const TorchState& state,
-              const StorageRanges& storages, const std::string& where)
-      : file_(std::move(file)) {
-    for (const TorchTensor& tensor : state.tensors) {
-      stored_.push_back(place(tensor, storages.at(tensor.storage),
-                              file_.bytes.size(), where));
-    }
-    std::ranges::sort(stored_, {},
-                      [](const StoredTensor& t) { return t.info.name; });
-    for (const StoredTensor& t : stored_) infos_.push_back(t.info);
-  }
-
-  std::span<const TensorInfo> tensors() const override { return infos_; }
-  const std::map<std::string, std::string>& metadata() const override {
-    return metadata_;
-  }
-  TensorBytes read(const TensorInfo& info) const override {
-    const auto index =
-        static_cast<std::size_t>(&require(info.name) - infos_.data());
-    const StoredTensor& t = stored_[index];
-    if (t.in_one_piece) {
-      const std::size_t width = facts(t.info.dtype).bits / 8;
-      return mapped_part(file_, t.storage.begin + t.offset * width,
-                         t.info.bytes);
-    }
-    const TensorBytes storage =
-        mapped_part(file_, t.storage.begin, t.storage.size);
-    auto owner = std::make_shared<const std::vector<std::byte>>(
-        gathered(t, storage.bytes));
-    return {*owner, owner};
-  }
-
- private:
-  TensorBytes file_;
-  std::vector<StoredTensor> stored_{};  // by name
-  std::vector<TensorInfo> infos_{};
-  std::map<std::string, std::string> metadata_{};
-};
 
 // --- in a zip archive
 
@@ -227,7 +100,8 @@ std::unique_ptr<TensorReader> read_archive(TensorBytes file,
     }
     storages[key] = {member->begin, member->size};
   }
-  return std::make_unique<TorchReader>(std::move(file), state, storages, where);
+  return std::make_unique<TorchTensors>(std::move(file), state, storages,
+                                        where);
 }
 
 // --- one behind the other
@@ -250,8 +124,8 @@ class LegacyFile {
     const TorchState state = read_torch_state(dict, place);
     const Pickle keys = next("keys");
     const StorageRanges storages = place_storages(keys, state);
-    return std::make_unique<TorchReader>(std::move(file_), state, storages,
-                                         where_);
+    return std::make_unique<TorchTensors>(std::move(file_), state, storages,
+                                          where_);
   }
 
  private:
@@ -301,7 +175,7 @@ class LegacyFile {
   }
 
   // `size` octets behind the count of their elements.
-  Range next_storage(std::string_view key, std::size_t size) {
+  StorageRange next_storage(std::string_view key, std::size_t size) {
     std::uint64_t count = 0;
     const std::size_t left = file_.bytes.size() - at_;
     if (left < sizeof count || left - sizeof count < size) {
@@ -313,7 +187,7 @@ class LegacyFile {
       corrupt(formatted("storage '{}' at octet {}: {} elements in {} octets",
                         printable(key), at_, count, size));
     }
-    const Range range{at_ + sizeof count, size};
+    const StorageRange range{at_ + sizeof count, size};
     at_ = range.begin + size;
     return range;
   }
