@@ -78,7 +78,13 @@ class PickleMachine {
 
   // --- its stack
 
+  void check_count(std::size_t count) const {
+    if (count < kMaxPickleValues) return;
+    refuse(ErrorCode::kUnsupported,
+           formatted("makes more than {} values", kMaxPickleValues));
+  }
   PickleValue& push(PickleKind kind) {
+    check_count(pickle_.values.size());
     stack_.push_back(static_cast<PickleRef>(pickle_.values.size()));
     pickle_.values.push_back({.kind = kind, .offset = opcode_at_});
     return pickle_.values.back();
@@ -132,7 +138,10 @@ class PickleMachine {
     value.items.insert(value.items.end(), items.begin(), items.end());
   }
 
-  void remember(std::uint64_t slot) { memo_[slot] = top(); }
+  void remember(std::uint64_t slot) {
+    check_count(memo_.size());
+    memo_[slot] = top();
+  }
   void recall(std::uint64_t slot) {
     const auto found = memo_.find(slot);
     if (found == memo_.end()) {

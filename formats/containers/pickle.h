@@ -50,9 +50,11 @@ struct Pickle {
   const PickleValue& operator[](PickleRef ref) const { return values[ref]; }
 };
 
-inline constexpr std::size_t kMaxPickleBytes = 64u << 20;
+// A model of a hundred thousand tensors needs less.
+inline constexpr std::size_t kMaxPickleBytes = 64u << 20,
+                             kMaxPickleValues = 4u << 20;
 
-// The pickle that `octets` begin with, of at most kMaxPickleBytes; `octets` and
+// The pickle that `octets` begin with, within these limits; `octets` and
 // `globals` ("module.name") must outlive it. `where` stands in front of
 // messages, which have the opcode's offset. Throws Error(kUnsupported) for a
 // global that is not in `globals`, naming it, and for an opcode that plain

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "formats/containers/safetensors.h"
+#include "formats/containers/sharded.h"
 #include "tests/compress/model/tiny_model.h"
 #include "tests/formats/containers/torch_writer.h"
 
@@ -57,6 +58,18 @@ class ModelForms {
     write_octets(folder / "config.json", config());
     write_octets(folder / "pytorch_model.bin",
                  torch_file(named_tensors(tensors_)));
+  }
+
+  // In two shards and an index, as transformers names them.
+  void write_torch_shards(const std::filesystem::path& folder) const {
+    write_octets(folder / "config.json", config());
+    write_shards(folder, named_tensors(tensors_), "pytorch_model", ".bin");
+  }
+  void write_mistral_shards(const std::filesystem::path& folder) const {
+    write_mistral_folder(folder);
+    std::filesystem::remove(folder / "consolidated.safetensors");
+    write_shards(folder, named_tensors(theirs()), "consolidated",
+                 ".safetensors");
   }
 
   // Names and order of rows of Meta and Mistral.
@@ -169,6 +182,24 @@ class ModelForms {
   }
 
  private:
+  static void write_shards(const std::filesystem::path& folder,
+                           const std::vector<NamedTensor>& tensors,
+                           const std::string& stem, const std::string& end) {
+    std::map<std::string, std::string> index;
+    for (std::size_t shard = 0; shard < 2; ++shard) {
+      const std::size_t half = tensors.size() / 2;
+      const auto part = shard == 0 ? std::span(tensors).first(half)
+                                   : std::span(tensors).subspan(half);
+      const std::string file =
+          stem + formatted("-{:05}-of-00002", shard + 1) + end;
+      for (const NamedTensor& tensor : part) index[tensor.name] = file;
+      write_octets(folder / file, end == ".bin" ? torch_file(part)
+                                                : write_safetensors(part, {}));
+    }
+    write_octets(folder / (stem + end + ".index.json"),
+                 shard_index_json(index, 1));
+  }
+
   static constexpr std::pair<const char*, const char*> kBlock[] = {
       {"attention_norm", "input_layernorm"},
       {"ffn_norm", "post_attention_layernorm"},

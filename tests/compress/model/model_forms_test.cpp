@@ -44,14 +44,17 @@ TEST_P(ModelFormsTest, GiveTheSameLogits) {
   const std::vector<float> expected = logits_of(at("safetensors"));
   ASSERT_FALSE(expected.empty());
   forms_.write_torch_folder(at("torch"));
+  forms_.write_torch_shards(at("torch_shards"));
   forms_.write_mistral_folder(at("mistral"));
+  forms_.write_mistral_shards(at("mistral_shards"));
   forms_.write_meta_folder(at("meta"), 1, false);
   forms_.write_meta_folder(at("meta_columns"), 2, false);
   forms_.write_meta_folder(at("meta_rows"), 2, true);
   write_octets(at("v0.bin"), forms_.llama2c_file(0));
   write_octets(at("v1.bin"), forms_.llama2c_file(1));
-  for (const char* form : {"torch", "mistral", "meta", "meta_columns",
-                           "meta_rows", "v0.bin", "v1.bin"}) {
+  for (const char* form :
+       {"torch", "torch_shards", "mistral", "mistral_shards", "meta",
+        "meta_columns", "meta_rows", "v0.bin", "v1.bin"}) {
     EXPECT_EQ(logits_of(at(form)), expected) << form;
   }
 }

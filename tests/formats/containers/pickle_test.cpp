@@ -179,5 +179,16 @@ TEST(Pickle, IsAsLargeAsItsOctetsWhateverItsMemoSays) {
   EXPECT_EQ(refusal(pickle_of(deep)).what, "no error");
 }
 
+TEST(Pickle, RefusesMoreThanAModelNeeds) {
+  const std::string values(kMaxPickleValues + 1, 'N');
+  const std::string marks(kMaxPickleValues + 1, '\x94');
+  for (const std::string& opcodes : {values, "N" + marks}) {
+    const Refusal refused = refusal(pickle_of(opcodes));
+    EXPECT_EQ(refused.code, ErrorCode::kUnsupported);
+    EXPECT_NE(refused.what.find("more than 4194304 values"), std::string::npos)
+        << refused.what;
+  }
+}
+
 }  // namespace
 }  // namespace llmpress
