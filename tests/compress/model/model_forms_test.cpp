@@ -7,6 +7,7 @@
 
 #include "compress/core/error.h"
 #include "compress/model/model_source.h"
+#include "formats/checkpoints/carried_files.h"
 #include "tests/formats/temporary_directory.h"
 
 namespace llmpress {
@@ -141,6 +142,57 @@ TEST(Llama2c, RefusesOtherLengthsAndVersions) {
   std::string negative = forms.llama2c_file(1);
   negative.replace(8, 4, octets(std::int32_t{-64}));
   EXPECT_SAYS(said(negative), "does not begin with the sizes");
+}
+
+TEST(Llama2c, CarriesItsTokenizerAlongAsAFoldersFiles) {
+  const TemporaryDirectory tmp;
+  const ModelForms forms(shape_of(true));
+  write_octets(tmp.path() / "m.bin", forms.llama2c_file(1));
+  EXPECT_TRUE(carried_files(tmp.path() / "m.bin").empty());
+  std::string pieces = octets(std::uint32_t{8});
+  for (int id = 0; id < 32; ++id) {
+    pieces += octets(0.0f) + octets(std::uint32_t{1}) +
+              std::string(1, static_cast<char>('A' + id));
+  }
+  write_octets(tmp.path() / "tokenizer.bin", pieces);
+  const auto files = carried_files(tmp.path() / "m.bin");
+  ASSERT_EQ(files.size(), 2u);
+  EXPECT_TRUE(files.contains("tokenizer_config.json"));
+  EXPECT_EQ(open_model(tmp.path() / "m.bin").tokenizer->vocabulary_size(), 32u);
+  const auto loaded =
+      tokenizer_from_sentencepiece(files.at("tokenizer.model"), {}, "t");
+  EXPECT_EQ(loaded->bos_id, 1u);
+}
+
+TEST(Consolidated, LeavesItsDescriptionBehind) {
+  const TemporaryDirectory tmp;
+  const ModelForms forms(shape_of(true));
+  forms.write_meta_folder(tmp.path(), 2, true);
+  write_octets(tmp.path() / "LICENSE", "x");
+  const auto files = carried_files(tmp.path());
+  ASSERT_EQ(files.size(), 1u);
+  EXPECT_TRUE(files.contains("LICENSE"));
+}
+
+TEST(ModelSha256, IsOfTheWeightsThatAreRead) {
+  const TemporaryDirectory tmp;
+  const ModelForms forms(shape_of(true)), others(shape_of(true), 8);
+  const auto hash = [&](const fs::path& folder) {
+    return model_sha256(*open_checkpoint(folder));
+  };
+  for (const char* name : {"torch", "meta"}) {
+    const fs::path folder = tmp.path() / name;
+    const auto put = [&](const ModelForms& from) {
+      if (name == std::string("torch")) return from.write_torch_folder(folder);
+      from.write_meta_folder(folder, 2, true);
+    };
+    put(forms);
+    const std::string before = hash(folder);
+    write_octets(folder / "tokenizer_config.json", "{}");
+    EXPECT_EQ(hash(folder), before);
+    put(others);
+    EXPECT_NE(hash(folder), before) << name;
+  }
 }
 
 // Codes of version 2 times their scales.
