@@ -84,6 +84,17 @@ BpeModel::BpeModel(const Vocabulary& vocabulary,
       neighbours_(std::make_unique<PairTable>(merges.size())) {
   index_alphabet(vocabulary);
   index_merges(vocabulary, merges);
+  if (!config_.inner_prefix.empty() || !config_.end_suffix.empty()) {
+    affixed_ = vocabulary;
+    cuts_ = false;  // a symbol depends on where in a piece it stands
+  }
+}
+
+PieceEncoder BpeModel::encoder() const {
+  return [this, scratch = std::make_shared<Scratch>()](
+             std::string_view piece, std::vector<TokenId>& ids) {
+    encode(piece, *scratch, ids);
+  };
 }
 
 void BpeModel::index_alphabet(const Vocabulary& vocabulary) {
@@ -211,15 +222,33 @@ void BpeModel::encode_part(std::string_view part, Scratch& scratch,
                          state.symbols.end());
 }
 
+// The token of the character [begin, end) of `part`, or kNone; `spelling` becomes
+// what it is in the vocabulary.
+TokenId BpeModel::affixed_symbol(std::string_view part, std::size_t begin,
+                                 std::size_t end, std::string& spelling) const {
+  spelling.clear();
+  if (begin != 0) spelling += config_.inner_prefix;
+  spelling += part.substr(begin, end - begin);
+  if (end == part.size()) spelling += config_.end_suffix;
+  const auto found = affixed_.find(spelling);
+  return found == affixed_.end() ? kNone : found->second;
+}
+
 void BpeModel::read_symbols(std::string_view part,
                             std::vector<TokenId>& symbols) const {
   symbols.clear();
   bool after_unknown = false;
+  std::string spelling;
   for (std::size_t at = 0; at < part.size();) {
     const std::size_t begin = at;
-    const TokenId symbol = symbol_at(part, at);
+    TokenId symbol = symbol_at(part, at);
+    std::string_view character = part.substr(begin, at - begin);
+    if (!affixed_.empty()) {
+      symbol = affixed_symbol(part, begin, at, spelling);
+      character = spelling;
+    }
     if (symbol == kNone) {
-      append_unknown(part.substr(begin, at - begin), after_unknown, symbols);
+      append_unknown(character, after_unknown, symbols);
     } else {
       symbols.push_back(symbol);
       after_unknown = false;

@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-#include "formats/tokenizers/tokenizer.h"
+#include "formats/tokenizers/piece_model.h"
 
 namespace llmpress {
 
@@ -34,19 +34,21 @@ struct BpeModelConfig {
   bool byte_fallback = false;
   bool fuse_unknown = false;   // one token for a run of unknown characters
   bool ignore_merges = false;  // a piece that is a token is that token
+  // What the first symbols have in front unless they begin a piece, and behind
+  // where they end one, in the vocabulary; not of a byte level.
+  std::string inner_prefix{}, end_suffix{};
   std::optional<TokenId> unknown{};
   std::string origin{};  // named in messages
 };
 
-class BpeModel {
+class BpeModel final : public PieceModel {
  public:
-  using Vocabulary = std::unordered_map<std::string, TokenId>;
-
   // `merges` in the order of their rank; of two for one pair the last counts.
   // Every id must be one of `vocabulary`.
   BpeModel(const Vocabulary& vocabulary, const std::vector<BpeMerge>& merges,
            BpeModelConfig config);
-  ~BpeModel();
+  ~BpeModel() override;
+  PieceEncoder encoder() const override;
 
   // Words seen before and memory to work in; one for each encode() of a text,
   // so that threads share none.
@@ -79,6 +81,8 @@ class BpeModel {
   void encode_part(std::string_view part, Scratch& scratch,
                    std::vector<TokenId>& ids) const;
   void read_symbols(std::string_view part, std::vector<TokenId>& symbols) const;
+  TokenId affixed_symbol(std::string_view part, std::size_t begin,
+                         std::size_t end, std::string& spelling) const;
   void merge(Scratch& scratch) const;
 
   BpeModelConfig config_;
@@ -86,8 +90,9 @@ class BpeModel {
   std::unordered_map<char32_t, TokenId> character_symbols_{};
   std::array<TokenId, 256> fallback_symbols_{};  // <0x00>..<0xFF>
   Vocabulary pieces_{};                          // for ignore_merges
-  std::unique_ptr<PairTable> merges_;            // pair -> rank, result
-  std::unique_ptr<PairTable> neighbours_;        // pairs inside merged tokens
+  Vocabulary affixed_{};  // the whole vocabulary, where symbols have affixes
+  std::unique_ptr<PairTable> merges_;      // pair -> rank, result
+  std::unique_ptr<PairTable> neighbours_;  // pairs inside merged tokens
   bool cuts_ = true;
 };
 

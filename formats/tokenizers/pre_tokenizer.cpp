@@ -4,7 +4,10 @@
 #include <array>
 #include <utility>
 
+#include "formats/tokenizers/character_kinds.h"
 #include "formats/tokenizers/text_normalizer.h"
+#include "formats/tokenizers/token_decoder.h"
+#include "formats/tokenizers/unicode_text.h"
 
 namespace llmpress {
 namespace {
@@ -18,36 +21,77 @@ PreTokenizer::PreTokenizer(const JsonView& json) { add(json); }
 
 void PreTokenizer::add(const JsonView& json) {
   const JsonView type = json.at("type");
-  if (byte_level_) {
-    type.unsupported("'" + type.text() +
-                     "' after ByteLevel, which must come last");
-  }
+  spell_bytes();  // of a step before this one
   if (type.text() == "Sequence") {
     for (const JsonView& step : json.at("pretokenizers").items()) add(step);
   } else if (type.text() == "Split") {
     add_split(json);
-  } else if (type.text() == "Digits") {
-    steps_.emplace_back(Split{TextRegex(R"(\p{N})", json.place()),
-                              json.bool_or("individual_digits", false)
-                                  ? Behavior::kIsolated
-                                  : Behavior::kContiguous,
-                              false});
   } else if (type.text() == "Metaspace") {
     add_metaspace(json);
   } else if (type.text() == "ByteLevel") {
-    byte_level_ = true;
-    if (json.bool_or("add_prefix_space", true)) {
-      steps_.emplace_back(PrefixSpace{});
-    }
-    if (json.bool_or("use_regex", true)) {
-      steps_.emplace_back(Split{TextRegex(kGpt2Pattern, json.place()),
-                                Behavior::kIsolated, false});
-    }
-  } else {
+    add_byte_level(json);
+  } else if (type.text() == "CharDelimiterSplit") {
+    add_delimiter(json);
+  } else if (!add_simple(json)) {
     type.unsupported("pre-tokenizer '" + type.text() +
                      "' is not known (known: Sequence, Split, Digits, "
-                     "Metaspace, ByteLevel)");
+                     "Metaspace, ByteLevel, Whitespace, WhitespaceSplit, "
+                     "Punctuation, BertPreTokenizer, CharDelimiterSplit, "
+                     "UnicodeScripts)");
   }
+}
+
+bool PreTokenizer::add_simple(const JsonView& json) {
+  const std::string& type = json.at("type").text();
+  const CharacterSplit spaces{.is_match = is_white_space,
+                              .behavior = Behavior::kRemoved};
+  if (type == "Digits") {
+    steps_.emplace_back(
+        CharacterSplit{.is_match = is_numeric,
+                       .behavior = json.bool_or("individual_digits", false)
+                                       ? Behavior::kIsolated
+                                       : Behavior::kContiguous});
+  } else if (type == "Whitespace") {
+    steps_.emplace_back(Words{});
+  } else if (type == "WhitespaceSplit") {
+    steps_.emplace_back(spaces);
+  } else if (type == "Punctuation") {
+    const auto behavior = json.find("behavior");
+    steps_.emplace_back(CharacterSplit{
+        .is_match = is_bert_punctuation,
+        .behavior = behavior ? behavior_of(*behavior) : Behavior::kIsolated});
+  } else if (type == "BertPreTokenizer") {
+    steps_.emplace_back(spaces);
+    steps_.emplace_back(CharacterSplit{.is_match = is_bert_punctuation});
+  } else if (type == "UnicodeScripts") {
+    steps_.emplace_back(Scripts{});
+  } else {
+    return false;
+  }
+  return true;
+}
+
+void PreTokenizer::add_byte_level(const JsonView& json) {
+  if (json.bool_or("add_prefix_space", true)) {
+    steps_.emplace_back(PrefixSpace{});
+  }
+  if (json.bool_or("use_regex", true)) {
+    steps_.emplace_back(Split{TextRegex(kGpt2Pattern, json.place()),
+                              Behavior::kIsolated, false});
+  }
+  byte_level_ = true;
+}
+
+void PreTokenizer::add_delimiter(const JsonView& json) {
+  const JsonView delimiter = json.at("delimiter");
+  const std::string& text = delimiter.text();
+  std::size_t at = 0;
+  const char32_t character = text.empty() ? 0 : next_utf8(text, at);
+  if (text.empty() || at != text.size()) {
+    delimiter.corrupt("wanted one character");
+  }
+  steps_.emplace_back(
+      CharacterSplit{.character = character, .behavior = Behavior::kRemoved});
 }
 
 PreTokenizer::Behavior PreTokenizer::behavior_of(const JsonView& json) {
@@ -98,6 +142,11 @@ void PreTokenizer::add_metaspace(const JsonView& json) {
   steps_.emplace_back(std::move(step));
 }
 
+void PreTokenizer::spell_bytes() {
+  if (byte_level_) steps_.emplace_back(SpellBytes{});
+  byte_level_ = false;
+}
+
 bool PreTokenizer::has_metaspace() const {
   for (const Step& step : steps_) {
     if (std::holds_alternative<Metaspace>(step)) return true;
@@ -114,39 +163,45 @@ bool PreTokenizer::adds_prefix() const {
   return false;
 }
 
-namespace {
-
-struct Span {
-  std::size_t begin = 0, end = 0;
-  bool match = false;
-};
-
 // Matches and what lies between them, in order.
-std::vector<Span> cover(std::string_view text, const TextRegex& pattern,
-                        bool invert) {
+std::vector<PreTokenizer::Span> PreTokenizer::cover(std::string_view text,
+                                                    const Split& step) {
   std::vector<Span> spans;
   std::size_t at = 0;
-  for (const auto [begin, end] : pattern.find_all(text)) {
-    if (begin > at) spans.push_back({at, begin, invert});
-    if (end > begin) spans.push_back({begin, end, !invert});
+  for (const auto [begin, end] : step.pattern.find_all(text)) {
+    if (begin > at) spans.push_back({at, begin, step.invert});
+    if (end > begin) spans.push_back({begin, end, !step.invert});
     at = end;
   }
-  if (at < text.size()) spans.push_back({at, text.size(), invert});
+  if (at < text.size()) spans.push_back({at, text.size(), step.invert});
   return spans;
 }
 
-}  // namespace
+std::vector<PreTokenizer::Span> PreTokenizer::cover(
+    std::string_view text, const CharacterSplit& step) {
+  std::vector<Span> spans;
+  std::size_t done = 0;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t begin = at;
+    const char32_t c = next_utf8(text, at);
+    if (!(step.is_match ? step.is_match(c) : c == step.character)) continue;
+    if (begin > done) spans.push_back({done, begin, false});
+    spans.push_back({begin, at, true});
+    done = at;
+  }
+  if (done < text.size()) spans.push_back({done, text.size(), false});
+  return spans;
+}
 
-void PreTokenizer::split_by(const Split& step, std::string_view piece,
-                            TextPieces& out) {
+void PreTokenizer::split_by(const std::vector<Span>& spans, Behavior behavior,
+                            std::string_view piece, TextPieces& out) {
   const auto emit = [&](const Span& span) {
     out.pieces.push_back(piece.substr(span.begin, span.end - span.begin));
   };
-  const std::vector<Span> spans = cover(piece, step.pattern, step.invert);
   for (std::size_t i = 0; i < spans.size();) {
     Span span = spans[i++];
     const bool more = i < spans.size();
-    switch (step.behavior) {
+    switch (behavior) {
       case Behavior::kRemoved:
         if (span.match) continue;
         break;
@@ -168,8 +223,71 @@ void PreTokenizer::split_by(const Split& step, std::string_view piece,
   }
 }
 
-void PreTokenizer::metaspace(const Metaspace& step, std::string_view piece,
-                             bool at_start, TextPieces& out) {
+void PreTokenizer::run(const Split& step, std::string_view piece,
+                       bool /*at_start*/, TextPieces& out) {
+  split_by(cover(piece, step), step.behavior, piece, out);
+}
+
+void PreTokenizer::run(const CharacterSplit& step, std::string_view piece,
+                       bool /*at_start*/, TextPieces& out) {
+  split_by(cover(piece, step), step.behavior, piece, out);
+}
+
+void PreTokenizer::run(const PrefixSpace&, std::string_view piece,
+                       bool /*at_start*/, TextPieces& out) {
+  if (piece.starts_with(' ')) {
+    out.pieces.push_back(piece);
+    return;
+  }
+  std::string& prefixed = out.owned.emplace_back(1, ' ');
+  prefixed += piece;
+  out.pieces.push_back(prefixed);
+}
+
+void PreTokenizer::run(const SpellBytes&, std::string_view piece,
+                       bool /*at_start*/, TextPieces& out) {
+  out.pieces.push_back(out.owned.emplace_back(byte_level_spelling(piece)));
+}
+
+void PreTokenizer::run(const Words&, std::string_view piece, bool /*at_start*/,
+                       TextPieces& out) {
+  const auto kind_of = [](char32_t c) {
+    return is_word_character(c) ? 2 : is_white_space(c) ? 0 : 1;
+  };
+  std::size_t begin = 0;
+  int kind = 0;
+  for (std::size_t at = 0; at < piece.size();) {
+    const std::size_t here = at;
+    const int now = kind_of(next_utf8(piece, at));
+    if (now == kind) continue;
+    if (kind != 0) out.pieces.push_back(piece.substr(begin, here - begin));
+    begin = here;
+    kind = now;
+  }
+  if (kind != 0) out.pieces.push_back(piece.substr(begin));
+}
+
+// Spaces before the first character of a script are dropped, as in the
+// reference; inside a text they belong to the script before them.
+void PreTokenizer::run(const Scripts&, std::string_view piece,
+                       bool /*at_start*/, TextPieces& out) {
+  std::size_t begin = piece.size();
+  int script = kAnyScript;
+  for (std::size_t at = 0; at < piece.size();) {
+    const std::size_t here = at;
+    const int now = script_of(next_utf8(piece, at));
+    if (now == kAnyScript || now == script) continue;
+    if (script != kAnyScript) {
+      out.pieces.push_back(piece.substr(begin, here - begin));
+    }
+    begin = here;
+    script = now;
+  }
+  if (script != kAnyScript) out.pieces.push_back(piece.substr(begin));
+}
+
+void PreTokenizer::run(const Metaspace& step, std::string_view piece,
+                       bool at_start, TextPieces& out) {
   std::string text = replace_all(piece, " ", step.replacement);
   const bool prefix = step.prefix == Prefix::kAlways ||
                       (step.prefix == Prefix::kFirst && at_start);
@@ -200,17 +318,7 @@ TextPieces PreTokenizer::split(std::string_view text, bool at_start) const {
     next.owned = std::move(now.owned);  // a deque keeps its elements in place
     bool first = at_start;
     for (const std::string_view piece : now.pieces) {
-      if (const auto* split = std::get_if<Split>(&step)) {
-        split_by(*split, piece, next);
-      } else if (const auto* meta = std::get_if<Metaspace>(&step)) {
-        metaspace(*meta, piece, first, next);
-      } else if (piece.starts_with(' ')) {
-        next.pieces.push_back(piece);
-      } else {
-        std::string& prefixed = next.owned.emplace_back(1, ' ');
-        prefixed += piece;
-        next.pieces.push_back(prefixed);
-      }
+      std::visit([&](const auto& s) { run(s, piece, first, next); }, step);
       first = false;
     }
     now = std::move(next);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "compress/core/formatted.h"
+#include "formats/tokenizers/character_map.h"
 #include "formats/tokenizers/unicode_text.h"
 
 namespace llmpress {
@@ -76,133 +77,15 @@ class Message {
   const std::string& origin_;
 };
 
-// --- the character map
-// --------------------------------------------------------
-
-// The library keeps so many matches of one place in a text on its stack.
-constexpr std::size_t kMostMatches = 32;
+// More could begin at one place of a text than the library keeps on its stack.
 constexpr std::size_t kMostUserDefined = 64;
-// The longest decomposition in Unicode 15 has 33 bytes.
-constexpr std::size_t kLongestReplacement = 1024;
-
-class CharacterMap {
- public:
-  CharacterMap(std::string_view map, const std::string& origin)
-      : origin_(origin) {
-    std::uint32_t trie_bytes = 0;
-    if (map.size() < sizeof(trie_bytes))
-      corrupt(origin_, "its character map has no trie");
-    std::memcpy(&trie_bytes, map.data(), sizeof(trie_bytes));
-    map.remove_prefix(sizeof(trie_bytes));
-    if (trie_bytes == 0 || trie_bytes % sizeof(std::uint32_t) != 0 ||
-        trie_bytes >= map.size()) {
-      corrupt(origin_,
-              formatted("its character map of {} bytes has a trie of {}",
-                        map.size(), trie_bytes));
-    }
-    units_.resize(trie_bytes / sizeof(std::uint32_t));
-    std::memcpy(units_.data(), map.data(), trie_bytes);
-    strings_ = map.substr(trie_bytes);
-  }
-
-  void check() {
-    if (strings_.back() != '\0')
-      corrupt(origin_, "its character map has an open string");
-    if (valid_utf8_length(strings_) != strings_.size()) {
-      corrupt(origin_, "its character map is not UTF-8");
-    }
-    for (std::size_t at = 0; at < strings_.size();) {
-      const std::size_t end = strings_.find('\0', at);
-      if (end - at > kLongestReplacement) {
-        corrupt(origin_,
-                formatted("its character map replaces by {} bytes", end - at));
-      }
-      at = end + 1;
-    }
-    matches_.assign(units_.size(), kNew);
-    walk(base_of(0, units_[0]));
-  }
-
- private:
-  static constexpr std::uint8_t kNew = 0xFF, kOpen = 0xFE;
-  // A node whose children are being looked at.
-  struct Visit {
-    std::size_t base = 0;
-    unsigned next_label = 0;
-    std::uint8_t most = 0;  // matches below
-  };
-
-  // Where the children of the unit at `at` stand; all 256 are inside.
-  std::size_t base_of(std::size_t at, std::uint32_t unit) const {
-    const std::size_t base =
-        at ^ (std::size_t{unit >> 10} << ((unit & (1u << 9)) >> 6));
-    if ((base | 0xFF) >= units_.size()) {
-      corrupt(origin_,
-              formatted("its character map points outside its trie of {} units",
-                        units_.size()));
-    }
-    return base;
-  }
-
-  void check_leaf(std::size_t base) const {
-    const std::size_t place = units_[base] & 0x7FFFFFFF;
-    if (place >= strings_.size())
-      corrupt(origin_, "its character map points outside its strings");
-  }
-
-  // Depth first without recursion; nodes may be shared, but not circular.
-  // matches_[base] is how many matches a text can have below that node.
-  void walk(std::size_t root) {
-    std::vector<Visit> path;
-    const auto enter = [&](std::size_t base) {
-      matches_[base] = kOpen;
-      path.push_back({.base = base});
-    };
-    enter(root);
-    while (!path.empty()) {
-      Visit& now = path.back();
-      if (now.next_label > 0xFF) {
-        const Visit done = now;
-        matches_[done.base] = done.most;
-        path.pop_back();
-        continue;
-      }
-      const unsigned label = now.next_label;
-      const std::size_t at = now.base ^ label;
-      if ((units_[at] & 0x800000FF) != label) {
-        ++now.next_label;
-        continue;
-      }
-      const std::size_t base = base_of(at, units_[at]);
-      const bool leaf = (units_[at] >> 8 & 1) != 0;
-      if (matches_[base] == kOpen)
-        corrupt(origin_, "its character map goes in a circle");
-      if (matches_[base] == kNew) {
-        if (leaf) check_leaf(base);
-        enter(base);
-        continue;  // `now` is looked at again when its child is done
-      }
-      if (leaf) check_leaf(base);
-      const std::size_t below = matches_[base] + (leaf ? 1u : 0u);
-      if (below > kMostMatches)
-        corrupt(origin_, "its character map has too many prefixes");
-      now.most = std::max(now.most, static_cast<std::uint8_t>(below));
-      ++now.next_label;
-    }
-  }
-
-  std::string origin_;
-  std::vector<std::uint32_t> units_{};
-  std::string_view strings_{};
-  std::vector<std::uint8_t> matches_{};  // by base
-};
 
 void check_normalizer(std::string_view spec, const std::string& origin) {
   Message message(spec, origin);
   while (const auto field = message.next()) {
     if (field->number == 2 && field->wire_type == 2 &&
         !field->content.empty()) {
-      CharacterMap(field->content, origin).check();
+      CharacterMap(field->content, origin + ": not a SentencePiece model");
     }
   }
 }

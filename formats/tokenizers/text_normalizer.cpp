@@ -1,10 +1,12 @@
 #include "formats/tokenizers/text_normalizer.h"
 
-#include <optional>
-#include <span>
+#include <array>
 #include <utility>
 
 #include "compress/core/formatted.h"
+#include "formats/files/base64.h"
+#include "formats/tokenizers/character_kinds.h"
+#include "formats/tokenizers/token_decoder.h"
 
 namespace llmpress {
 
@@ -32,6 +34,23 @@ TextNormalizer::TextNormalizer(const JsonView& json) : place_(json.place()) {
   }
 }
 
+std::optional<TextNormalizer::Step> TextNormalizer::simple_step(
+    const std::string& type) {
+  const std::array<std::pair<const char*, Step>, 8> steps{
+      {{"NFC", UnicodeForm::kNfc},
+       {"NFD", UnicodeForm::kNfd},
+       {"NFKC", UnicodeForm::kNfkc},
+       {"NFKD", UnicodeForm::kNfkd},
+       {"Lowercase", Each::kLowercase},
+       {"StripAccents", Each::kStripAccents},
+       {"Nmt", Each::kNmt},
+       {"ByteLevel", SpellBytes{}}}};
+  for (const auto& [name, step] : steps) {
+    if (type == name) return step;
+  }
+  return std::nullopt;
+}
+
 void TextNormalizer::add(const JsonView& json) {
   const JsonView type = json.at("type");
   if (type.text() == "Sequence") {
@@ -39,50 +58,46 @@ void TextNormalizer::add(const JsonView& json) {
   } else if (type.text() == "Prepend") {
     steps_.emplace_back(Prepend{json.at("prepend").text()});
   } else if (type.text() == "Replace") {
-    const JsonView pattern = json.at("pattern");
-    const std::string to = json.at("content").text();
-    if (const auto literal = pattern.find("String")) {
-      if (literal->text().empty()) literal->corrupt("nothing to replace");
-      steps_.emplace_back(Replace{literal->text(), to});
-    } else {
-      const JsonView regex = pattern.at("Regex");
-      steps_.emplace_back(
-          ReplaceMatches{TextRegex(regex.text(), regex.place()), to});
-    }
-  } else if (type.text() == "NFC") {
-    steps_.emplace_back(UnicodeForm::kNfc);
-  } else if (type.text() == "NFD") {
-    steps_.emplace_back(UnicodeForm::kNfd);
-  } else if (type.text() == "NFKC") {
-    steps_.emplace_back(UnicodeForm::kNfkc);
-  } else if (type.text() == "NFKD") {
-    steps_.emplace_back(UnicodeForm::kNfkd);
+    add_replace(json);
+  } else if (type.text() == "Strip") {
+    steps_.emplace_back(Strip{.left = json.bool_or("strip_left", true),
+                              .right = json.bool_or("strip_right", true)});
+  } else if (type.text() == "BertNormalizer") {
+    const bool lowercase = json.bool_or("lowercase", true);
+    steps_.emplace_back(
+        Bert{.clean = json.bool_or("clean_text", true),
+             .spaces_ideographs = json.bool_or("handle_chinese_chars", true),
+             .strips_accents = json.bool_or("strip_accents", lowercase),
+             .lowercase = lowercase});
+  } else if (type.text() == "Precompiled") {
+    const JsonView map = json.at("precompiled_charsmap");
+    const auto bytes = decode_base64(map.text());
+    if (!bytes) map.corrupt("is not base64");
+    steps_.emplace_back(CharacterMap(*bytes, map.place()));
+  } else if (auto step = simple_step(type.text())) {
+    steps_.push_back(std::move(*step));
   } else {
     type.unsupported("normalizer '" + type.text() +
                      "' is not known (known: Sequence, Prepend, Replace, NFC, "
-                     "NFD, NFKC, NFKD)");
+                     "NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Nmt, "
+                     "Precompiled, ByteLevel, BertNormalizer)");
+  }
+}
+
+void TextNormalizer::add_replace(const JsonView& json) {
+  const JsonView pattern = json.at("pattern");
+  const std::string to = json.at("content").text();
+  if (const auto literal = pattern.find("String")) {
+    if (literal->text().empty()) literal->corrupt("nothing to replace");
+    steps_.emplace_back(Replace{literal->text(), to});
+  } else {
+    const JsonView regex = pattern.at("Regex");
+    steps_.emplace_back(
+        ReplaceMatches{TextRegex(regex.text(), regex.place()), to});
   }
 }
 
 namespace {
-
-// `text` with each of `matches` replaced; empty if that has more than
-// `most_bytes`.
-std::optional<std::string> replaced(std::string_view text,
-                                    std::span<const TextRegex::Match> matches,
-                                    std::string_view to,
-                                    std::size_t most_bytes) {
-  std::string out;
-  std::size_t at = 0;
-  for (const auto [begin, end] : matches) {
-    out += text.substr(at, begin - at);
-    out += to;
-    at = end;
-    if (out.size() > most_bytes) return std::nullopt;
-  }
-  out += text.substr(at);
-  return out;
-}
 
 std::vector<TextRegex::Match> find_all(std::string_view text,
                                        std::string_view literal) {
@@ -94,29 +109,123 @@ std::vector<TextRegex::Match> find_all(std::string_view text,
   return matches;
 }
 
+// Calls append(out, character) for each character of `text`.
+template <class Append>
+std::string each_character(std::string_view text, Append&& append) {
+  std::string out;
+  out.reserve(text.size());
+  for (std::size_t at = 0; at < text.size();) append(out, next_utf8(text, at));
+  return out;
+}
+
 }  // namespace
 
-std::string TextNormalizer::apply_step(const Step& step,
-                                       const std::string& text,
-                                       std::size_t most_bytes) const {
-  std::optional<std::string> out;
-  if (const auto* prepend = std::get_if<Prepend>(&step)) {
-    out = text.empty() ? text : prepend->text + text;
-  } else if (const auto* replace = std::get_if<Replace>(&step)) {
-    out =
-        replaced(text, find_all(text, replace->from), replace->to, most_bytes);
-  } else if (const auto* form = std::get_if<UnicodeForm>(&step)) {
-    out = normalize_unicode(text, *form);
-  } else {
-    const auto& matches = std::get<ReplaceMatches>(step);
-    out =
-        replaced(text, matches.pattern.find_all(text), matches.to, most_bytes);
+void TextNormalizer::check_size(std::size_t bytes,
+                                std::size_t most_bytes) const {
+  if (bytes <= most_bytes) return;
+  fail(ErrorCode::kInvalidInput, "{}: a text grows to more than {} bytes",
+       place_, most_bytes);
+}
+
+std::string TextNormalizer::replaced(
+    std::string_view text, const std::vector<TextRegex::Match>& matches,
+    std::string_view to, std::size_t most_bytes) const {
+  std::string out;
+  std::size_t at = 0;
+  for (const auto [begin, end] : matches) {
+    out += text.substr(at, begin - at);
+    out += to;
+    at = end;
+    check_size(out.size(), most_bytes);
   }
-  if (!out || out->size() > most_bytes) {
-    fail(ErrorCode::kInvalidInput, "{}: a text grows to more than {} bytes",
-         place_, most_bytes);
+  out += text.substr(at);
+  return out;
+}
+
+std::string TextNormalizer::run(const Prepend& step, const std::string& text,
+                                std::size_t /*most_bytes*/) const {
+  return text.empty() ? text : step.text + text;
+}
+
+std::string TextNormalizer::run(const Replace& step, const std::string& text,
+                                std::size_t most_bytes) const {
+  return replaced(text, find_all(text, step.from), step.to, most_bytes);
+}
+
+std::string TextNormalizer::run(const ReplaceMatches& step,
+                                const std::string& text,
+                                std::size_t most_bytes) const {
+  return replaced(text, step.pattern.find_all(text), step.to, most_bytes);
+}
+
+std::string TextNormalizer::run(const UnicodeForm& step,
+                                const std::string& text,
+                                std::size_t /*most_bytes*/) const {
+  return normalize_unicode(text, step);
+}
+
+std::string TextNormalizer::run(const Strip& step, const std::string& text,
+                                std::size_t /*most_bytes*/) const {
+  std::size_t begin = 0, end = text.size();
+  while (step.left && begin < end) {
+    std::size_t next = begin;
+    if (!is_white_space(next_utf8(text, next))) break;
+    begin = next;
   }
-  return std::move(*out);
+  while (step.right && end > begin) {
+    const std::size_t last = previous_utf8(text, end);
+    std::size_t at = last;
+    if (!is_white_space(next_utf8(text, at))) break;
+    end = last;
+  }
+  return text.substr(begin, end - begin);
+}
+
+std::string TextNormalizer::run(const Each& step, const std::string& text,
+                                std::size_t /*most_bytes*/) const {
+  return each_character(text, [&](std::string& out, char32_t c) {
+    switch (step) {
+      case Each::kLowercase:
+        append_lower(out, c);
+        break;
+      case Each::kStripAccents:
+        if (!is_combining_mark(c)) append_utf8(out, c);
+        break;
+      case Each::kNmt:
+        if (!is_nmt_removed(c)) append_utf8(out, is_nmt_space(c) ? U' ' : c);
+        break;
+    }
+  });
+}
+
+std::string TextNormalizer::run(const Bert& step, const std::string& text,
+                                std::size_t /*most_bytes*/) const {
+  std::string out = each_character(text, [&](std::string& to, char32_t c) {
+    if (step.clean && (c == 0 || c == 0xFFFD || is_bert_control(c))) return;
+    if (step.clean && is_white_space(c)) c = ' ';
+    const bool spaced = step.spaces_ideographs && is_bert_ideograph(c);
+    if (spaced) to += ' ';
+    append_utf8(to, c);
+    if (spaced) to += ' ';
+  });
+  if (step.strips_accents) {
+    out = each_character(normalize_unicode(out, UnicodeForm::kNfd),
+                         [](std::string& to, char32_t c) {
+                           if (!is_nonspacing_mark(c)) append_utf8(to, c);
+                         });
+  }
+  return step.lowercase ? each_character(out, append_lower) : out;
+}
+
+std::string TextNormalizer::run(const CharacterMap& step,
+                                const std::string& text,
+                                std::size_t most_bytes) const {
+  return step.apply(text, most_bytes);
+}
+
+std::string TextNormalizer::run(const SpellBytes&, const std::string& text,
+                                std::size_t /*most_bytes*/) const {
+  return byte_level_spelling(text);
 }
 
 std::string TextNormalizer::apply(std::string_view text) const {
@@ -124,7 +233,9 @@ std::string TextNormalizer::apply(std::string_view text) const {
   const std::size_t most_bytes = 64 * text.size() + 4096;
   std::string normalized(text);
   for (const Step& step : steps_) {
-    normalized = apply_step(step, normalized, most_bytes);
+    normalized = std::visit(
+        [&](const auto& s) { return run(s, normalized, most_bytes); }, step);
+    check_size(normalized.size(), most_bytes);
   }
   return normalized;
 }

@@ -1,13 +1,16 @@
 // The normalizer of tokenizer.json: what happens to a text before it is split.
-// Known: Sequence, Prepend, Replace, NFC, NFD, NFKC, NFKD.
+// Known: Sequence, Prepend, Replace, NFC, NFD, NFKC, NFKD, Lowercase, Strip,
+// StripAccents, Nmt, Precompiled, ByteLevel, BertNormalizer.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
 
 #include "formats/files/json_reader.h"
+#include "formats/tokenizers/character_map.h"
 #include "formats/tokenizers/text_regex.h"
 #include "formats/tokenizers/unicode_text.h"
 
@@ -36,10 +39,45 @@ class TextNormalizer {
     TextRegex pattern;
     std::string to{};
   };
-  using Step = std::variant<Prepend, Replace, ReplaceMatches, UnicodeForm>;
+  struct Strip {
+    bool left = true, right = true;
+  };
+  // What happens to each character by itself.
+  enum class Each { kLowercase, kStripAccents, kNmt };
+  struct Bert {
+    bool clean = true, spaces_ideographs = true;
+    bool strips_accents = true, lowercase = true;
+  };
+  struct SpellBytes {};  // as GPT-2 (formats/tokenizers/token_decoder.h)
+  using Step = std::variant<Prepend, Replace, ReplaceMatches, UnicodeForm,
+                            Strip, Each, Bert, CharacterMap, SpellBytes>;
+  // The steps of types without members; nullopt for any other.
+  static std::optional<Step> simple_step(const std::string& type);
   void add(const JsonView& json);
-  std::string apply_step(const Step& step, const std::string& text,
-                         std::size_t most_bytes) const;
+  void add_replace(const JsonView& json);
+
+  std::string run(const Prepend& step, const std::string& text,
+                  std::size_t most_bytes) const;
+  std::string run(const Replace& step, const std::string& text,
+                  std::size_t most_bytes) const;
+  std::string run(const ReplaceMatches& step, const std::string& text,
+                  std::size_t most_bytes) const;
+  std::string run(const UnicodeForm& step, const std::string& text,
+                  std::size_t most_bytes) const;
+  std::string run(const Strip& step, const std::string& text,
+                  std::size_t most_bytes) const;
+  std::string run(const Each& step, const std::string& text,
+                  std::size_t most_bytes) const;
+  std::string run(const Bert& step, const std::string& text,
+                  std::size_t most_bytes) const;
+  std::string run(const CharacterMap& step, const std::string& text,
+                  std::size_t most_bytes) const;
+  std::string run(const SpellBytes& step, const std::string& text,
+                  std::size_t most_bytes) const;
+  std::string replaced(std::string_view text,
+                       const std::vector<TextRegex::Match>& matches,
+                       std::string_view to, std::size_t most_bytes) const;
+  void check_size(std::size_t bytes, std::size_t most_bytes) const;
 
   std::string place_{};
   std::vector<Step> steps_{};

@@ -50,6 +50,14 @@ std::optional<unsigned char> byte_of_character(char32_t character) {
   return static_cast<unsigned char>(byte);
 }
 
+std::string byte_level_spelling(std::string_view text) {
+  std::string spelling;
+  for (const char c : text) {
+    append_utf8(spelling, byte_level_character(static_cast<unsigned char>(c)));
+  }
+  return spelling;
+}
+
 std::optional<std::string> byte_level_bytes(std::string_view spelling) {
   std::string bytes;
   for (std::size_t at = 0; at < spelling.size();) {
@@ -106,6 +114,12 @@ TokenDecoder TokenDecoder::metaspace(bool strips_prefix) {
   return decoder;
 }
 
+TokenDecoder TokenDecoder::joined_by_spaces() {
+  TokenDecoder decoder;
+  decoder.steps_ = {Join{}};
+  return decoder;
+}
+
 void TokenDecoder::add(const JsonView& json) {
   const JsonView type = json.at("type");
   if (type.text() == "Sequence") {
@@ -117,28 +131,54 @@ void TokenDecoder::add(const JsonView& json) {
   } else if (type.text() == "Fuse") {
     steps_.emplace_back(Fuse{});
   } else if (type.text() == "Metaspace") {
-    const bool strips = json.text_or("prepend_scheme", "always") != "never" &&
-                        json.bool_or("add_prefix_space", true);
-    const std::string replacement =
-        json.text_or("replacement", std::string(kMetaspace));
-    if (replacement.empty()) json.at("replacement").corrupt("is empty");
-    steps_.emplace_back(Metaspace{replacement, strips});
+    add_metaspace(json);
   } else if (type.text() == "Replace") {
-    const auto from = json.at("pattern").find("String");
-    if (!from) json.at("pattern").unsupported("only String is known here");
-    if (from->text().empty()) from->corrupt("nothing to replace");
-    steps_.emplace_back(Replace{from->text(), json.at("content").text()});
+    add_replace(json);
   } else if (type.text() == "Strip") {
-    constexpr std::uint64_t kMost = std::numeric_limits<std::uint32_t>::max();
-    const JsonView content = json.at("content");
-    if (content.text().empty()) content.corrupt("is empty");
-    steps_.emplace_back(Strip{content.text(), json.at("start").natural(kMost),
-                              json.at("stop").natural(kMost)});
+    add_strip(json);
+  } else if (type.text() == "WordPiece") {
+    steps_.emplace_back(WordPiece{.prefix = json.text_or("prefix", "##"),
+                                  .cleanup = json.bool_or("cleanup", true)});
+  } else if (type.text() == "BPEDecoder") {
+    const std::string suffix = json.text_or("suffix", "</w>");
+    if (suffix.empty()) json.at("suffix").corrupt("is empty");
+    steps_.emplace_back(EndOfWord{suffix});
   } else {
     type.unsupported("decoder '" + type.text() +
                      "' is not known (known: Sequence, ByteLevel, "
-                     "ByteFallback, Fuse, Metaspace, Replace, Strip)");
+                     "ByteFallback, Fuse, Metaspace, Replace, Strip, "
+                     "WordPiece, BPEDecoder)");
   }
+}
+
+void TokenDecoder::add_metaspace(const JsonView& json) {
+  const bool strips = json.text_or("prepend_scheme", "always") != "never" &&
+                      json.bool_or("add_prefix_space", true);
+  const std::string replacement =
+      json.text_or("replacement", std::string(kMetaspace));
+  if (replacement.empty()) json.at("replacement").corrupt("is empty");
+  steps_.emplace_back(Metaspace{replacement, strips});
+}
+
+void TokenDecoder::add_replace(const JsonView& json) {
+  const JsonView pattern = json.at("pattern");
+  const std::string to = json.at("content").text();
+  if (const auto from = pattern.find("String")) {
+    if (from->text().empty()) from->corrupt("nothing to replace");
+    steps_.emplace_back(Replace{from->text(), to});
+    return;
+  }
+  const JsonView regex = pattern.at("Regex");
+  steps_.emplace_back(
+      ReplaceMatches{TextRegex(regex.text(), regex.place()), to});
+}
+
+void TokenDecoder::add_strip(const JsonView& json) {
+  constexpr std::uint64_t kMost = std::numeric_limits<std::uint32_t>::max();
+  const JsonView content = json.at("content");
+  if (content.text().empty()) content.corrupt("is empty");
+  steps_.emplace_back(Strip{content.text(), json.at("start").natural(kMost),
+                            json.at("stop").natural(kMost)});
 }
 
 void TokenDecoder::run(const ByteLevel&, std::vector<Spelling>& spellings) {
@@ -220,6 +260,62 @@ void TokenDecoder::run(const Strip& step, std::vector<Spelling>& spellings) {
       end -= size;
     }
     text = text.substr(begin, end - begin);
+  }
+}
+
+void TokenDecoder::run(const ReplaceMatches& step,
+                       std::vector<Spelling>& spellings) {
+  for (Spelling& spelling : spellings) {
+    std::string out;
+    std::size_t at = 0;
+    for (const auto [begin, end] : step.pattern.find_all(spelling.text)) {
+      out += spelling.text.substr(at, begin - at) + step.to;
+      at = end;
+    }
+    spelling.text = out + spelling.text.substr(at);
+  }
+}
+
+void TokenDecoder::run(const WordPiece& step,
+                       std::vector<Spelling>& spellings) {
+  constexpr std::array<std::pair<const char*, const char*>, 11> kCleanup{
+      {{" .", "."},
+       {" ?", "?"},
+       {" !", "!"},
+       {" ,", ","},
+       {" ' ", "'"},
+       {" n't", "n't"},
+       {" 'm", "'m"},
+       {" do not", " don't"},
+       {" 's", "'s"},
+       {" 've", "'ve"},
+       {" 're", "'re"}}};
+  for (std::size_t i = 0; i < spellings.size(); ++i) {
+    std::string& text = spellings[i].text;
+    if (i != 0) {
+      if (text.starts_with(step.prefix)) {
+        text.erase(0, step.prefix.size());
+      } else {
+        text.insert(0, " ");
+      }
+    }
+    if (!step.cleanup) continue;
+    for (const auto& [from, to] : kCleanup) text = replace_all(text, from, to);
+  }
+}
+
+void TokenDecoder::run(const EndOfWord& step,
+                       std::vector<Spelling>& spellings) {
+  for (std::size_t i = 0; i < spellings.size(); ++i) {
+    const bool last = i + 1 == spellings.size();
+    spellings[i].text =
+        replace_all(spellings[i].text, step.suffix, last ? "" : " ");
+  }
+}
+
+void TokenDecoder::run(const Join&, std::vector<Spelling>& spellings) {
+  for (std::size_t i = 1; i < spellings.size(); ++i) {
+    spellings[i].text.insert(0, " ");
   }
 }
 

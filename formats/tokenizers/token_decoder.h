@@ -1,5 +1,6 @@
 // The decoder of tokenizer.json: from the spelling of tokens to text. Known:
-// Sequence, ByteLevel, Metaspace, Replace, ByteFallback, Fuse, Strip.
+// Sequence, ByteLevel, Metaspace, Replace, ByteFallback, Fuse, Strip, WordPiece,
+// BPEDecoder.
 #pragma once
 
 #include <cstddef>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "formats/files/json_reader.h"
+#include "formats/tokenizers/text_regex.h"
 #include "formats/tokenizers/tokenizer.h"
 
 namespace llmpress {
@@ -20,6 +22,8 @@ namespace llmpress {
 // onwards. So a space is U+0120.
 char32_t byte_level_character(unsigned char byte);
 std::optional<unsigned char> byte_of_character(char32_t character);
+// Every byte of `text` by its character.
+std::string byte_level_spelling(std::string_view text);
 // The bytes that a byte-level spelling stands for; empty optional if it holds a
 // character that stands for none.
 std::optional<std::string> byte_level_bytes(std::string_view spelling);
@@ -42,6 +46,7 @@ class TokenDecoder {
   // What a tokenizer.json without decoder means for its kind of model.
   static TokenDecoder byte_level();
   static TokenDecoder metaspace(bool strips_prefix);
+  static TokenDecoder joined_by_spaces();
 
   // Well-formed UTF-8: bytes that are not become U+FFFD.
   std::string decode(std::vector<Spelling> spellings) const;
@@ -57,15 +62,30 @@ class TokenDecoder {
   struct Replace {
     std::string from{}, to{};
   };
+  struct ReplaceMatches {
+    TextRegex pattern;
+    std::string to{};
+  };
+  struct WordPiece {
+    std::string prefix{};
+    bool cleanup = true;  // no space in front of a full stop and the like
+  };
+  struct EndOfWord {
+    std::string suffix{};
+  };
+  struct Join {};  // by spaces
   struct Strip {
     std::string content{};
     std::size_t start = 0, stop = 0;
   };
-  using Step =
-      std::variant<ByteLevel, ByteFallback, Fuse, Metaspace, Replace, Strip>;
+  using Step = std::variant<ByteLevel, ByteFallback, Fuse, Metaspace, Replace,
+                            Strip, ReplaceMatches, WordPiece, EndOfWord, Join>;
 
   TokenDecoder() = default;
   void add(const JsonView& json);
+  void add_replace(const JsonView& json);
+  void add_metaspace(const JsonView& json);
+  void add_strip(const JsonView& json);
 
   static void run(const ByteLevel&, std::vector<Spelling>& spellings);
   static void run(const ByteFallback&, std::vector<Spelling>& spellings);
@@ -73,6 +93,10 @@ class TokenDecoder {
   static void run(const Metaspace& step, std::vector<Spelling>& spellings);
   static void run(const Replace& step, std::vector<Spelling>& spellings);
   static void run(const Strip& step, std::vector<Spelling>& spellings);
+  static void run(const ReplaceMatches& step, std::vector<Spelling>& spellings);
+  static void run(const WordPiece& step, std::vector<Spelling>& spellings);
+  static void run(const EndOfWord& step, std::vector<Spelling>& spellings);
+  static void run(const Join& step, std::vector<Spelling>& spellings);
 
   std::vector<Step> steps_{};
 };

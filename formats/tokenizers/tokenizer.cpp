@@ -4,7 +4,7 @@
 #include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/files/mapped_file.h"
-#include "formats/tokenizers/bpe_tokenizer.h"
+#include "formats/tokenizers/json_tokenizer.h"
 #include "formats/tokenizers/sentencepiece_tokenizer.h"
 #include "formats/tokenizers/tokenizer_config.h"
 
@@ -43,7 +43,7 @@ std::unique_ptr<Tokenizer> tokenizer_from_json(std::string_view json,
                                                const TokenizerSideFiles& beside,
                                                const std::string& origin) {
   const JsonDocument document(json, in_folder(origin, kJsonName));
-  auto tokenizer = std::make_unique<BpeTokenizer>(
+  auto tokenizer = std::make_unique<JsonTokenizer>(
       document.root(), read_tokenizer_config(beside, origin));
   tokenizer->sha256 = sha256_hex(json);
   return tokenizer;

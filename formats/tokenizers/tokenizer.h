@@ -34,7 +34,9 @@ class Tokenizer {
   std::optional<TokenId> bos_id{}, eos_id{};
   bool adds_bos = false;  // whether the tokenizer itself puts BOS in front
   std::string sha256{};   // of the file it was read from
-  std::string kind{};     // "sentencepiece", "bpe byte-level", "bpe metaspace"
+  // "sentencepiece", "bpe byte-level", "bpe metaspace", "bpe", "unigram",
+  // "wordpiece", "wordlevel"
+  std::string kind{};
 
   // BOS in front if the tokenizer adds one, then encode(text).
   std::vector<TokenId> encode_document(std::string_view text) const;

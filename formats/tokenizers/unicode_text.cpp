@@ -1,12 +1,15 @@
 #include "formats/tokenizers/unicode_text.h"
 
+#include <unicode/ubrk.h>
 #include <unicode/uchar.h>
 #include <unicode/unorm2.h>
 #include <unicode/ustring.h>
+#include <unicode/utext.h>
 
 #include <algorithm>
 #include <cassert>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include "compress/core/formatted.h"
@@ -210,6 +213,51 @@ std::string normalize_unicode(std::string_view text, UnicodeForm form) {
     at = end;
   }
   return out;
+}
+
+namespace {
+
+void check_breaks(UErrorCode status) {
+  if (U_SUCCESS(status)) return;
+  fail(ErrorCode::kIo, "Unicode graphemes: {}", u_errorName(status));
+}
+
+// Of a line, or of a part of one that begins with a grapheme.
+void append_grapheme_ends(UBreakIterator* breaks, std::string_view line,
+                          std::size_t base, std::vector<std::size_t>& ends) {
+  UErrorCode status = U_ZERO_ERROR;
+  const std::unique_ptr<UText, decltype(&utext_close)> text(
+      utext_openUTF8(nullptr, line.data(),
+                     static_cast<std::int64_t>(line.size()), &status),
+      &utext_close);
+  check_breaks(status);
+  ubrk_setUText(breaks, text.get(), &status);
+  check_breaks(status);
+  ubrk_first(breaks);
+  for (std::int32_t end = ubrk_next(breaks); end != UBRK_DONE;
+       end = ubrk_next(breaks)) {
+    ends.push_back(base + static_cast<std::size_t>(end));
+  }
+}
+
+}  // namespace
+
+std::vector<std::size_t> grapheme_ends(std::string_view text) {
+  UErrorCode status = U_ZERO_ERROR;
+  const std::unique_ptr<UBreakIterator, decltype(&ubrk_close)> breaks(
+      ubrk_open(UBRK_CHARACTER, "", nullptr, 0, &status), &ubrk_close);
+  check_breaks(status);
+  std::vector<std::size_t> ends;
+  for (std::size_t at = 0; at < text.size();) {  // no grapheme goes over a line
+    const std::size_t end = std::min(text.find('\n', at), text.size() - 1) + 1;
+    if (end - at > std::numeric_limits<std::int32_t>::max()) {
+      fail(ErrorCode::kInvalidInput,
+           "Unicode graphemes: a line of {} bytes is too long", end - at);
+    }
+    append_grapheme_ends(breaks.get(), text.substr(at, end - at), at, ends);
+    at = end;
+  }
+  return ends;
 }
 
 bool is_white_space(char32_t character) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace llmpress {
 
@@ -24,6 +25,9 @@ std::string replace_invalid_utf8(std::string_view bytes);
 enum class UnicodeForm { kNfc, kNfd, kNfkc, kNfkd };
 // `text` must be well-formed. Lines of ASCII are copied.
 std::string normalize_unicode(std::string_view text, UnicodeForm form);
+
+// Where the extended grapheme clusters (Unicode TR 29) of well-formed `text` end.
+std::vector<std::size_t> grapheme_ends(std::string_view text);
 
 bool is_white_space(char32_t character);
 // What \w matches by Unicode TS 18, annex C.

@@ -14,7 +14,7 @@ namespace {
 using Ids = std::vector<TokenId>;
 
 struct Toy {
-  BpeModel::Vocabulary vocabulary{};
+  Vocabulary vocabulary{};
   std::vector<BpeMerge> merges{};
 
   TokenId add(const std::string& token) {

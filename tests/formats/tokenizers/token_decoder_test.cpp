@@ -71,14 +71,14 @@ TEST(TokenDecoder, MetaspaceTakesOnlyThePrefixAway) {
 TEST(TokenDecoder, UnknownKindsAreNamedWithTheirPlace) {
   try {
     decode(R"({"type": "Sequence", "decoders": [{"type": "Fuse"},
-               {"type": "WordPiece"}]})",
+               {"type": "CTC"}]})",
            {});
     ADD_FAILURE() << "accepted";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
     EXPECT_TRUE(std::string(error.what())
                     .starts_with("tokenizer.json: /decoders/1/type: decoder "
-                                 "'WordPiece'"))
+                                 "'CTC'"))
         << error.what();
   }
 }

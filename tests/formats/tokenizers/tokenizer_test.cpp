@@ -310,21 +310,41 @@ TEST(Tokenizer, BrokenFilesAreNamedWithTheirPlace) {
        [](json& t) {
          t["normalizer"]["normalizers"][1]["pattern"]["String"] = "";
        }},
-      {"/normalizer/type: normalizer 'Lowercase'", kUnsupported,
+      {"/normalizer/type: normalizer 'Nix'", kUnsupported,
        [](json& t) {
-         t["normalizer"] = {{"type", "Lowercase"}};
+         t["normalizer"] = {{"type", "Nix"}};
        }},
-      {"/pre_tokenizer/type: pre-tokenizer 'Whitespace'", kUnsupported,
+      {"/normalizer/precompiled_charsmap: is not base64", kCorrupt,
        [](json& t) {
-         t["pre_tokenizer"] = {{"type", "Whitespace"}};
+         t["normalizer"] = {{"type", "Precompiled"},
+                            {"precompiled_charsmap", "AAA"}};
+       }},
+      {"/normalizer/precompiled_charsmap: its character map", kCorrupt,
+       [](json& t) {
+         t["normalizer"] = {{"type", "Precompiled"},
+                            {"precompiled_charsmap", "AAAAAAAA"}};
+       }},
+      {"/pre_tokenizer/type: pre-tokenizer 'FixedLength'", kUnsupported,
+       [](json& t) {
+         t["pre_tokenizer"] = {{"type", "FixedLength"}};
+       }},
+      {"/pre_tokenizer/delimiter: wanted one character", kCorrupt,
+       [](json& t) {
+         t["pre_tokenizer"] = {{"type", "CharDelimiterSplit"},
+                               {"delimiter", "ab"}};
        }},
       {"/pre_tokenizer/replacement", kCorrupt,
        [](json& t) {
          t["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "ab"}};
        }},
-      {"/post_processor/type: post-processor 'RobertaProcessing'", kUnsupported,
+      {"/post_processor/type: post-processor 'Nix'", kUnsupported,
        [](json& t) {
-         t["post_processor"] = {{"type", "RobertaProcessing"}};
+         t["post_processor"] = {{"type", "Nix"}};
+       }},
+      {"/post_processor/cls: wanted a token and its id", kCorrupt,
+       [](json& t) {
+         t["post_processor"] = {{"type", "RobertaProcessing"},
+                                {"cls", json::array({"<s>"})}};
        }},
       {"/post_processor: token 9999 is not", kCorrupt,
        [](json& t) { t = with_template(t, "<s>", 9999); }},
@@ -332,14 +352,29 @@ TEST(Tokenizer, BrokenFilesAreNamedWithTheirPlace) {
        [](json& t) {
          t["decoder"] = {{"type", "CTC"}};
        }},
-      {"/model: model 'Unigram'", kUnsupported,
+      {"/model: model 'Nix'", kUnsupported,
+       [](json& t) { t["model"]["type"] = "Nix"; }},
+      {"/model/vocab: found an object", kCorrupt,
        [](json& t) { t["model"]["type"] = "Unigram"; }},
-      {"/model: model 'WordPiece'", kUnsupported,
-       [](json& t) { t["model"]["type"] = "WordPiece"; }},
+      {"/model/vocab/0: wanted a token and its score", kCorrupt,
+       [](json& t) {
+         t["model"] = {{"type", "Unigram"}, {"vocab", {{"a", 1, 2}}}};
+       }},
+      {"/model/unk_id: found 1", kCorrupt,
+       [](json& t) {
+         t["model"] = {{"type", "Unigram"},
+                       {"unk_id", 1},
+                       {"vocab", json::array({json::array({"a", -1.5})})}};
+       }},
+      {"/model/unk_token: '<nix>' is not", kCorrupt,
+       [](json& t) {
+         t["model"]["type"] = "WordPiece";
+         t["model"]["unk_token"] = "<nix>";
+       }},
       {"/model/dropout", kUnsupported,
        [](json& t) { t["model"]["dropout"] = 0.1; }},
-      {"/model/end_of_word_suffix", kUnsupported,
-       [](json& t) { t["model"]["end_of_word_suffix"] = "</w>"; }},
+      {"/model/merges/0: token 'a' is not inside a word", kCorrupt,
+       [](json& t) { t["model"]["continuing_subword_prefix"] = "##"; }},
   };
   const json good = metaspace_tokenizer({{"▁", "a"}});
   EXPECT_NO_THROW(make(good));
@@ -561,7 +596,7 @@ TEST(LoadTokenizer, PrefersJsonAndFallsBackWhereItIsNotKnown) {
   write(folder.path() / "tokenizer_config.json", R"({"add_bos_token": false})");
   EXPECT_FALSE(load_tokenizer(folder.path())->adds_bos);
 
-  tree["model"]["type"] = "Unigram";
+  tree["model"]["type"] = "Nix";
   write(folder.path() / "tokenizer.json", tree.dump());
   EXPECT_EQ(load_tokenizer(folder.path())->kind, "sentencepiece");
   write(folder.path() / "tokenizer.json", "{");  // broken is not unknown

@@ -1,10 +1,15 @@
-#include "formats/tokenizers/bpe_tokenizer.h"
+#include "formats/tokenizers/json_tokenizer.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "compress/core/formatted.h"
+#include "formats/tokenizers/bpe_model.h"
+#include "formats/tokenizers/post_processor.h"
 #include "formats/tokenizers/unicode_text.h"
+#include "formats/tokenizers/unigram_model.h"
+#include "formats/tokenizers/word_models.h"
 
 namespace llmpress {
 namespace {
@@ -27,7 +32,8 @@ std::pair<std::string, std::string> read_pair(const JsonView& merge) {
 }
 
 std::vector<BpeMerge> read_merges(const JsonView& json,
-                                  const BpeModel::Vocabulary& vocabulary) {
+                                  const Vocabulary& vocabulary,
+                                  const std::string& inner_prefix) {
   std::vector<BpeMerge> merges;
   for (const JsonView& merge : json.items()) {
     if (merge.is_string() && merge.text().starts_with("#version")) continue;
@@ -39,8 +45,12 @@ std::vector<BpeMerge> read_merges(const JsonView& json,
       }
       return found->second;
     };
-    merges.push_back(
-        {.left = id(left), .right = id(right), .result = id(left + right)});
+    if (!right.starts_with(inner_prefix)) {
+      merge.corrupt("token '" + right + "' is not inside a word");
+    }
+    merges.push_back({.left = id(left),
+                      .right = id(right),
+                      .result = id(left + right.substr(inner_prefix.size()))});
   }
   return merges;
 }
@@ -52,81 +62,52 @@ void refuse_settings(const JsonView& model) {
       dropout->unsupported("ids would be random");
     }
   }
-  for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    const auto affix = model.find(name);
-    if (affix && !affix->text().empty()) {
-      affix->unsupported("'" + affix->text() + "' is not known");
-    }
-  }
 }
 
-// The first token that post_processor puts before a text.
-struct Template {
-  bool known = false;  // whether there is one
-  std::optional<TokenId> first{};
-};
-
-TokenId special_id(const JsonView& processor, const JsonView& special) {
-  const std::string& name = special.at("id").text();
-  const auto ids = processor.at("special_tokens").at(name).at("ids").items();
-  if (ids.size() != 1) special.unsupported("wanted one id for '" + name + "'");
-  return static_cast<TokenId>(ids[0].natural(kLargestTokenId));
-}
-
-void read_template(const JsonView& processor, Template& out) {
-  const JsonView type = processor.at("type");
-  if (type.text() == "Sequence") {
-    for (const JsonView& step : processor.at("processors").items()) {
-      read_template(step, out);
-    }
-    return;
-  }
-  if (type.text() == "ByteLevel") return;  // changes offsets only
-  if (type.text() != "TemplateProcessing") {
-    type.unsupported("post-processor '" + type.text() +
-                     "' is not known (known: Sequence, ByteLevel, "
-                     "TemplateProcessing)");
-  }
-  out.known = true;
-  for (const JsonView& item : processor.at("single").items()) {
-    if (item.find("Sequence")) break;
-    if (out.first) item.unsupported("more than one token before the text");
-    out.first = special_id(processor, item.at("SpecialToken"));
-  }
+// Files older than the key are told apart by what only one kind has.
+std::string type_of(const JsonView& model) {
+  const char* const guess = model.find("merges") ? "BPE"
+                            : model.find("max_input_chars_per_word")
+                                ? "WordPiece"
+                                : "";
+  return model.text_or("type", guess);
 }
 
 }  // namespace
 
-BpeTokenizer::BpeTokenizer(const JsonView& root,
-                           const TokenizerConfig& config) {
+JsonTokenizer::JsonTokenizer(const JsonView& root,
+                             const TokenizerConfig& config) {
   const JsonView model = root.at("model");
-  // Files older than the key are told apart by what only BPE has.
-  const std::string type =
-      model.text_or("type", model.find("merges") ? "BPE" : "");
-  if (type != "BPE") {
-    model.unsupported("model '" + type + "' is not known (known: BPE)");
-  }
+  const std::string type = type_of(model);
   if (const auto json = root.find("normalizer")) {
     normalizer_ = TextNormalizer(*json);
   }
   if (const auto json = root.find("pre_tokenizer")) {
     pre_tokenizer_ = PreTokenizer(*json);
   }
-  metaspace_ =
-      !pre_tokenizer_.byte_level() &&
-      (pre_tokenizer_.has_metaspace() || normalizer_.prefix() == kMetaspace ||
-       normalizer_.apply(" ").find(kMetaspace) != std::string::npos);
-  kind = pre_tokenizer_.byte_level() ? "bpe byte-level"
-         : metaspace_                ? "bpe metaspace"
-                                     : "bpe";
-  read_model(model);
+  read_model(model, type);
   read_added_tokens(root, config);
   read_decoder(root);
   read_ends(root, config);
 }
 
-void BpeTokenizer::read_model(const JsonView& model) {
-  refuse_settings(model);
+void JsonTokenizer::read_model(const JsonView& model, const std::string& type) {
+  if (type == "BPE") {
+    read_vocabulary(model);
+    read_byte_pairs(model);
+  } else if (type == "Unigram") {
+    read_unigram(model);
+  } else if (type == "WordPiece" || type == "WordLevel") {
+    read_vocabulary(model);
+    read_words(model, type == "WordPiece");
+  } else {
+    model.unsupported("model '" + type +
+                      "' is not known (known: BPE, Unigram, WordPiece, "
+                      "WordLevel)");
+  }
+}
+
+void JsonTokenizer::read_vocabulary(const JsonView& model) {
   for (const auto& [token, view] : model.at("vocab").members()) {
     const auto id = static_cast<TokenId>(view.natural(kLargestTokenId));
     if (id < spellings_.size() && spellings_[id]) {
@@ -137,29 +118,94 @@ void BpeTokenizer::read_model(const JsonView& model) {
     add_spelling(id, token, false);
   }
   if (vocabulary_.empty()) model.at("vocab").corrupt("is empty");
-  BpeModelConfig config{.byte_level = pre_tokenizer_.byte_level(),
-                        .byte_fallback = model.bool_or("byte_fallback", false),
-                        .fuse_unknown = model.bool_or("fuse_unk", false),
-                        .ignore_merges = model.bool_or("ignore_merges", false),
-                        .origin = model.place()};
-  if (const auto unknown = model.find("unk_token")) {
-    config.unknown = id_of(unknown->text());
-    if (!config.unknown && !unknown->text().empty()) {
-      unknown->corrupt("'" + unknown->text() + "' is not in /model/vocab");
-    }
-  }
-  model_ = std::make_unique<BpeModel>(
-      vocabulary_, read_merges(model.at("merges"), vocabulary_),
-      std::move(config));
 }
 
-void BpeTokenizer::add_spelling(TokenId id, const std::string& text,
-                                bool literal) {
+std::optional<TokenId> JsonTokenizer::unknown_token(
+    const JsonView& model) const {
+  const auto token = model.find("unk_token");
+  if (!token) return std::nullopt;
+  const auto id = id_of(token->text());
+  if (!id && !token->text().empty()) {
+    token->corrupt("'" + token->text() + "' is not in /model/vocab");
+  }
+  return id;
+}
+
+void JsonTokenizer::read_byte_pairs(const JsonView& model) {
+  refuse_settings(model);
+  byte_level_ = pre_tokenizer_.byte_level();
+  metaspace_ =
+      !byte_level_ &&
+      (pre_tokenizer_.has_metaspace() || normalizer_.prefix() == kMetaspace ||
+       normalizer_.apply(" ").find(kMetaspace) != std::string::npos);
+  kind = byte_level_ ? "bpe byte-level" : metaspace_ ? "bpe metaspace" : "bpe";
+  BpeModelConfig config{
+      .byte_fallback = model.bool_or("byte_fallback", false),
+      .fuse_unknown = model.bool_or("fuse_unk", false),
+      .ignore_merges = model.bool_or("ignore_merges", false),
+      .inner_prefix = model.text_or("continuing_subword_prefix", ""),
+      .end_suffix = model.text_or("end_of_word_suffix", ""),
+      .unknown = unknown_token(model),
+      .origin = model.place()};
+  // Bytes stay bytes where every one is a symbol.
+  config.byte_level =
+      byte_level_ && config.inner_prefix.empty() && config.end_suffix.empty();
+  if (!config.byte_level) pre_tokenizer_.spell_bytes();
+  std::vector<BpeMerge> merges =
+      read_merges(model.at("merges"), vocabulary_, config.inner_prefix);
+  model_ = std::make_unique<BpeModel>(vocabulary_, merges, std::move(config));
+}
+
+void JsonTokenizer::read_unigram(const JsonView& model) {
+  kind = "unigram";
+  pre_tokenizer_.spell_bytes();
+  std::vector<UnigramPiece> pieces;
+  for (const JsonView& entry : model.at("vocab").items()) {
+    const auto pair = entry.items();
+    if (pair.size() != 2) entry.corrupt("wanted a token and its score");
+    constexpr std::size_t kLongest = 4096;  // looking for it is bounded work
+    const std::string& text = pair[0].text();
+    if (text.size() > kLongest) pair[0].corrupt("is longer than 4096 bytes");
+    const double score = pair[1].number();
+    if (!std::isfinite(score)) pair[1].corrupt("is not finite");
+    const auto id = static_cast<TokenId>(pieces.size());
+    if (id > kLargestTokenId) entry.corrupt("too many tokens");
+    pieces.push_back({text, score});
+    vocabulary_[text] = id;
+    add_spelling(id, text, false);
+  }
+  if (pieces.empty()) model.at("vocab").corrupt("is empty");
+  UnigramConfig config{.byte_fallback = model.bool_or("byte_fallback", false),
+                       .origin = model.place()};
+  if (const auto unknown = model.find("unk_id")) {
+    config.unknown = static_cast<TokenId>(unknown->natural(pieces.size() - 1));
+  }
+  model_ = std::make_unique<UnigramModel>(pieces, std::move(config));
+}
+
+void JsonTokenizer::read_words(const JsonView& model, bool pieces) {
+  kind = pieces ? "wordpiece" : "wordlevel";
+  pre_tokenizer_.spell_bytes();
+  WordConfig config{.unknown = unknown_token(model),
+                    .prefix = model.text_or("continuing_subword_prefix", "##"),
+                    .origin = model.place()};
+  if (const auto most = model.find("max_input_chars_per_word")) {
+    config.most_characters = most->natural(1'000'000);
+  }
+  if (pieces) {
+    model_ = std::make_unique<WordPieceModel>(vocabulary_, std::move(config));
+  } else {
+    model_ = std::make_unique<WordLevelModel>(vocabulary_, std::move(config));
+  }
+}
+
+void JsonTokenizer::add_spelling(TokenId id, const std::string& text,
+                                 bool literal) {
   if (spellings_.size() <= id) spellings_.resize(std::size_t{id} + 1);
   spellings_[id] = Spelling{.text = text, .literal = literal};
 }
 
-std::optional<TokenId> BpeTokenizer::id_of(const std::string& token) const {
+std::optional<TokenId> JsonTokenizer::id_of(const std::string& token) const {
   for (const auto* table : {&added_ids_, &vocabulary_}) {
     const auto found = table->find(token);
     if (found != table->end()) return found->second;
@@ -167,8 +213,8 @@ std::optional<TokenId> BpeTokenizer::id_of(const std::string& token) const {
   return std::nullopt;
 }
 
-void BpeTokenizer::read_added_tokens(const JsonView& root,
-                                     const TokenizerConfig& config) {
+void JsonTokenizer::read_added_tokens(const JsonView& root,
+                                      const TokenizerConfig& config) {
   std::vector<AddedToken> tokens;
   if (const auto list = root.find("added_tokens")) {
     for (const JsonView& entry : list->items()) {
@@ -206,22 +252,24 @@ void BpeTokenizer::read_added_tokens(const JsonView& root,
   normalized_added_ = AddedTokenFinder(std::move(normalized));
 }
 
-void BpeTokenizer::read_decoder(const JsonView& root) {
+void JsonTokenizer::read_decoder(const JsonView& root) {
   if (const auto json = root.find("decoder")) {
     decoder_ = TokenDecoder(*json);
-  } else if (pre_tokenizer_.byte_level()) {
+  } else if (byte_level_) {
     decoder_ = TokenDecoder::byte_level();
+  } else if (!metaspace_) {
+    decoder_ = TokenDecoder::joined_by_spaces();
   } else {
     decoder_ = TokenDecoder::metaspace(pre_tokenizer_.adds_prefix() ||
                                        !normalizer_.prefix().empty());
   }
 }
 
-void BpeTokenizer::read_ends(const JsonView& root,
-                             const TokenizerConfig& config) {
-  Template wanted;
+void JsonTokenizer::read_ends(const JsonView& root,
+                              const TokenizerConfig& config) {
+  PostProcessor wanted;
   const auto processor = root.find("post_processor");
-  if (processor) read_template(*processor, wanted);
+  if (processor) wanted = read_post_processor(*processor);
   bos_id = config.bos ? id_of(*config.bos) : wanted.first;
   if (!bos_id && !config.bos && metaspace_) bos_id = id_of("<s>");
   eos_id = config.eos ? id_of(*config.eos) : std::nullopt;
@@ -251,12 +299,12 @@ void BpeTokenizer::read_ends(const JsonView& root,
   }
 }
 
-std::vector<TokenId> BpeTokenizer::encode(std::string_view text) const {
+std::vector<TokenId> JsonTokenizer::encode(std::string_view text) const {
   if (const std::size_t valid = valid_utf8_length(text); valid < text.size()) {
     fail(ErrorCode::kInvalidInput, "text: byte {} is not UTF-8", valid);
   }
   std::vector<TokenId> ids;
-  BpeModel::Scratch scratch;
+  const PieceEncoder encode_piece = model_->encoder();
   for (const auto& part : added_.split(text)) {
     if (part.id) {
       ids.push_back(*part.id);
@@ -270,7 +318,7 @@ std::vector<TokenId> BpeTokenizer::encode(std::string_view text) const {
       } else {
         const TextPieces pieces = pre_tokenizer_.split(inner.text, at_start);
         for (const std::string_view piece : pieces.pieces) {
-          model_->encode(piece, scratch, ids);
+          encode_piece(piece, ids);
         }
       }
       at_start = false;
@@ -279,7 +327,7 @@ std::vector<TokenId> BpeTokenizer::encode(std::string_view text) const {
   return ids;
 }
 
-std::string BpeTokenizer::decode(std::span<const TokenId> ids) const {
+std::string JsonTokenizer::decode(std::span<const TokenId> ids) const {
   return decoder_->decode(spell(spellings_, ids));
 }
 
