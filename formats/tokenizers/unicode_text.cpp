@@ -1,6 +1,7 @@
 #include "formats/tokenizers/unicode_text.h"
 
 #include <unicode/ubrk.h>
+#include <unicode/ucasemap.h>
 #include <unicode/uchar.h>
 #include <unicode/unorm2.h>
 #include <unicode/ustring.h>
@@ -217,9 +218,9 @@ std::string normalize_unicode(std::string_view text, UnicodeForm form) {
 
 namespace {
 
-void check_breaks(UErrorCode status) {
+void check_status(UErrorCode status) {
   if (U_SUCCESS(status)) return;
-  fail(ErrorCode::kIo, "Unicode graphemes: {}", u_errorName(status));
+  fail(ErrorCode::kIo, "Unicode tables: {}", u_errorName(status));
 }
 
 // Of a line, or of a part of one that begins with a grapheme.
@@ -230,9 +231,9 @@ void append_grapheme_ends(UBreakIterator* breaks, std::string_view line,
       utext_openUTF8(nullptr, line.data(),
                      static_cast<std::int64_t>(line.size()), &status),
       &utext_close);
-  check_breaks(status);
+  check_status(status);
   ubrk_setUText(breaks, text.get(), &status);
-  check_breaks(status);
+  check_status(status);
   ubrk_first(breaks);
   for (std::int32_t end = ubrk_next(breaks); end != UBRK_DONE;
        end = ubrk_next(breaks)) {
@@ -246,7 +247,7 @@ std::vector<std::size_t> grapheme_ends(std::string_view text) {
   UErrorCode status = U_ZERO_ERROR;
   const std::unique_ptr<UBreakIterator, decltype(&ubrk_close)> breaks(
       ubrk_open(UBRK_CHARACTER, "", nullptr, 0, &status), &ubrk_close);
-  check_breaks(status);
+  check_status(status);
   std::vector<std::size_t> ends;
   for (std::size_t at = 0; at < text.size();) {  // no grapheme goes over a line
     const std::size_t end = std::min(text.find('\n', at), text.size() - 1) + 1;
@@ -258,6 +259,45 @@ std::vector<std::size_t> grapheme_ends(std::string_view text) {
     at = end;
   }
   return ends;
+}
+
+std::string map_case(std::string_view text, UnicodeCase to) {
+  if (text.size() > std::numeric_limits<std::int32_t>::max() / 16) {
+    fail(ErrorCode::kInvalidInput, "Unicode case: a text of {} bytes",
+         text.size());
+  }
+  UErrorCode status = U_ZERO_ERROR;
+  const std::unique_ptr<UCaseMap, decltype(&ucasemap_close)> map(
+      ucasemap_open("",
+                    to == UnicodeCase::kTitle ? U_TITLECASE_WHOLE_STRING : 0,
+                    &status),
+      &ucasemap_close);
+  check_status(status);
+  const auto size = static_cast<std::int32_t>(text.size());
+  std::string out(text.size(), '\0');
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    status = U_ZERO_ERROR;
+    const auto room = static_cast<std::int32_t>(out.size());
+    const auto map_all =
+        to == UnicodeCase::kUpper ? ucasemap_utf8ToUpper : ucasemap_utf8ToLower;
+    const std::int32_t length =
+        to == UnicodeCase::kTitle
+            ? ucasemap_utf8ToTitle(map.get(), out.data(), room, text.data(),
+                                   size, &status)
+            : map_all(map.get(), out.data(), room, text.data(), size, &status);
+    out.resize(static_cast<std::size_t>(length));
+    if (status != U_BUFFER_OVERFLOW_ERROR) break;
+  }
+  check_status(status);
+  return out;
+}
+
+bool is_cased(char32_t character) {
+  return u_hasBinaryProperty(static_cast<UChar32>(character), UCHAR_CASED);
+}
+
+bool is_letter(char32_t character) {
+  return (U_GET_GC_MASK(static_cast<UChar32>(character)) & U_GC_L_MASK) != 0;
 }
 
 bool is_white_space(char32_t character) {

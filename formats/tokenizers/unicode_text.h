@@ -29,6 +29,13 @@ std::string normalize_unicode(std::string_view text, UnicodeForm form);
 // Where the extended grapheme clusters (Unicode TR 29) of well-formed `text` end.
 std::vector<std::size_t> grapheme_ends(std::string_view text);
 
+enum class UnicodeCase { kUpper, kLower, kTitle };
+// Of well-formed text, which may become longer: all of it, or, as a title, its
+// first character and no other.
+std::string map_case(std::string_view text, UnicodeCase to);
+bool is_cased(char32_t character);
+bool is_letter(char32_t character);
+
 bool is_white_space(char32_t character);
 // What \w matches by Unicode TS 18, annex C.
 bool is_word_character(char32_t character);
