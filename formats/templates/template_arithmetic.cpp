@@ -24,6 +24,18 @@ Value checked(bool overflow, std::int64_t value) {
   return Value::of(value);
 }
 
+Value add_texts(TemplateRuntime& runtime, const Value& left,
+                const Value& right) {
+  const bool markup =
+      left.get_if<TemplateMarkup>() || right.get_if<TemplateMarkup>();
+  std::string text;
+  for (const Value* part : {&left, &right}) {
+    const bool plain = markup && !part->get_if<TemplateMarkup>();
+    runtime.append(text, plain ? escaped(*part->text()) : *part->text());
+  }
+  return markup ? Value::markup(std::move(text)) : Value::of(std::move(text));
+}
+
 Value add(TemplateRuntime& runtime, const Value& left, const Value& right) {
   if (left.integer() && right.integer()) {
     std::int64_t sum = 0;
@@ -34,12 +46,7 @@ Value add(TemplateRuntime& runtime, const Value& left, const Value& right) {
   if (left.number() && right.number()) {
     return Value::of(*left.number() + *right.number());
   }
-  if (left.text() && right.text()) {
-    std::string text;
-    runtime.append(text, *left.text());
-    runtime.append(text, *right.text());
-    return Value::of(std::move(text));
-  }
+  if (left.text() && right.text()) return add_texts(runtime, left, right);
   if (left.list() && right.list() &&
       left.list()->tuple == right.list()->tuple) {
     runtime.go_through(left);

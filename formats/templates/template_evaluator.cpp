@@ -67,16 +67,16 @@ TemplateValue TemplateEvaluator::look_up(const std::string& name,
 
 TemplateEvaluator::Flow TemplateEvaluator::run(const TemplateBody& body,
                                                Scope& scope, std::string& out) {
-  for (const TemplateStatement& statement : body) {
+  for (const auto& statement : body) {
     try {
       const Deeper deeper(*this);
       runtime_.step(1);
       const Flow flow =
           std::visit([&](const auto& s) { return run_node(s, scope, out); },
-                     statement.node);
+                     statement->node);
       if (flow != Flow::kOn) return flow;
     } catch (const TemplateFault& fault) {
-      source_.fail_at(statement.at, ErrorCode::kInvalidInput, fault.what());
+      source_.fail_at(statement->at, ErrorCode::kInvalidInput, fault.what());
     }
   }
   return Flow::kOn;
@@ -227,7 +227,8 @@ std::string TemplateEvaluator::call_macro(const MacroStatement& s, Scope& outer,
   set(scope, "caller", Value::Kind(TemplateUndefined{"caller"}));
   std::size_t used = 0;
   for (std::size_t i = 0; i < s.parameters.size(); ++i) {
-    const auto& [name, otherwise] = s.parameters[i];
+    const std::string& name = s.parameters[i].name;
+    const auto& otherwise = s.parameters[i].otherwise;
     const auto named = std::ranges::find_if(
         arguments.named, [&](const auto& a) { return a.first == name; });
     Value value = Value::Kind(TemplateUndefined{name});

@@ -111,17 +111,18 @@ Value indent(TemplateRuntime& runtime, const Value& value,
 Value escape(TemplateRuntime& runtime, const Value& value,
              const Arguments& arguments) {
   arguments.bind({});
-  std::string out;
-  for (const char c : text_of(value)) {
-    const std::string_view written = c == '&'    ? "&amp;"
-                                     : c == '<'  ? "&lt;"
-                                     : c == '>'  ? "&gt;"
-                                     : c == '"'  ? "&#34;"
-                                     : c == '\'' ? "&#39;"
-                                                 : "";
-    runtime.append(out, written.empty() ? std::string_view(&c, 1) : written);
-  }
-  return Value::of(std::move(out));
+  if (value.get_if<TemplateMarkup>()) return value;
+  runtime.step(value.weight());  // it may become six times as long
+  std::string text;
+  runtime.append(text, escaped(text_of(value)));
+  return Value::markup(std::move(text));
+}
+
+Value safe(TemplateRuntime& runtime, const Value& value,
+           const Arguments& arguments) {
+  arguments.bind({});
+  runtime.go_through(value);
+  return Value::markup(text_of(value));
 }
 
 Value string(TemplateRuntime& runtime, const Value& value,
@@ -494,7 +495,7 @@ constexpr std::array<std::pair<const char*, Filter>, 39> kFilters{{
     {"replace", replace_filter},
     {"reverse", reverse},
     {"round", round_filter},
-    {"safe", string},
+    {"safe", safe},
     {"select", choose<true, false>},
     {"selectattr", choose<true, true>},
     {"sort", sort},

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <initializer_list>
+#include <memory>
 #include <string_view>
 #include <utility>
 
@@ -31,10 +32,10 @@ class Parser : private TemplateExpressionParser {
     for (;;) {
       const std::size_t at = now().at;
       if (now().kind == Kind::kText) {
-        body.push_back({at, TextStatement{take().text}});
+        append(body, {at, TextStatement{take().text}});
       } else if (now().kind == Kind::kOutputBegin) {
         take();
-        body.push_back({at, OutputStatement{parse_tuple()}});
+        append(body, {at, OutputStatement{parse_tuple()}});
         if (now().kind != Kind::kOutputEnd) unexpected();
         take();
       } else if (now().kind == Kind::kBlockBegin) {
@@ -45,12 +46,16 @@ class Parser : private TemplateExpressionParser {
           }
         }
         take();
-        body.push_back(parse_statement());
+        append(body, parse_statement());
       } else {
         if (ends.size() != 0) unexpected();
         return body;
       }
     }
+  }
+
+  static void append(TemplateBody& body, TemplateStatement statement) {
+    body.push_back(std::make_unique<TemplateStatement>(std::move(statement)));
   }
 
   void end_tag() {

@@ -209,6 +209,20 @@ class JsonWriter {
 
 }  // namespace
 
+std::string escaped(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const std::string_view written = c == '&'    ? "&amp;"
+                                     : c == '<'  ? "&lt;"
+                                     : c == '>'  ? "&gt;"
+                                     : c == '"'  ? "&#34;"
+                                     : c == '\'' ? "&#39;"
+                                                 : std::string_view(&c, 1);
+    out += written;
+  }
+  return out;
+}
+
 std::string represented(const TemplateValue& value) {
   return value.text() ? quoted(*value.text()) : printed(value);
 }

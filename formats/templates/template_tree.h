@@ -109,7 +109,7 @@ struct TemplateExpression {
 };
 
 struct TemplateStatement;
-using TemplateBody = std::vector<TemplateStatement>;
+using TemplateBody = std::vector<std::unique_ptr<TemplateStatement>>;
 
 struct TextStatement {
   std::string text{};

@@ -86,6 +86,11 @@ TemplateValue TemplateValue::of(std::string text) {
   return Kind(std::make_shared<const std::string>(std::move(text)));
 }
 
+TemplateValue TemplateValue::markup(std::string text) {
+  return Kind(
+      TemplateMarkup{std::make_shared<const std::string>(std::move(text))});
+}
+
 TemplateValue TemplateValue::of(std::vector<TemplateValue> items, bool tuple) {
   TemplateList list{.items = std::move(items), .tuple = tuple};
   for (const TemplateValue& item : list.items) {
@@ -100,6 +105,7 @@ TemplateValue TemplateValue::of(TemplateDict dict) {
 }
 
 const std::string* TemplateValue::text() const {
+  if (const auto* markup = get_if<TemplateMarkup>()) return markup->text.get();
   const auto* text = get_if<Text>();
   return text ? text->get() : nullptr;
 }

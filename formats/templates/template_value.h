@@ -38,6 +38,71 @@ struct TemplateUndefined {
 };
 struct TemplateNone {};
 
+struct TemplateList;
+class TemplateDict;
+struct TemplateNamespace;
+struct TemplateLoop;
+struct TemplateCallable;
+
+// A text that is "safe": what is added to it with + is escaped for HTML, as
+// Jinja's Markup does. Filters and methods make plain texts of it.
+struct TemplateMarkup {
+  std::shared_ptr<const std::string> text{};
+};
+
+class TemplateValue {
+ public:
+  using Text = std::shared_ptr<const std::string>;
+  using List = std::shared_ptr<const TemplateList>;
+  using Dict = std::shared_ptr<const TemplateDict>;
+  using Namespace = std::shared_ptr<TemplateNamespace>;
+  using Loop = std::shared_ptr<const TemplateLoop>;
+  using Callable = std::shared_ptr<const TemplateCallable>;
+  using Kind =
+      std::variant<TemplateUndefined, TemplateNone, bool, std::int64_t, double,
+                   Text, List, Dict, Namespace, Loop, Callable, TemplateMarkup>;
+
+  TemplateValue() : kind_(TemplateUndefined{}) {}
+  TemplateValue(Kind kind) : kind_(std::move(kind)) {}
+  static TemplateValue none() { return Kind(TemplateNone{}); }
+  static TemplateValue of(bool value) { return Kind(value); }
+  static TemplateValue of(std::int64_t value) { return Kind(value); }
+  static TemplateValue of(std::size_t value);
+  static TemplateValue of(double value) { return Kind(value); }
+  static TemplateValue of(std::string text);
+  static TemplateValue markup(std::string text);
+  static TemplateValue of(const char* text) { return of(std::string(text)); }
+  // These throw TemplateFault where values are nested more than 200 deep or have
+  // a weight of more than 2^24, or hold a namespace, a loop or a function, which
+  // could hold them.
+  static TemplateValue of(std::vector<TemplateValue> items, bool tuple = false);
+  static TemplateValue of(TemplateDict dict);
+
+  const Kind& kind() const { return kind_; }
+  template <class T>
+  const T* get_if() const {
+    return std::get_if<T>(&kind_);
+  }
+  bool is_undefined() const { return get_if<TemplateUndefined>() != nullptr; }
+  bool is_none() const { return get_if<TemplateNone>() != nullptr; }
+  const std::string* text() const;              // null if it is none
+  const TemplateList* list() const;             // null if it is none
+  const TemplateDict* dict() const;             // null if it is none
+  std::optional<std::int64_t> integer() const;  // of a number or a bool
+  std::optional<double> number() const;
+  bool truth() const;
+  // How deep lists and objects are nested, and how many bytes of text and values
+  // it takes to go through all of it, shared ones as often as they stand there.
+  std::size_t depth() const;
+  std::size_t weight() const;
+
+  // "a string", "a number", ..., for messages.
+  std::string type_name() const;
+
+ private:
+  Kind kind_;
+};
+
 struct TemplateList {
   std::vector<TemplateValue> items{};
   bool tuple = false;  // prints in round brackets
@@ -83,58 +148,6 @@ struct TemplateCallable {
   std::function<TemplateValue(const TemplateArguments&)> call{};
 };
 
-class TemplateValue {
- public:
-  using Text = std::shared_ptr<const std::string>;
-  using List = std::shared_ptr<const TemplateList>;
-  using Dict = std::shared_ptr<const TemplateDict>;
-  using Namespace = std::shared_ptr<TemplateNamespace>;
-  using Loop = std::shared_ptr<const TemplateLoop>;
-  using Callable = std::shared_ptr<const TemplateCallable>;
-  using Kind =
-      std::variant<TemplateUndefined, TemplateNone, bool, std::int64_t, double,
-                   Text, List, Dict, Namespace, Loop, Callable>;
-
-  TemplateValue() : kind_(TemplateUndefined{}) {}
-  TemplateValue(Kind kind) : kind_(std::move(kind)) {}
-  static TemplateValue none() { return Kind(TemplateNone{}); }
-  static TemplateValue of(bool value) { return Kind(value); }
-  static TemplateValue of(std::int64_t value) { return Kind(value); }
-  static TemplateValue of(std::size_t value);
-  static TemplateValue of(double value) { return Kind(value); }
-  static TemplateValue of(std::string text);
-  static TemplateValue of(const char* text) { return of(std::string(text)); }
-  // These throw TemplateFault where values are nested more than 200 deep or have
-  // a weight of more than 2^24, or hold a namespace, a loop or a function, which
-  // could hold them.
-  static TemplateValue of(std::vector<TemplateValue> items, bool tuple = false);
-  static TemplateValue of(TemplateDict dict);
-
-  const Kind& kind() const { return kind_; }
-  template <class T>
-  const T* get_if() const {
-    return std::get_if<T>(&kind_);
-  }
-  bool is_undefined() const { return get_if<TemplateUndefined>() != nullptr; }
-  bool is_none() const { return get_if<TemplateNone>() != nullptr; }
-  const std::string* text() const;              // null if it is none
-  const TemplateList* list() const;             // null if it is none
-  const TemplateDict* dict() const;             // null if it is none
-  std::optional<std::int64_t> integer() const;  // of a number or a bool
-  std::optional<double> number() const;
-  bool truth() const;
-  // How deep lists and objects are nested, and how many bytes of text and values
-  // it takes to go through all of it, shared ones as often as they stand there.
-  std::size_t depth() const;
-  std::size_t weight() const;
-
-  // "a string", "a number", ..., for messages.
-  std::string type_name() const;
-
- private:
-  Kind kind_;
-};
-
 struct TemplateArguments {
   std::vector<TemplateValue> positional{};
   std::vector<std::pair<std::string, TemplateValue>> named{};
@@ -152,6 +165,9 @@ bool less(const TemplateValue& a, const TemplateValue& b);
 // Items of a list, keys of an object, characters of a string; nothing of what is
 // not there. Throws TemplateFault for anything else.
 std::vector<TemplateValue> items_of(const TemplateValue& value);
+
+// & < > " ' as HTML's entities.
+std::string escaped(std::string_view text);
 
 // What {{ value }} prints: Python's str(), and nothing for what is not there.
 std::string printed(const TemplateValue& value);
