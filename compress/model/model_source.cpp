@@ -33,16 +33,30 @@ std::optional<std::map<std::string, std::string>> files_within(
   return std::nullopt;
 }
 
+// `files` must outlive it.
+FileContents contents_of(const std::map<std::string, std::string>& files) {
+  return [&files](const std::string& name) {
+    const auto found = files.find(name);
+    return found == files.end() ? std::string() : found->second;
+  };
+}
+
 }  // namespace
 
 std::unique_ptr<Tokenizer> load_model_tokenizer(const fs::path& path) {
   const auto within = files_within(path);
   if (!within) return load_tokenizer(path);
-  const auto& files = *within;
-  return tokenizer_from_files(
+  return tokenizer_from_files(contents_of(*within), path.string());
+}
+
+std::optional<ChatTemplate> load_chat_template(const fs::path& path) {
+  if (const auto within = files_within(path)) {
+    return find_chat_template(contents_of(*within), path.string());
+  }
+  return find_chat_template(
       [&](const std::string& name) {
-        const auto found = files.find(name);
-        return found == files.end() ? std::string() : found->second;
+        const fs::path file = path / name;
+        return fs::is_regular_file(file) ? read_file(file) : std::string();
       },
       path.string());
 }

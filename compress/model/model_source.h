@@ -4,12 +4,14 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "compress/model/architecture.h"
 #include "compress/model/decoder.h"
 #include "formats/checkpoints/checkpoint.h"
+#include "formats/templates/chat_template.h"
 #include "formats/tokenizers/tokenizer.h"
 
 namespace llmpress {
@@ -31,6 +33,10 @@ ModelSource open_model(std::unique_ptr<Checkpoint> checkpoint);
 
 // The tokenizer of a model folder, or the one that an .h5 file carries.
 std::unique_ptr<Tokenizer> load_model_tokenizer(
+    const std::filesystem::path& path);
+
+// The chat template of a model, empty if it has none (chat_template.h).
+std::optional<ChatTemplate> load_chat_template(
     const std::filesystem::path& path);
 
 // The ids that end a text, as transformers finds them: generation_config.json's

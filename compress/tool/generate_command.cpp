@@ -1,11 +1,14 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <iostream>
 #include <memory>
+#include <string>
 
 #include "compress/model/generation.h"
 #include "compress/model/model_source.h"
 #include "compress/pipeline/adapters/adapter_beside.h"
 #include "compress/tool/adapter_arguments.h"
+#include "compress/tool/chat.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
 #include "compress/tool/option_checks.h"
@@ -17,10 +20,11 @@ namespace {
 struct GenerateArguments {
   SessionOptions session{};
   std::filesystem::path model{};
-  std::string prompt{};
+  std::string prompt{}, system{};
   GenerationConfig config{};
   AdapterArguments adapters{};
   bool ignore_eos = false;
+  bool chat = false;
   InputPrecision inputs = InputPrecision::kExact;
 };
 
@@ -30,10 +34,13 @@ class StreamPrinter {
  public:
   StreamPrinter(const Tokenizer& tokenizer, std::vector<TokenId> prompt)
       : tokenizer_(tokenizer), ids_(std::move(prompt)) {
-    if (tokenizer.adds_bos) ids_.erase(ids_.begin());  // no text of the user's
     printed_ = tokenizer_.decode(ids_);
-    print_generated(printed_);
+    prompt_bytes_ = printed_.size();
   }
+
+  // What the user gave, in front of what is generated.
+  void print_prompt() const { print_generated(printed_); }
+  std::string generated() const { return printed_.substr(prompt_bytes_); }
 
   void add(TokenId id) {
     ids_.push_back(id);
@@ -50,28 +57,19 @@ class StreamPrinter {
   const Tokenizer& tokenizer_;
   std::vector<TokenId> ids_;
   std::string printed_;
+  std::size_t prompt_bytes_ = 0;
 };
 
-void generate_text(GenerateArguments& arguments) {
-  Session session(arguments.session);
-  const ModelSource source = open_model(arguments.model);
-  for (const std::string& note : source.checkpoint->notes()) session.log(note);
-  const Tokenizer& tokenizer = *source.tokenizer;
-  const AdaptersBeside adapters =
-      keep_beside(*source.checkpoint, *source.arch,
-                  weighted(arguments.adapters), session.isa(), session.pool());
-  for (const std::string& note : adapters.notes) session.log(note);
-  const Decoder decoder(*adapters.checkpoint,
-                        Decoder::Options{.isa = session.isa(),
-                                         .progress = session.progress(),
-                                         .companion = adapters.companion,
-                                         .inputs = arguments.inputs,
-                                         .pool = &session.pool()});
-  const auto prompt = tokenizer.encode_document(arguments.prompt);
-  if (!arguments.ignore_eos) {
-    arguments.config.stop = stop_tokens(source, arguments.model);
+// Generates and prints; returns the text.
+std::string generate_one(const Decoder& decoder, const Tokenizer& tokenizer,
+                         const std::vector<TokenId>& prompt,
+                         const GenerateArguments& arguments, Session& session) {
+  std::vector<TokenId> shown = prompt;
+  if (!arguments.chat && tokenizer.adds_bos) {
+    shown.erase(shown.begin());  // no text of the user's
   }
-  StreamPrinter printer(tokenizer, prompt);
+  StreamPrinter printer(tokenizer, std::move(shown));
+  if (!arguments.chat) printer.print_prompt();
   const GenerationResult result =
       generate(decoder, prompt, arguments.config, session.pool(),
                [&](TokenId id) { printer.add(id); });
@@ -90,6 +88,54 @@ void generate_text(GenerateArguments& arguments) {
                 result.tokens.size(),
                 per_second(result.tokens.size(), result.decode_seconds));
   session.log(line);
+  return printer.generated();
+}
+
+// One answer to the prompt, or one to each line of stdin.
+void hold_conversation(const Decoder& decoder, const ModelSource& source,
+                       GenerateArguments& arguments, Session& session) {
+  Chat chat(arguments.model, *source.tokenizer);
+  const auto end = chat.turn_end();
+  if (end && !arguments.ignore_eos) arguments.config.stop.push_back(*end);
+  if (!arguments.system.empty()) chat.add("system", arguments.system);
+  const auto answer = [&](const std::string& question) {
+    chat.add("user", question);
+    chat.add("assistant", generate_one(decoder, *source.tokenizer,
+                                       chat.prompt(), arguments, session));
+  };
+  if (!arguments.prompt.empty()) {
+    answer(arguments.prompt);
+    return;
+  }
+  for (std::string line; std::getline(std::cin, line);) {
+    if (!line.empty()) answer(line);
+  }
+}
+
+void generate_text(GenerateArguments& arguments) {
+  Session session(arguments.session);
+  const ModelSource source = open_model(arguments.model);
+  for (const std::string& note : source.checkpoint->notes()) session.log(note);
+  const AdaptersBeside adapters =
+      keep_beside(*source.checkpoint, *source.arch,
+                  weighted(arguments.adapters), session.isa(), session.pool());
+  for (const std::string& note : adapters.notes) session.log(note);
+  const Decoder decoder(*adapters.checkpoint,
+                        Decoder::Options{.isa = session.isa(),
+                                         .progress = session.progress(),
+                                         .companion = adapters.companion,
+                                         .inputs = arguments.inputs,
+                                         .pool = &session.pool()});
+  if (!arguments.ignore_eos) {
+    arguments.config.stop = stop_tokens(source, arguments.model);
+  }
+  if (arguments.chat) {
+    hold_conversation(decoder, source, arguments, session);
+    return;
+  }
+  const Tokenizer& tokenizer = *source.tokenizer;
+  generate_one(decoder, tokenizer, tokenizer.encode_document(arguments.prompt),
+               arguments, session);
 }
 
 }  // namespace
@@ -101,8 +147,15 @@ void add_generate_command(CLI::App& app) {
   GenerationConfig& config = arguments->config;
   command->add_option("model", arguments->model, "model or artifact")
       ->required();
-  command->add_option("--prompt,-p", arguments->prompt, "text to continue")
-      ->required();
+  CLI::Option* const prompt = command->add_option(
+      "--prompt,-p", arguments->prompt,
+      "text to continue; with --chat, what to answer, else each line of stdin");
+  CLI::Option* const chat = command->add_flag(
+      "--chat", arguments->chat, "answer, by the model's chat template");
+  command
+      ->add_option("--system", arguments->system,
+                   "with --chat, what stands before the conversation")
+      ->needs(chat);
   command->add_option("-n,--max-new-tokens", config.max_new_tokens)
       ->check(whole_number())
       ->capture_default_str();
@@ -132,8 +185,15 @@ void add_generate_command(CLI::App& app) {
   command->footer(
       "Example:\n  llmpress generate ./my-model-w4 --prompt \"Once upon a "
       "time\" -n 100 --temperature 0.8 --seed 1\n  llmpress generate "
-      "./my-model-w4 --adapter ./my-adapter --prompt \"Once upon a time\"");
-  command->callback([arguments] { generate_text(*arguments); });
+      "./my-model-w4 --adapter ./my-adapter --prompt \"Once upon a time\"\n"
+      "  llmpress generate ./my-model-w4 --chat --system \"Be brief.\" "
+      "--prompt \"What is a prime?\"");
+  command->callback([arguments, prompt] {
+    if (!arguments->chat && prompt->empty()) {
+      throw CLI::RequiredError("--prompt");
+    }
+    generate_text(*arguments);
+  });
 }
 
 }  // namespace llmpress

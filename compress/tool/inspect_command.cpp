@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "compress/core/formatted.h"
+#include "compress/model/model_source.h"
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/evaluation/inspection.h"
 #include "compress/tool/commands.h"
@@ -32,7 +33,10 @@ void inspect_path(const InspectArguments& arguments) {
   Session session(arguments.session);
   const OpenedCheckpoint opened = open(arguments.path);
   for (const std::string& note : opened.checkpoint->notes()) session.log(note);
-  const Inspection inspection = inspect(*opened.checkpoint, opened.arch);
+  Inspection inspection = inspect(*opened.checkpoint, opened.arch);
+  if (const auto chat = load_chat_template(arguments.path)) {
+    inspection.chat_template = chat->name;
+  }
   if (arguments.json) {
     print("%s\n", to_json(inspection).c_str());
     return;
@@ -56,6 +60,9 @@ void inspect_path(const InspectArguments& arguments) {
         inspection.size.weights,
         human_bytes(inspection.size.weight_bytes).c_str(),
         inspection.size.bits_per_weight());
+  if (!inspection.chat_template.empty()) {
+    print("chat template: in %s\n", inspection.chat_template.c_str());
+  }
 }
 
 void verify_path(const InspectArguments& arguments) {

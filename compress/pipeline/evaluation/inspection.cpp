@@ -169,6 +169,7 @@ std::string to_json(const Inspection& inspection) {
              {{"path", inspection.path},
               {"format", inspection.format},
               {"model_type", inspection.model_type},
+              {"chat_template", !inspection.chat_template.empty()},
               {"weight_bytes", size.weight_bytes},
               {"weights", size.weights},
               {"bits_per_weight", size.bits_per_weight()},

@@ -28,6 +28,7 @@ struct Inspection {
   std::string path{}, format{}, model_type{};
   std::vector<InspectedTensor> tensors{};
   ModelSize size{};
+  std::string chat_template{};  // the file that has it; empty: there is none
 };
 
 Inspection inspect(const Checkpoint& checkpoint, const Architecture& arch);
