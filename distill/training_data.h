@@ -48,6 +48,8 @@ class TrainingData {
   std::size_t sequences() const { return starts_.size(); }
   std::size_t sequence_length() const { return length_; }
   std::size_t tokens() const { return sequences() * length_; }
+  // All documents one after another, the dropped tail with them.
+  std::span<const TokenId> text() const { return tokens_; }
 
   // Sequences by index.
   TrainingBatch batch(std::span<const std::size_t> indices) const;

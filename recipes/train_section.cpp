@@ -202,11 +202,23 @@ TuneStage read_tune(const YamlNode& node, const Path& folder) {
   stage.train = read_training(section, folder, "tune", std::move(stage.train));
   if (stage.train.config.keep_zeros) {
     section.refuse("keep_zeros",
-                   "does not go with an adapter: all of its B begins as 0 and "
-                   "would stay so");
+                   "does not go with an adapter: what begins as 0 would stay "
+                   "so");
   }
   read_settings(section, tune_settings(), "tune", stage.adapter);
-  stage.layers = read_selection(section);
+  if (!stage.adapter.is_virtual()) {
+    stage.layers = read_selection(section);
+    return stage;
+  }
+  for (const char* const key : {"targets", "ignore"}) {
+    if (!section.has(key)) continue;
+    section.refuse(key,
+                   "does not go with virtual tokens, which are no part of "
+                   "a Linear");
+  }
+  if (stage.train.config.attention_dropout > 0) {
+    section.refuse("attention_dropout", "does not go with virtual tokens");
+  }
   return stage;
 }
 
@@ -226,6 +238,7 @@ void write_body(YamlWriter& out, const DistillStage& stage) {
 void write_body(YamlWriter& out, const TuneStage& stage) {
   write_training(out, stage.train);
   write_settings(out, tune_settings(), stage.adapter);
+  if (stage.adapter.is_virtual()) return;
   out.texts("targets", stage.layers.targets);
   out.texts("ignore", stage.layers.ignore);
 }

@@ -4,7 +4,7 @@
     python3 bench/lora/compare_peft.py --llmpress build/release/llmpress \\
         --model ./my-model --adapter out/adapter --text held-out.txt
 
-`peft` loads the adapter beside the model in transformers, in float32; `llmpress logits --adapter`
+`peft` loads the adapter (LoRA, rsLoRA, DoRA, prefix or prompt tuning) beside the model in transformers, in float32; `llmpress logits --adapter`
 runs the same token ids. Fails if the largest difference is above --tolerance of the largest logit,
 or if the adapter changes nothing. A base that llmpress packed as compressed-tensors (`pack-quantized`)
 is decoded here in float32 first. Needs torch, transformers, peft, safetensors and compressed-tensors.
@@ -100,7 +100,8 @@ def main():
     with torch.no_grad():
         base = model(torch.tensor([ids])).logits[0]
         adapted = PeftModel.from_pretrained(model, args.adapter).eval()
-        wanted = adapted(torch.tensor([ids])).logits[0]
+        # Behind the rows of a prompt's virtual tokens, if there are some.
+        wanted = adapted(torch.tensor([ids])).logits[0][-len(ids):]
     found = llmpress_logits(args, ids)
     largest = wanted.abs().max().item()
     difference = (found - wanted).abs().max().item() / largest

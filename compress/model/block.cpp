@@ -12,14 +12,17 @@
 namespace llmpress {
 namespace {
 
-void check_segments(std::span<const Segment> segments, std::size_t rows) {
+void check_segments(std::span<const Segment> segments, std::size_t rows,
+                    std::size_t prefix_tokens) {
   std::size_t total = 0;
   for (const Segment& segment : segments) {
     total += segment.rows;
-    const std::size_t cached = segment.cache ? segment.cache->tokens() : 0;
+    const std::size_t cached =
+        segment.cache ? segment.cache->tokens() : prefix_tokens;
     if (segment.past != cached) {
       fail(ErrorCode::kInvalidArgument,
-           "segment: past is {}, but its cache holds {}", segment.past, cached);
+           "segment: past is {}, but its cache or prefix holds {}",
+           segment.past, cached);
     }
   }
   if (total != rows) {
@@ -137,6 +140,7 @@ OpContext Block::context(std::span<const Segment> segments,
           .kv = options_.kv,
           .kv_scheme = kv_scheme_ ? &*kv_scheme_ : nullptr,
           .kv_ranges = options_.kv_ranges,
+          .prefix = prefix_,
           .all_experts = all_experts_,
           .attention_dropout = dropout_,
           .isa = options_.isa,
@@ -173,7 +177,7 @@ void Block::run_operations(std::size_t begin, std::size_t end,
 std::vector<Activations> Block::enter(BlockState& state,
                                       std::span<const Segment> segments) const {
   const BlockSpec& block = spec();
-  check_segments(segments, state.hidden.rows());
+  check_segments(segments, state.hidden.rows(), prefix_tokens());
   std::vector<Activations> values(block.values.size());
   for (const CarriedValue& c : block.carried_in) {
     if (c.channel >= state.carried.size() ||

@@ -21,6 +21,7 @@
 #include "compress/kernels/linear_kernel.h"
 #include "compress/model/architecture.h"
 #include "compress/model/block_weights.h"
+#include "compress/model/kv_prefix.h"
 #include "compress/model/kv_rounding.h"
 
 namespace llmpress {
@@ -100,6 +101,14 @@ class Block {
   // Probabilities of attention that passes leave out from now on, as training
   // does; not with caches.
   void set_attention_dropout(const Dropout& dropout) { dropout_ = dropout; }
+  // What stands before every sequence from now on; empty: nothing. Segments
+  // without a cache then say its tokens as their past, and a cache holds it
+  // before they come. Throws Error(kInvalidInput) for shapes that do not fit;
+  // as check_prefix_possible().
+  void set_prefix(BlockPrefix prefix, ThreadPool& pool);
+  // As a cache holds it.
+  const BlockPrefix& prefix() const { return prefix_; }
+  std::size_t prefix_tokens() const;
   // From now on every expert sees every token, those that it was not chosen for
   // with weight zero.
   void route_to_all_experts() { all_experts_ = true; }
@@ -150,6 +159,7 @@ class Block {
   std::vector<NormWeights> norms_;  // as they multiply
   std::vector<std::vector<float>> parameters_;
   std::optional<KvScheme> kv_scheme_;
+  BlockPrefix prefix_{};
 };
 
 }  // namespace llmpress

@@ -22,9 +22,9 @@ std::vector<std::size_t> writers(const BlockSpec& block) {
   return by;
 }
 
-void check_alone(std::span<const Segment> segments) {
+void check_alone(std::span<const Segment> segments, std::size_t prefix_tokens) {
   for (const Segment& segment : segments) {
-    if (segment.cache == nullptr && segment.past == 0) continue;
+    if (segment.cache == nullptr && segment.past == prefix_tokens) continue;
     fail(ErrorCode::kInvalidArgument,
          "a pass that is run in reverse has no caches");
   }
@@ -34,7 +34,7 @@ void check_alone(std::span<const Segment> segments) {
 
 BlockPass Block::run_keeping(std::span<const Segment> segments,
                              BlockState& state, ThreadPool& pool) const {
-  check_alone(segments);
+  check_alone(segments, prefix_tokens());
   BlockPass pass{.values = enter(state, segments)};
   run_operations(0, spec().operations.size(), pass.values,
                  context(segments, pool), Keep::kAll);

@@ -1,6 +1,7 @@
 #include "compress/model/decoder.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <mutex>
 #include <optional>
@@ -204,6 +205,7 @@ Decoder::Decoder(const Checkpoint& checkpoint, const Options& options)
   for (std::optional<Block>& block : loaded) {
     blocks_.push_back(std::move(*block));
   }
+  if (options.companion) set_prefix(options.companion->prefix());
   report(options.progress, {"load", arch_->layers, arch_->layers, ""});
 }
 
@@ -226,6 +228,19 @@ Block Decoder::load_block(const Checkpoint& checkpoint, std::size_t layer,
   return block;
 }
 
+void Decoder::set_prefix(std::vector<BlockPrefix> prefix) {
+  if (prefix.empty()) return;
+  assert(prefix.size() == blocks_.size());
+  ThreadPool alone(1);
+  for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
+    blocks_[layer].set_prefix(std::move(prefix[layer]), alone);
+  }
+}
+
+std::size_t Decoder::prefix_tokens() const {
+  return blocks_.empty() ? 0 : blocks_[0].prefix_tokens();
+}
+
 std::size_t Decoder::bytes() const {
   std::size_t total = ends_->bytes();
   for (const Block& block : blocks_) total += block.bytes();
@@ -235,8 +250,12 @@ std::size_t Decoder::bytes() const {
 MatrixF Decoder::forward(std::span<const TokenId> tokens,
                          std::span<const Segment> segments,
                          ThreadPool& pool) const {
-  BlockState state = ends_->begin(tokens, segments, pool);
-  for (const Block& block : blocks_) block.run(segments, state, pool);
+  std::vector<Segment> placed(segments.begin(), segments.end());
+  for (Segment& segment : placed) {
+    if (segment.cache == nullptr) segment.past += prefix_tokens();
+  }
+  BlockState state = ends_->begin(tokens, placed, pool);
+  for (const Block& block : blocks_) block.run(placed, state, pool);
   for (const Segment& segment : segments) {
     if (segment.cache != nullptr) segment.cache->advance(segment.rows);
   }
@@ -244,7 +263,18 @@ MatrixF Decoder::forward(std::span<const TokenId> tokens,
 }
 
 KvCache Decoder::make_cache(std::size_t capacity) const {
-  return {arch_->cache_slots(), capacity, kv_};
+  const std::size_t before = prefix_tokens();
+  KvCache cache(arch_->cache_slots(), before + capacity, kv_);
+  if (before == 0) return cache;
+  for (const Block& block : blocks_) {
+    for (std::size_t slot = 0; slot < block.prefix().size(); ++slot) {
+      const KvPrefix& prefix = block.prefix()[slot];
+      cache.append({block.layer(), slot}, prefix.keys.view(),
+                   prefix.values.view());
+    }
+  }
+  cache.advance(before);
+  return cache;
 }
 
 }  // namespace llmpress

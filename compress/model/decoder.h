@@ -84,14 +84,19 @@ class Decoder {
   std::size_t bytes() const;  // of all prepared weights
 
   // Hidden states [sum of rows, hidden] after the last block, before the final
-  // norm. Segments with a cache append to it.
+  // norm. Segments with a cache append to it; others stand alone (past 0),
+  // behind the model's prefix if it has one.
   MatrixF forward(std::span<const TokenId> tokens,
                   std::span<const Segment> segments, ThreadPool& pool) const;
+  // For so many tokens behind the prefix, which it holds already.
   KvCache make_cache(std::size_t capacity) const;
+  // Tokens that stand before every sequence (WeightCompanion::prefix).
+  std::size_t prefix_tokens() const;
 
  private:
   Block load_block(const Checkpoint& checkpoint, std::size_t layer,
                    const Options& options, const RopeTablesOfModel& ropes);
+  void set_prefix(std::vector<BlockPrefix> prefix);
 
   std::unique_ptr<Architecture> arch_;  // blocks point to it
   std::unique_ptr<ModelEnds> ends_;

@@ -22,12 +22,13 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   fail(ErrorCode::kInvalidArgument, "generation: {}", what);
 }
 
-void check(const Architecture& arch, std::span<const TokenId> prompt,
-           const GenerationConfig& config) {
+// `positions`: those that text may take.
+void check(const Architecture& arch, std::size_t positions,
+           std::span<const TokenId> prompt, const GenerationConfig& config) {
   if (prompt.empty()) wrong("the prompt is empty");
-  if (prompt.size() > arch.max_positions) {
+  if (prompt.size() > positions) {
     wrong(formatted("the prompt has {} tokens, the model {} positions",
-                    prompt.size(), arch.max_positions));
+                    prompt.size(), positions));
   }
   if (!(config.temperature >= 0)) wrong("temperature must be 0 or more");
   if (!(config.top_p > 0 && config.top_p <= 1))
@@ -90,8 +91,11 @@ GenerationResult generate(const Decoder& decoder,
                           const GenerationConfig& config, ThreadPool& pool,
                           const std::function<void(TokenId)>& on_token) {
   const Architecture& arch = decoder.architecture();
-  check(arch, prompt, config);
-  const std::size_t room = arch.max_positions - prompt.size();
+  const std::size_t positions =
+      arch.max_positions -
+      std::min(arch.max_positions, decoder.prefix_tokens());
+  check(arch, positions, prompt, config);
+  const std::size_t room = positions - prompt.size();
   const std::size_t limit = std::min(config.max_new_tokens, room);
   GenerationResult result;
   result.stop = limit < config.max_new_tokens ? StopReason::kModelLimit

@@ -30,7 +30,7 @@ std::string place(const std::string& module, std::size_t token) {
 std::string find_non_finite(const Decoder& decoder,
                             std::span<const TokenId> tokens, ThreadPool& pool) {
   const Architecture& arch = decoder.architecture();
-  const Segment segment{.rows = tokens.size()};
+  const Segment segment{.rows = tokens.size(), .past = decoder.prefix_tokens()};
   BlockState state{.hidden = decoder.ends().embed(tokens, {&segment, 1}, pool)};
   for (const Block& block : decoder.blocks()) {
     block.run({&segment, 1}, state, pool);

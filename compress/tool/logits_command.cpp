@@ -92,7 +92,7 @@ MatrixF token_by_token(const Decoder& decoder, std::span<const TokenId> ids,
   MatrixF logits(ids.size(), decoder.architecture().vocabulary);
   KvCache cache = decoder.make_cache(ids.size());
   for (std::size_t t = 0; t < ids.size(); ++t) {
-    const Segment one{1, t, &cache};
+    const Segment one{1, cache.tokens(), &cache};
     const MatrixF hidden = decoder.forward(ids.subspan(t, 1), {&one, 1}, pool);
     const MatrixF row = decoder.ends().logits(hidden.view(), pool);
     std::ranges::copy(row.data(), logits.row(t).begin());

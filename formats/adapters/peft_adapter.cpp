@@ -5,10 +5,8 @@
 
 #include "compress/core/error.h"
 #include "compress/core/formatted.h"
+#include "formats/adapters/adapter_folder.h"
 #include "formats/checkpoints/artifact_writer.h"
-#include "formats/containers/safetensors.h"
-#include "formats/containers/sharded.h"
-#include "formats/containers/torch_file.h"
 #include "formats/containers/typed_tensors.h"
 #include "formats/files/mapped_file.h"
 
@@ -194,18 +192,8 @@ PeftAdapter read_peft_tensors(PeftConfig config, const TensorReader& tensors) {
 PeftAdapter read_peft_adapter(const fs::path& directory) {
   const fs::path config = directory / "adapter_config.json";
   PeftConfig parsed = parse_peft_config(read_file(config), config.string());
-  const fs::path single = directory / "adapter_model.safetensors";
-  const fs::path index = directory / "adapter_model.safetensors.index.json";
-  const fs::path torch = directory / "adapter_model.bin";
-  const auto open = [&] {
-    if (path_exists(single)) return open_safetensors(single);
-    if (path_exists(index)) return open_sharded(index);
-    if (path_exists(torch)) return open_torch_file(torch);
-    fail(ErrorCode::kIo,
-         "{}: has neither adapter_model.safetensors nor adapter_model.bin",
-         directory);
-  };
-  return read_peft_tensors(std::move(parsed), *open());
+  const auto tensors = open_adapter_tensors(directory);
+  return read_peft_tensors(std::move(parsed), *tensors);
 }
 
 }  // namespace llmpress

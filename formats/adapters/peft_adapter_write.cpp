@@ -1,17 +1,13 @@
 // write_peft_adapter of peft_adapter.h.
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "compress/core/checked.h"
 #include "compress/core/error.h"
 #include "compress/core/formatted.h"
+#include "formats/adapters/adapter_folder.h"
 #include "formats/adapters/peft_adapter.h"
-#include "formats/containers/safetensors.h"
 #include "formats/containers/typed_tensors.h"
-#include "formats/files/atomic_file.h"
-#include "formats/files/path_location.h"
-#include "formats/files/replaceable.h"
 
 namespace llmpress {
 namespace {
@@ -208,38 +204,13 @@ void write_peft_adapter(const std::filesystem::path& directory,
   if (modules.empty()) {
     throw Error(ErrorCode::kInvalidArgument, "adapter: changes nothing");
   }
-  const std::filesystem::path target = resolve_path(directory);
-  check_replaceable(target, OutputKind::kFolder);
   std::vector<NamedTensor> tensors;
   for (const auto& [path, module] : modules) {
     check_module(path, module);
     add_tensors(path, module, options.dtype, tensors);
   }
-  const PartialDirectory partial(target);
-  const auto write = [&](const char* name, const std::string& content) {
-    OutputFile file(partial.path() / name);
-    file.write(content);
-    file.close();
-  };
-  write("adapter_config.json", config_json(modules, options));
-  write("adapter_model.safetensors",
-        write_safetensors(tensors, {{"format", "pt"}}));
-  std::set<std::string> names{"adapter_config.json",
-                              "adapter_model.safetensors",
-                              std::string(kProvenanceFile)};
-  std::string provenance;
-  for (const auto& [name, content] : options.files) {
-    if (name == kProvenanceFile) {
-      provenance = content;
-      continue;
-    }
-    write(name.c_str(), content);
-    names.insert(name);
-  }
-  write(kProvenanceFile.data(), marked_json(provenance, names));
-  sync_directory(partial.path());
-  check_replaceable(target, OutputKind::kFolder);  // hours may have passed
-  replace_path(partial.path(), target);
+  write_adapter_folder(directory, config_json(modules, options), tensors,
+                       options.files);
 }
 
 }  // namespace llmpress

@@ -45,6 +45,20 @@ TEST(TuneSection, ParsesBackFromItsResolvedForm) {
   EXPECT_EQ(parse_recipe(resolved_yaml(recipe), "/other/x.yaml"), recipe);
 }
 
+TEST(TuneSection, ReadsVirtualTokensWithoutTargets) {
+  for (const std::string method : {"prefix", "prompt"}) {
+    const Recipe recipe = parse_recipe(
+        tuning(", steps: 5, num_virtual_tokens: 7, init: random, method: " +
+               method),
+        "/some/r.yaml");
+    const auto& stage = std::get<TuneStage>(recipe.stages.at(0));
+    EXPECT_TRUE(stage.adapter.is_virtual());
+    EXPECT_EQ(stage.adapter.virtual_tokens, 7u);
+    EXPECT_EQ(stage.adapter.start, VirtualStart::kRandom);
+    EXPECT_EQ(parse_recipe(resolved_yaml(recipe), "/other/x.yaml"), recipe);
+  }
+}
+
 TEST(TuneSection, RefusesWhatSaysNothing) {
   const auto expect = [](const std::string& body, const std::string& wanted) {
     const std::string found = refusal(tuning(body));
@@ -59,6 +73,12 @@ TEST(TuneSection, RefusesWhatSaysNothing) {
   expect(", steps: 5, tokens: 5", "'steps', 'tokens' and 'epochs'");
   expect(", steps: 5, patience: 2", "needs 'held_out'");
   expect(", steps: 5, targets: ['re:(']", "re:(");
+  expect(", steps: 5, num_virtual_tokens: 3", "belongs to 'prefix'");
+  expect(", steps: 5, method: prefix, rank: 3", "belongs to 'lora'");
+  expect(", steps: 5, method: prefix, targets: [q_proj]", "virtual tokens");
+  expect(", steps: 5, method: prompt, ignore: [q_proj]", "virtual tokens");
+  expect(", steps: 5, method: prefix, attention_dropout: 0.1",
+         "virtual tokens");
 }
 
 TEST(TrainSection, LearnsBiasesAloneWhereAsked) {

@@ -9,6 +9,7 @@
 #include "compress/core/matrix_reuse.h"
 #include "compress/kernels/attention_backward.h"
 #include "compress/model/kv_rounding.h"
+#include "compress/model/ops/attention_prefix.h"
 
 namespace llmpress {
 namespace {
@@ -17,11 +18,28 @@ struct KeyValues {
   MatrixF keys, values;
 };
 
+// Those of a segment that stands alone behind a prefix.
+KeyValues expose_behind_prefix(const AttentionOp& op, const OpContext& context,
+                               ConstMatrixView K, ConstMatrixView V,
+                               AttentionSegment& to) {
+  const KvPrefix& prefix = context.prefix[op.slot];
+  KeyValues all{behind_prefix(prefix.keys.view(), K),
+                behind_prefix(prefix.values.view(), V)};
+  round_kv_in_place(context.kv, op.head_dim, all.keys.view());
+  round_kv_in_place(context.kv, op.value_dim, all.values.view());
+  to.keys = kv_view(all.keys.view());
+  to.values = kv_view(all.values.view());
+  return all;  // moving a Matrix keeps its buffer
+}
+
 // Stores new rows K, V of a segment and points `to` at all its keys and values
 // as they read back; returns what had to be decoded for it.
 KeyValues expose_key_values(const AttentionOp& op, const OpContext& context,
                             const Segment& segment, MatrixView<float> K,
                             MatrixView<float> V, AttentionSegment& to) {
+  if (segment.cache == nullptr && !context.prefix.empty()) {
+    return expose_behind_prefix(op, context, K, V, to);
+  }
   if (segment.cache == nullptr) {
     round_kv_in_place(context.kv, op.head_dim, K);
     round_kv_in_place(context.kv, op.value_dim, V);
@@ -48,6 +66,7 @@ KeyValues expose_key_values(const AttentionOp& op, const OpContext& context,
 bool only_reads(const OpContext& context) {
   return context.kv_scheme == nullptr && context.kv_ranges == nullptr &&
          !context.kv.rotate_keys && context.kv.type == KvType::kF32 &&
+         context.prefix.empty() &&
          std::ranges::all_of(context.segments, [](const Segment& segment) {
            return segment.cache == nullptr;
          });
@@ -114,6 +133,13 @@ KeyValues rounded_key_values(const AttentionOp& op, const OpContext& context,
   return rounded;
 }
 
+KvPrefix rounded_prefix(const AttentionOp& op, const OpContext& context) {
+  KvPrefix prefix = context.prefix[op.slot];
+  round_kv_in_place(context.kv, op.head_dim, prefix.keys.view());
+  round_kv_in_place(context.kv, op.value_dim, prefix.values.view());
+  return prefix;
+}
+
 }  // namespace
 
 void run(const AttentionOp& op, const OpContext& context,
@@ -171,16 +197,24 @@ void backward(const AttentionOp& op, const OpContext& context,
     K = std::as_const(rounded.keys).view();
     V = std::as_const(rounded.values).view();
   }
-  attention_backward(
-      {.Q = gradients.input(0),
-       .K = K,
-       .V = V,
-       .O = gradients.out[0]->rows.view()},
-      gradients.gradient(), sequences, config_of(op, context),
-      {.dQ = to_add(0),
-       .dK = to_add(1),
-       .dV = to_add(2),
-       .sinks = op.sinks ? gradients.parameter(*op.sinks) : std::span<float>()},
+  const AttentionPass pass{.Q = gradients.input(0),
+                           .K = K,
+                           .V = V,
+                           .O = gradients.out[0]->rows.view()};
+  const AttentionGradients to{
+      .dQ = to_add(0),
+      .dK = to_add(1),
+      .dV = to_add(2),
+      .sinks = op.sinks ? gradients.parameter(*op.sinks) : std::span<float>()};
+  if (context.prefix.empty()) {
+    return attention_backward(pass, gradients.gradient(), sequences,
+                              config_of(op, context), to, *context.pool,
+                              context.isa);
+  }
+  BlockPrefix& own = gradients.own->prefix;
+  attention_backward_behind(
+      rounded_prefix(op, context), pass, gradients.gradient(), context.segments,
+      config_of(op, context), to, own.empty() ? nullptr : &own[op.slot],
       *context.pool, context.isa);
 }
 

@@ -14,6 +14,7 @@
 #include "compress/kernels/cpu.h"
 #include "compress/kernels/dropout.h"
 #include "compress/kernels/linear_kernel.h"
+#include "compress/model/kv_prefix.h"
 #include "compress/model/kv_rounding.h"
 #include "compress/model/norm_weights.h"
 #include "compress/model/rope_positions.h"
@@ -48,7 +49,7 @@ struct Activations {
 struct Segment {
   std::size_t rows = 0;
   std::size_t past = 0;      // tokens of the sequence already in `cache`
-  KvCache* cache = nullptr;  // null: the segment stands alone (past = 0)
+  KvCache* cache = nullptr;  // null: the segment stands alone, but for a prefix
 };
 
 // What of a block an operation may need beside its inputs.
@@ -62,8 +63,11 @@ struct OpContext {
   KvFormat kv{};
   const KvScheme* kv_scheme = nullptr;  // the checkpoint's own, if any
   KvRanges* kv_ranges = nullptr;        // widened where they are wanted
-  bool all_experts = false;             // every expert sees every token
-  Dropout attention_dropout{};          // of probabilities, in training
+  // Before every segment, by slot; empty: nothing. Segments without a cache
+  // have so many tokens of the past.
+  std::span<const KvPrefix> prefix{};
+  bool all_experts = false;     // every expert sees every token
+  Dropout attention_dropout{};  // of probabilities, in training
   Isa isa = Isa::kScalar;
   ThreadPool* pool = nullptr;
 };

@@ -23,6 +23,7 @@ struct NormGradients {
 struct BlockGradients {
   std::vector<NormGradients> norms{};            // [BlockSpec::norms]
   std::vector<std::vector<float>> parameters{};  // [BlockSpec::parameters]
+  BlockPrefix prefix{};
   // [routed rows] of each routing of the pass: with respect to its weights.
   std::map<const Routing*, std::vector<float>> routing{};
 };
@@ -51,7 +52,7 @@ struct GradientSum {
 };
 
 // The values and gradients of one operation. The segments of a pass that is run
-// in reverse stand alone: no caches, nothing of the past.
+// in reverse stand alone: no caches, nothing of the past but a prefix.
 struct OpGradients {
   std::vector<const Activations*> in{};   // as the operation read them
   std::vector<const Activations*> out{};  // as it wrote them

@@ -109,6 +109,38 @@ TrainableBlock::TrainableBlock(const Architecture& arch, std::size_t layer,
     if (value_learns_.back())
       gradients_.parameters[p].resize(values_[p].size());
   }
+  if (learning.prefix) add_prefix(learning.prefix(layer));
+}
+
+void TrainableBlock::add_prefix(BlockPrefix prefix) {
+  if (attention_dropout_ > 0) {
+    fail(ErrorCode::kUnsupported,
+         "{}: a prefix does not go with a dropout of attention's probabilities",
+         arch_->block_name(layer_));
+  }
+  prefix_ = std::move(prefix);
+  for (const KvPrefix& p : prefix_) {
+    gradients_.prefix.push_back(
+        {.keys = MatrixF(p.keys.rows(), p.keys.cols()),
+         .values = MatrixF(p.values.rows(), p.values.cols())});
+  }
+  ThreadPool alone(1);
+  block_.set_prefix(prefix_, alone);
+}
+
+void TrainableBlock::list_prefix(std::vector<Parameter>& to) {
+  const std::string name = arch_->block_name(layer_) + ".prefix";
+  for (std::size_t s = 0; s < prefix_.size(); ++s) {
+    const std::string slot = prefix_.size() == 1 ? "" : formatted(".{}", s);
+    const auto add = [&](const char* part, MatrixF& value, MatrixF& d) {
+      to.push_back({.name = name + slot + part,
+                    .shape = {value.rows(), value.cols()},
+                    .value = value.data(),
+                    .gradient = d.data()});
+    };
+    add(".keys", prefix_[s].keys, gradients_.prefix[s].keys);
+    add(".values", prefix_[s].values, gradients_.prefix[s].values);
+  }
 }
 
 void TrainableBlock::add_linear(std::size_t index, LinearWeights weights,
@@ -165,6 +197,7 @@ std::vector<Parameter> TrainableBlock::parameters() {
     add(prefix + spec.parameters[p].name, spec.parameters[p].shape, values_[p],
         gradients_.parameters[p]);
   }
+  list_prefix(all);
   return all;
 }
 
@@ -178,6 +211,7 @@ void TrainableBlock::values_changed(ThreadPool& pool) {
   for (std::size_t p = 0; p < values_.size(); ++p) {
     if (value_learns_[p]) block_.replace_parameter(p, values_[p]);
   }
+  if (!prefix_.empty()) block_.set_prefix(prefix_, pool);
 }
 
 void TrainableBlock::run_backward(BlockPass& pass,

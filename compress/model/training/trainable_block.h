@@ -28,12 +28,21 @@ using AdapterChoice =
 using LinearWrap = std::function<std::unique_ptr<TrainableLinear>(
     std::size_t layer, std::size_t linear, std::unique_ptr<TrainableLinear>)>;
 
+// What stands before every sequence of a block when training begins.
+using PrefixChoice = std::function<BlockPrefix(std::size_t layer)>;
+
 // How the numbers of a model learn. For a Linear the first that has something
 // to say of it decides: `makes`, `adapts`, `learns`.
 struct ModelLearning {
   LinearMaker makes{};     // empty: none
   AdapterChoice adapts{};  // empty: no adapters
   LearningChoice learns{};
+  // Keys and values that stand before every sequence and learn, as many tokens
+  // in every block; empty: none.
+  PrefixChoice prefix{};
+  // [virtual tokens, hidden]: rows of the stream that stand before every
+  // sequence and learn (prompt tuning, arXiv:2104.08691); empty: none.
+  MatrixF prompt{};
   // Around a Linear of a block, or the head (layer: how many there are).
   LinearWrap wraps{};  // empty: nothing
   // Probabilities that what a Linear adds to the stream, and a probability of
@@ -51,7 +60,8 @@ class TrainableBlock {
  public:
   // `arch` must outlive the block. Linears that do not learn stay in the form
   // in which they are stored. Throws Error(kUnsupported) for a dropout of what
-  // is added to a stream that is changed in other ways too.
+  // is added to a stream that is changed in other ways too, or of attention's
+  // probabilities behind a prefix.
   TrainableBlock(const Architecture& arch, std::size_t layer,
                  BlockWeights weights, const ModelLearning& learning,
                  const BlockOptions& options);
@@ -75,6 +85,8 @@ class TrainableBlock {
  private:
   void add_linear(std::size_t index, LinearWeights weights,
                   const ModelLearning& learning, Isa isa);
+  void add_prefix(BlockPrefix prefix);
+  void list_prefix(std::vector<Parameter>& to);
 
   const Architecture* arch_;
   std::size_t layer_;
@@ -86,6 +98,7 @@ class TrainableBlock {
   std::vector<ReversibleLinear*> reversible_;
   float dropout_, attention_dropout_;
   std::vector<DroppedLinear*> dropped_{};  // of linears_
+  BlockPrefix prefix_{};
   BlockGradients gradients_;
 };
 

@@ -4,23 +4,14 @@
 #include <cassert>
 #include <utility>
 
+#include "compress/model/ops/rows_before.h"
+#include "compress/model/prefix_places.h"
 #include "compress/model/tensor_places.h"
 
 namespace llmpress {
 namespace {
 
 constexpr std::size_t kElementsPerTask = std::size_t{1} << 16;
-
-std::vector<Segment> segments_of(const TokenBatch& batch) {
-  std::vector<Segment> segments;
-  [[maybe_unused]] std::size_t tokens = 0;
-  for (const std::size_t rows : batch.sequences) {
-    segments.push_back({.rows = rows});
-    tokens += rows;
-  }
-  assert(tokens == batch.tokens.size());
-  return segments;
-}
 
 // Blocks leave out numbers while it is there.
 class DropoutOfPass {
@@ -54,7 +45,8 @@ TrainableModel::TrainableModel(const Checkpoint& checkpoint,
       options_(options) {
   ModelLearning& learning = options_.learning;
   if (!learning.learns) {
-    learning.learns = [all = !learning.adapts](const std::string&) {
+    learning.learns = [all = !learning.adapts && !learning.prefix &&
+                             learning.prompt.empty()](const std::string&) {
       return all;
     };
   }
@@ -77,11 +69,64 @@ TrainableModel::TrainableModel(const Checkpoint& checkpoint,
   }
   report(options_.progress, {"load", arch_->layers, arch_->layers, ""});
   parameters_ = ends_->parameters();
+  prompt_ = learning.prompt;
+  if (!prompt_.empty()) {
+    check_prompt_possible(*arch_);
+    d_prompt_ = MatrixF(prompt_.rows(), prompt_.cols());
+    parameters_.push_back({.name = "prompt",
+                           .shape = {prompt_.rows(), prompt_.cols()},
+                           .value = prompt_.data(),
+                           .gradient = d_prompt_.data()});
+  }
   for (TrainableBlock& block : blocks_) {
     for (Parameter& parameter : block.parameters()) {
       parameters_.push_back(std::move(parameter));
     }
   }
+}
+
+TrainableModel::Places TrainableModel::places_of(
+    const TokenBatch& batch) const {
+  const std::size_t past =
+      blocks_.empty() ? 0 : blocks_[0].block().prefix_tokens();
+  Places places;
+  [[maybe_unused]] std::size_t tokens = 0;
+  for (const std::size_t rows : batch.sequences) {
+    places.tokens.push_back({.rows = rows, .past = past + prompt_.rows()});
+    places.rows.push_back({.rows = prompt_.rows() + rows, .past = past});
+    tokens += rows;
+  }
+  assert(tokens == batch.tokens.size());
+  return places;
+}
+
+BlockState TrainableModel::begin(const TokenBatch& batch, const Places& places,
+                                 ThreadPool& pool) const {
+  BlockState state = ends_->begin(batch.tokens, places.tokens, pool);
+  if (prompt_.empty()) return state;
+  state.hidden = RowsBefore(places.tokens, prompt_.rows())
+                     .join(state.hidden.view(), prompt_.view());
+  return state;
+}
+
+void TrainableModel::begin_backward(const TokenBatch& batch,
+                                    const Places& places, StreamGradient stream,
+                                    ThreadPool& pool) {
+  if (!prompt_.empty()) {
+    RowsBefore(places.tokens, prompt_.rows())
+        .add_apart(stream.hidden, {}, d_prompt_.view());
+    stream.hidden = rows_of_tokens(places, std::move(stream.hidden));
+  }
+  ends_->begin_backward(batch.tokens, places.tokens, std::move(stream), pool);
+}
+
+MatrixF TrainableModel::rows_of_tokens(const Places& places,
+                                       MatrixF rows) const {
+  if (prompt_.empty()) return rows;
+  const std::size_t before = places.tokens.size() * prompt_.rows();
+  MatrixF own(rows.rows() - before, rows.cols());
+  RowsBefore(places.tokens, prompt_.rows()).add_apart(rows, own.view(), {});
+  return own;
 }
 
 void TrainableModel::values_changed(ThreadPool& pool) {
@@ -120,10 +165,12 @@ double TrainableModel::run_backward(const TokenBatch& batch,
     store_.clear();
   }
   const MatrixReuse reuse(store_);
-  const std::vector<Segment> segments = segments_of(batch);
+  assert(prompt_.empty() || (!loss.stream && !loss.values));
+  const Places places = places_of(batch);
+  const std::vector<Segment>& segments = places.rows;
   const DropoutOfPass dropping(blocks_,
                                drops() ? loss.dropout_seed : std::nullopt);
-  BlockState state = ends_->begin(batch.tokens, segments, pool);
+  BlockState state = begin(batch, places, pool);
   std::vector<BlockState> before;
   std::vector<BlockPass> passes;
   for (const TrainableBlock& block : blocks_) {
@@ -137,11 +184,16 @@ double TrainableModel::run_backward(const TokenBatch& batch,
     block.block().run(segments, state, pool);
   }
   StreamGradient stream;
+  state.hidden = rows_of_tokens(places, std::move(state.hidden));
   double total = ends_->loss(state.hidden.view(), loss.row_weights, loss.logits,
                              &stream.hidden, pool);
   if (asks_at(loss, blocks_.size())) {
     total +=
         loss.stream(blocks_.size(), state.hidden.view(), stream.hidden.view());
+  }
+  if (!prompt_.empty()) {
+    stream.hidden = RowsBefore(places.tokens, prompt_.rows())
+                        .join(std::as_const(stream.hidden).view());
   }
   for (std::size_t b = blocks_.size(); b-- > 0;) {
     BlockPass pass;
@@ -159,19 +211,21 @@ double TrainableModel::run_backward(const TokenBatch& batch,
     }
     if (!before.empty()) before.pop_back();
   }
-  ends_->begin_backward(batch.tokens, segments, std::move(stream), pool);
+  begin_backward(batch, places, std::move(stream), pool);
   return total;
 }
 
 std::vector<MatrixF> TrainableModel::streams(
     const TokenBatch& batch, std::span<const std::size_t> boundaries,
     ThreadPool& pool, const PassVisit& visit) const {
-  const std::vector<Segment> segments = segments_of(batch);
-  BlockState state = ends_->begin(batch.tokens, segments, pool);
+  const Places places = places_of(batch);
+  const std::vector<Segment>& segments = places.rows;
+  BlockState state = begin(batch, places, pool);
   std::vector<MatrixF> kept(boundaries.size());
   const auto keep = [&](std::size_t boundary) {
     for (std::size_t i = 0; i < boundaries.size(); ++i) {
-      if (boundaries[i] == boundary) kept[i] = state.hidden;
+      if (boundaries[i] == boundary)
+        kept[i] = rows_of_tokens(places, state.hidden);
     }
   };
   for (std::size_t b = 0; b < blocks_.size(); ++b) {
@@ -184,7 +238,7 @@ std::vector<MatrixF> TrainableModel::streams(
     }
   }
   keep(blocks_.size());
-  kept.push_back(std::move(state.hidden));
+  kept.push_back(rows_of_tokens(places, std::move(state.hidden)));
   return kept;
 }
 

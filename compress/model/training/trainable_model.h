@@ -53,7 +53,8 @@ struct PassVisit {
 
 struct TrainableOptions {
   Isa isa = best_isa();
-  // `learns` empty: every number that is stored as a float; with `adapts` none.
+  // `learns` empty: every number that is stored as a float; with `adapts`,
+  // `prefix` or `prompt` none.
   ModelLearning learning{};
   KvFormat kv{};  // how keys and values are rounded, straight through
   bool keep_activations = false;
@@ -78,7 +79,8 @@ class TrainableModel {
   std::map<std::string, LinearWeights> packed_linears() const;
   void clear_gradients(ThreadPool& pool);
 
-  // The batch's loss; adds to the gradients of all parameters.
+  // The batch's loss; adds to the gradients of all parameters. Losses of
+  // streams and values do not go with a prompt.
   double run_backward(const TokenBatch& batch, const BatchLoss& loss,
                       ThreadPool& pool);
   // The loss alone.
@@ -94,10 +96,23 @@ class TrainableModel {
   const TrainableEnds& ends() const { return *ends_; }
 
  private:
+  // A batch's sequences without and with the rows that stand before them.
+  struct Places {
+    std::vector<Segment> tokens{}, rows{};
+  };
+  Places places_of(const TokenBatch& batch) const;
+  BlockState begin(const TokenBatch& batch, const Places& places,
+                   ThreadPool& pool) const;
+  void begin_backward(const TokenBatch& batch, const Places& places,
+                      StreamGradient stream, ThreadPool& pool);
+  // Of [rows, hidden] those of the tokens.
+  MatrixF rows_of_tokens(const Places& places, MatrixF rows) const;
+
   std::unique_ptr<Architecture> arch_;
   TrainableOptions options_;
   std::unique_ptr<TrainableEnds> ends_;
   std::vector<TrainableBlock> blocks_;
+  MatrixF prompt_{}, d_prompt_{};
   std::vector<Parameter> parameters_;
   // Of run_backward(), for batches of as many tokens as the last one.
   MatrixStore store_{};

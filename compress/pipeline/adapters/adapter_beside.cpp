@@ -7,6 +7,8 @@
 #include "compress/core/error.h"
 #include "compress/core/formatted.h"
 #include "compress/pipeline/adapters/adapter_merge.h"
+#include "compress/pipeline/adapters/tokens_beside.h"
+#include "formats/adapters/adapter_folder.h"
 #include "lora/lora_apply.h"
 
 namespace llmpress {
@@ -56,9 +58,9 @@ LoraOperator operator_of(const AdaptedModule& module, ConstMatrixView W,
 
 class Companion : public WeightCompanion {
  public:
-  Companion(const AdapterSet& set, const Checkpoint& checkpoint, Isa isa,
-            ThreadPool& pool)
-      : isa_(isa), pool_(&pool) {
+  Companion(const AdapterSet& set, std::vector<BlockPrefix> prefix,
+            const Checkpoint& checkpoint, Isa isa, ThreadPool& pool)
+      : isa_(isa), pool_(&pool), prefix_(std::move(prefix)) {
     for (const AdaptedModule& module : set.modules) {
       if (!module.has_factors()) continue;
       if (module.place == ModulePlace::kEmbedding) {
@@ -99,6 +101,8 @@ class Companion : public WeightCompanion {
     return std::make_unique<AdaptedKernel>(std::move(kernel), std::move(lora));
   }
 
+  std::vector<BlockPrefix> prefix() const override { return prefix_; }
+
   void change_embedding(std::span<const TokenId> tokens,
                         MatrixView<float> X) const override {
     if (embedding_) apply_embedding_in_place(*embedding_, tokens, X, *pool_);
@@ -113,21 +117,57 @@ class Companion : public WeightCompanion {
   ThreadPool* pool_;
   std::map<std::string, AdaptedModule> modules_;
   std::optional<LoraOperator> embedding_;
+  std::vector<BlockPrefix> prefix_;
 };
+
+// Adapters by what they are.
+struct SortedAdapters {
+  std::vector<WeightedAdapter> changes{};  // of weights
+  std::optional<WeightedAdapter> tokens{};
+};
+
+SortedAdapters sorted(const std::vector<WeightedAdapter>& adapters) {
+  SortedAdapters result;
+  for (const WeightedAdapter& adapter : adapters) {
+    const AdapterFormat format = read_adapter_format(adapter.path);
+    const bool prompt = format == AdapterFormat::kPrompt;
+    if (!prompt && format != AdapterFormat::kPrefix) {
+      result.changes.push_back(adapter);
+      continue;
+    }
+    if (result.tokens || (prompt && adapters.size() > 1)) {
+      fail(ErrorCode::kUnsupported, "{}: {} does not go with {}", adapter.path,
+           peft_type_of(format),
+           prompt ? "other adapters" : "other virtual tokens");
+    }
+    if (adapter.weight != 1) {
+      fail(ErrorCode::kInvalidArgument,
+           "{}: {} has no scale: found {}, wanted 1", adapter.path,
+           peft_type_of(format), adapter.weight);
+    }
+    result.tokens = adapter;
+  }
+  return result;
+}
 
 }  // namespace
 
 AdaptersBeside keep_beside(const Checkpoint& base, const Architecture& arch,
                            const std::vector<WeightedAdapter>& adapters,
                            Isa isa, ThreadPool& pool) {
-  const AdapterSet set = read_adapters(base, arch, adapters);
+  const SortedAdapters by_kind = sorted(adapters);
+  const AdapterSet set = read_adapters(base, arch, by_kind.changes);
   AdapterMerge replaced = replace_modules(base, arch, set, pool);
   AdaptersBeside result{.modules = set.modules.size(), .notes = set.notes};
   result.notes.insert(result.notes.end(), replaced.notes.begin(),
                       replaced.notes.end());
   result.checkpoint = overlay(base, std::move(replaced.edits));
-  result.companion =
-      std::make_shared<Companion>(set, *result.checkpoint, isa, pool);
+  std::vector<BlockPrefix> prefix;
+  if (by_kind.tokens) {
+    prefix = tokens_beside(base, arch, by_kind.tokens->path, isa, pool);
+  }
+  result.companion = std::make_shared<Companion>(set, std::move(prefix),
+                                                 *result.checkpoint, isa, pool);
   return result;
 }
 

@@ -3,6 +3,10 @@
 // head. Whole tensors that they replace (modules_to_save) are laid over the
 // checkpoint.
 //
+// Keys and values that an adapter puts before the text (prefix and prompt
+// tuning) stand in front of every sequence; one such adapter at a time, with no
+// weight of its own, a prompt alone.
+//
 // Several adapters add up, each with its weight, as merging does with method
 // cat. DoRA takes its row norms from the weight that inference uses: over a
 // packed base these are the norms of the dequantized rows.
@@ -27,7 +31,8 @@ struct AdaptersBeside {
   std::vector<std::string> notes{};
 };
 
-// `base` and `pool` must outlive the result. Throws as read_adapters() does.
+// `base` and `pool` must outlive the result. Throws as read_adapters() and
+// tokens_beside() do, kUnsupported for adapters that do not go together.
 AdaptersBeside keep_beside(const Checkpoint& base, const Architecture& arch,
                            const std::vector<WeightedAdapter>& adapters,
                            Isa isa, ThreadPool& pool);

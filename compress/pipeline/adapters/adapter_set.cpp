@@ -8,6 +8,7 @@
 
 #include "compress/core/formatted.h"
 #include "compress/model/block.h"
+#include "formats/adapters/adapter_folder.h"
 #include "formats/containers/typed_tensors.h"
 
 namespace llmpress {
@@ -279,12 +280,22 @@ void refuse_part(const AdapterPart& part, const std::string& module,
        why);
 }
 
+void check_mergeable(const std::filesystem::path& adapter) {
+  const AdapterFormat format = read_adapter_format(adapter);
+  if (format == AdapterFormat::kLora) return;
+  fail(ErrorCode::kUnsupported,
+       "{}: {} stands before the text and is no change of weights: it cannot "
+       "be merged or taken out, it stays beside the model (--adapter)",
+       adapter, peft_type_of(format));
+}
+
 AdapterSet read_adapters(const Checkpoint& checkpoint, const Architecture& arch,
                          const std::vector<WeightedAdapter>& adapters) {
   const std::map<std::string, ModuleShape> known = modules_of(arch);
   AdapterSet set;
   std::map<std::string, AdaptedModule> modules;
   for (const WeightedAdapter& adapter : adapters) {
+    check_mergeable(adapter.path);
     PeftAdapter read = read_peft_adapter(adapter.path);
     use_stored_names(arch, known, read);
     note_idle(adapter, read, known, set.notes);

@@ -49,7 +49,11 @@ struct AdapterSet {
   std::vector<std::string> notes{};
 };
 
-// Throws Error as read_peft_adapter() does, and kInvalidInput if an adapter
+// Throws Error(kUnsupported) with the reason for an adapter that is no change
+// of weights.
+void check_mergeable(const std::filesystem::path& adapter);
+
+// Throws Error as check_mergeable() and read_peft_adapter() do, and kInvalidInput if an adapter
 // names a module that the model does not have, or one of another shape, if two
 // replace the same tensor, or a replacement has a weight other than 1;
 // kUnsupported for factors on a norm.

@@ -5,8 +5,8 @@
 #include "compress/core/formatted.h"
 #include "compress/model/block_weights.h"
 #include "compress/pipeline/run/resume_store.h"
-#include "compress/pipeline/training/learned_adapter.h"
 #include "compress/pipeline/training/trained_model.h"
+#include "compress/pipeline/training/tuned_adapter.h"
 
 namespace llmpress {
 namespace {
@@ -36,6 +36,14 @@ void check_dense(const TuneStage& stage, const Checkpoint& checkpoint,
   }
 }
 
+void check_mergeable(const TuneStage& stage) {
+  if (can_be_merged(stage.adapter.method)) return;
+  fail(ErrorCode::kInvalidArgument,
+       "{}: tune: what this method learns is no change of weights and cannot "
+       "be merged: write the adapter by itself, output: {{format: {}}}",
+       stage.position.to_string(), kAdapterFormat);
+}
+
 }  // namespace
 
 void check_adapter_alone(const OutputConfig& output, const StagePlan& plan) {
@@ -58,24 +66,15 @@ void check_tuning(const OutputConfig& output, const StagePlan& plan,
   for (const Stage* const stage : plan.transforms()) {
     const auto* const tune = std::get_if<TuneStage>(stage);
     if (tune == nullptr) continue;
-    (void)adapters_of(*tune, arch);
-    if (!output.is_adapter()) check_dense(*tune, checkpoint, arch);
+    check_adapter(*tune, arch);
+    if (output.is_adapter()) continue;
+    check_mergeable(*tune);
+    check_dense(*tune, checkpoint, arch);
   }
 }
 
 std::size_t adapter_numbers(const StagePlan& plan, const Architecture& arch) {
-  const auto chosen = adapters_of(only_stage(plan), arch);
-  std::size_t numbers = 0;
-  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-    for (std::size_t l = 0; l < arch.block(layer).linears.size(); ++l) {
-      const LinearSpec& spec = arch.block(layer).linears[l];
-      const auto found = chosen.find(arch.linear_name(layer, l));
-      if (found == chosen.end()) continue;
-      numbers += found->second.rank * (spec.out + spec.in) +
-                 (found->second.dora ? spec.out : 0);
-    }
-  }
-  return numbers;
+  return adapter_numbers(only_stage(plan), arch);
 }
 
 VariantReport tune_variant(const RunInputs& inputs, const VariantJob& job,

@@ -15,13 +15,13 @@
 #include "compress/pipeline/evaluation/model_copy.h"
 #include "compress/pipeline/run/structured_pruning.h"
 #include "compress/pipeline/training/grid_linears.h"
-#include "compress/pipeline/training/learned_adapter.h"
 #include "compress/pipeline/training/learning_parts.h"
 #include "compress/pipeline/training/random_model.h"
 #include "compress/pipeline/training/stage_teacher.h"
 #include "compress/pipeline/training/trained_checkpoint.h"
 #include "compress/pipeline/training/training_store.h"
 #include "compress/pipeline/training/training_text.h"
+#include "compress/pipeline/training/tuned_adapter.h"
 #include "compress/surgery/checkpoint_overlay.h"
 #include "formats/checkpoints/artifact_writer.h"
 
@@ -79,13 +79,22 @@ class ModelTraining {
 
  private:
   ModelLearning learning() const {
-    return {
-        .makes = linear_maker(),
-        .adapts = adapter_choice(),
-        .learns = parts_that_learn(stage_.learn, read_architecture(*student_)),
-        .dropout = static_cast<float>(stage_.config.dropout),
-        .attention_dropout =
-            static_cast<float>(stage_.config.attention_dropout)};
+    const Architecture arch = read_architecture(*student_);
+    ModelLearning learning{.makes = linear_maker(),
+                           .learns = parts_that_learn(stage_.learn, arch),
+                           .dropout = static_cast<float>(stage_.config.dropout),
+                           .attention_dropout = static_cast<float>(
+                               stage_.config.attention_dropout)};
+    const auto* const tune = std::get_if<TuneStage>(job_.stage);
+    if (tune == nullptr) return learning;
+    add_adapter({.stage = tune,
+                 .base = student_,
+                 .arch = &arch,
+                 .text = data_->text(),
+                 .isa = job_.isa,
+                 .pool = job_.pool},
+                learning);
+    return learning;
   }
 
   LinearMaker linear_maker() const {
@@ -97,17 +106,6 @@ class ModelTraining {
   KvFormat kv_format() const {
     return {.type =
                 stage_.aware ? kv_type(stage_.aware->kv_cache) : KvType::kF32};
-  }
-
-  AdapterChoice adapter_choice() const {
-    const auto* const tune = std::get_if<TuneStage>(job_.stage);
-    if (tune == nullptr) return {};
-    return [chosen = adapters_of(*tune, read_architecture(*student_))](
-               const std::string& linear) -> std::optional<LoraConfig> {
-      const auto found = chosen.find(linear);
-      if (found == chosen.end()) return std::nullopt;
-      return found->second;
-    };
   }
 
   void make_student() {
@@ -253,11 +251,12 @@ class ModelTraining {
   void write_adapter(TrainableModel& model, const TuneStage& tune,
                      const fs::path& output,
                      std::map<std::string, std::string> files) const {
-    write_peft_adapter(
-        output, learned_adapter(model.parameters(), tune.adapter.scaling()),
-        {.base_model = job_.checkpoint->path().string(),
-         .rank_stabilized = tune.adapter.method == AdapterKind::kRsLora,
-         .files = std::move(files)});
+    write_learned_adapter({.stage = &tune,
+                           .arch = &model.architecture(),
+                           .parameters = model.parameters(),
+                           .base_model = job_.checkpoint->path().string(),
+                           .files = std::move(files)},
+                          output);
   }
 
   CheckpointEdits merged_adapter(TrainableModel& model,

@@ -5,8 +5,11 @@
 #include <set>
 
 #include "compress/core/error.h"
+#include "compress/pipeline/adapters/adapter_beside.h"
+#include "compress/pipeline/adapters/adapter_merge.h"
 #include "compress/pipeline/run/run.h"
 #include "formats/adapters/peft_adapter.h"
+#include "formats/adapters/virtual_tokens.h"
 #include "formats/checkpoints/checkpoint.h"
 #include "tests/compress/pipeline/shipped_model.h"
 #include "tests/formats/temporary_directory.h"
@@ -155,6 +158,84 @@ TEST_F(TuneRun, TunesBesideAPackedBaseButDoesNotMergeIntoIt) {
                 .find("is packed"),
             std::string::npos);
 }
+
+// Methods that put tokens before the text.
+class VirtualTuneRun : public TuneRun,
+                       public testing::WithParamInterface<std::string> {
+ protected:
+  static std::string tokens(const std::string& more = "") {
+    return "[{tune: {text: " + shipped("text/calibration.txt").string() +
+           ", steps: 6, sequence_length: 32, batch_size: 2, learning_rate: "
+           "0.01, evaluate_sequences: 4, checkpoint_every: 2, "
+           "num_virtual_tokens: 5, method: " +
+           GetParam() + more + "}}]";
+  }
+};
+
+TEST_P(VirtualTuneRun, WritesWhatEvaluationsReadBack) {
+  const RunReport report = run(tokens(), "out", "peft", {}, kEvaluate);
+  const VirtualTokens learned = read_virtual_tokens(path("out"));
+  EXPECT_EQ(learned.rows.rows(), 5u);
+  EXPECT_EQ(learned.rows.size(), report.variants.at(0).training[0].parameters);
+  EXPECT_NE(report.variants[0].evaluation->perplexity, report.base->perplexity);
+  EXPECT_LT(report.variants[0].evaluation->perplexity,
+            1.2 * report.base->perplexity);
+  (void)run(tokens(", init: random, init_seed: 3"), "random");
+  EXPECT_NE(read_virtual_tokens(path("random")).rows, learned.rows);
+}
+
+TEST_P(VirtualTuneRun, EndsInTheSameBytesWhereverItStopped) {
+  (void)run(tokens(), "whole");
+  for (const std::size_t step : {1u, 5u}) {
+    const RunOptions options{.progress = [&](const ProgressEvent& event) {
+      if (event.phase == "train" && event.done == step) {
+        throw Error(ErrorCode::kCancelled, "stop");
+      }
+    }};
+    EXPECT_THROW(run(tokens(), "out", "peft", options), Error);
+    (void)run(tokens(), "out");
+    EXPECT_EQ(files_of(path("out")).at("adapter_model.safetensors"),
+              files_of(path("whole")).at("adapter_model.safetensors"));
+    fs::remove_all(path("out"));
+  }
+}
+
+TEST_P(VirtualTuneRun, IsNeverMerged) {
+  EXPECT_NE(refusal(tokens(), "compressed-tensors").find("cannot be merged"),
+            std::string::npos);
+  (void)run(tokens(), "out");
+  const auto base = open_checkpoint(shipped("tinystories-3.7m"));
+  const Architecture arch = read_architecture(*base);
+  try {
+    (void)merge_adapters(*base, arch, {{path("out"), 1}}, {}, pool_);
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+    EXPECT_NE(std::string(error.what()).find("cannot be merged"),
+              std::string::npos);
+  }
+  EXPECT_THROW(
+      (void)keep_beside(*base, arch, {{path("out"), 2}}, best_isa(), pool_),
+      Error);
+  EXPECT_THROW(
+      (void)keep_beside(*base, arch, {{path("out"), 1}, {path("out"), 1}},
+                        best_isa(), pool_),
+      Error);
+}
+
+TEST_P(VirtualTuneRun, RefusesATextThatIsTooShort) {
+  EXPECT_NE(
+      refusal("[{tune: {text: " + shipped("text/calibration.txt").string() +
+              ", steps: 2, sequence_length: 32, batch_size: 2, "
+              "num_virtual_tokens: 65536, method: " +
+              GetParam() + "}}]")
+          .find("num_virtual_tokens"),
+      std::string::npos);
+}
+
+INSTANTIATE_TEST_SUITE_P(Methods, VirtualTuneRun,
+                         testing::Values("prefix", "prompt"),
+                         [](const auto& row) { return row.param; });
 
 TEST_F(TuneRun, RefusesBeforeWork) {
   const auto expect = [&](const std::string& found, const std::string& wanted) {
