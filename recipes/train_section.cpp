@@ -206,6 +206,12 @@ TuneStage read_tune(const YamlNode& node, const Path& folder) {
                    "so");
   }
   read_settings(section, tune_settings(), "tune", stage.adapter);
+  if (stage.adapter.method == AdapterKind::kDiffPruning &&
+      stage.train.config.patience != 0) {
+    section.refuse("patience",
+                   "does not go with 'diff_pruning', which decides what stays "
+                   "after two thirds of the steps");
+  }
   if (!stage.adapter.is_virtual()) {
     stage.layers = read_selection(section);
     return stage;

@@ -14,8 +14,6 @@ namespace llmpress {
 // tokens.
 struct KvPrefix {
   MatrixF keys{}, values{};  // [virtual tokens, kv_heads * dim]
-
-  bool operator==(const KvPrefix&) const = default;
 };
 
 // By slot of the block's cache; empty: no prefix.

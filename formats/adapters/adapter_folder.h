@@ -18,7 +18,7 @@ enum class AdapterFormat {
   kPrefix,      // keys and values before the text: virtual_tokens.h
   kPrompt,      // rows of the stream before the text: virtual_tokens.h
   kBottleneck,  // bottleneck_adapter.h; no format of PEFT
-  kDifference,  // sparse_difference_adapter.h; no format of PEFT
+  kDifference,  // difference_adapter.h; no format of PEFT
 };
 
 // "LORA", "PREFIX_TUNING", ...

@@ -24,6 +24,7 @@
 
 #include "compress/core/dtype.h"
 #include "compress/core/matrix.h"
+#include "compress/core/sparse_difference.h"
 #include "formats/containers/tensor_io.h"
 #include "formats/linears/module_pattern.h"
 
@@ -57,8 +58,15 @@ struct PeftReplacement {
   std::vector<float> values{};
 };
 
+// A small MLP behind a Linear (bottleneck_adapter.h).
+struct PeftBottleneck {
+  MatrixF down{}, up{};  // [size, out], [out, size]
+  std::vector<float> down_bias{}, up_bias{};
+  std::string activation{};  // as the file calls it
+};
+
 // What an adapter does to one module; at least one of low-rank factors, weight
-// and bias is there. `weight` and `bias` replace the base's first, then the
+// and bias is there, or else one of difference and bottleneck. `weight` and `bias` replace the base's first, then the
 // factors add to them.
 struct PeftModule {
   MatrixF A{};  // [r, in]; of an embedding [r, vocab]; empty: no factors
@@ -70,6 +78,8 @@ struct PeftModule {
   std::vector<float> magnitude{};  // [out], or [dim] of an embedding: DoRA
   std::optional<PeftReplacement> weight{};
   std::optional<PeftReplacement> bias{};
+  SparseDifference difference{};  // added to the weight; empty: none
+  std::optional<PeftBottleneck> bottleneck{};
 
   bool has_factors() const { return !A.empty(); }
 };

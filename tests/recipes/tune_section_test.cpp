@@ -59,6 +59,17 @@ TEST(TuneSection, ReadsVirtualTokensWithoutTargets) {
   }
 }
 
+TEST(TuneSection, ReadsBottlenecksAndDifferences) {
+  for (const std::string body :
+       {"bottleneck, bottleneck_size: 5, activation: gelu, placement: pfeiffer",
+        "diff_pruning, keep: 0.25, penalty: 3, gate_rate: 7"}) {
+    const Recipe recipe = parse_recipe(
+        tuning(", steps: 5, targets: [down_proj], method: " + body),
+        "/some/r.yaml");
+    EXPECT_EQ(parse_recipe(resolved_yaml(recipe), "/other/x.yaml"), recipe);
+  }
+}
+
 TEST(TuneSection, RefusesWhatSaysNothing) {
   const auto expect = [](const std::string& body, const std::string& wanted) {
     const std::string found = refusal(tuning(body));
@@ -73,6 +84,10 @@ TEST(TuneSection, RefusesWhatSaysNothing) {
   expect(", steps: 5, tokens: 5", "'steps', 'tokens' and 'epochs'");
   expect(", steps: 5, patience: 2", "needs 'held_out'");
   expect(", steps: 5, targets: ['re:(']", "re:(");
+  expect(", steps: 5, keep: 0.5", "belongs to 'diff_pruning'");
+  expect(", steps: 5, bottleneck_size: 5", "belongs to 'bottleneck'");
+  expect(", steps: 5, method: diff_pruning, held_out: h.txt, patience: 2",
+         "'diff_pruning'");
   expect(", steps: 5, num_virtual_tokens: 3", "belongs to 'prefix'");
   expect(", steps: 5, method: prefix, rank: 3", "belongs to 'lora'");
   expect(", steps: 5, method: prefix, targets: [q_proj]", "virtual tokens");

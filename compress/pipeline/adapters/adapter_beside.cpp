@@ -1,5 +1,7 @@
 #include "compress/pipeline/adapters/adapter_beside.h"
 
+#include <algorithm>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <utility>
@@ -7,39 +9,12 @@
 #include "compress/core/error.h"
 #include "compress/core/formatted.h"
 #include "compress/pipeline/adapters/adapter_merge.h"
+#include "compress/pipeline/adapters/beside_kernels.h"
 #include "compress/pipeline/adapters/tokens_beside.h"
 #include "formats/adapters/adapter_folder.h"
-#include "lora/lora_apply.h"
 
 namespace llmpress {
 namespace {
-
-class AdaptedKernel : public LinearKernel {
- public:
-  AdaptedKernel(std::unique_ptr<LinearKernel> base, LoraOperator lora)
-      : base_(std::move(base)),
-        lora_(std::move(lora)),
-        name_(std::string(base_->name()) + "+lora") {}
-
-  void run(ConstMatrixView X, MatrixView<float> Y,
-           ThreadPool& pool) const override {
-    base_->run(X, Y, pool);
-    apply_in_place(lora_, X, Y, pool);
-  }
-  std::size_t out() const override { return base_->out(); }
-  std::size_t in() const override { return base_->in(); }
-  std::size_t bytes() const override {
-    return base_->bytes() +
-           sizeof(float) * (lora_.A.size() + lora_.B.size() +
-                            lora_.base_factors.size() + lora_.bias.size());
-  }
-  std::string_view name() const override { return name_; }
-
- private:
-  std::unique_ptr<LinearKernel> base_;
-  LoraOperator lora_;
-  std::string name_;
-};
 
 LoraOperator operator_of(const AdaptedModule& module, ConstMatrixView W,
                          ThreadPool& pool) {
@@ -56,13 +31,29 @@ LoraOperator operator_of(const AdaptedModule& module, ConstMatrixView W,
   return sum_of(std::move(operators));
 }
 
+Bottleneck bottleneck_of(const AdapterPart& part, const std::string& name) {
+  const PeftBottleneck& read = *part.module->bottleneck;
+  const auto* const row = std::ranges::find(
+      kBottleneckActivations, read.activation, &Named<Activation>::name);
+  if (row == std::end(kBottleneckActivations)) {
+    refuse_part(part, name,
+                "non_linearity '" + read.activation +
+                    "' is not known here: wanted relu, gelu or silu");
+  }
+  return {.down = read.down,
+          .down_bias = read.down_bias,
+          .up = read.up,
+          .up_bias = read.up_bias,
+          .activation = row->value};
+}
+
 class Companion : public WeightCompanion {
  public:
   Companion(const AdapterSet& set, std::vector<BlockPrefix> prefix,
             const Checkpoint& checkpoint, Isa isa, ThreadPool& pool)
       : isa_(isa), pool_(&pool), prefix_(std::move(prefix)) {
     for (const AdaptedModule& module : set.modules) {
-      if (!module.has_factors()) continue;
+      if (!module.runs_beside()) continue;
       if (module.place == ModulePlace::kEmbedding) {
         const MatrixF W =
             module.has_dora() ? table(checkpoint, module.name) : MatrixF();
@@ -85,6 +76,33 @@ class Companion : public WeightCompanion {
            "merge it before rotating",
            name);
     }
+    if (module.has_factors()) {
+      kernel = beside_factors(module, weights, std::move(kernel));
+    }
+    for (const AdapterPart& part : module.parts) {
+      if (part.module->difference.empty()) continue;
+      kernel = with_difference(std::move(kernel), part.module->difference,
+                               part.weight);
+    }
+    for (const AdapterPart& part : module.parts) {
+      if (!part.module->bottleneck) continue;
+      kernel =
+          with_bottleneck(std::move(kernel), bottleneck_of(part, name), isa_);
+    }
+    return kernel;
+  }
+
+  std::vector<BlockPrefix> prefix() const override { return prefix_; }
+
+  void change_embedding(std::span<const TokenId> tokens,
+                        MatrixView<float> X) const override {
+    if (embedding_) apply_embedding_in_place(*embedding_, tokens, X, *pool_);
+  }
+
+ private:
+  std::unique_ptr<LinearKernel> beside_factors(
+      const AdaptedModule& module, const LinearWeights& weights,
+      std::unique_ptr<LinearKernel> kernel) const {
     const MatrixF W =
         module.has_dora() ? dequantize(weights.weight) : MatrixF();
     LoraOperator lora = operator_of(module, W.view(), *pool_);
@@ -98,17 +116,9 @@ class Companion : public WeightCompanion {
         lora.bias[o] += weights.bias[o];
       }
     }
-    return std::make_unique<AdaptedKernel>(std::move(kernel), std::move(lora));
+    return with_lora(std::move(kernel), std::move(lora));
   }
 
-  std::vector<BlockPrefix> prefix() const override { return prefix_; }
-
-  void change_embedding(std::span<const TokenId> tokens,
-                        MatrixView<float> X) const override {
-    if (embedding_) apply_embedding_in_place(*embedding_, tokens, X, *pool_);
-  }
-
- private:
   static MatrixF table(const Checkpoint& checkpoint, const std::string& name) {
     return dequantize(checkpoint.read_linear(name).weight);
   }

@@ -25,6 +25,10 @@ class ModuleMerge {
         }
       }
       merge_factors(W);
+      for (const AdapterPart& part : module_.parts) {
+        if (part.module->difference.empty()) continue;
+        add_in_place(part.module->difference, part.weight, W.view());
+      }
       if (bias != nullptr) merge_biases(*bias);
     } catch (const Error& e) {
       fail(e.code(), "module '{}': {}", module_.name, e.what());
@@ -82,6 +86,18 @@ class ModuleMerge {
   CombineConfig config_;
   ThreadPool* pool_;
 };
+
+void refuse_bottlenecks(const AdapterSet& set) {
+  for (const AdaptedModule& module : set.modules) {
+    for (const AdapterPart& part : module.parts) {
+      if (!part.module->bottleneck) continue;
+      fail(ErrorCode::kUnsupported,
+           "{}: module '{}': a bottleneck is no change of weights: it cannot "
+           "be merged, it stays beside the model (--adapter)",
+           part.adapter, module.name);
+    }
+  }
+}
 
 using Merge = std::shared_ptr<const ModuleMerge>;
 
@@ -200,8 +216,9 @@ AdapterMerge merge_adapters(const Checkpoint& checkpoint,
   check(config);
   // One adapter is merged as it is, whatever the method, as PEFT does.
   const CombineConfig used = adapters.size() > 1 ? config : CombineConfig{};
-  return MergePlan(checkpoint, arch, used, pool)
-      .plan(read_adapters(checkpoint, arch, adapters));
+  const AdapterSet set = read_adapters(checkpoint, arch, adapters);
+  refuse_bottlenecks(set);
+  return MergePlan(checkpoint, arch, used, pool).plan(set);
 }
 
 AdapterMerge replace_modules(const Checkpoint& checkpoint,
@@ -233,6 +250,7 @@ AdapterMerge unmerge_adapters(const Checkpoint& checkpoint,
          why);
   };
   AdapterSet set = read_adapters(checkpoint, arch, adapters);
+  refuse_bottlenecks(set);
   for (AdaptedModule& module : set.modules) {
     for (AdapterPart& part : module.parts) {
       if (!part.module->magnitude.empty()) {

@@ -9,6 +9,8 @@
 #include "compress/core/formatted.h"
 #include "compress/model/block.h"
 #include "formats/adapters/adapter_folder.h"
+#include "formats/adapters/bottleneck_adapter.h"
+#include "formats/adapters/difference_adapter.h"
 #include "formats/containers/typed_tensors.h"
 
 namespace llmpress {
@@ -101,10 +103,37 @@ void check_replacement(const AdapterPart& part, const std::string& name,
                             : ""));
 }
 
+void check_own_kinds(const AdapterPart& part, const std::string& name,
+                     const ModuleShape& shape) {
+  const SparseDifference& d = part.module->difference;
+  const auto& bottleneck = part.module->bottleneck;
+  if (d.rows == 0 && !bottleneck) return;
+  if (shape.place != ModulePlace::kLinear) {
+    refuse_part(part, name, "wanted a Linear of a block");
+  }
+  if (d.rows != 0 && (d.rows != shape.rows || d.cols != shape.cols)) {
+    refuse_part(part, name,
+                "a difference of a weight of " + brackets(d.rows, d.cols) +
+                    ", the model has " + brackets(shape.rows, shape.cols));
+  }
+  if (!bottleneck) return;
+  if (bottleneck->down.cols() != shape.rows) {
+    refuse_part(part, name,
+                formatted("a bottleneck behind {} outputs, the model has {}",
+                          bottleneck->down.cols(), shape.rows));
+  }
+  if (part.weight == 1) return;
+  refuse_part(part, name,
+              formatted("a bottleneck has no weight of its own: found {}, "
+                        "wanted 1",
+                        part.weight));
+}
+
 void check_part(const AdapterPart& part, const std::string& name,
                 const ModuleShape& shape) {
   const PeftModule& m = *part.module;
   check_factors(part, name, shape);
+  check_own_kinds(part, name, shape);
   if (m.weight) {
     const std::vector<std::size_t> wanted =
         shape.place == ModulePlace::kNorm
@@ -196,7 +225,8 @@ bool has_nonzero(std::span<const float> values) {
 }
 
 bool changes_something(const PeftModule& m) {
-  return m.weight || m.bias || !m.magnitude.empty() ||
+  return m.weight || m.bias || !m.magnitude.empty() || m.bottleneck ||
+         !m.difference.empty() ||
          (m.scaling != 0 &&
           (has_nonzero(m.lora_bias) ||
            (has_nonzero(m.A.data()) && has_nonzero(m.B.data()))));
@@ -218,7 +248,7 @@ void note_idle(const WeightedAdapter& adapter, const PeftAdapter& read,
   if (!idle) return;
   notes.push_back(where + (adapter.weight == 0
                                ? ": has a scale of 0 and changes nothing"
-                               : ": changes nothing: all of its factors are "
+                               : ": changes nothing: all of its numbers are "
                                  "zero"));
 }
 
@@ -241,7 +271,33 @@ void use_stored_names(const Architecture& arch, const Modules& known,
   adapter.modules = std::move(renamed);
 }
 
+PeftAdapter read_modules(const std::filesystem::path& adapter) {
+  const AdapterFormat format = read_adapter_format(adapter);
+  switch (format) {
+    case AdapterFormat::kLora:
+      return read_peft_adapter(adapter);
+    case AdapterFormat::kBottleneck:
+      return read_bottleneck_adapter(adapter);
+    case AdapterFormat::kDifference:
+      return read_difference_adapter(adapter);
+    case AdapterFormat::kPrefix:
+    case AdapterFormat::kPrompt:
+      break;
+  }
+  fail(ErrorCode::kUnsupported,
+       "{}: {} stands before the text and is no change of weights: it cannot "
+       "be merged or taken out, it stays beside the model (--adapter)",
+       adapter, peft_type_of(format));
+}
+
 }  // namespace
+
+bool AdaptedModule::runs_beside() const {
+  return std::ranges::any_of(parts, [](const AdapterPart& p) {
+    return p.module->has_factors() || p.module->bottleneck ||
+           !p.module->difference.empty();
+  });
+}
 
 bool AdaptedModule::has_factors() const {
   return std::ranges::any_of(
@@ -280,23 +336,13 @@ void refuse_part(const AdapterPart& part, const std::string& module,
        why);
 }
 
-void check_mergeable(const std::filesystem::path& adapter) {
-  const AdapterFormat format = read_adapter_format(adapter);
-  if (format == AdapterFormat::kLora) return;
-  fail(ErrorCode::kUnsupported,
-       "{}: {} stands before the text and is no change of weights: it cannot "
-       "be merged or taken out, it stays beside the model (--adapter)",
-       adapter, peft_type_of(format));
-}
-
 AdapterSet read_adapters(const Checkpoint& checkpoint, const Architecture& arch,
                          const std::vector<WeightedAdapter>& adapters) {
   const std::map<std::string, ModuleShape> known = modules_of(arch);
   AdapterSet set;
   std::map<std::string, AdaptedModule> modules;
   for (const WeightedAdapter& adapter : adapters) {
-    check_mergeable(adapter.path);
-    PeftAdapter read = read_peft_adapter(adapter.path);
+    PeftAdapter read = read_modules(adapter.path);
     use_stored_names(arch, known, read);
     note_idle(adapter, read, known, set.notes);
     for (auto& [name, module] : read.modules) {

@@ -4,7 +4,8 @@
 //
 // A module is a Linear of a block, the embedding, the head or a norm. Factors
 // (LoRA, rsLoRA, DoRA) belong to the first three; any of them may be replaced
-// as a whole (modules_to_save).
+// as a whole (modules_to_save). Sparse differences and bottlenecks belong to
+// Linears of blocks.
 #pragma once
 
 #include <filesystem>
@@ -39,6 +40,7 @@ struct AdaptedModule {
   std::vector<AdapterPart> parts{};  // in the order of the adapters
 
   bool has_factors() const;
+  bool runs_beside() const;  // factors, a difference or a bottleneck
   bool has_dora() const;
   bool replaces() const;  // weight or bias, by modules_to_save
   bool changes_bias() const;
@@ -49,11 +51,8 @@ struct AdapterSet {
   std::vector<std::string> notes{};
 };
 
-// Throws Error(kUnsupported) with the reason for an adapter that is no change
-// of weights.
-void check_mergeable(const std::filesystem::path& adapter);
-
-// Throws Error as check_mergeable() and read_peft_adapter() do, and kInvalidInput if an adapter
+// Throws Error(kUnsupported) naming the adapter for tokens before the text,
+// which belong to no module; as its reader does, and kInvalidInput if an adapter
 // names a module that the model does not have, or one of another shape, if two
 // replace the same tensor, or a replacement has a weight other than 1;
 // kUnsupported for factors on a norm.

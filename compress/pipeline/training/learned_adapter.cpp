@@ -1,12 +1,16 @@
 #include "compress/pipeline/training/learned_adapter.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "compress/core/formatted.h"
 #include "compress/core/rng.h"
-#include "recipes/layer_selection.h"
+#include "compress/core/sparse_difference.h"
+#include "compress/pipeline/training/selected_linears.h"
+#include "pruning/hard_concrete.h"
 
 namespace llmpress {
 namespace {
@@ -23,82 +27,26 @@ std::string module_before(const std::string& name, std::string_view suffix) {
   return name.substr(0, name.size() - suffix.size());
 }
 
-class Choice {
- public:
-  Choice(const TuneStage& stage, const Architecture& arch)
-      : stage_(stage),
-        arch_(arch),
-        selector_(stage.layers, stage.position.to_string()) {}
-
-  std::map<std::string, LoraConfig> choose() {
-    refuse_ends();
-    for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
-      const auto& linears = arch_.block(layer).linears;
-      for (std::size_t l = 0; l < linears.size(); ++l) {
-        add(arch_.linear_name(layer, l), linears[l]);
-      }
-    }
-    if (chosen_.empty()) {
-      refuse(ErrorCode::kInvalidArgument,
-             "'targets' and 'ignore' leave no Linear of the blocks");
-    }
-    return std::move(chosen_);
-  }
-
- private:
-  [[noreturn]] void refuse(ErrorCode code, const std::string& why) const {
-    fail(code, "{}: tune: {}", stage_.position.to_string(), why);
-  }
-
-  void refuse_ends() const {
-    for (const auto& [name, role] :
-         {std::pair(arch_.embedding, ModuleRole::kEmbedding),
-          std::pair(arch_.head, ModuleRole::kHead)}) {
-      if (!selector_.selects(name, role)) continue;
-      refuse(ErrorCode::kUnsupported,
-             formatted("'{}': adapters of Linears of the blocks alone learn in "
-                       "this version",
-                       name));
-    }
-  }
-
-  void add(const std::string& name, const LinearSpec& spec) {
-    const std::uint64_t number = seen_++;
-    const ModuleRole role = spec.role == LinearRole::kRouter
-                                ? ModuleRole::kRouter
-                                : ModuleRole::kBlockLinear;
-    if (!selector_.selects(name, role)) return;
-    if (spec.storage && spec.storage->index) {
-      refuse(ErrorCode::kUnsupported,
-             formatted("'{}' lies in a stack of experts, which an adapter of "
-                       "Linears does not name: take it out by 'ignore'",
-                       name));
-    }
-    const std::size_t most = std::min(spec.out, spec.in);
-    if (stage_.adapter.rank > most) {
-      refuse(ErrorCode::kInvalidArgument,
-             formatted("'rank' {} is above {}, the smaller side of '{}'",
-                       stage_.adapter.rank, most, name));
-    }
-    Rng mixed(stage_.adapter.seed);
-    chosen_[name] = {.rank = stage_.adapter.rank,
-                     .scaling = stage_.adapter.scaling(),
-                     .dora = stage_.adapter.method == AdapterKind::kDora,
-                     .seed = mixed.next() + number};
-  }
-
-  const TuneStage& stage_;
-  const Architecture& arch_;
-  LayerSelector selector_;
-  std::uint64_t seen_ = 0;
-  std::map<std::string, LoraConfig> chosen_;
-};
-
 }  // namespace
 
 std::map<std::string, LoraConfig> adapters_of(const TuneStage& stage,
                                               const Architecture& arch) {
-  return Choice(stage, arch).choose();
+  std::map<std::string, LoraConfig> chosen;
+  for (const SelectedLinear& linear : selected_linears(stage, arch)) {
+    const LinearSpec& spec = spec_of(linear, arch);
+    const std::size_t most = std::min(spec.out, spec.in);
+    if (stage.adapter.rank > most) {
+      fail(ErrorCode::kInvalidArgument,
+           "{}: tune: 'rank' {} is above {}, the smaller side of '{}'",
+           stage.position.to_string(), stage.adapter.rank, most, linear.name);
+    }
+    Rng mixed(stage.adapter.seed);
+    chosen[linear.name] = {.rank = stage.adapter.rank,
+                           .scaling = stage.adapter.scaling(),
+                           .dora = stage.adapter.method == AdapterKind::kDora,
+                           .seed = mixed.next() + linear.number};
+  }
+  return chosen;
 }
 
 std::map<std::string, PeftModule> learned_adapter(
@@ -115,6 +63,68 @@ std::map<std::string, PeftModule> learned_adapter(
                !m.empty()) {
       modules[m].magnitude.assign(p.value.begin(), p.value.end());
     }
+  }
+  return modules;
+}
+
+std::map<std::string, PeftModule> learned_bottlenecks(
+    std::span<const Parameter> parameters, Activation activation) {
+  const std::string name(std::ranges::find(kBottleneckActivations, activation,
+                                           &Named<Activation>::value)
+                             ->name);
+  std::map<std::string, PeftModule> modules;
+  const auto of = [&](const std::string& path) -> PeftBottleneck& {
+    PeftModule& module = modules[path];
+    if (!module.bottleneck) module.bottleneck.emplace();
+    return *module.bottleneck;
+  };
+  const auto vector = [](const Parameter& p) {
+    return std::vector<float>(p.value.begin(), p.value.end());
+  };
+  for (const Parameter& p : parameters) {
+    if (const auto a = module_before(p.name, ".adapter_down.weight");
+        !a.empty()) {
+      of(a).down = matrix_of(p);
+      of(a).activation = name;
+    } else if (const auto b = module_before(p.name, ".adapter_down.bias");
+               !b.empty()) {
+      of(b).down_bias = vector(p);
+    } else if (const auto c = module_before(p.name, ".adapter_up.weight");
+               !c.empty()) {
+      of(c).up = matrix_of(p);
+    } else if (const auto d = module_before(p.name, ".adapter_up.bias");
+               !d.empty()) {
+      of(d).up_bias = vector(p);
+    }
+  }
+  return modules;
+}
+
+std::map<std::string, PeftModule> learned_differences(
+    std::span<const Parameter> parameters, std::size_t keep) {
+  std::map<std::string, MatrixF> changes;
+  for (const Parameter& p : parameters) {
+    if (const auto path = module_before(p.name, ".difference"); !path.empty()) {
+      changes[path] = matrix_of(p);
+    }
+  }
+  std::vector<std::span<const float>> parts;
+  for (const Parameter& p : parameters) {
+    const auto path = module_before(p.name, ".log_alpha");
+    if (path.empty()) continue;
+    MatrixF& change = changes.at(path);
+    for (std::size_t i = 0; i < change.size(); ++i) {
+      change.data()[i] *= static_cast<float>(settled_gate(double{p.value[i]}));
+    }
+    parts.push_back(std::as_const(change).data());
+  }
+  const float least = largest_magnitudes(parts, keep);
+  std::map<std::string, PeftModule> modules;
+  for (auto& [path, change] : changes) {
+    for (float& x : change.data()) {
+      if (std::fabs(x) < least) x = 0;
+    }
+    modules[path].difference = sparse_difference(std::as_const(change).view());
   }
   return modules;
 }

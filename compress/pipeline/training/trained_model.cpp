@@ -14,6 +14,7 @@
 #include "compress/pipeline/evaluation/evaluation.h"
 #include "compress/pipeline/evaluation/model_copy.h"
 #include "compress/pipeline/run/structured_pruning.h"
+#include "compress/pipeline/training/difference_objective.h"
 #include "compress/pipeline/training/grid_linears.h"
 #include "compress/pipeline/training/learning_parts.h"
 #include "compress/pipeline/training/random_model.h"
@@ -78,7 +79,7 @@ class ModelTraining {
   }
 
  private:
-  ModelLearning learning() const {
+  ModelLearning learning() {
     const Architecture arch = read_architecture(*student_);
     ModelLearning learning{.makes = linear_maker(),
                            .learns = parts_that_learn(stage_.learn, arch),
@@ -92,7 +93,8 @@ class ModelTraining {
                  .arch = &arch,
                  .text = data_->text(),
                  .isa = job_.isa,
-                 .pool = job_.pool},
+                 .pool = job_.pool,
+                 .differences = &differences_},
                 learning);
     return learning;
   }
@@ -191,6 +193,10 @@ class ModelTraining {
   void make_objective(const TrainableModel& model) {
     const auto smoothing = static_cast<float>(stage_.config.label_smoothing);
     const auto* const distill = std::get_if<DistillStage>(job_.stage);
+    if (!differences_.empty()) {
+      objective_ = difference_objective(of_differences(model, smoothing));
+      return;
+    }
     if (distill == nullptr) {
       objective_ = text_objective(smoothing, job_.isa);
       return;
@@ -202,6 +208,19 @@ class ModelTraining {
                                     .label_smoothing = smoothing,
                                     .stops = stops(model.architecture()),
                                     .isa = job_.isa});
+  }
+
+  DifferenceJob of_differences(const TrainableModel& model,
+                               float smoothing) const {
+    const auto& tune = std::get<TuneStage>(*job_.stage);
+    return {.linears = differences_,
+            .keep = kept_numbers(tune, model.architecture()),
+            .penalty = tune.adapter.penalty,
+            .steps = wanted_steps(stage_.config, *data_),
+            .sequences_per_step =
+                stage_.config.batch_size * stage_.config.accumulation,
+            .label_smoothing = smoothing,
+            .isa = job_.isa};
   }
 
   static std::vector<TokenId> stops(const Architecture& arch) {
@@ -277,6 +296,7 @@ class ModelTraining {
   std::string text_sha256_{}, held_out_sha256_{};
   std::optional<TrainingData> data_{}, held_out_{};
   std::optional<StageTeacher> teacher_{};
+  std::vector<DifferenceLinear*> differences_{};  // of the model that learns
   std::unique_ptr<Objective> objective_{};
 };
 

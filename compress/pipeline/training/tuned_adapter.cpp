@@ -1,12 +1,20 @@
 #include "compress/pipeline/training/tuned_adapter.h"
 
+#include <algorithm>
+#include <memory>
 #include <optional>
 #include <utility>
 
 #include "compress/core/formatted.h"
+#include "compress/core/rng.h"
 #include "compress/model/prefix_places.h"
+#include "compress/model/training/bottleneck_linear.h"
+#include "compress/pipeline/training/difference_objective.h"
 #include "compress/pipeline/training/learned_adapter.h"
 #include "compress/pipeline/training/learned_tokens.h"
+#include "compress/pipeline/training/selected_linears.h"
+#include "formats/adapters/bottleneck_adapter.h"
+#include "formats/adapters/difference_adapter.h"
 
 namespace llmpress {
 namespace {
@@ -37,6 +45,64 @@ std::size_t factor_numbers(const TuneStage& stage, const Architecture& arch) {
   return numbers;
 }
 
+std::size_t bottleneck_numbers(const TuneStage& stage,
+                               const Architecture& arch) {
+  const std::size_t size = stage.adapter.bottleneck_size;
+  std::size_t numbers = 0;
+  for (const SelectedLinear& linear : bottleneck_places(stage, arch)) {
+    numbers += spec_of(linear, arch).out * (2 * size + 1) + size;
+  }
+  return numbers;
+}
+
+// By layer and Linear.
+using Places = std::map<std::pair<std::size_t, std::size_t>, std::size_t>;
+
+Places places_of(const std::vector<SelectedLinear>& linears) {
+  Places places;
+  for (const SelectedLinear& linear : linears) {
+    places[{linear.layer, linear.linear}] = linear.number;
+  }
+  return places;
+}
+
+void add_bottlenecks(const AdapterStart& start, ModelLearning& learning) {
+  const TuneConfig& config = start.stage->adapter;
+  Rng mixed(config.seed);
+  learning.wraps =
+      [isa = start.isa, seed = mixed.next(), size = config.bottleneck_size,
+       activation = config.activation,
+       places = places_of(bottleneck_places(*start.stage, *start.arch))](
+          std::size_t layer, std::size_t linear,
+          std::unique_ptr<TrainableLinear> inner)
+      -> std::unique_ptr<TrainableLinear> {
+    const auto found = places.find({layer, linear});
+    if (found == places.end()) return inner;
+    return std::make_unique<BottleneckLinear>(
+        std::move(inner),
+        BottleneckConfig{.size = size,
+                         .activation = activation,
+                         .seed = seed + found->second},
+        isa);
+  };
+}
+
+void add_differences(const AdapterStart& start, ModelLearning& learning) {
+  learning.wraps = [rate = static_cast<float>(start.stage->adapter.gate_rate),
+                    made = start.differences,
+                    places =
+                        places_of(selected_linears(*start.stage, *start.arch))](
+                       std::size_t layer, std::size_t linear,
+                       std::unique_ptr<TrainableLinear> inner)
+      -> std::unique_ptr<TrainableLinear> {
+    if (!places.contains({layer, linear})) return inner;
+    auto difference = std::make_unique<DifferenceLinear>(std::move(inner),
+                                                         kFirstLogAlpha, rate);
+    made->push_back(difference.get());
+    return difference;
+  };
+}
+
 AdapterChoice choice_of(const TuneStage& stage, const Architecture& arch) {
   return [chosen = adapters_of(stage, arch)](
              const std::string& linear) -> std::optional<LoraConfig> {
@@ -59,6 +125,12 @@ void check_adapter(const TuneStage& stage, const Architecture& arch) {
       return at_stage(stage, [&] { (void)uniform_prefix_shape(arch); });
     case AdapterKind::kPrompt:
       return at_stage(stage, [&] { check_prompt_possible(arch); });
+    case AdapterKind::kBottleneck:
+      (void)bottleneck_places(stage, arch);
+      return;
+    case AdapterKind::kDiffPruning:
+      (void)selected_linears(stage, arch);
+      return;
   }
 }
 
@@ -73,12 +145,17 @@ std::size_t adapter_numbers(const TuneStage& stage, const Architecture& arch) {
       return tokens * 2 * arch.layers * uniform_prefix_shape(arch).width();
     case AdapterKind::kPrompt:
       return tokens * arch.hidden;
+    case AdapterKind::kBottleneck:
+      return bottleneck_numbers(stage, arch);
+    case AdapterKind::kDiffPruning:
+      return 2 * kept_numbers(stage, arch);  // places and values
   }
   return 0;
 }
 
 bool can_be_merged(AdapterKind kind) {
-  return kind != AdapterKind::kPrefix && kind != AdapterKind::kPrompt;
+  return kind != AdapterKind::kPrefix && kind != AdapterKind::kPrompt &&
+         kind != AdapterKind::kBottleneck;
 }
 
 void add_adapter(const AdapterStart& start, ModelLearning& learning) {
@@ -104,7 +181,23 @@ void add_adapter(const AdapterStart& start, ModelLearning& learning) {
       return;
     case AdapterKind::kPrompt:
       return at_stage(stage, [&] { learning.prompt = first_prompt(tokens); });
+    case AdapterKind::kBottleneck:
+      learning.learns = [](const std::string&) { return false; };
+      return add_bottlenecks(start, learning);
+    case AdapterKind::kDiffPruning:
+      learning.learns = [](const std::string&) { return false; };
+      return add_differences(start, learning);
   }
+}
+
+std::size_t kept_numbers(const TuneStage& stage, const Architecture& arch) {
+  double numbers = 0;
+  for (const SelectedLinear& linear : selected_linears(stage, arch)) {
+    const LinearSpec& spec = spec_of(linear, arch);
+    numbers += static_cast<double>(spec.out) * static_cast<double>(spec.in);
+  }
+  return std::max<std::size_t>(
+      1, static_cast<std::size_t>(stage.adapter.keep * numbers));
 }
 
 void write_learned_adapter(const LearnedAdapter& adapter,
@@ -126,6 +219,16 @@ void write_learned_adapter(const LearnedAdapter& adapter,
     case AdapterKind::kPrompt:
       return write_virtual_tokens(
           output, learned_prompt(adapter.parameters, *adapter.arch),
+          adapter.base_model, adapter.files);
+    case AdapterKind::kBottleneck:
+      return write_bottleneck_adapter(
+          output, learned_bottlenecks(adapter.parameters, config.activation),
+          adapter.base_model, adapter.files);
+    case AdapterKind::kDiffPruning:
+      return write_difference_adapter(
+          output,
+          learned_differences(adapter.parameters,
+                              kept_numbers(*adapter.stage, *adapter.arch)),
           adapter.base_model, adapter.files);
   }
 }

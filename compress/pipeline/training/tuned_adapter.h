@@ -7,10 +7,12 @@
 #include <map>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "compress/core/parallel.h"
 #include "compress/kernels/cpu.h"
 #include "compress/model/architecture.h"
+#include "compress/model/training/difference_linear.h"
 #include "compress/model/training/trainable_block.h"
 #include "formats/checkpoints/checkpoint.h"
 #include "formats/tokenizers/tokenizer.h"
@@ -36,11 +38,16 @@ struct AdapterStart {
   std::span<const TokenId> text{};  // of which virtual tokens may begin
   Isa isa = best_isa();
   ThreadPool* pool = nullptr;
+  // Filled in with those of the model when it is made; must outlive that.
+  std::vector<DifferenceLinear*>* differences = nullptr;
 };
 
 // Adds the adapter to what learns. Throws Error(kInvalidInput) for a text
 // shorter than the virtual tokens.
 void add_adapter(const AdapterStart& start, ModelLearning& learning);
+
+// Numbers of all Linears that a difference may keep.
+std::size_t kept_numbers(const TuneStage& stage, const Architecture& arch);
 
 struct LearnedAdapter {
   const TuneStage* stage = nullptr;
