@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <numeric>
 #include <utility>
 
 #include "compress/core/formatted.h"
+#include "distill/training_evaluation.h"
 
 namespace llmpress {
 namespace {
@@ -35,6 +35,7 @@ class Trainer {
       parameters_.push_back(std::move(own));
     }
     optimizer_.emplace(parameters_, config_);
+    progress_.domains = first_states(job.domains);
   }
 
   TrainingResult run() {
@@ -48,7 +49,8 @@ class Trainer {
         fail(ErrorCode::kNumeric,
              "the loss before training is not finite: nothing to learn from");
       }
-      progress_.curve.push_back({.loss = start, .evaluation = start});
+      progress_.curve.push_back(
+          {.loss = start, .evaluation = start, .domains = domain_points()});
       save("last");
     }
     result.before = progress_.curve.front().loss;
@@ -101,12 +103,16 @@ class Trainer {
       std::ranges::fill(own.gradient, 0.0f);
     }
     LossTerms sum;
+    drawn_ = progress_.domains;
     const double each = 1.0 / static_cast<double>(config_.accumulation);
     for (std::size_t pass = 0; pass < config_.accumulation; ++pass) {
       const std::size_t first =
           ((step - 1) * config_.accumulation + pass) * config_.batch_size;
       const TrainingBatch batch =
-          job_.data->shuffled(config_.seed, first, config_.batch_size);
+          job_.domains.empty()
+              ? job_.data->shuffled(config_.seed, first, config_.batch_size)
+              : draw_batch(job_.domains, config_.seed, first,
+                           config_.batch_size, drawn_);
       sum +=
           job_.objective->run(*job_.model, batch, each, Gradients::kAdd, pool_)
               .scaled(each);
@@ -147,6 +153,7 @@ class Trainer {
     }
     job_.model->values_changed(pool_);
     progress_.step = step;
+    progress_.domains = drawn_;
     if (usual) add_to_running_loss(loss.total);
     progress_.curve.push_back({.step = step,
                                .loss = loss,
@@ -170,9 +177,15 @@ class Trainer {
                                                found.total, before));
     }
     progress_.curve.back().evaluation = found;
+    if (!job_.domains.empty()) {
+      reweight(job_.domains, domain_losses_, job_.domain_rate,
+               progress_.domains);
+      progress_.curve.back().domains = domain_points();
+    }
     log(formatted("step {} of {}: loss {:.4f}, {} {:.4f}", progress_.step,
                   steps_, progress_.curve.back().loss.total,
-                  job_.held_out ? "held out" : "first sequences", found.total));
+                  evaluates_held_out(job_) ? "held out" : "first sequences",
+                  found.total));
     if (progress_.best && found.total >= *progress_.best) {
       ++progress_.stale;
       return;
@@ -208,25 +221,20 @@ class Trainer {
          config_.learning_rate * progress_.rate_factor);
   }
 
-  // Of the first sequences of the held-out text, else of the text.
   LossTerms evaluate() {
-    const TrainingData& data = job_.held_out ? *job_.held_out : *job_.data;
-    const std::size_t count =
-        std::min(data.sequences(), config_.evaluate_sequences);
-    LossTerms sum;
-    double scored = 0;
-    for (std::size_t first = 0; first < count; first += config_.batch_size) {
-      std::vector<std::size_t> indices(
-          std::min(config_.batch_size, count - first));
-      std::iota(indices.begin(), indices.end(), first);
-      const TrainingBatch batch = data.batch(indices);
-      const auto weight = static_cast<double>(batch.scored());
-      if (weight == 0) continue;
-      sum += job_.objective->run(*job_.model, batch, 1, Gradients::kNone, pool_)
-                 .scaled(weight);
-      scored += weight;
+    EvaluatedLosses found = evaluated_losses(job_, pool_);
+    domain_losses_ = std::move(found.domains);
+    return found.all;
+  }
+
+  // As the last evaluation found them.
+  std::vector<DomainPoint> domain_points() const {
+    std::vector<DomainPoint> points;
+    for (std::size_t d = 0; d < domain_losses_.size(); ++d) {
+      points.push_back(
+          {.loss = domain_losses_[d], .weight = progress_.domains[d].weight});
     }
-    return sum.scaled(1 / std::max(1.0, scored));
+    return points;
   }
 
   void tell(const LossTerms& loss) const {
@@ -261,6 +269,8 @@ class Trainer {
   std::vector<Parameter> parameters_;
   std::optional<ParameterOptimizer> optimizer_;
   TrainingProgress progress_{};
+  std::vector<DomainState> drawn_{};  // when the step that runs is done
+  std::vector<double> domain_losses_{};
   std::chrono::steady_clock::time_point started_{};
   std::size_t first_step_ = 0;
 };
@@ -281,6 +291,16 @@ std::size_t wanted_steps(const TrainConfig& config, const TrainingData& data) {
 TrainingResult train(const TrainingJob& job, ThreadPool& pool) {
   check(job.config);
   const std::size_t wanted = job.config.batch_size * job.config.accumulation;
+  for (const TrainingDomain& domain : job.domains) {
+    if (domain.data->sequences() != 0 &&
+        (domain.held_out == nullptr || domain.held_out->sequences() != 0)) {
+      continue;
+    }
+    fail(ErrorCode::kInvalidInput,
+         "{}: the text or its held-out text is shorter than one sequence of {} "
+         "tokens",
+         domain.name, domain.data->sequence_length());
+  }
   if (job.data->sequences() < wanted) {
     fail(ErrorCode::kInvalidInput,
          "the training text has {} sequences of {} tokens, a step wants {}: "

@@ -13,12 +13,18 @@
 #include <vector>
 
 #include "compress/core/progress.h"
+#include "distill/domains.h"
 #include "distill/objective.h"
 #include "distill/optimizers/parameter_optimizer.h"
 #include "distill/train_config.h"
 #include "distill/training_data.h"
 
 namespace llmpress {
+
+// The loss of a domain, and the weight that follows from it.
+struct DomainPoint {
+  double loss = 0, weight = 0;
+};
 
 // After a step: the loss of its batch (of the weights before it), and where an
 // evaluation was due, that of the held-out text.
@@ -27,6 +33,8 @@ struct TrainingPoint {
   LossTerms loss{};
   double learning_rate = 0, gradient_norm = 0;
   std::optional<LossTerms> evaluation{};
+  // Of an evaluation of several domains, in their order.
+  std::vector<DomainPoint> domains{};
 };
 
 // All that a checkpoint holds beside weights and optimizer.
@@ -37,6 +45,7 @@ struct TrainingProgress {
   double running_loss = 0;               // 0: none yet
   std::optional<double> best{};          // evaluation
   std::size_t best_step = 0, stale = 0;  // evaluations since
+  std::vector<DomainState> domains{};    // in their order
   std::vector<TrainingPoint> curve{};
   std::vector<std::string> notes{};
 };
@@ -60,6 +69,10 @@ struct TrainingJob {
   Objective* objective = nullptr;
   TrainingData* data = nullptr;
   const TrainingData* held_out = nullptr;  // null: no evaluations
+  // Several texts, of which `data` is all together (for its size alone) and
+  // `held_out` is not asked; empty: one.
+  std::vector<TrainingDomain> domains{};
+  double domain_rate = 1;
   TrainingStore* store = nullptr;
   Progress progress{};
   std::function<void(const std::string&)> log{};

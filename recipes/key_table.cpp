@@ -92,14 +92,23 @@ constexpr RecipeKey kKeys[] = {
     {"input", "dynamic"},
     {"input", "symmetric"},
 
+    {"domain", "text"},
+    {"domain", "held_out"},
+    {"domain", "weight"},
+    {"domain", "reference_loss"},
+
     {"train", "text"},
     {"train", "held_out"},
+    {"train", "domains"},
+    {"train", "domain_rate"},
     {"train", "learn"},
     {"train", "student"},
     {"train", "quantization_aware"},
 
     {"distill", "text"},
     {"distill", "held_out"},
+    {"distill", "domains"},
+    {"distill", "domain_rate"},
     {"distill", "teacher"},
     {"distill", "teacher_cache"},
     {"distill", "learn"},

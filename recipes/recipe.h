@@ -151,11 +151,24 @@ enum class LearningPart {
   kBiases,  // of Linears and norms (BitFit, arXiv:2106.10199)
 };
 
+// One of several texts that batches are drawn from (distill/domains.h).
+struct DomainConfig {
+  std::filesystem::path text{}, held_out{};  // as TrainStage's
+  double weight = 1;                         // at the beginning
+  double reference_loss = 0;                 // nats a token
+  SourcePosition position{};
+
+  bool operator==(const DomainConfig&) const = default;
+};
+
 // Trains on a text's next tokens.
 struct TrainStage {
   TrainConfig config{};
   std::filesystem::path text{};      // as CalibrationConfig::text
   std::filesystem::path held_out{};  // to evaluate on; empty: none
+  // Instead of both; empty: one text.
+  std::vector<DomainConfig> domains{};
+  double domain_rate = 1;  // of their weights, at every evaluation
   // Empty: every number that is stored as a float.
   std::vector<LearningPart> learn{};
   StudentConfig student{};

@@ -10,6 +10,7 @@
 #include "recipes/selection_section.h"
 #include "recipes/settings_section.h"
 #include "recipes/stage_reader.h"
+#include "recipes/texts_section.h"
 #include "recipes/words.h"
 
 namespace llmpress {
@@ -18,12 +19,6 @@ namespace {
 using Path = std::filesystem::path;
 
 constexpr std::size_t kMaxSeed = std::size_t{1} << 62;
-
-Path path_at(const Section& section, std::string_view key, const Path& folder) {
-  if (!section.has(key)) return {};
-  return resolve_path(
-      folder, text_of(*section.find(key), "'" + std::string(key) + "'"));
-}
 
 // With the place of the stage in front.
 template <class Config>
@@ -54,12 +49,17 @@ StudentConfig read_student(const YamlNode& node, const Path& folder) {
 TrainStage read_training(const Section& section, const Path& folder,
                          std::string_view name, TrainStage stage) {
   stage.position = section.position();
-  section.require("text");
-  stage.text = path_at(section, "text", folder);
-  stage.held_out = path_at(section, "held_out", folder);
+  if (name == "tune") {
+    read_text(section, folder, stage);
+  } else {
+    read_texts(section, folder, stage);
+  }
   read_settings(section, train_settings(), name, stage.config);
   check_at(stage.position, stage.config);
-  if (stage.config.patience != 0 && stage.held_out.empty()) {
+  const bool held_out = stage.domains.empty()
+                            ? !stage.held_out.empty()
+                            : !stage.domains.front().held_out.empty();
+  if (stage.config.patience != 0 && !held_out) {
     section.refuse("patience", "needs 'held_out'");
   }
   return stage;
@@ -161,10 +161,7 @@ void write_aware(YamlWriter& out, const QuantizationAware& aware) {
 }
 
 void write_training(YamlWriter& out, const TrainStage& stage) {
-  out.text("text", stage.text.string());
-  if (!stage.held_out.empty()) {
-    out.text("held_out", stage.held_out.string());
-  }
+  write_texts(out, stage);
   write_settings(out, train_settings(), stage.config);
   if (!stage.learn.empty()) {
     std::vector<std::string> parts;
@@ -193,6 +190,14 @@ DistillStage read_distill(const YamlNode& node, const Path& folder) {
   stage.teacher = path_at(section, "teacher", folder);
   stage.teacher_cache = path_at(section, "teacher_cache", folder);
   if (!stage.teacher_cache.empty()) check_cache(section, stage.loss);
+  if (stage.train.domains.empty()) return stage;
+  if (!stage.teacher_cache.empty()) {
+    section.refuse("teacher_cache", "does not go with 'domains'");
+  }
+  if (stage.loss.cross_entropy == 0 && stage.train.domain_rate > 0) {
+    section.refuse("domain_rate",
+                   "needs 'cross_entropy' above 0: weights follow that loss");
+  }
   return stage;
 }
 

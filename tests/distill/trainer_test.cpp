@@ -185,6 +185,87 @@ TEST(Trainer, StopsEarlyWithTheBestWeights) {
   EXPECT_EQ(trained.result.after.total, *trained.result.progress.best);
 }
 
+// Counting upwards is learned, noise is not: its loss stays above.
+Trained train_domains(const TrainConfig& config, TrainingStore& store,
+                      double rate, std::size_t threads = 1) {
+  ThreadPool pool(threads);
+  const auto checkpoint = tiny_checkpoint(tiny_tensors(kShape, 5));
+  TrainableModel model(*checkpoint, {.keep_activations = true});
+  const auto objective = text_objective(0);
+  const auto counting = counting_documents(kShape.vocabulary);
+  std::vector<std::vector<TokenId>> noise;
+  for (std::size_t d = 0; d < 20; ++d) {
+    noise.push_back(random_tokens(8, kShape.vocabulary, d));
+  }
+  std::vector<std::vector<TokenId>> both = counting;
+  both.insert(both.end(), noise.begin(), noise.end());
+  TrainingData all(both, config.sequence_length),
+      first(counting, config.sequence_length),
+      second(noise, config.sequence_length);
+  Trained trained{.result = train({.config = config,
+                                   .model = &model,
+                                   .objective = objective.get(),
+                                   .data = &all,
+                                   .domains = {{.name = "counting",
+                                                .data = &first,
+                                                .weight = 3,
+                                                .reference_loss = 2},
+                                               {.name = "noise",
+                                                .data = &second,
+                                                .weight = 1,
+                                                .reference_loss = 2}},
+                                   .domain_rate = rate,
+                                   .store = &store},
+                                  pool)};
+  for (const Parameter& p : model.parameters()) {
+    trained.weights.insert(trained.weights.end(), p.value.begin(),
+                           p.value.end());
+  }
+  return trained;
+}
+
+TEST(Trainer, SeesDomainsMoreOftenThatLagBehind) {
+  KilledStore store;
+  TrainConfig config = small_config();
+  config.steps = 60;
+  config.evaluate_every = 10;
+  const Trained trained = train_domains(config, store, 1);
+  const TrainingProgress& progress = trained.result.progress;
+  EXPECT_EQ(progress.curve.front().domains.at(1).weight, 0.25);
+  EXPECT_GT(progress.domains.at(1).weight, 0.5);
+  EXPECT_EQ(progress.domains[0].drawn + progress.domains[1].drawn, 240u);
+  EXPECT_GT(progress.domains[1].drawn, 90u);
+  std::size_t evaluations = 0;
+  for (const TrainingPoint& point : progress.curve) {
+    EXPECT_EQ(point.domains.empty(), !point.evaluation.has_value());
+    evaluations += point.domains.empty() ? 0u : 1u;
+  }
+  EXPECT_EQ(evaluations, 7u);
+  KilledStore still;
+  const Trained fixed = train_domains(config, still, 0);
+  EXPECT_EQ(fixed.result.progress.domains.at(1).weight, 0.25);
+}
+
+TEST(Trainer, EndsInTheSameBytesWithDomainsToo) {
+  const TrainConfig config = small_config();
+  KilledStore whole;
+  const Trained wanted = train_domains(config, whole, 1);
+  for (std::size_t saves = 1; saves < 7; ++saves) {
+    KilledStore store;
+    store.saves_left = saves;
+    bool killed = false;
+    try {
+      (void)train_domains(config, store, 1);
+    } catch (const Error&) {
+      killed = true;
+    }
+    store.saves_left = static_cast<std::size_t>(-1);
+    const Trained found = train_domains(config, store, 1, 3);
+    EXPECT_EQ(found.weights, wanted.weights) << saves << killed;
+    EXPECT_EQ(found.result.progress.domains, wanted.result.progress.domains);
+  }
+}
+
 TEST(Trainer, RefusesATextShorterThanABatch) {
   KilledStore store;
   TrainConfig config = small_config();

@@ -96,6 +96,37 @@ TEST(TuneSection, RefusesWhatSaysNothing) {
          "virtual tokens");
 }
 
+TEST(TrainSection, ReadsSeveralTexts) {
+  const std::string domains =
+      "domains: [{text: a.txt, weight: 3, reference_loss: 2.5}, {text: b.txt}]";
+  const auto stages = [](const std::string& body) {
+    return "stages: [{train: {" + body + ", steps: 2}}]\n";
+  };
+  const Recipe recipe =
+      parse_recipe(stages(domains + ", domain_rate: 0.5"), "/some/r.yaml");
+  const TrainStage& stage = *training_of(recipe.stages.at(0));
+  ASSERT_EQ(stage.domains.size(), 2u);
+  EXPECT_EQ(stage.domains[0].text, "/some/a.txt");
+  EXPECT_EQ(stage.domains[0].weight, 3);
+  EXPECT_EQ(stage.domains[0].reference_loss, 2.5);
+  EXPECT_EQ(stage.domains[1].weight, 1);
+  EXPECT_EQ(stage.domain_rate, 0.5);
+  EXPECT_EQ(parse_recipe(resolved_yaml(recipe), "/other/x.yaml"), recipe);
+  const auto expect = [&](const std::string& body, const std::string& wanted) {
+    const std::string found = refusal(stages(body));
+    EXPECT_NE(found.find(wanted), std::string::npos) << found;
+  };
+  expect(domains + ", text: c.txt", "is said by each of 'domains'");
+  expect("domains: [{text: a.txt}]", "two texts or more");
+  expect("domains: [{text: a.txt}, {weight: 2}]", "'text'");
+  expect("domains: [{text: a.txt}, {text: b.txt, weight: 0}]", "weight");
+  expect("domains: [{text: a.txt}, {text: b.txt, held_out: h.txt}]",
+         "all or none");
+  expect("text: a.txt, domain_rate: 2", "belongs to 'domains'");
+  const std::string found = refusal(tuning(", steps: 5, domain_rate: 2"));
+  EXPECT_NE(found.find("does not belong in 'tune'"), std::string::npos);
+}
+
 TEST(TrainSection, LearnsBiasesAloneWhereAsked) {
   const auto parse = [](const std::string& more) {
     return parse_recipe("stages: [{train: {text: t, steps: 2" + more + "}}]\n",

@@ -164,7 +164,7 @@ std::string training_section(const RunReport& report) {
       for (const std::string& line : describe(training)) {
         html += "<p class=\"small\">" + escape_html(line) + "</p>\n";
       }
-      html += training_chart(training) +
+      html += training_chart(training) + domain_chart(training) +
               table(training_columns(), training_rows(training));
     }
   }

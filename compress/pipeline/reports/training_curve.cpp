@@ -50,6 +50,23 @@ std::string training_chart(const TrainingReport& report) {
   return to_svg(chart);
 }
 
+std::string domain_chart(const TrainingReport& report) {
+  if (report.domains.empty()) return "";
+  ScatterChart chart{.title = "Weights of the domains",
+                     .x_title = "step",
+                     .y_title = "weight",
+                     .connect_series = true};
+  for (std::size_t d = 0; d < report.domains.size(); ++d) {
+    for (const TrainingPoint& point : report.progress.curve) {
+      if (d >= point.domains.size()) continue;
+      chart.points.push_back({.x = static_cast<double>(point.step),
+                              .y = point.domains[d].weight,
+                              .series = report.domains[d]});
+    }
+  }
+  return to_svg(chart);
+}
+
 std::vector<std::string> training_columns() {
   return {"step",          "loss",
           "cross-entropy", "distance to teacher",

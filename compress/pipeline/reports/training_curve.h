@@ -12,6 +12,9 @@ namespace llmpress {
 // of the evaluations, and the distance to the teacher where there is one.
 std::string training_chart(const TrainingReport& report);
 
+// Weights of several domains against step; "" for one text.
+std::string domain_chart(const TrainingReport& report);
+
 // Every evaluation: step, losses, learning rate.
 std::vector<std::string> training_columns();
 std::vector<std::vector<std::string>> training_rows(

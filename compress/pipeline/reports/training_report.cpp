@@ -6,6 +6,7 @@
 
 namespace llmpress {
 
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DomainPoint, loss, weight)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LossTerms, total, cross_entropy, divergence,
                                    hidden, relation, on_policy)
 
@@ -19,6 +20,7 @@ Json to_json_value(const TrainingPoint& point) {
             {"learning_rate", point.learning_rate},
             {"gradient_norm", point.gradient_norm}};
   if (point.evaluation) json["evaluation"] = *point.evaluation;
+  if (!point.domains.empty()) json["domains"] = point.domains;
   return json;
 }
 
@@ -38,6 +40,9 @@ TrainingPoint point_of(const Json& json, const std::string& origin) {
   if (json.contains("evaluation")) {
     point.evaluation = json.at("evaluation").get<LossTerms>();
   }
+  if (json.contains("domains")) {
+    point.domains = json.at("domains").get<std::vector<DomainPoint>>();
+  }
   return point;
 }
 
@@ -53,6 +58,10 @@ std::string progress_to_json(const TrainingProgress& progress) {
             {"notes", progress.notes},
             {"curve", Json::array()}};
   if (progress.best) json["best"] = *progress.best;
+  for (const DomainState& domain : progress.domains) {
+    json["domains"].push_back(
+        {{"weight", domain.weight}, {"drawn", domain.drawn}});
+  }
   for (const TrainingPoint& point : progress.curve) {
     json["curve"].push_back(to_json_value(point));
   }
@@ -72,6 +81,12 @@ TrainingProgress progress_from_json(const std::string& text,
         .stale = count_of(json, "stale", origin),
         .notes = json.at("notes").get<std::vector<std::string>>()};
     if (json.contains("best")) progress.best = json.at("best").get<double>();
+    if (json.contains("domains")) {
+      for (const Json& domain : json.at("domains")) {
+        progress.domains.push_back({domain.at("weight").get<double>(),
+                                    count_of(domain, "drawn", origin)});
+      }
+    }
     for (const Json& point : json.at("curve")) {
       progress.curve.push_back(point_of(point, origin));
     }
@@ -88,6 +103,8 @@ std::string to_json(const TrainingReport& report) {
               {"tokens_per_step", report.tokens_per_step},
               {"steps", report.steps},
               {"held_out", report.held_out},
+              {"domains", report.domains},
+              {"reference_losses", report.reference_losses},
               {"stopped_early", report.stopped_early},
               {"before", report.before},
               {"after", report.after},
@@ -105,6 +122,9 @@ TrainingReport training_report_from_json(const std::string& text,
             .parameters = count_of(json, "parameters", origin),
             .tokens_per_step = count_of(json, "tokens_per_step", origin),
             .steps = count_of(json, "steps", origin),
+            .domains = json.value("domains", std::vector<std::string>()),
+            .reference_losses =
+                json.value("reference_losses", std::vector<double>()),
             .held_out = json.at("held_out").get<bool>(),
             .stopped_early = json.at("stopped_early").get<bool>(),
             .before = json.at("before").get<LossTerms>(),
@@ -115,6 +135,30 @@ TrainingReport training_report_from_json(const std::string& text,
     fail(ErrorCode::kCorruptFile, "{}: {}", origin, e.what());
   }
 }
+
+namespace {
+
+// Of each domain what it began with and what came of it.
+void describe_domains(const TrainingReport& report,
+                      std::vector<std::string>& lines) {
+  const std::vector<TrainingPoint>& curve = report.progress.curve;
+  const TrainingPoint* last = nullptr;
+  for (const TrainingPoint& point : curve) {
+    if (point.domains.size() == report.domains.size()) last = &point;
+  }
+  if (report.domains.empty() || last == nullptr) return;
+  for (std::size_t d = 0; d < report.domains.size(); ++d) {
+    const DomainPoint& first = curve.front().domains.at(d);
+    lines.push_back(formatted(
+        "domain {}: weight {:.3f} -> {:.3f}, {} sequences; loss {:.4f} -> "
+        "{:.4f}, reference {:.4f}",
+        report.domains[d], first.weight, last->domains[d].weight,
+        report.progress.domains.at(d).drawn, first.loss, last->domains[d].loss,
+        report.reference_losses.at(d)));
+  }
+}
+
+}  // namespace
 
 std::vector<std::string> describe(const TrainingReport& report) {
   std::vector<std::string> lines{formatted(
@@ -129,6 +173,7 @@ std::vector<std::string> describe(const TrainingReport& report) {
         report.before.divergence, report.after.divergence,
         report.before.cross_entropy, report.after.cross_entropy));
   }
+  describe_domains(report, lines);
   if (report.stopped_early) {
     lines.push_back(
         formatted("stopped early, {} steps were wanted", report.steps));

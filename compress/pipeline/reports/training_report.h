@@ -14,6 +14,8 @@ struct TrainingReport {
   std::string text_sha256{};
   std::size_t parameters = 0;  // that learn
   std::size_t tokens_per_step = 0, steps = 0;
+  std::vector<std::string> domains{};  // names of several texts
+  std::vector<double> reference_losses{};
   bool held_out = false;  // evaluations are of a text of their own
   bool stopped_early = false;
   LossTerms before{}, after{};  // evaluated

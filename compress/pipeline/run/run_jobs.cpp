@@ -68,7 +68,15 @@ std::vector<InputPath> inputs_of(const Recipe& recipe) {
       if (merge != nullptr) inputs.push_back({"the adapter", merge->adapter});
       const TrainStage* const train = training_of(stage);
       if (train == nullptr) continue;
-      inputs.push_back({"the training text", train->text});
+      for (const DomainConfig& domain : train->domains) {
+        inputs.push_back({"a training text", domain.text});
+        if (!domain.held_out.empty()) {
+          inputs.push_back({"a held-out text", domain.held_out});
+        }
+      }
+      if (!train->text.empty()) {
+        inputs.push_back({"the training text", train->text});
+      }
       if (!train->held_out.empty()) {
         inputs.push_back({"the held-out text", train->held_out});
       }

@@ -30,7 +30,12 @@ namespace {
 
 // Hashes of what a training stage reads beside the model.
 std::string files_of(const TrainStage& train, const Stage& stage) {
-  std::string text = sha256_of_file(train.text);
+  std::string text;
+  for (const DomainConfig& domain : train.domains) {
+    text += sha256_of_file(domain.text);
+    if (!domain.held_out.empty()) text += sha256_of_file(domain.held_out);
+  }
+  if (!train.text.empty()) text += sha256_of_file(train.text);
   if (!train.held_out.empty()) text += sha256_of_file(train.held_out);
   if (!train.student.config.empty()) {
     text += sha256_of_file(train.student.config);

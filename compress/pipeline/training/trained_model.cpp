@@ -19,9 +19,9 @@
 #include "compress/pipeline/training/learning_parts.h"
 #include "compress/pipeline/training/random_model.h"
 #include "compress/pipeline/training/stage_teacher.h"
+#include "compress/pipeline/training/stage_texts.h"
 #include "compress/pipeline/training/trained_checkpoint.h"
 #include "compress/pipeline/training/training_store.h"
-#include "compress/pipeline/training/training_text.h"
 #include "compress/pipeline/training/tuned_adapter.h"
 #include "compress/surgery/checkpoint_overlay.h"
 #include "formats/checkpoints/artifact_writer.h"
@@ -62,16 +62,17 @@ class ModelTraining {
     FileTrainingStore store(work_);
     const HeapReuse reuse;
     const auto start = std::chrono::steady_clock::now();
-    const TrainingResult result =
-        train({.config = stage_.config,
-               .model = &model,
-               .objective = objective_.get(),
-               .data = &*data_,
-               .held_out = held_out_ ? &*held_out_ : nullptr,
-               .store = &store,
-               .progress = job_.progress,
-               .log = job_.log},
-              *job_.pool);
+    const TrainingResult result = train({.config = stage_.config,
+                                         .model = &model,
+                                         .objective = objective_.get(),
+                                         .data = &texts_->data(),
+                                         .held_out = texts_->held_out(),
+                                         .domains = texts_->domains(),
+                                         .domain_rate = stage_.domain_rate,
+                                         .store = &store,
+                                         .progress = job_.progress,
+                                         .log = job_.log},
+                                        *job_.pool);
     const std::chrono::duration<double> taken =
         std::chrono::steady_clock::now() - start;
     write(model, report_of(model, result, taken.count()));
@@ -91,7 +92,7 @@ class ModelTraining {
     add_adapter({.stage = tune,
                  .base = student_,
                  .arch = &arch,
-                 .text = data_->text(),
+                 .text = texts_->data().text(),
                  .isa = job_.isa,
                  .pool = job_.pool,
                  .differences = &differences_},
@@ -150,17 +151,7 @@ class ModelTraining {
 
   void read_data() {
     tokenizer_ = load_model_tokenizer(job_.checkpoint->path());
-    const TrainingText text = read_training_text(stage_.text, *tokenizer_);
-    text_sha256_ = text.sha256;
-    data_.emplace(text.documents, stage_.config.sequence_length);
-    check_size(*data_, stage_.config.batch_size * stage_.config.accumulation,
-               stage_.text);
-    if (stage_.held_out.empty()) return;
-    const TrainingText held_out =
-        read_training_text(stage_.held_out, *tokenizer_);
-    held_out_sha256_ = held_out.sha256;
-    held_out_.emplace(held_out.documents, stage_.config.sequence_length);
-    check_size(*held_out_, 1, stage_.held_out);
+    texts_.emplace(stage_, *tokenizer_);
   }
 
   void prepare_teacher() {
@@ -171,23 +162,14 @@ class ModelTraining {
                         .base = job_.base,
                         .tokenizer = tokenizer_.get(),
                         .vocabulary = read_architecture(*student_).vocabulary,
-                        .data = &*data_,
-                        .held_out = held_out_ ? &*held_out_ : nullptr,
-                        .text_sha256 = text_sha256_,
-                        .held_out_sha256 = held_out_sha256_,
+                        .data = &texts_->data(),
+                        .held_out = texts_->held_out(),
+                        .text_sha256 = texts_->sha256(),
+                        .held_out_sha256 = texts_->held_out_sha256(),
                         .work = work_ / "teacher",
                         .isa = job_.isa,
                         .pool = job_.pool,
                         .progress = job_.progress});
-  }
-
-  static void check_size(const TrainingData& data, std::size_t wanted,
-                         const fs::path& path) {
-    if (data.sequences() >= wanted) return;
-    fail(ErrorCode::kInvalidInput,
-         "{}: has {} sequences of {} tokens, wanted {}: give more text, or a "
-         "smaller 'batch_size', 'accumulation' or 'sequence_length'",
-         path, data.sequences(), data.sequence_length(), wanted);
   }
 
   void make_objective(const TrainableModel& model) {
@@ -210,13 +192,12 @@ class ModelTraining {
                                     .isa = job_.isa});
   }
 
-  DifferenceJob of_differences(const TrainableModel& model,
-                               float smoothing) const {
+  DifferenceJob of_differences(const TrainableModel& model, float smoothing) {
     const auto& tune = std::get<TuneStage>(*job_.stage);
     return {.linears = differences_,
             .keep = kept_numbers(tune, model.architecture()),
             .penalty = tune.adapter.penalty,
-            .steps = wanted_steps(stage_.config, *data_),
+            .steps = wanted_steps(stage_.config, texts_->data()),
             .sequences_per_step =
                 stage_.config.batch_size * stage_.config.accumulation,
             .label_smoothing = smoothing,
@@ -228,19 +209,23 @@ class ModelTraining {
   }
 
   TrainingReport report_of(TrainableModel& model, const TrainingResult& result,
-                           double seconds) const {
+                           double seconds) {
     TrainingReport report{.stage = std::string(stage_name(*job_.stage)),
-                          .text_sha256 = text_sha256_,
+                          .text_sha256 = texts_->sha256(),
                           .tokens_per_step = stage_.config.batch_size *
                                              stage_.config.accumulation *
                                              stage_.config.sequence_length,
                           .steps = result.steps,
-                          .held_out = held_out_.has_value(),
+                          .held_out = texts_->has_held_out(),
                           .stopped_early = result.stopped_early,
                           .before = result.before,
                           .after = result.after,
                           .seconds = seconds,
                           .progress = result.progress};
+    for (const TrainingDomain& domain : texts_->domains()) {
+      report.domains.push_back(domain.name);
+      report.reference_losses.push_back(domain.reference_loss);
+    }
     for (const Parameter& parameter : model.parameters()) {
       report.parameters += parameter.value.size();
     }
@@ -293,8 +278,7 @@ class ModelTraining {
   std::unique_ptr<Checkpoint> own_student_{};
   const Checkpoint* student_ = nullptr;
   std::unique_ptr<Tokenizer> tokenizer_{};
-  std::string text_sha256_{}, held_out_sha256_{};
-  std::optional<TrainingData> data_{}, held_out_{};
+  std::optional<StageTexts> texts_{};
   std::optional<StageTeacher> teacher_{};
   std::vector<DifferenceLinear*> differences_{};  // of the model that learns
   std::unique_ptr<Objective> objective_{};
