@@ -77,8 +77,13 @@ std::size_t learning_bytes(const WeightCounts& weights, const Stage& stage,
            weights.largest * sizeof(float);
   }
   // An adapter is small beside its frozen base.
-  if (std::holds_alternative<TuneStage>(stage)) {
-    return weights.all() * 2 * sizeof(float);
+  if (const auto* const tune = std::get_if<TuneStage>(&stage)) {
+    // A difference and its gates are not: see difference_linear.h.
+    const std::size_t difference =
+        tune->adapter.method == AdapterKind::kDiffPruning
+            ? 7 * sizeof(float) + 2 * state_bytes(train.config.optimizer)
+            : 0;
+    return weights.all() * 2 * sizeof(float) + weights.linears * difference;
   }
   const std::size_t on_grid = train.aware ? weights.linears * sizeof(float) +
                                                 weights.largest * sizeof(float)
