@@ -480,7 +480,7 @@ TEST_F(AdapterCommands, NamesWhatOfAnAdapterDoesNothing) {
        {"target_modules names 'wo', which no module of the model is",
         "rank_pattern has 'w1', which matches no module",
         "alpha_pattern has 'e.*t', which matches no module",
-        "changes nothing: all of its factors are zero"}) {
+        "changes nothing: all of its numbers are zero"}) {
     EXPECT_NE(outcome.err.find(wanted), std::string::npos) << wanted << "\n"
                                                            << outcome.err;
   }

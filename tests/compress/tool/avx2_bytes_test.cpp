@@ -33,7 +33,7 @@ namespace fs = std::filesystem;
 constexpr const char* kOpenBlas = "OpenBLAS 0.3.21";
 constexpr const char* kLibc = "2.36";
 constexpr const char* kWeightsSha256 =
-    "3abe24ea46cc2d70b167c4f00821300ad16ba627954f74e48605d80f397cb09a";
+    "8dbab9479552a8694e47efa779ecab10a938ff1ea39cd64b712c22e6294fc759";
 
 // AWQ's scales come out of pow(), GPTQ's codes of long chains of products.
 constexpr const char* kRecipe = R"(
