@@ -1,5 +1,6 @@
 // Any octets as params.json.
-#include <span>
+#include <initializer_list>
+#include <string>
 
 #include "compress/core/error.h"
 #include "formats/consolidated/params_json.h"
@@ -8,7 +9,7 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data,
                                       std::size_t size) {
   using namespace llmpress;
   const std::string text(reinterpret_cast<const char*>(data), size);
-  for (const std::size_t parts : {1, 8}) {
+  for (const std::size_t parts : std::initializer_list<std::size_t>{1, 8}) {
     try {
       (void)read_params_json(text, {.rows = 32, .columns = 24, .parts = parts},
                              "fuzz");
