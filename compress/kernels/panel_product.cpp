@@ -56,7 +56,7 @@ struct FewRows {
     if (copied) storage.resize(X.rows() * W.depth);
     if (with_sums) sums.resize(blocks.size() * X.rows());
     for (std::size_t t = 0; t < X.rows(); ++t) {
-      T* const own = storage.data() + t * W.depth;
+      T* const own = copied ? storage.data() + t * W.depth : nullptr;
       const T* row = X.row(t).data();
       if (!W.gather.empty()) {
         gather_row(W, X.row(t), own);
