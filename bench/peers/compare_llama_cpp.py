@@ -2,7 +2,7 @@
 
     llmpress synth --like llama-1.1b --output random-1.1b
     llmpress convert random-1.1b m.gguf --format gguf --type q4_0
-    python bench/peers/llama_cpp.py build/release/llmpress m.gguf --threads 2
+    python bench/peers/compare_llama_cpp.py build/release/llmpress m.gguf --threads 2
 
 Needs llama-cpp-python, built for this machine, in the Python that runs it. Prints
 tokens a second of a prompt and of tokens generated one by one (medians over the
