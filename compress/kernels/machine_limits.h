@@ -30,7 +30,7 @@ struct MachineLimits {
   double octet_operations = 0;  // a second: products of int8, sums of int32
 };
 
-// The best of a few trials of about 20 ms each, by all threads of the pool
+// The best of a few trials of a few milliseconds each, by all threads of the pool
 // together. Takes 256 MiB of memory for so long.
 MachineLimits measure_limits(ThreadPool& pool, Isa isa);
 

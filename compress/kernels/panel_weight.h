@@ -23,8 +23,8 @@
 // where v is table[code] for kNibble and kCrumb and the number itself
 // otherwise. Where v(code) = least + unit n(code) with small whole numbers n, as
 // of all integer grids and of FP4, these are multiplied where they lie in their
-// lane, as n 2^p, with x / 2^p (place_factors()), which is exact; the block's
-// end adds least * sum_k x[k].
+// lane, as n 2^p, with x / 2^p (place_factors()), which is exact unless |x| <
+// 2^-98; the block's end adds least * sum_k x[k].
 #pragma once
 
 #include <array>

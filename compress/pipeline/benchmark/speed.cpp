@@ -1,7 +1,5 @@
 #include "compress/pipeline/benchmark/speed.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <chrono>
 #include <deque>
@@ -10,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "compress/core/formatted.h"
+#include "compress/core/process_memory.h"
 #include "compress/core/rng.h"
 
 namespace llmpress {
@@ -171,12 +170,6 @@ void check(const Decoder& decoder, const SpeedConfig& config) {
          "bench: {} tokens, but the model has {} positions", longest,
          positions);
   }
-}
-
-std::size_t peak_memory_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
 }
 
 }  // namespace

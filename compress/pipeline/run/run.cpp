@@ -1,12 +1,11 @@
 #include "compress/pipeline/run/run.h"
 
-#include <sys/resource.h>
-
 #include <chrono>
 #include <optional>
 
 #include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
+#include "compress/core/process_memory.h"
 #include "compress/model/model_source.h"
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/adapters/adapter_beside.h"
@@ -23,12 +22,6 @@ namespace {
 // Models whose stored weights add up to no more than this are compared in one
 // pass; larger ones one by one beside the base.
 constexpr std::size_t kCompareAtOnceBytes = std::size_t{2} << 30;
-
-std::size_t peak_memory_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::size_t>(usage.ru_maxrss) * 1024;  // Linux: kilobytes
-}
 
 class Run {
  public:

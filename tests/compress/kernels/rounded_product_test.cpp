@@ -190,14 +190,14 @@ TEST(RoundedProduct, ZerosAndTinyInputsStayFinite) {
   Rng rng(5);
   const auto int4 = testing::random_grouped(16, 64, 4, 32, Zeros::kInteger,
                                             false, DType::kF16, rng);
-  for (const float value : {0.0f, 1e-42f, 3e38f}) {
+  for (const float value : {0.0f, 1e-42f, 1e30f}) {
     const MatrixF X(std::vector<float>(64, value), 1, 64);
     for (const Isa isa : available_isas()) {
       const auto kernel =
           make_linear_kernel({.weight = int4}, isa, InputPrecision::kInt8);
       const MatrixF Y = run(*kernel, X.view());
       for (const float y : Y.data()) {
-        EXPECT_TRUE(std::isfinite(y) || value > 1) << value;
+        EXPECT_TRUE(std::isfinite(y)) << value;
       }
     }
   }
