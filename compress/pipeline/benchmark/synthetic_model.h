@@ -26,7 +26,7 @@ const ModelShape& find_shape(std::string_view name);
 
 struct SyntheticModelJob {
   std::string like{};
-  std::filesystem::path output{};       // a folder
+  std::filesystem::path output{};                     // a folder
   std::optional<std::size_t> layers{}, vocabulary{};  // not the shape's own
   DType dtype = DType::kBF16;
   std::uint64_t seed = 0;

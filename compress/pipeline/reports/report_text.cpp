@@ -90,10 +90,11 @@ std::vector<std::pair<std::string, std::string>> provenance_rows(
     const EvaluationResult& e = *report.base;
     rows.push_back({"evaluation text", e.text + ", sha256 " + e.text_sha256});
     rows.push_back(
-        {"protocol", formatted("{}, context {}, {} windows, {} scored of {} "
-                               "tokens, float32 accumulation, activations {}, KV cache {}",
-                               e.protocol, e.context, e.windows,
-                               e.scored_tokens, e.tokens, e.activations, e.kv_cache)});
+        {"protocol",
+         formatted("{}, context {}, {} windows, {} scored of {} "
+                   "tokens, float32 accumulation, activations {}, KV cache {}",
+                   e.protocol, e.context, e.windows, e.scored_tokens, e.tokens,
+                   e.activations, e.kv_cache)});
   }
   rows.push_back({"kernels", report.kernels});
   rows.push_back({"threads", std::to_string(report.threads)});
