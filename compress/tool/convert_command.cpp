@@ -16,6 +16,7 @@ struct ConvertArguments {
   SessionOptions session{};
   std::filesystem::path input{}, output{};
   std::string format{}, type{}, ends_type{};
+  bool allow_lossy = false;
 };
 
 std::optional<GgmlType> type_of(const std::string& option,
@@ -43,7 +44,8 @@ void convert(const ConvertArguments& arguments) {
       .output = arguments.output,
       .format = arguments.format,
       .type = type_of("--type", arguments.type),
-      .ends_type = type_of("--ends-type", arguments.ends_type)};
+      .ends_type = type_of("--ends-type", arguments.ends_type),
+      .allow_lossy = arguments.allow_lossy};
   Session session(arguments.session);
   options.progress = session.progress();
   const OutputGuard guard({{"the model", arguments.input}},
@@ -54,6 +56,15 @@ void convert(const ConvertArguments& arguments) {
   const ConversionReport report =
       convert_model(*checkpoint, options, session.pool());
   for (const std::string& note : report.notes) session.log(note);
+  for (const RoundedLinears& r : report.rounded) {
+    print("%zu Linears from %s to %s: relative error up to %.3e (%s)\n",
+          r.linears, r.from.c_str(), r.to.c_str(), r.largest_error,
+          r.largest.c_str());
+  }
+  if (report.inputs_unrounded > 0) {
+    print("%zu Linears no longer round their inputs\n",
+          report.inputs_unrounded);
+  }
   print("converted %zu Linears and %zu other tensors (%s) into %s\n",
         report.linears, report.tensors, human_bytes(report.bytes).c_str(),
         arguments.output.c_str());
@@ -79,6 +90,9 @@ void add_convert_command(CLI::App& app) {
   command->add_option("--ends-type", arguments->ends_type,
                       "of embedding and head (default: --type; a head of fewer "
                       "bits than q6_k has q6_k)");
+  command->add_flag("--allow-lossy", arguments->allow_lossy,
+                    "round Linears that the format cannot hold as they are to "
+                    "what is nearest there, and say the error");
   add_session_options(*command, arguments->session);
   command->footer(
       "Examples:\n  llmpress convert ./my-model my-model.gguf --format gguf "

@@ -6,10 +6,12 @@
 #include "compress/core/formatted.h"
 #include "compress/model/architecture.h"
 #include "compress/model/block_weights.h"
-#include "compress/model/model_check.h"
 #include "compress/model/tensor_places.h"
+#include "compress/pipeline/conversion/conversion_check.h"
+#include "compress/pipeline/conversion/packed_forms.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/containers/typed_tensors.h"
+#include "formats/linears/encoded_linear.h"
 #include "quantizers/ggml_rounding.h"
 
 namespace llmpress {
@@ -87,13 +89,24 @@ class Conversion {
 
   void convert_linear(const std::string& name, LinearWeights linear,
                       std::optional<GgmlType> type) {
+    const PackedWeight stored = linear.weight;
     const bool dense = std::holds_alternative<DenseWeight>(linear.weight);
+    bool exact = true;
     // Codes become numbers where that is asked for; numbers anything.
     if (type && (dense || !is_blocks(*type))) {
-      linear.weight = rounded(name, linear.weight, *type);
-    } else if (const auto* const blocks =
-                   std::get_if<GgmlWeight>(&linear.weight)) {
-      if (options_.format != "gguf") linear.weight = unpacked(name, *blocks);
+      linear.weight = rounded(name, stored, *type);
+      exact = false;
+    } else if (const auto* const blocks = std::get_if<GgmlWeight>(&stored)) {
+      if (!holds_blocks()) {
+        exact = unpack(name, *blocks, linear.weight);
+      }
+    }
+    if (is_end(name)) keep_readable(name, linear.weight);
+    if (options_.allow_lossy) exact &= make_storable(name, linear);
+    if (exact) {
+      exact_.insert(name);
+    } else {
+      note_change(name, stored, linear.weight);
     }
     report_.bytes += stored_bytes(linear.weight);
     ++report_.linears;
@@ -103,6 +116,82 @@ class Conversion {
     for (const TensorInfo& info : checkpoint_.tensors().tensors()) {
       if (info.name.starts_with(prefix)) done_.insert(info.name);
     }
+  }
+
+  bool is_end(const std::string& name) const {
+    return name == arch_.embedding || name == arch_.head;
+  }
+
+  // Loaders of GPTQ, AWQ and bitsandbytes look tokens up in plain numbers only,
+  // and no loader in blocks outside GGUF.
+  void keep_readable(const std::string& name, PackedWeight& weight) {
+    const std::string& format = options_.format;
+    const bool plain_only =
+        format == "gptq" || format == "awq" || format == "bitsandbytes" ||
+        (std::holds_alternative<GgmlWeight>(weight) && !holds_blocks());
+    if (!plain_only || std::holds_alternative<DenseWeight>(weight)) return;
+    report_.notes.push_back(
+        formatted("{}: {} decoded to f32, which loaders of {} look tokens up "
+                  "in; --ends-type bf16 halves it",
+                  name, describe(weight), format));
+    weight = make_dense(dequantize(weight).view(), DType::kF32);
+  }
+
+  // Only "gguf" and "hdf5" hold blocks so that somebody reads them.
+  bool holds_blocks() const {
+    return options_.format == "gguf" || options_.format == "hdf5";
+  }
+
+  // False where `linear` had to be rounded to what the format holds.
+  bool make_storable(const std::string& name, LinearWeights& linear) {
+    std::string refusal = formatted("Linear '{}': {} has no form in {}", name,
+                                    describe(linear.weight), options_.format);
+    if (holds_blocks() || !std::holds_alternative<GgmlWeight>(linear.weight)) {
+      try {
+        encode_linear(options_.format, name, linear);
+        return true;
+      } catch (const Error& error) {
+        if (error.code() != ErrorCode::kUnsupported) throw;
+        refusal = error.what();
+      }
+    }
+    LinearWeights changed = linear;
+    if (options_.format != "compressed-tensors" && options_.format != "hdf5") {
+      changed.input = {};
+    }
+    for (PackedWeight& form : nearest_forms(linear, options_.format, pool_)) {
+      changed.weight = std::move(form);
+      try {
+        encode_linear(options_.format, name, changed);
+      } catch (const Error& error) {
+        if (error.code() != ErrorCode::kUnsupported) throw;
+        continue;
+      }
+      if (changed.input != linear.input) ++report_.inputs_unrounded;
+      linear = std::move(changed);
+      return false;
+    }
+    throw Error(ErrorCode::kUnsupported, refusal);
+  }
+
+  void note_change(const std::string& name, const PackedWeight& stored,
+                   const PackedWeight& written) {
+    const std::string from = describe(stored), to = describe(written);
+    const double error = relative_difference(written, stored);
+    for (RoundedLinears& rounded : report_.rounded) {
+      if (rounded.from != from || rounded.to != to) continue;
+      ++rounded.linears;
+      if (error > rounded.largest_error) {
+        rounded.largest_error = error;
+        rounded.largest = name;
+      }
+      return;
+    }
+    report_.rounded.push_back({.from = from,
+                               .to = to,
+                               .linears = 1,
+                               .largest_error = error,
+                               .largest = name});
   }
 
   PackedWeight rounded(const std::string& name, const PackedWeight& weight,
@@ -121,21 +210,29 @@ class Conversion {
   }
 
   // For a format that knows no blocks: the same codes, or the same numbers.
-  PackedWeight unpacked(const std::string& name,
-                        const GgmlWeight& blocks) const {
+  // Whether nothing is lost.
+  bool unpack(const std::string& name, const GgmlWeight& blocks,
+              PackedWeight& weight) const {
     const bool plain = options_.format == "safetensors";
     if (!plain) {
-      if (auto packed = unpacked_from_blocks(blocks)) return *std::move(packed);
+      if (auto packed = unpacked_from_blocks(blocks)) {
+        weight = *std::move(packed);
+        return true;
+      }
     }
     const auto dtype =
         options_.type ? facts(*options_.type).plain : std::nullopt;
     if (!dtype && !plain) {
+      // As keep_readable() or make_storable() sees fit.
+      if (options_.allow_lossy || is_end(name)) return true;
       fail(ErrorCode::kUnsupported,
            "Linear '{}': blocks of {} have no form in {}; give --type f32, or "
-           "write gguf or safetensors",
+           "--allow-lossy, or write gguf or safetensors",
            name, describe(blocks), options_.format);
     }
-    return make_dense(dequantize(blocks).view(), dtype.value_or(DType::kF32));
+    const DType wanted = dtype.value_or(DType::kF32);
+    weight = make_dense(dequantize(blocks).view(), wanted);
+    return wanted == DType::kF32;
   }
 
   void copy_tensors() {
@@ -167,51 +264,14 @@ class Conversion {
     return json.dump(2);
   }
 
-  // What a format says of the model in words of its own must mean the same.
   void check_written() const {
-    const auto written = open_checkpoint(options_.output);
-    const Architecture found = read_architecture(*written);
-    bool same = found.layers == arch_.layers && found.hidden == arch_.hidden &&
-                found.vocabulary == arch_.vocabulary &&
-                found.tied_head == arch_.tied_head &&
-                found.embedding_scale == arch_.embedding_scale &&
-                found.logit_scale == arch_.logit_scale &&
-                found.logit_softcap == arch_.logit_softcap &&
-                same_norm(found.final_norm_options, arch_.final_norm_options) &&
-                found.ropes.size() == arch_.ropes.size();
-    for (std::size_t l = 0; same && l < arch_.layers; ++l) {
-      same = same_program(found.block(l), arch_.block(l));
+    try {
+      check_conversion(checkpoint_, arch_, options_.output, exact_);
+    } catch (const Error&) {
+      std::error_code ignored;
+      std::filesystem::remove_all(options_.output, ignored);
+      throw;
     }
-    for (std::size_t r = 0; same && r < arch_.ropes.size(); ++r) {
-      same = same_rope(found.ropes[r], arch_.ropes[r]);
-    }
-    if (same) return;
-    std::error_code ignored;
-    std::filesystem::remove_all(options_.output, ignored);
-    fail(ErrorCode::kUnsupported,
-         "{}: {} cannot say all that config.json says of this model",
-         checkpoint_.path(), options_.format);
-  }
-
-  static bool same_norm(const NormOptions& a, const NormOptions& b) {
-    return a.kind == b.kind && a.epsilon == b.epsilon && a.bias == b.bias &&
-           a.offset == b.offset;
-  }
-
-  // Llama 3's scaling is stored as the divisors that follow from it.
-  static bool same_rope(const RopeConfig& found, const RopeConfig& wanted) {
-    if (wanted.scaling == RopeScaling::kLlama3 &&
-        found.scaling == RopeScaling::kLongRope) {
-      return found.dim == wanted.dim && static_cast<float>(found.theta) ==
-                                            static_cast<float>(wanted.theta);
-    }
-    return found.dim == wanted.dim && found.scaling == wanted.scaling &&
-           static_cast<float>(found.theta) ==
-               static_cast<float>(wanted.theta) &&
-           static_cast<float>(found.factor) ==
-               static_cast<float>(wanted.factor) &&
-           static_cast<float>(found.attention_factor) ==
-               static_cast<float>(wanted.attention_factor);
   }
 
   const Checkpoint& checkpoint_;
@@ -219,54 +279,12 @@ class Conversion {
   ThreadPool& pool_;
   Architecture arch_;
   std::unique_ptr<ArtifactWriter> writer_;
-  std::set<std::string> done_{};  // tensors that need not be copied
+  std::set<std::string> done_{};   // tensors that need not be copied
+  std::set<std::string> exact_{};  // Linears whose numbers must be the same
   ConversionReport report_{};
 };
 
 }  // namespace
-
-std::optional<PackedWeight> unpacked_from_blocks(const GgmlWeight& weight) {
-  const int bits = weight.type == GgmlType::kQ4_0   ? 4
-                   : weight.type == GgmlType::kQ5_0 ? 5
-                   : weight.type == GgmlType::kQ8_0 ? 8
-                                                    : 0;
-  const bool mxfp4 = weight.type == GgmlType::kMxfp4;
-  if (bits == 0 && !mxfp4) return std::nullopt;
-  const GgmlTypeFacts& f = facts(weight.type);
-  const std::size_t groups = weight.in / f.elements;
-  Matrix<std::uint8_t> codes(weight.out, weight.in);
-  std::vector<float> scales;
-  std::vector<std::uint8_t> exponents;
-  for (std::size_t o = 0; o < weight.out; ++o) {
-    for (std::size_t g = 0; g < groups; ++g) {
-      const GgmlBlock block = unpack_ggml_block(
-          weight.type, weight.row(o).subspan(g * f.bytes, f.bytes));
-      scales.push_back(block.d);
-      exponents.push_back(static_cast<std::uint8_t>(block.scale_codes[0]));
-      std::copy_n(block.codes.begin(), f.elements,
-                  codes.row(o).subspan(g * f.elements).begin());
-    }
-  }
-  if (!mxfp4) {
-    return GroupedIntWeight{.out = weight.out,
-                            .in = weight.in,
-                            .bits = bits,
-                            .group_size = f.elements,
-                            .symmetric = true,
-                            .scale_dtype = DType::kF16,
-                            .codes = pack_rows(codes.view(), bits),
-                            .scales = std::move(scales)};
-  }
-  MicroFp4Weight micro{.out = weight.out,
-                       .in = weight.in,
-                       .kind = MicroFp4Kind::kMxfp4,
-                       .scales = std::move(exponents)};
-  for (std::size_t i = 0; i < codes.size(); i += 2) {
-    micro.codes.push_back(
-        static_cast<std::uint8_t>(codes.data()[i] | codes.data()[i + 1] << 4));
-  }
-  return micro;
-}
 
 ConversionReport convert_model(const Checkpoint& checkpoint,
                                const ConversionOptions& options,

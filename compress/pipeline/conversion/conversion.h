@@ -23,23 +23,33 @@ struct ConversionOptions {
   // Of the embedding and the head; absent: of fewer bits than q6_K the head (or
   // the embedding that is one) has q6_K, as in llama.cpp.
   std::optional<GgmlType> ends_type{};
+  // Linears that the format cannot hold as they are become what it holds that is
+  // nearest (packed_forms.h); else they are refused.
+  bool allow_lossy = false;
   Progress progress{};
+};
+
+// Linears that were rounded from one type to another.
+struct RoundedLinears {
+  std::string from{}, to{};
+  std::size_t linears = 0;
+  double largest_error = 0;  // |W' - W|_F / |W|_F
+  std::string largest{};     // whose
 };
 
 struct ConversionReport {
   std::size_t tensors = 0, linears = 0, bytes = 0;
+  std::vector<RoundedLinears> rounded{};  // all others are exact
+  std::size_t inputs_unrounded =
+      0;  // Linears whose inputs are no longer rounded
   std::vector<std::string> notes{};  // Linears of another type than asked
 };
 
-// Writes the model, reads it back and, where its config.json had to be made
-// anew, checks that it describes the same program. Throws Error(kUnsupported)
-// for a Linear or a model that the format cannot hold.
+// Writes the model, reads it back and checks that it describes the same program
+// and that every Linear that was not rounded has the same numbers. Throws
+// Error(kUnsupported) for a Linear or a model that the format cannot hold.
 ConversionReport convert_model(const Checkpoint& checkpoint,
                                const ConversionOptions& options,
                                ThreadPool& pool);
-
-// The same numbers as another packed type has them: q4_0, q5_0 and q8_0 are
-// symmetric integers in groups of 32, mxfp4 is MXFP4. nullopt: no other has them.
-std::optional<PackedWeight> unpacked_from_blocks(const GgmlWeight& weight);
 
 }  // namespace llmpress

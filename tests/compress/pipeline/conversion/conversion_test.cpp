@@ -5,14 +5,18 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 
-#include "compress/core/error.h"
+#include "compress/core/formatted.h"
 #include "compress/model/decoder.h"
 #include "compress/model/model_source.h"
+#include "compress/model/tensor_places.h"
+#include "compress/pipeline/conversion/packed_forms.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/checkpoints/config_reader.h"
 #include "formats/gguf/gguf_architecture.h"
 #include "quantizers/ggml_rounding.h"
+#include "quantizers/rtn.h"
 #include "tests/compress/model/tiny_model.h"
 #include "tests/formats/temporary_directory.h"
 
@@ -217,6 +221,135 @@ TEST_F(Conversions, FamiliesComputeTheSameFromGguf) {
   }
   EXPECT_GE(written, 5u) << refused;
   RecordProperty("refused", refused);
+}
+
+// Which format holds which packed type exactly, and what rounding to the nearest
+// form that it does hold costs: docs/cli.md has the table.
+struct Pair {
+  const char* name;
+  std::function<PackedWeight(ConstMatrixView, ThreadPool&)> source;
+  const char* format;
+  double
+      error;  // 0: exact; else refused, and no more than that with allow_lossy
+};
+
+PackedWeight rounded(ConstMatrixView W, ThreadPool& pool, WeightScheme scheme) {
+  QuantizeConfig config;
+  config.weights = scheme;
+  return round_to_nearest(W, config, pool);
+}
+
+std::vector<Pair> pairs() {
+  const auto on = [](WeightScheme scheme) {
+    return [scheme](ConstMatrixView W, ThreadPool& pool) {
+      return rounded(W, pool, scheme);
+    };
+  };
+  const auto blocks = [](GgmlType type) {
+    return [type](ConstMatrixView W, ThreadPool& pool) {
+      return PackedWeight(round_to_ggml(W, type, pool));
+    };
+  };
+  const auto symmetric = on({.bits = 4, .group_size = 32, .symmetric = true});
+  const auto affine = on({.bits = 4, .group_size = 32});
+  const auto int3 = on({.bits = 3, .group_size = 32});
+  const auto int6 = on({.bits = 6, .group_size = 32});
+  const auto nf4 = on({.type = WeightType::kNf4, .group_size = 64});
+  const auto fp8 = on({.type = WeightType::kFp8E4M3, .group_size = -1});
+  const auto mxfp4 = on({.type = WeightType::kMxfp4});
+  return {
+      {"int4 sym", symmetric, "compressed-tensors", 0},
+      {"int4 sym", symmetric, "gptq", 0},
+      {"int4 sym", symmetric, "awq", 0},
+      {"int4 sym", symmetric, "gguf", 0},
+      {"int4 sym", symmetric, "hdf5", 0},
+      {"int4 sym", symmetric, "bitsandbytes", 0.12},
+      {"int4", affine, "gptq", 0},
+      {"int4", affine, "awq", 0},
+      {"int4", affine, "gguf", 1e-3},
+      {"int3", int3, "gptq", 0},
+      {"int3", int3, "gguf", 1e-3},
+      {"int3", int3, "awq", 0.1},
+      {"int6", int6, "compressed-tensors", 0},
+      {"int6", int6, "gptq", 0.01},
+      {"int6", int6, "gguf", 0.01},
+      {"nf4", nf4, "bitsandbytes", 0},
+      {"nf4", nf4, "gguf", 0.01},
+      {"nf4", nf4, "gptq", 0.1},
+      {"fp8", fp8, "compressed-tensors", 0},
+      {"fp8", fp8, "gguf", 0.01},
+      {"fp8", fp8, "gptq", 0.01},
+      {"mxfp4", mxfp4, "gguf", 0},
+      {"mxfp4", mxfp4, "gptq", 0.1},
+      {"q4_0", blocks(GgmlType::kQ4_0), "compressed-tensors", 0},
+      {"q4_0", blocks(GgmlType::kQ4_0), "gptq", 0},
+      {"q4_0", blocks(GgmlType::kQ4_0), "awq", 0},
+      {"q8_0", blocks(GgmlType::kQ8_0), "gptq", 0},
+      {"q8_0", blocks(GgmlType::kQ8_0), "awq", 0.1},
+      {"q4_1", blocks(GgmlType::kQ4_1), "hdf5", 0},
+      {"q4_1", blocks(GgmlType::kQ4_1), "safetensors", 0},
+      {"q4_1", blocks(GgmlType::kQ4_1), "gptq", 0.1},
+      {"iq4_nl", blocks(GgmlType::kIq4Nl), "compressed-tensors", 0.1},
+  };
+}
+
+TEST_F(Conversions, PairsAreExactOrRefusedOrOfAKnownError) {
+  const TinyShape kWide{.hidden = 128,
+                        .ffn = 128,
+                        .heads = 4,
+                        .kv_heads = 4,
+                        .head_dim = 32,
+                        .vocabulary = 40};
+  const fs::path model = write_model(kWide);
+  const auto plain = open_checkpoint(model);
+  const Architecture arch = read_architecture(*plain);
+  for (const Pair& pair : pairs()) {
+    SCOPED_TRACE(formatted("{} to {}", pair.name, pair.format));
+    const fs::path packed = folder_.path() / "packed.h5";
+    const auto writer = make_artifact_writer(
+        {.output = packed, .format = "hdf5", .source = model});
+    for (const std::string& name : arch.linear_names()) {
+      const MatrixF W = dequantize(plain->read_linear(name).weight);
+      writer->add_linear(name, {.weight = pair.source(W.view(), pool_)});
+    }
+    for (const TensorInfo& info : plain->tensors().tensors()) {
+      if (info.name.find("_proj.") != std::string::npos) continue;
+      const TensorBytes data = plain->tensors().read(info);
+      writer->add_tensor({.name = info.name,
+                          .dtype = info.dtype,
+                          .shape = info.shape,
+                          .bytes = {data.bytes.begin(), data.bytes.end()}});
+    }
+    writer->finish(plain->config_json());
+    ConversionOptions options{.format = pair.format};
+    const bool is_file = pair.format == std::string("gguf") ||
+                         pair.format == std::string("hdf5");
+    const std::string to =
+        std::string("out_") + pair.format +
+        (is_file ? std::string(".") + (pair.format[0] == 'g' ? "gguf" : "h5")
+                 : std::string());
+    if (pair.error > 0) {
+      EXPECT_THROW(convert(packed, to.c_str(), options), Error);
+      options.allow_lossy = true;
+    }
+    const auto written = convert(packed, to.c_str(), options);
+    const auto source = open_checkpoint(packed);
+    double worst = 0;
+    for (const std::string& name : arch.linear_names()) {
+      worst = std::max(worst,
+                       relative_difference(written->read_linear(name).weight,
+                                           source->read_linear(name).weight));
+    }
+    EXPECT_LE(worst, pair.error);
+    EXPECT_EQ(worst > 0, pair.error > 0);
+    if (pair.error > 0) {
+      ASSERT_EQ(report_.rounded.size(), 1u);
+      EXPECT_EQ(report_.rounded[0].linears, arch.linear_names().size());
+      EXPECT_EQ(report_.rounded[0].largest_error, worst);
+    } else {
+      EXPECT_TRUE(report_.rounded.empty());
+    }
+  }
 }
 
 }  // namespace
