@@ -56,8 +56,13 @@ class Inspection {
     if (const TensorInfo* dense = dense_matrix(checkpoint_, name)) {
       found = {dense->shape[0], dense->shape[1]};
     } else {
-      const PackedWeight weight = checkpoint_.read_linear(name).weight;
-      found = {rows_of(weight), cols_of(weight)};
+      try {
+        const PackedWeight weight = checkpoint_.read_linear(name).weight;
+        found = {rows_of(weight), cols_of(weight)};
+      } catch (const Error& error) {
+        problems_.push_back(error.what());
+        return;
+      }
     }
     if (found != std::array{out, in}) {
       problems_.push_back("'" + name + "' is " + shape_text(found) +
@@ -106,19 +111,7 @@ class Inspection {
     check_linear(arch_.head, arch_.vocabulary, arch_.input_width());
   }
 
-  void finish() const {
-    if (problems_.empty()) return;
-    std::string text = checkpoint_.path().string() +
-                       ": the files do not fit config.json (" +
-                       arch_.model_type + "):";
-    for (std::size_t i = 0; i < problems_.size() && i < kProblemsListed; ++i) {
-      text += (i == 0 ? " " : "; ") + problems_[i];
-    }
-    if (problems_.size() > kProblemsListed) {
-      text += formatted("; and {} more", problems_.size() - kProblemsListed);
-    }
-    throw Error(ErrorCode::kInvalidInput, text);
-  }
+  std::vector<std::string> take_problems() { return std::move(problems_); }
 
  private:
   const Checkpoint& checkpoint_;
@@ -238,7 +231,8 @@ ModelSize measure_model(const Checkpoint& checkpoint,
   return size;
 }
 
-void check_model(const Checkpoint& checkpoint, const Architecture& arch) {
+std::vector<std::string> model_problems(const Checkpoint& checkpoint,
+                                        const Architecture& arch) {
   Inspection inspection(checkpoint, arch);
   inspection.check_linear(arch.embedding, arch.vocabulary, arch.input_width());
   if (!arch.final_norm.empty()) {
@@ -248,7 +242,22 @@ void check_model(const Checkpoint& checkpoint, const Architecture& arch) {
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
     inspection.check_block(layer);
   }
-  inspection.finish();
+  return inspection.take_problems();
+}
+
+void check_model(const Checkpoint& checkpoint, const Architecture& arch) {
+  const std::vector<std::string> problems = model_problems(checkpoint, arch);
+  if (problems.empty()) return;
+  std::string text =
+      formatted("{}: the files do not fit config.json ({}):", checkpoint.path(),
+                arch.model_type);
+  for (std::size_t i = 0; i < problems.size() && i < kProblemsListed; ++i) {
+    text += (i == 0 ? " " : "; ") + problems[i];
+  }
+  if (problems.size() > kProblemsListed) {
+    text += formatted("; and {} more", problems.size() - kProblemsListed);
+  }
+  throw Error(ErrorCode::kInvalidInput, text);
 }
 
 void check_tokenizer(const Tokenizer& tokenizer, const Architecture& arch,

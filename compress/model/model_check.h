@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <string>
+#include <vector>
 
 #include "compress/model/architecture.h"
 #include "formats/checkpoints/checkpoint.h"
@@ -27,9 +28,12 @@ struct ModelSize {
 // are not read; packed ones are, one at a time.
 ModelSize measure_model(const Checkpoint& checkpoint, const Architecture& arch);
 
-// Throws Error(kInvalidInput) listing what is missing or misshapen in the
-// checkpoint for this architecture. Dense weights are judged by their headers;
-// packed ones are read.
+// What is missing or misshapen in the checkpoint for this architecture, one
+// sentence each. Dense weights are judged by their headers; packed ones are read.
+std::vector<std::string> model_problems(const Checkpoint& checkpoint,
+                                        const Architecture& arch);
+
+// Throws Error(kInvalidInput) that lists them, if there are any.
 void check_model(const Checkpoint& checkpoint, const Architecture& arch);
 
 // Throws Error(kInvalidInput) if the tokenizer has ids that the embedding does

@@ -46,6 +46,41 @@ void add_renamed(const BlockSpec& block, const std::string& files,
   }
 }
 
+bool is_read_by_block(const BlockSpec& block, const std::string& rest) {
+  // What rounds keys and values, and what classes compute and yet keep beside
+  // their weights: masks of GPT-2 and GPT-NeoX, decays of MiniMax.
+  constexpr std::array<std::string_view, 12> kBuffers = {
+      ".k_scale",      ".v_scale",     ".q_scale",       ".k_zero_point",
+      ".v_zero_point", "attn.bias",    "attention.bias", ".masked_bias",
+      ".slope_rate",   ".query_decay", ".key_decay",     ".diagonal_decay"};
+  return written_with_block(block, rest) ||
+         std::ranges::find(block.parameters, rest, &ParameterSpec::name) !=
+             block.parameters.end() ||
+         std::ranges::any_of(
+             kBuffers, [&](std::string_view b) { return rest.ends_with(b); });
+}
+
+bool is_read_by_ends(const Architecture& arch, const std::string& tensor) {
+  for (const std::string* module :
+       {&arch.embedding, &arch.position_embedding, &arch.embedding_projection,
+        &arch.embedding_norm, &arch.layer_inputs.embedding,
+        &arch.layer_inputs.projection, &arch.layer_inputs.norm,
+        &arch.final_norm, &arch.head_projection, &arch.head}) {
+    if (!module->empty() && tensor.starts_with(*module + ".")) return true;
+  }
+  return false;
+}
+
+// "model.layers.61" of a tensor of a block that is not counted, or the module
+// beside the decoder that the tensor lies in; empty: in neither.
+std::string module_beside(const Architecture& arch, const std::string& tensor) {
+  if (tensor.starts_with(arch.block_prefix)) {
+    return tensor.substr(0, tensor.find('.', arch.block_prefix.size()));
+  }
+  const std::string module = outermost_module(tensor);
+  return module == outermost_module(arch.embedding + ".") ? "" : module;
+}
+
 bool head_is_embedding(const Checkpoint& checkpoint, const Architecture& arch) {
   const TensorInfo* const head = dense_matrix(checkpoint, arch.head);
   const TensorInfo* const embedding = dense_matrix(checkpoint, arch.embedding);
@@ -124,6 +159,29 @@ ModuleNames module_names(const Checkpoint& checkpoint,
     names.ignore.push_back("re:(.*\\.)?" + module + "\\..*");
   }
   return names;
+}
+
+UnreadTensors unread_tensors(const Checkpoint& checkpoint,
+                             const Architecture& arch) {
+  UnreadTensors unread;
+  for (const TensorInfo& info : checkpoint.tensors().tensors()) {
+    const std::string& name = info.name;
+    if (is_metadata_tensor(name) || is_read_by_ends(arch, name)) continue;
+    if (const auto layer = layer_of(name, arch)) {
+      const std::string rest = name.substr(arch.block_name(*layer).size() + 1);
+      if (!is_read_by_block(arch.block(*layer), rest)) {
+        unread.of_decoder.push_back(name);
+      }
+      continue;
+    }
+    const std::string module = module_beside(arch, name);
+    if (module.empty()) {
+      unread.of_decoder.push_back(name);
+    } else {
+      ++unread.of_modules[module];
+    }
+  }
+  return unread;
 }
 
 bool holds_linear(const BlockSpec& block, const std::string& rest) {

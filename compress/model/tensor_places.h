@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "compress/model/architecture.h"
 #include "formats/checkpoints/checkpoint.h"
@@ -37,6 +39,18 @@ bool holds_linear(const BlockSpec& block, const std::string& rest);
 // ("vision_tower"), under whatever name.
 ModuleNames module_names(const Checkpoint& checkpoint,
                          const Architecture& arch);
+
+// Tensors that nothing here reads.
+struct UnreadTensors {
+  std::vector<std::string> of_decoder{};  // in a block or beside its ends
+  // "model.layers.61" -> 14: blocks that config.json does not count, and modules
+  // beside the decoder ("vision_tower").
+  std::map<std::string, std::size_t> of_modules{};
+};
+
+// By their names, of a checkpoint that model_problems() finds whole.
+UnreadTensors unread_tensors(const Checkpoint& checkpoint,
+                             const Architecture& arch);
 
 // Whether add_block() writes what the source's tensor `rest` ("mlp.up.weight")
 // of a block holds.

@@ -88,6 +88,10 @@ class GgufMetadata {
   std::map<std::string, std::size_t, std::less<>> places_{};  // in values_
 };
 
+// A value for people: text as it is, of an array how many elements it has and
+// the first few.
+std::string to_text(const GgufValue& value);
+
 struct GgufTensor {
   std::string name;
   GgmlType type = GgmlType::kF32;

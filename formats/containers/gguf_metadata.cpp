@@ -11,7 +11,52 @@ namespace {
 template <class T>
 constexpr bool kIsNumber = std::is_arithmetic_v<T> && !std::is_same_v<T, bool>;
 
+constexpr std::size_t kShownElements = 4;
+
+std::string element_text(const std::string& text) {
+  return formatted("\"{}\"", text);
+}
+std::string element_text(const GgufArray&) { return "[...]"; }
+template <class T>
+requires std::is_arithmetic_v<T> std::string element_text(T value) {
+  if constexpr (std::is_same_v<T, bool>) {
+    return value ? "true" : "false";
+  } else if constexpr (std::is_floating_point_v<T>) {
+    return formatted("{:.6g}", value);
+  } else {
+    return formatted("{}", static_cast<std::int64_t>(value));
+  }
+}
+
+std::string array_text(const GgufArray& array) {
+  return std::visit(
+      []<class T>(const std::vector<T>& elements) {
+        std::string text = formatted("{} elements: ", elements.size());
+        for (std::size_t i = 0; i < elements.size() && i < kShownElements;
+             ++i) {
+          const T element = elements[i];
+          text += (i == 0 ? "" : ", ") + element_text(element);
+        }
+        return text + (elements.size() > kShownElements ? ", ..." : "");
+      },
+      array.elements);
+}
+
 }  // namespace
+
+std::string to_text(const GgufValue& value) {
+  return std::visit(
+      []<class T>(const T& v) -> std::string {
+        if constexpr (std::is_same_v<T, std::string>) {
+          return v;
+        } else if constexpr (std::is_arithmetic_v<T>) {
+          return element_text(v);
+        } else {
+          return array_text(*v);
+        }
+      },
+      value);
+}
 
 void GgufMetadata::set(std::string key, GgufValue value) {
   const auto [at, added] = places_.try_emplace(key, values_.size());

@@ -82,6 +82,9 @@ GgufModel::GgufModel(GgufFile file) : file_(std::move(file)) {
   }
   architecture_ = &gguf_architecture_of(reading_of(file_, *name));
   config_json_ = gguf_config_json(file_, *architecture_);
+  for (const auto& [key, value] : file_.metadata().all()) {
+    strings_[key] = to_text(value);
+  }
   for (std::size_t t = 0; t < file_.tensors().size(); ++t) add_views(t);
   std::ranges::sort(views_, {}, [](const GgufView& v) { return v.info.name; });
   for (const GgufView& view : views_) {

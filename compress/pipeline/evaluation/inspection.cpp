@@ -1,14 +1,12 @@
 #include "compress/pipeline/evaluation/inspection.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "compress/core/formatted.h"
 #include "compress/model/block_weights.h"
+#include "compress/model/model_source.h"
 #include "compress/model/tensor_places.h"
-#include "compress/pipeline/run/artifact_base.h"
 
 namespace llmpress {
 namespace {
@@ -26,94 +24,30 @@ bool is_part_of_linear(const std::string& tensor, const Architecture& arch) {
                       tensor.substr(arch.block_name(*layer).size() + 1));
 }
 
-// |A - B|_F / |B|_F; 0 for two zero matrices.
-double relative_distance(const MatrixF& A, const MatrixF& B) {
-  double difference = 0, norm = 0;
-  for (std::size_t i = 0; i < A.size(); ++i) {
-    const double a = A.data()[i], b = B.data()[i];
-    difference += (a - b) * (a - b);
-    norm += b * b;
+TokenizerFacts tokenizer_facts(const std::filesystem::path& path) {
+  try {
+    const auto tokenizer = load_model_tokenizer(path);
+    return {.kind = tokenizer->kind,
+            .vocabulary = tokenizer->vocabulary_size(),
+            .bos = tokenizer->bos_id,
+            .eos = tokenizer->eos_id,
+            .adds_bos = tokenizer->adds_bos,
+            .sha256 = tokenizer->sha256};
+  } catch (const Error& error) {
+    return {.problem = error.what()};
   }
-  if (difference == 0) return 0;
-  return norm == 0 ? INFINITY : std::sqrt(difference / norm);
 }
 
-// The same where A is not 0, or infinite if it is 0 everywhere.
-double distance_of_kept(const MatrixF& A, const MatrixF& B) {
-  double difference = 0, norm = 0;
-  for (std::size_t i = 0; i < A.size(); ++i) {
-    const double a = A.data()[i], b = B.data()[i];
-    if (a == 0) continue;
-    difference += (a - b) * (a - b);
-    norm += b * b;
-  }
-  return norm == 0 ? INFINITY : std::sqrt(difference / norm);
+nlohmann::ordered_json json_of(const TokenizerFacts& t) {
+  if (!t.problem.empty()) return {{"problem", t.problem}};
+  nlohmann::ordered_json json = {{"kind", t.kind},
+                                 {"vocabulary", t.vocabulary},
+                                 {"adds_bos", t.adds_bos},
+                                 {"sha256", t.sha256}};
+  if (t.bos) json["bos_id"] = *t.bos;
+  if (t.eos) json["eos_id"] = *t.eos;
+  return json;
 }
-
-// Errors of an artifact's Linears against a base, block by block.
-class BaseComparison {
- public:
-  BaseComparison(const Checkpoint* base, const Architecture& arch,
-                 Verification& result)
-      : base_(base), arch_(arch), result_(result) {}
-
-  // Of the block whose Linears are the last of the result's.
-  void add(std::size_t layer, const BlockWeights& block) {
-    if (base_ == nullptr || !same_shapes(layer, block)) return;
-    const UnroundedBlock wanted = unrounded_block(
-        read_block(*base_, arch_, layer), block, arch_.block(layer));
-    for (const std::string& source : wanted.moved) ++moved_[source];
-    const std::size_t first = result_.linears.size() - block.linears.size();
-    for (std::size_t l = 0; l < block.linears.size(); ++l) {
-      compare(dequantize(block.linears[l].weight), wanted.linears[l],
-              result_.linears[first + l]);
-    }
-  }
-
-  void finish() {
-    for (const auto& [source, blocks] : moved_) {
-      result_.notes.push_back(formatted(
-          "scales were moved from {} into the Linears behind it in {} of {} "
-          "blocks; errors are those of rounding the moved weights",
-          source, blocks, arch_.layers));
-    }
-  }
-
- private:
-  bool same_shapes(std::size_t layer, const BlockWeights& block) {
-    bool same = true;
-    for (std::size_t l = 0; l < block.linears.size(); ++l) {
-      const PackedWeight& found = block.linears[l].weight;
-      const PackedWeight base =
-          read_block_linear(*base_, arch_, layer, l).weight;
-      if (rows_of(base) == rows_of(found) && cols_of(base) == cols_of(found)) {
-        continue;
-      }
-      result_.problems.push_back(arch_.linear_name(layer, l) +
-                                 ": shape differs from the base's");
-      same = false;
-    }
-    return same;
-  }
-
-  void compare(const MatrixF& found, const MatrixF& wanted,
-               VerifiedLinear& linear) {
-    constexpr double kUnrelated = 0.9;
-    linear.relative_error = relative_distance(found, wanted);
-    if (*linear.relative_error < kUnrelated ||
-        distance_of_kept(found, wanted) < kUnrelated) {
-      return;
-    }
-    result_.problems.push_back(formatted(
-        "{}: relative error {:.4g} against the base; this is not its weight",
-        linear.name, *linear.relative_error));
-  }
-
-  const Checkpoint* base_;
-  const Architecture& arch_;
-  Verification& result_;
-  std::map<std::string, std::size_t> moved_;  // source -> blocks
-};
 
 }  // namespace
 
@@ -121,7 +55,16 @@ Inspection inspect(const Checkpoint& checkpoint, const Architecture& arch) {
   Inspection inspection{.path = checkpoint.path().string(),
                         .format = std::string(checkpoint.format()),
                         .model_type = arch.model_type,
-                        .size = measure_model(checkpoint, arch)};
+                        .layers = arch.layers,
+                        .hidden = arch.hidden,
+                        .vocabulary = arch.vocabulary,
+                        .max_positions = arch.max_positions,
+                        .size = measure_model(checkpoint, arch),
+                        .metadata = checkpoint.tensors().metadata(),
+                        .tokenizer = tokenizer_facts(checkpoint.path())};
+  if (const auto chat = load_chat_template(checkpoint.path())) {
+    inspection.chat_template = chat->name;
+  }
   for (const TensorInfo& info : checkpoint.tensors().tensors()) {
     if (is_part_of_linear(info.name, arch)) continue;
     std::size_t elements = 1;
@@ -153,6 +96,27 @@ Inspection inspect(const Checkpoint& checkpoint, const Architecture& arch) {
   return inspection;
 }
 
+std::vector<TypeTotal> totals_by_type(const Inspection& inspection) {
+  std::map<std::pair<bool, std::string>, TypeTotal> totals;
+  for (const InspectedTensor& t : inspection.tensors) {
+    TypeTotal& total = totals[{!t.linear, t.type}];
+    total.type = t.type;
+    ++total.tensors;
+    total.bytes += t.bytes;
+    std::size_t weights = 1;
+    for (const std::size_t d : t.shape) weights *= d;
+    total.weights += weights;
+  }
+  std::vector<std::pair<bool, TypeTotal>> sorted;
+  for (auto& [key, total] : totals) sorted.emplace_back(key.first, total);
+  std::ranges::stable_sort(sorted, [](const auto& a, const auto& b) {
+    return a.first != b.first ? !a.first : a.second.bytes > b.second.bytes;
+  });
+  std::vector<TypeTotal> result;
+  for (auto& [other, total] : sorted) result.push_back(std::move(total));
+  return result;
+}
+
 std::string to_json(const Inspection& inspection) {
   nlohmann::ordered_json tensors = nlohmann::ordered_json::array();
   for (const InspectedTensor& t : inspection.tensors) {
@@ -164,53 +128,34 @@ std::string to_json(const Inspection& inspection) {
                        {"sparsity", t.sparsity},
                        {"linear", t.linear}});
   }
+  nlohmann::ordered_json types = nlohmann::ordered_json::array();
+  for (const TypeTotal& t : totals_by_type(inspection)) {
+    types.push_back({{"type", t.type},
+                     {"tensors", t.tensors},
+                     {"weights", t.weights},
+                     {"bytes", t.bytes}});
+  }
   const ModelSize& size = inspection.size;
   return nlohmann::ordered_json(
              {{"path", inspection.path},
               {"format", inspection.format},
               {"model_type", inspection.model_type},
+              {"layers", inspection.layers},
+              {"hidden", inspection.hidden},
+              {"vocabulary", inspection.vocabulary},
+              {"max_positions", inspection.max_positions},
               {"chat_template", !inspection.chat_template.empty()},
+              {"tokenizer", json_of(inspection.tokenizer)},
+              {"metadata", inspection.metadata},
               {"weight_bytes", size.weight_bytes},
               {"weights", size.weights},
               {"bits_per_weight", size.bits_per_weight()},
               {"linear_bytes", size.linear_bytes},
               {"linear_weights", size.linear_weights},
               {"linear_bits_per_weight", size.linear_bits_per_weight()},
+              {"types", std::move(types)},
               {"tensors", std::move(tensors)}})
       .dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
-}
-
-Verification verify(const Checkpoint& checkpoint, const Architecture& arch,
-                    const Checkpoint* base, ThreadPool& pool,
-                    const Progress& progress) {
-  check_model(checkpoint, arch);
-  Verification result{.path = checkpoint.path().string(),
-                      .tensors = checkpoint.tensors().tensors().size()};
-  std::optional<ArtifactBase> origin;
-  if (base != nullptr) {
-    origin.emplace(checkpoint, *base, pool);
-    result.notes = origin->notes();
-  }
-  BaseComparison comparison(origin ? origin->checkpoint() : nullptr, arch,
-                            result);
-  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-    report(progress, {.phase = "verify",
-                      .done = layer,
-                      .total = arch.layers,
-                      .detail = arch.block_name(layer)});
-    const BlockWeights block = read_block(checkpoint, arch, layer);
-    for (std::size_t l = 0; l < block.linears.size(); ++l) {
-      const std::string name = arch.linear_name(layer, l);
-      check(block.linears[l].weight, name);
-      result.linears.push_back(
-          {.name = name, .type = describe(block.linears[l].weight)});
-    }
-    comparison.add(layer, block);
-  }
-  comparison.finish();
-  report(progress,
-         {.phase = "verify", .done = arch.layers, .total = arch.layers});
-  return result;
 }
 
 }  // namespace llmpress

@@ -1,14 +1,14 @@
-// What is in a model or artifact, and whether it is sound.
+// What is in a model or artifact.
 #pragma once
 
 #include <cstddef>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "compress/core/parallel.h"
-#include "compress/core/progress.h"
-#include "compress/model/decoder.h"
+#include "compress/model/architecture.h"
+#include "compress/model/model_check.h"
 #include "formats/checkpoints/checkpoint.h"
 
 namespace llmpress {
@@ -24,39 +24,36 @@ struct InspectedTensor {
   bool linear = false;
 };
 
+// All tensors of one type.
+struct TypeTotal {
+  std::string type{};
+  std::size_t tensors = 0, weights = 0, bytes = 0;
+};
+
+struct TokenizerFacts {
+  std::string kind{};          // Tokenizer::kind; empty: there is none
+  std::string problem{};       // why it cannot be read; empty: it can
+  std::size_t vocabulary = 0;  // largest id + 1
+  std::optional<std::size_t> bos{}, eos{};
+  bool adds_bos = false;
+  std::string sha256{};
+};
+
 struct Inspection {
   std::string path{}, format{}, model_type{};
+  std::size_t layers = 0, hidden = 0, vocabulary = 0, max_positions = 0;
   std::vector<InspectedTensor> tensors{};
   ModelSize size{};
+  // Strings of the files: __metadata__ of safetensors, attributes of HDF5, keys
+  // of GGUF.
+  std::map<std::string, std::string> metadata{};
+  TokenizerFacts tokenizer{};
   std::string chat_template{};  // the file that has it; empty: there is none
 };
 
 Inspection inspect(const Checkpoint& checkpoint, const Architecture& arch);
+// Types of the Linears first, those with most bytes first.
+std::vector<TypeTotal> totals_by_type(const Inspection& inspection);
 std::string to_json(const Inspection& inspection);
-
-// One Linear of an artifact beside the base's.
-struct VerifiedLinear {
-  std::string name{}, type{};
-  // |W - W_base|_F / |W_base|_F, W_base with the scales and rotations that
-  // stages moved (artifact_base.h); absent without a base.
-  std::optional<double> relative_error{};
-};
-
-struct Verification {
-  std::string path{};
-  std::size_t tensors = 0;
-  std::vector<VerifiedLinear> linears{};
-  // Relative errors near 1 say that a weight has nothing to do with the base's,
-  // unless it is sparse and close to the base's where it is not zero.
-  std::vector<std::string> problems{};
-  std::vector<std::string> notes{};  // how errors were measured
-};
-
-// Reads every tensor: structure, shapes, finite scales and values. Throws Error
-// for the first file that cannot be read; what can be read but is wrong is in
-// `problems`. `base` may be null.
-Verification verify(const Checkpoint& checkpoint, const Architecture& arch,
-                    const Checkpoint* base, ThreadPool& pool,
-                    const Progress& progress = {});
 
 }  // namespace llmpress
