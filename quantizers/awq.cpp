@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "compress/core/checked.h"
@@ -68,16 +69,115 @@ std::vector<float> scales_at(double ratio, std::span<const float> x_mean,
   return scales;
 }
 
-std::vector<MatrixF> rounded(const Consumers& consumers,
-                             std::span<const float> s,
-                             const QuantizeConfig& config, ThreadPool& pool) {
-  std::vector<MatrixF> result;
-  for (const ConstMatrixView& W : consumers) {
-    const MatrixF scaled = scale_columns(W, s);
-    const MatrixF Q = dequantize(round_to_nearest(scaled.view(), config, pool));
-    result.push_back(unscale_columns(Q.view(), s));
+// Whether rounding works by groups of a row alone, so that a row can be scaled,
+// rounded and unscaled while it is in cache.
+bool rounds_by_rows(const QuantizeConfig& config, std::size_t in) {
+  return config.weights.type == WeightType::kInt &&
+         config.weights.group_size != 0 && !wants_int8(config, in);
+}
+
+// What W diag(s) is rounded to, times diag(1/s), into `result` [out, in].
+void round_rows(ConstMatrixView W, std::span<const float> s,
+                const WeightScheme& scheme, MatrixView<float> result,
+                ThreadPool& pool) {
+  const std::size_t in = W.cols();
+  const std::size_t group = resolved_group_size(scheme, in);
+  pool.for_ranges(W.rows(), 16, [&](std::size_t begin, std::size_t end) {
+    std::vector<std::uint8_t> codes(group);
+    for (std::size_t o = begin; o < end; ++o) {
+      const std::span<const float> w = W.row(o);
+      const std::span<float> row = result.row(o);
+      for (std::size_t i = 0; i < in; ++i) row[i] = w[i] * s[i];
+      for (std::size_t first = 0; first < in; first += group) {
+        const std::size_t count = std::min(group, in - first);
+        const std::span<float> part = row.subspan(first, count);
+        const IntGrid grid = fit_int_grid(part, scheme);
+        encode_int(part, grid, scheme.bits, std::span(codes).first(count));
+        for (std::size_t i = 0; i < count; ++i) {
+          const int steps = int{codes[i]} - int{grid.zero};
+          part[i] = grid.scale * static_cast<float>(steps);
+        }
+      }
+      for (std::size_t i = 0; i < in; ++i) row[i] /= s[i];
+    }
+  });
+}
+
+// The consumers as each candidate rounds them; one set of matrices for all.
+class TrialWeights {
+ public:
+  TrialWeights(const Consumers& consumers, const QuantizeConfig& config,
+               ThreadPool& pool)
+      : consumers_(consumers), config_(config), pool_(pool) {
+    weights_.resize(consumers.size());
   }
-  return result;
+
+  const std::vector<MatrixF>& operator()(std::span<const float> s) {
+    for (std::size_t k = 0; k < consumers_.size(); ++k) {
+      const ConstMatrixView W = consumers_[k];
+      if (rounds_by_rows(config_, W.cols())) {
+        if (weights_[k].empty()) weights_[k] = MatrixF(W.rows(), W.cols());
+        round_rows(W, s, config_.weights, weights_[k].view(), pool_);
+        continue;
+      }
+      const MatrixF scaled = scale_columns(W, s);
+      const MatrixF Q =
+          dequantize(round_to_nearest(scaled.view(), config_, pool_));
+      weights_[k] = unscale_columns(Q.view(), s);
+    }
+    return weights_;
+  }
+
+ private:
+  const Consumers& consumers_;
+  const QuantizeConfig& config_;
+  ThreadPool& pool_;
+  std::vector<MatrixF> weights_{};
+};
+
+struct ScaleCandidate {
+  double ratio = 0;
+  bool weight_term = false;
+  std::vector<float> s{};
+};
+
+// Ratio 0 without the weight term is the identity, which is no candidate.
+std::vector<ScaleCandidate> scale_candidates(const Consumers& consumers,
+                                             std::span<const float> x_mean,
+                                             const QuantizeConfig& config) {
+  std::vector<ScaleCandidate> all;
+  const auto ratio_at = [&](std::size_t k) {
+    return static_cast<double>(k) / static_cast<double>(config.awq.ratios);
+  };
+  for (std::size_t k = 1; k < config.awq.ratios; ++k) {
+    all.push_back({ratio_at(k), false, scales_at(ratio_at(k), x_mean, {})});
+  }
+  if (!config.awq.weight_term) return all;
+  const std::vector<double> w_mean = weight_means(
+      consumers, resolved_group_size(config.weights, x_mean.size()));
+  for (std::size_t k = 0; k < config.awq.ratios; ++k) {
+    all.push_back({ratio_at(k), true, scales_at(ratio_at(k), x_mean, w_mean)});
+  }
+  return all;
+}
+
+constexpr std::size_t kFinalists = 5;
+
+// The kFinalists of least error, in the order in which they were.
+void keep_finalists(std::vector<ScaleCandidate>& all,
+                    std::span<const double> errors) {
+  std::vector<std::size_t> order(all.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  // Not finite counts as worst.
+  std::ranges::stable_sort(order, {}, [&](std::size_t k) {
+    return std::isfinite(errors[k]) ? errors[k]
+                                    : std::numeric_limits<double>::infinity();
+  });
+  order.resize(std::min(order.size(), kFinalists));
+  std::ranges::sort(order);
+  std::vector<ScaleCandidate> kept;
+  for (const std::size_t k : order) kept.push_back(std::move(all[k]));
+  all = std::move(kept);
 }
 
 // Squared error of the outputs of one group of inputs for each row: the
@@ -187,35 +287,35 @@ std::size_t clip_group(ConstMatrixView W, ConstMatrixView X,
 AwqScales search_awq_scales(const Consumers& consumers,
                             std::span<const float> x_mean,
                             const QuantizeConfig& config,
-                            const OutputObjective& evaluate, ThreadPool& pool) {
+                            const OutputObjective& evaluate, ThreadPool& pool,
+                            const OutputObjective& screen) {
   if (consumers.empty()) {
     throw Error(ErrorCode::kInvalidArgument, "awq: no Linear reads the input");
   }
   check_consumers(consumers, x_mean, "awq: x_mean");
   AwqScales best{.s = std::vector<float>(x_mean.size(), 1.0f)};
-  best.identity_error = evaluate(rounded(consumers, best.s, config, pool));
+  TrialWeights rounded(consumers, config, pool);
+  best.identity_error = evaluate(rounded(best.s));
   best.error = best.identity_error;
-  const auto consider = [&](double ratio, std::span<const double> w_mean) {
-    std::vector<float> s = scales_at(ratio, x_mean, w_mean);
-    const double error = evaluate(rounded(consumers, s, config, pool));
+  std::vector<ScaleCandidate> candidates =
+      scale_candidates(consumers, x_mean, config);
+  if (screen && candidates.size() > kFinalists) {
+    std::vector<double> errors;
+    for (const ScaleCandidate& c : candidates) {
+      errors.push_back(screen(rounded(c.s)));
+    }
+    keep_finalists(candidates, errors);
+  }
+  for (ScaleCandidate& c : candidates) {
+    const double error = evaluate(rounded(c.s));
     const bool better = std::isfinite(error) &&
                         !(std::isfinite(best.error) && error >= best.error);
-    if (!better) return;
-    best.s = std::move(s);
-    best.error = error;
-    best.ratio = ratio;
-    best.weight_term = !w_mean.empty();
-  };
-  const auto ratio_at = [&](std::size_t k) {
-    return static_cast<double>(k) / static_cast<double>(config.awq.ratios);
-  };
-  // Ratio 0 without the weight term is the identity.
-  for (std::size_t k = 1; k < config.awq.ratios; ++k) consider(ratio_at(k), {});
-  if (!config.awq.weight_term) return best;
-  const std::vector<double> w_mean = weight_means(
-      consumers, resolved_group_size(config.weights, x_mean.size()));
-  for (std::size_t k = 0; k < config.awq.ratios; ++k) {
-    consider(ratio_at(k), w_mean);
+    if (!better) continue;
+    best = {.s = std::move(c.s),
+            .ratio = c.ratio,
+            .weight_term = c.weight_term,
+            .error = error,
+            .identity_error = best.identity_error};
   }
   return best;
 }
@@ -326,9 +426,10 @@ StatsNeeds needs_of(const QuantizeConfig& config) {
 }
 
 FoundScales find_scales(const ScaleRequest& request) {
-  AwqScales found = search_awq_scales(request.consumers, request.stats.abs_mean,
-                                      request.config,
-                                      request.module_objective(), request.pool);
+  AwqScales found = search_awq_scales(
+      request.consumers, request.stats.abs_mean, request.config,
+      request.module_objective(ObjectiveTokens::kAll), request.pool,
+      request.module_objective(ObjectiveTokens::kFew));
   if (gptq_rounds(request.config)) {
     found.s = fit_scales_to_gptq(request.consumers, request.stats,
                                  request.config, found.s, request.pool);

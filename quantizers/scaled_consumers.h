@@ -22,6 +22,10 @@ using Consumers = std::vector<ConstMatrixView>;
 using OutputObjective =
     std::function<double(const std::vector<MatrixF>& candidate_weights)>;
 
+// On how many tokens an objective is measured: some, to tell good candidates from
+// bad ones, or all that candidates are tried on, to tell the best.
+enum class ObjectiveTokens { kFew, kAll };
+
 // One group whose scales are sought.
 struct ScaleRequest {
   const Consumers& consumers;
@@ -29,7 +33,7 @@ struct ScaleRequest {
   // The grid, the settings, and what rounds afterwards.
   const QuantizeConfig& config;
   // Makes the error of the output of the module that the group feeds; dear.
-  std::function<OutputObjective()> module_objective;
+  std::function<OutputObjective(ObjectiveTokens)> module_objective;
   ThreadPool& pool;
 };
 

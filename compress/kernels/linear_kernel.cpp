@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
@@ -11,6 +12,7 @@
 #include "compress/core/hadamard.h"
 #include "compress/core/linalg.h"
 #include "compress/kernels/activation_rounding.h"
+#include "compress/kernels/dense_product.h"
 #include "compress/kernels/panel_product.h"
 #include "compress/kernels/reference_linear.h"
 #include "compress/kernels/rounded_product.h"
@@ -106,15 +108,10 @@ void add_bias(std::span<const float> bias, MatrixView<float> Y) {
 class PreparedLinear : public LinearKernel {
  public:
   PreparedLinear(const LinearWeights& linear, Isa isa)
-      : out_(rows_of(linear.weight)),
-        in_(cols_of(linear.weight)),
-        bias_(linear.bias),
-        input_(linear.input),
-        hadamard_(linear.input_hadamard),
-        isa_(isa),
-        integer_(linear.input.kind == Kind::kInt &&
-                 has_integer_codes(linear.weight)),
-        name_(formatted("{}/{}", describe(linear.weight), isa_name(isa))) {
+      : PreparedLinear(rows_of(linear.weight), cols_of(linear.weight), linear,
+                       isa, describe(linear.weight)) {
+    integer_ =
+        linear.input.kind == Kind::kInt && has_integer_codes(linear.weight);
     if (integer_) name_ += "/a" + std::to_string(linear.input.bits);
     const auto columns = outlier_columns(linear.weight);
     outlier_columns_.assign(columns.begin(), columns.end());
@@ -151,6 +148,17 @@ class PreparedLinear : public LinearKernel {
   }
 
  protected:
+  // Of a weight that is not the one of `around`.
+  PreparedLinear(std::size_t out, std::size_t in, const LinearWeights& around,
+                 Isa isa, std::string_view weight_name)
+      : out_(out),
+        in_(in),
+        bias_(around.bias),
+        input_(around.input),
+        hadamard_(around.input_hadamard),
+        isa_(isa),
+        name_(formatted("{}/{}", weight_name, isa_name(isa))) {}
+
   // Y = X W^T.
   virtual void multiply(ConstMatrixView X, MatrixView<float> Y,
                         ThreadPool& pool) const = 0;
@@ -175,9 +183,29 @@ class PreparedLinear : public LinearKernel {
   ActivationQuant input_;
   std::size_t hadamard_;
   Isa isa_;
-  bool integer_, rounds_for_speed_ = false;
+  bool integer_ = false, rounds_for_speed_ = false;
   std::string name_;
   std::vector<std::uint32_t> outlier_columns_{};
+};
+
+class ViewingLinear final : public PreparedLinear {
+ public:
+  ViewingLinear(ConstMatrixView W, const LinearWeights& around, Isa isa)
+      : PreparedLinear(W.rows(), W.cols(), around, isa, "f32"), W_(W) {}
+  std::size_t bytes() const override { return own_bytes(); }
+
+ protected:
+  void multiply(ConstMatrixView X, MatrixView<float> Y,
+                ThreadPool& pool) const override {
+    dense_product_transposed(X, W_, Y, Accumulate::kOverwrite, pool, isa());
+  }
+  void multiply_int(ConstMatrixView, const IntActivations&, MatrixView<float>,
+                    ThreadPool&) const override {
+    throw std::logic_error("a dense weight has no codes");
+  }
+
+ private:
+  ConstMatrixView W_;
 };
 
 // The plain version, on the weight as it is stored.
@@ -367,6 +395,12 @@ std::unique_ptr<LinearKernel> make_linear_kernel(const LinearWeights& linear,
                                          inputs);
   }
   return std::make_unique<DecodingLinear>(linear, isa);
+}
+
+std::unique_ptr<LinearKernel> make_viewing_kernel(ConstMatrixView W,
+                                                  const LinearWeights& around,
+                                                  Isa isa) {
+  return std::make_unique<ViewingLinear>(W, around, isa);
 }
 
 }  // namespace llmpress

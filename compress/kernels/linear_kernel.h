@@ -48,6 +48,13 @@ std::unique_ptr<LinearKernel> make_linear_kernel(
     const LinearWeights& linear, Isa isa,
     InputPrecision inputs = InputPrecision::kExact);
 
+// A Linear that runs W [out, in] where it lies, with the bias and what is done to
+// inputs of `around`: for weights that are tried once or twice, which are not
+// worth being laid out. W must outlive it.
+std::unique_ptr<LinearKernel> make_viewing_kernel(ConstMatrixView W,
+                                                  const LinearWeights& around,
+                                                  Isa isa);
+
 // Rounds rows of X as `quant` says, in place: what the kernels do to their
 // input, for calibration and for tests, on the grids of activation_grid.h: one
 // for each token, for the whole call or as calibrated. Columns with any |x| >=

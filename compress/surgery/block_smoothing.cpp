@@ -101,6 +101,15 @@ double mean_squared_difference(const MatrixF& a, const MatrixF& b) {
 // of a 3.7M model at 4 bits 0.0119 with 1024, 2048, 4096 and 32768 tokens, at 3
 // bits 0.0515, 0.0515, 0.0510, 0.0511.
 constexpr std::size_t kSearchTokens = 1024;
+// And those that the worse candidates are told by: the beginnings of the same
+// sequences.
+constexpr std::size_t kScreeningTokens = 128;
+
+// Sequences, and what they are before every stage of the block.
+struct Sample {
+  std::vector<Segment> segments{};
+  std::vector<BlockState> entries{};  // [stages]
+};
 
 class BlockSmoother {
  public:
@@ -150,18 +159,21 @@ class BlockSmoother {
     return needs;
   }
 
-  // Whole sequences, evenly spread over all, of about kSearchTokens tokens
-  // together, to try scales on; and what they are before every stage.
-  void take_sample(const Block& runner) {
-    BlockState state = choose_sample();
-    runner.begin(state, sample_, *job_.pool);
+  // Sequences evenly spread over all, of about kSearchTokens tokens together;
+  // of each its beginning, so that `tokens` remain.
+  Sample take_sample(const Block& runner, std::size_t tokens) const {
+    Sample sample;
+    BlockState state = choose_rows(tokens, sample.segments);
+    runner.begin(state, sample.segments, *job_.pool);
     for (std::size_t s = 0; s < spec_.stages.size(); ++s) {
-      entries_.push_back(state);
-      runner.run_stage(s, sample_, state, *job_.pool);
+      sample.entries.push_back(state);
+      runner.run_stage(s, sample.segments, state, *job_.pool);
     }
+    return sample;
   }
 
-  BlockState choose_sample() {
+  BlockState choose_rows(std::size_t tokens,
+                         std::vector<Segment>& segments) const {
     const auto batches = states_.batches();
     std::size_t sequences = 0;
     for (const CalibrationBatch& batch : batches) {
@@ -177,8 +189,13 @@ class BlockSmoother {
       std::size_t first = 0;
       for (const Segment& segment : batch.segments) {
         if ((index + 1) * wanted / sequences > index * wanted / sequences) {
-          rows.push_back({&batch.state, first, segment.rows});
-          sample_.push_back(segment);
+          const std::size_t most =
+              tokens == kSearchTokens
+                  ? segment.rows
+                  : std::max<std::size_t>(1, tokens / wanted);
+          rows.push_back({&batch.state, first, std::min(segment.rows, most)});
+          segments.push_back(segment);
+          segments.back().rows = rows.back().count;
         }
         ++index;
         first += segment.rows;
@@ -237,7 +254,8 @@ class BlockSmoother {
         runner.run_stage(s, batch.segments, state, *job_.pool);
       }
     }
-    take_sample(runner);
+    sample_ = take_sample(runner, kSearchTokens);
+    screening_ = take_sample(runner, kScreeningTokens);
     for (InputStatsCollector& collector : collectors) {
       stats_.push_back(collector.finish());
     }
@@ -253,25 +271,31 @@ class BlockSmoother {
         {.consumers = consumers,
          .stats = stats_[stage],
          .config = task.config,
-         .module_objective = [&] { return module_objective(group, stage); },
+         .module_objective =
+             [&](ObjectiveTokens tokens) {
+               return module_objective(
+                   group, stage,
+                   tokens == ObjectiveTokens::kAll ? sample_ : screening_);
+             },
          .pool = *job_.pool});
     fold_scales(group, found.s, block_);
     rescale_inputs(stage, found.s);
     return describe(group, task, found.identity_error, found.error);
   }
 
-  // The error of the module that the group feeds, on the sample: the
+  // The error of the module that the group feeds, on a sample: the
   // attention's or the MLP's output where the input is a norm's, else the
   // consumer's own output (arXiv:2306.00978, Eq. 4: f is the block).
-  OutputObjective module_objective(const ScaleGroup& group, std::size_t stage) {
+  OutputObjective module_objective(const ScaleGroup& group, std::size_t stage,
+                                   const Sample& sample) {
     const std::size_t last =
         group.source_norm.empty() ? stage : end_of_step(stage);
-    auto output = [this, stage, last](const Block& runner) {
-      BlockState state = entries_[stage];
+    auto output = [this, stage, last, &sample](const Block& runner) {
+      BlockState state = sample.entries[stage];
       // What the module adds to the stream, without the stream itself.
       std::ranges::fill(state.hidden.data(), 0.0f);
       for (std::size_t s = stage; s <= last; ++s) {
-        runner.run_stage(s, sample_, state, *job_.pool);
+        runner.run_stage(s, sample.segments, state, *job_.pool);
       }
       return state.hidden;
     };
@@ -281,9 +305,11 @@ class BlockSmoother {
     return [this, group, runner, wanted,
             output](const std::vector<MatrixF>& candidates) {
       for (std::size_t k = 0; k < candidates.size(); ++k) {
-        LinearWeights linear = block_.linears[group.consumers[k]].stored;
-        linear.weight = make_dense(candidates[k].view(), DType::kF32);
-        runner->replace_linear(group.consumers[k], linear);
+        const std::size_t c = group.consumers[k];
+        runner->wrap_linear(c, [&](std::unique_ptr<LinearKernel>) {
+          return make_viewing_kernel(candidates[k].view(),
+                                     block_.linears[c].stored, job_.isa);
+        });
       }
       return mean_squared_difference(output(*runner), *wanted);
     };
@@ -309,8 +335,10 @@ class BlockSmoother {
       stats.second_moment = unscale_columns(stats.second_moment.view(), s);
       unscale_rows_in_place(stats.second_moment.view(), s);
     }
-    entries_[stage].stage_input =
-        unscale_columns(entries_[stage].stage_input.view(), s);
+    for (Sample* const sample : {&sample_, &screening_}) {
+      MatrixF& input = sample->entries[stage].stage_input;
+      input = unscale_columns(input.view(), s);
+    }
   }
 
   std::string describe(const ScaleGroup& group, const GroupTask& task,
@@ -336,8 +364,7 @@ class BlockSmoother {
   DenseBlock& block_;
   const CalibrationStates& states_;
   std::vector<InputStats> stats_;  // [stages]
-  std::vector<Segment> sample_{};
-  std::vector<BlockState> entries_{};  // [stages], the sample before the stage
+  Sample sample_{}, screening_{};
 };
 
 }  // namespace

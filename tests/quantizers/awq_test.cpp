@@ -6,6 +6,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/rng.h"
+#include "quantizers/rtn.h"
 #include "tests/quantizers/layer.h"
 
 namespace llmpress {
@@ -80,6 +81,53 @@ TEST(Awq, IdentityIsKeptWhereNothingBeatsIt) {
   EXPECT_EQ(found.s, std::vector<float>(64, 1.0f));
   EXPECT_EQ(found.error, 1.0);
   EXPECT_EQ(calls, 40u);  // identity, 19 ratios, 20 with the weight term
+}
+
+// With all tokens to screen on, what is found is what trying all finds; with any
+// tokens, only five are tried further, and the best of these wins.
+TEST(Awq, ScreensCandidatesOnFewerTokens) {
+  ThreadPool pool(2);
+  const Layer layer = salient_layer(8);
+  const Consumers consumers = {layer.W.view()};
+  const QuantizeConfig config = awq_config(3, 32);
+  const OutputObjective all = sample_objective(consumers, layer.X.view(), pool);
+  std::size_t calls = 0;
+  const OutputObjective counted = [&](const std::vector<MatrixF>& candidate) {
+    ++calls;
+    return all(candidate);
+  };
+  const AwqScales tried =
+      search_awq_scales(consumers, layer.stats.abs_mean, config, all, pool);
+  const AwqScales screened = search_awq_scales(consumers, layer.stats.abs_mean,
+                                               config, counted, pool, all);
+  EXPECT_EQ(screened.s, tried.s);
+  EXPECT_EQ(screened.error, tried.error);
+  EXPECT_EQ(calls, 6u);  // identity and five
+  const OutputObjective few = sample_objective(
+      consumers, layer.X.view().rows_slice(0, layer.X.rows() / 4), pool);
+  EXPECT_LT(
+      search_awq_scales(consumers, layer.stats.abs_mean, config, all, pool, few)
+          .error,
+      0.5 * tried.identity_error);
+}
+
+// Rows rounded in cache are what the method rounds to.
+TEST(Awq, TrialsAreTheWeightsThatRoundingGives) {
+  ThreadPool pool(2);
+  const Layer layer = salient_layer(9);
+  const Consumers consumers = {layer.W.view()};
+  const QuantizeConfig config = awq_config(4, 24);  // 24 does not divide 64
+  std::vector<MatrixF> first;
+  search_awq_scales(
+      consumers, layer.stats.abs_mean, config,
+      [&](const std::vector<MatrixF>& candidate) {
+        if (first.empty()) first = candidate;  // the identity
+        return 1.0;
+      },
+      pool);
+  const MatrixF wanted =
+      dequantize(round_to_nearest(layer.W.view(), config, pool));
+  EXPECT_TRUE(std::ranges::equal(first[0].data(), wanted.data()));
 }
 
 TEST(Awq, SurvivesObjectivesAndChannelsThatAreNotFinite) {

@@ -536,5 +536,31 @@ TEST(LinearKernel, TakesBlocksWithAMinimumBesideAScaleOfZero) {
   }
 }
 
+// A matrix that is run where it lies gives what a dense weight gives that was
+// laid out, with what is done around it.
+TEST(LinearKernel, RunsAMatrixWhereItLies) {
+  ThreadPool pool(2);
+  Rng rng(71);
+  for (const Isa isa : {Isa::kScalar, best_isa()}) {
+    for (const std::size_t tokens : {1u, 5u, 40u}) {
+      const MatrixF W = random_matrix(53, 64, rng);
+      const MatrixF X = random_matrix(tokens, 64, rng);
+      LinearWeights around{.weight = make_dense(W.view(), DType::kF32),
+                           .bias = std::vector<float>(53, 0.5f),
+                           .input = {.kind = Kind::kFp8},
+                           .input_hadamard = 32};
+      MatrixF found(tokens, 53), wanted(tokens, 53);
+      const auto kernel = make_viewing_kernel(W.view(), around, isa);
+      EXPECT_EQ(kernel->out(), 53u);
+      EXPECT_EQ(kernel->in(), 64u);
+      kernel->run(X.view(), found.view(), pool);
+      make_linear_kernel(around, isa)->run(X.view(), wanted.view(), pool);
+      for (std::size_t i = 0; i < found.size(); ++i) {
+        EXPECT_NEAR(found.data()[i], wanted.data()[i], 1e-4) << i;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace llmpress
