@@ -1,6 +1,7 @@
 #include "compress/model/training/trainable_ends.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <utility>
 
@@ -13,7 +14,6 @@
 namespace llmpress {
 namespace {
 
-constexpr std::size_t kColumnsPerTask = 64;
 // Of a chunk of logits: 64 MiB.
 constexpr std::size_t kChunkElements = std::size_t{1} << 24;
 constexpr std::size_t kFewestRows = 64, kMostRows = 512;
@@ -101,21 +101,34 @@ std::unique_ptr<TrainableLinear> TrainableEnds::read_linear_of(
 
 TrainableEnds::Table TrainableEnds::read_table(
     const std::string& name, std::size_t rows, std::size_t width,
-    std::unique_ptr<LearningLinear>& own) const {
+    std::unique_ptr<TrainableLinear>& own) const {
   // Checks the shape.
   Table table{.frozen = EmbeddingRows(*checkpoint_, name, rows, width)};
-  if (!learns_dense(name)) return table;
-  own = std::make_unique<LearningLinear>(
-      dequantize(checkpoint_->read_linear(name).weight), std::vector<float>(),
-      isa_);
-  return {.learning = own.get()};
+  own = make_table(name);
+  if (own == nullptr) return table;
+  auto* const learning = dynamic_cast<LearningTable*>(own.get());
+  assert(learning != nullptr);
+  return {.learning = learning};
+}
+
+// Null: it stays as it is stored.
+std::unique_ptr<TrainableLinear> TrainableEnds::make_table(
+    const std::string& name) const {
+  const bool dense = learns_dense(name);
+  if (!dense && !learning_.makes) return nullptr;
+  LinearWeights weights = checkpoint_->read_linear(name);
+  if (learning_.makes) {
+    if (auto own = learning_.makes(name, weights)) return own;
+  }
+  if (!dense) return nullptr;
+  return std::make_unique<LearningLinear>(dequantize(weights.weight),
+                                          std::vector<float>(), isa_);
 }
 
 TrainableEnds::TrainableEnds(const Checkpoint& checkpoint,
                              const Architecture& arch,
                              const ModelLearning& learning, Isa isa)
     : checkpoint_(&checkpoint), arch_(&arch), learning_(learning), isa_(isa) {
-  learning_.makes = {};  // of the blocks' Linears
   learning_.adapts = {};
   const auto projection = [&](const std::string& name) {
     return name.empty() ? nullptr
@@ -124,7 +137,7 @@ TrainableEnds::TrainableEnds(const Checkpoint& checkpoint,
   embedding_projection_ = projection(arch.embedding_projection);
   head_projection_ = projection(arch.head_projection);
   read_head();
-  auto* const tied = dynamic_cast<LearningLinear*>(head_.get());
+  auto* const tied = dynamic_cast<LearningTable*>(head_.get());
   if (arch.tied_head && tied != nullptr) {
     table_.learning = tied;
   } else {
@@ -143,6 +156,7 @@ TrainableEnds::TrainableEnds(const Checkpoint& checkpoint,
   final_norm_ =
       read_norm_of(arch.final_norm, arch.hidden, arch.final_norm_options);
   read_layer_parts();
+  learning_.makes = {};
   checkpoint_ = nullptr;
 }
 
@@ -154,6 +168,8 @@ void TrainableEnds::read_head() {
     weights.bias = read_vector(checkpoint_->tensors(), arch_->head + ".bias",
                                arch_->vocabulary);
   }
+  if (learning_.makes) head_ = learning_.makes(name, weights);
+  if (head_ != nullptr) return;
   if (arch_->tied_head && dense_matrix(*checkpoint_, name) == nullptr) {
     head_ = std::make_unique<FrozenLinear>(
         std::move(weights), isa_,
@@ -176,7 +192,8 @@ void TrainableEnds::read_layer_parts() {
 
 void TrainableEnds::values_changed(ThreadPool& pool) {
   for (TrainableLinear* const linear :
-       {head_.get(), embedding_projection_.get(), head_projection_.get(),
+       {head_.get(), own_table_.get(), embedding_projection_.get(),
+        head_projection_.get(), layers_.own_table.get(),
         layers_.projection.get()}) {
     if (linear != nullptr) linear->values_changed(pool);
   }
@@ -214,33 +231,24 @@ std::vector<Parameter> TrainableEnds::parameters() {
 
 MatrixF TrainableEnds::Table::rows(std::span<const TokenId> tokens) const {
   if (learning == nullptr) return frozen.rows(tokens);
-  MatrixF X(tokens.size(), learning->in());
+  const ConstMatrixView table = learning->table();
+  MatrixF X(tokens.size(), table.cols());
   for (std::size_t t = 0; t < tokens.size(); ++t) {
-    if (tokens[t] >= learning->out()) {
+    if (tokens[t] >= table.rows()) {
       fail(ErrorCode::kInvalidInput,
            "token id {} is not in the model's vocabulary of {}", tokens[t],
-           learning->out());
+           table.rows());
     }
-    std::ranges::copy(learning->weight().row(tokens[t]), X.row(t).begin());
+    std::ranges::copy(table.row(tokens[t]), X.row(t).begin());
   }
   return X;
 }
 
-// By columns: the tokens add to a row of the table in their order.
 void TrainableEnds::Table::backward(std::span<const TokenId> tokens,
                                     ConstMatrixView d, float factor,
                                     ThreadPool& pool) const {
   if (learning == nullptr) return;
-  pool.for_ranges(d.cols(), kColumnsPerTask,
-                  [&](std::size_t begin, std::size_t end) {
-                    for (std::size_t t = 0; t < tokens.size(); ++t) {
-                      const auto from = d.row(t);
-                      const auto to = learning->d_weight().row(tokens[t]);
-                      for (std::size_t c = begin; c < end; ++c) {
-                        to[c] += factor * from[c];
-                      }
-                    }
-                  });
+  learning->add_row_gradients(tokens, d, factor, pool);
 }
 
 MatrixF TrainableEnds::before_norm(std::span<const TokenId> tokens,

@@ -23,7 +23,7 @@ using LogitLoss = std::function<double(
 class TrainableEnds {
  public:
   // `arch` must outlive this. A packed embedding stays as it is, and so does a
-  // packed head that is tied to it. What the blocks get beside the stream
+  // packed head that is tied to it, unless `learning.makes` makes them. What the blocks get beside the stream
   // (LayerInputs) stays as it is stored, but gradients pass through it.
   TrainableEnds(const Checkpoint& checkpoint, const Architecture& arch,
                 const ModelLearning& learning, Isa isa);
@@ -35,6 +35,8 @@ class TrainableEnds {
   }
   void values_changed(ThreadPool& pool);
   const TrainableLinear& head() const { return *head_; }
+  // Of an embedding that learns apart from the head; null: it does not.
+  const TrainableLinear* own_embedding() const { return own_table_.get(); }
 
   // The stream before the first block, and what travels beside it.
   BlockState begin(std::span<const TokenId> tokens,
@@ -70,7 +72,7 @@ class TrainableEnds {
   // An embedding: rows of a table that learns, or is frozen.
   struct Table {
     EmbeddingRows frozen{};
-    LearningLinear* learning = nullptr;  // null: frozen
+    LearningTable* learning = nullptr;  // null: frozen
 
     MatrixF rows(std::span<const TokenId> tokens) const;
     // Adds factor * d to the rows' gradients.
@@ -79,7 +81,7 @@ class TrainableEnds {
   };
   // See architecture.h.
   struct LayerParts {
-    std::unique_ptr<LearningLinear> own_table{};
+    std::unique_ptr<TrainableLinear> own_table{};
     Table table{};
     std::unique_ptr<TrainableLinear> projection{};
     EndNorm norm{};
@@ -95,7 +97,8 @@ class TrainableEnds {
   // Whether the weight of this module is plain numbers that learn.
   bool learns_dense(const std::string& module) const;
   Table read_table(const std::string& name, std::size_t rows, std::size_t width,
-                   std::unique_ptr<LearningLinear>& own) const;
+                   std::unique_ptr<TrainableLinear>& own) const;
+  std::unique_ptr<TrainableLinear> make_table(const std::string& name) const;
   void read_head();
   void read_layer_parts();
   MatrixF before_norm(std::span<const TokenId> tokens,
@@ -116,7 +119,7 @@ class TrainableEnds {
   Isa isa_;
   std::unique_ptr<TrainableLinear> head_{}, embedding_projection_{},
       head_projection_{};
-  std::unique_ptr<LearningLinear> own_table_{};  // of an untied embedding
+  std::unique_ptr<TrainableLinear> own_table_{};  // of an untied embedding
   Table table_{};
   MatrixF positions_{}, d_positions_{};
   EndNorm embedding_norm_{}, final_norm_{};

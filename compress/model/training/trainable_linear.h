@@ -12,6 +12,7 @@
 #include "compress/core/packed_weight.h"
 #include "compress/kernels/linear_kernel.h"
 #include "compress/model/ops/op_gradients.h"
+#include "compress/model/training/learning_table.h"
 #include "compress/model/training/parameter.h"
 
 namespace llmpress {
@@ -35,7 +36,7 @@ using LinearMaker = std::function<std::unique_ptr<TrainableLinear>(
 
 // y = W x + b whose W [out, in] and b learn. Forward and backward read the
 // numbers where they lie, so that a step of an optimizer needs no packing.
-class LearningLinear final : public TrainableLinear {
+class LearningLinear final : public TrainableLinear, public LearningTable {
  public:
   LearningLinear(MatrixF weight, std::vector<float> bias, Isa isa);
 
@@ -53,9 +54,12 @@ class LearningLinear final : public TrainableLinear {
   std::size_t bytes() const override;
   std::string_view name() const override { return "f32/learning"; }
 
-  // For whoever shares the numbers: an embedding whose head is tied to it.
-  ConstMatrixView weight() const { return weight_.view(); }
-  MatrixView<float> d_weight() { return d_weight_.view(); }
+  ConstMatrixView table() const override { return weight_.view(); }
+  void add_row_gradients(std::span<const std::uint32_t> numbers,
+                         ConstMatrixView d, float factor,
+                         ThreadPool& pool) override {
+    add_to_numbered_rows(numbers, d, factor, d_weight_.view(), pool);
+  }
 
  private:
   void add_own_gradients(ConstMatrixView X, ConstMatrixView dY,

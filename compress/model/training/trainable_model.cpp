@@ -144,7 +144,15 @@ std::map<std::string, LinearWeights> TrainableModel::packed_linears() const {
       add(arch_->linear_name(layer, l), blocks_[layer].linear(l));
     }
   }
-  add(arch_->head, ends_->head());
+  if (const TrainableLinear* const own = ends_->own_embedding()) {
+    add(arch_->embedding, *own);
+  }
+  if (!arch_->tied_head) {
+    add(arch_->head, ends_->head());
+  } else if (auto learned = ends_->head().packed()) {
+    learned->bias.clear();  // the head's alone, and no part of the embedding
+    packed[arch_->embedding] = std::move(*learned);
+  }
   return packed;
 }
 

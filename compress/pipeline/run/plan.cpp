@@ -13,6 +13,7 @@
 #include "compress/pipeline/run/run_jobs.h"
 #include "compress/pipeline/run/stage_check.h"
 #include "compress/pipeline/run/variant_compressor.h"
+#include "compress/pipeline/training/grid_linears.h"
 #include "compress/pipeline/training/training_cost.h"
 #include "compress/surgery/structured_experts.h"
 #include "compress/surgery/structured_shape.h"
@@ -314,7 +315,8 @@ std::size_t predicted_peak_bytes(const StagePlan& plan,
     const bool packed = std::ranges::count(plan.recovery(), stage) != 0;
     bytes = std::max(bytes, training_peak_bytes(arch, *stage,
                                                 packed ? TrainedForm::kPacked
-                                                       : TrainedForm::kDense));
+                                                       : TrainedForm::kDense,
+                                                grid_end_weights(plan, arch)));
   }
   return bytes;
 }

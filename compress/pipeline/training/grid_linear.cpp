@@ -58,12 +58,24 @@ void GridLinear::run_backward(ConstMatrixView X, ConstMatrixView dY,
   if (!d_bias_.empty()) add_column_sums(dY, d_bias_, pool);
   MatrixF room, D(out(), in());
   add_cross_gram(dY, input_of(X, room, pool), 1, D.view(), pool);
+  add_gradients(std::move(D), pool);
+  if (dX.size() == 0) return;
+  matmul(dY, W_q_.view(), dX, pool, 1, Accumulate::kAdd);
+}
+
+void GridLinear::add_row_gradients(std::span<const std::uint32_t> numbers,
+                                   ConstMatrixView d, float factor,
+                                   ThreadPool& pool) {
+  MatrixF D(out(), in());
+  add_to_numbered_rows(numbers, d, factor, D.view(), pool);
+  add_gradients(std::move(D), pool);
+}
+
+void GridLinear::add_gradients(MatrixF D, ThreadPool& pool) {
   if (grid_) {
     grid_->differentiate(W_.view(), D.view(), d_scales_, d_zeros_, pool);
   }
   add(D.data(), d_W_.data(), pool);
-  if (dX.size() == 0) return;
-  matmul(dY, W_q_.view(), dX, pool, 1, Accumulate::kAdd);
 }
 
 void GridLinear::list_parameters(const std::string& name,

@@ -1,4 +1,4 @@
-// A Linear that learns on the grid that it will be stored on, as it runs then:
+// A Linear, or an embedding, that learns on the grid that it will be stored on, as it runs then:
 //
 //   y = W_q r(x) + b
 //
@@ -8,7 +8,9 @@
 // and the packed form.
 #pragma once
 
+#include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,7 +29,7 @@ struct GridLinearConfig {
   bool rounds_input = true;
 };
 
-class GridLinear final : public TrainableLinear {
+class GridLinear final : public TrainableLinear, public LearningTable {
  public:
   // `start`: what learning starts from; null: W rounded to nearest. Throws
   // Error(kUnsupported) as LearnedGrid.
@@ -47,10 +49,16 @@ class GridLinear final : public TrainableLinear {
   std::size_t in() const override { return W_.cols(); }
   std::size_t bytes() const override;
   std::string_view name() const override { return "f32/learning-grid"; }
+  // Of an embedding.
+  ConstMatrixView table() const override { return W_q_.view(); }
+  void add_row_gradients(std::span<const std::uint32_t> numbers,
+                         ConstMatrixView d, float factor,
+                         ThreadPool& pool) override;
 
  private:
   ConstMatrixView input_of(ConstMatrixView X, MatrixF& room,
                            ThreadPool& pool) const;
+  void add_gradients(MatrixF D, ThreadPool& pool);  // D = dL/dW_q
 
   GridLinearConfig config_;
   MatrixF W_, W_q_, d_W_;

@@ -18,18 +18,51 @@ namespace {
   fail(ErrorCode::kUnsupported, "{}: {}", stage.position.to_string(), why);
 }
 
-// Every Linear of the blocks that is quantized.
-std::map<std::string, LinearTreatment> quantized_linears(
-    const StagePlan& plan, const Architecture& arch) {
-  std::map<std::string, LinearTreatment> found;
+using Grids = std::map<std::string, QuantizeConfig>;  // by module path
+
+// An embedding has token ids for inputs, which are not rounded; the head that is
+// tied to it is the same packed matrix, and takes its inputs as they are too.
+void add_ends(const StagePlan& plan, const Architecture& arch, Grids& grids) {
+  if (const QuantizeStage* const stage =
+          plan.treatment(arch.embedding, ModuleRole::kEmbedding).quantize) {
+    QuantizeConfig& config = grids[arch.embedding] = stage->config;
+    config.input = {};
+  }
+  if (arch.tied_head) return;
+  if (const QuantizeStage* const stage =
+          plan.treatment(arch.head, ModuleRole::kHead).quantize) {
+    grids[arch.head] = stage->config;
+  }
+}
+
+// Of everything that is quantized.
+Grids grids_of(const StagePlan& plan, const Architecture& arch) {
+  Grids grids;
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
     for (std::size_t l = 0; l < arch.block(layer).linears.size(); ++l) {
-      const LinearTreatment treatment = treatment_of(plan, arch, layer, l);
-      if (treatment.quantize == nullptr) continue;
-      found[arch.linear_name(layer, l)] = treatment;
+      const QuantizeStage* const stage =
+          treatment_of(plan, arch, layer, l).quantize;
+      if (stage == nullptr) continue;
+      grids[arch.linear_name(layer, l)] = stage->config;
     }
   }
-  return found;
+  add_ends(plan, arch, grids);
+  return grids;
+}
+
+// A head that is tied to the embedding learns as one matrix with it.
+void check_tied_head(const QuantizeStage& stage, const StagePlan& plan,
+                     const Architecture& arch) {
+  if (!arch.tied_head ||
+      plan.treatment(arch.head, ModuleRole::kHead).written != &stage ||
+      plan.treatment(arch.embedding, ModuleRole::kEmbedding).written ==
+          &stage) {
+    return;
+  }
+  refuse(stage,
+         formatted("'{}' is tied to '{}' and learns as one matrix with it: let "
+                   "this stage select both, or none of them",
+                   arch.head, arch.embedding));
 }
 
 // Why the scales that a stage's rounding makes are fixed, or empty. A row of
@@ -43,15 +76,7 @@ std::string_view fixed_scales_of(const QuantizeStage& stage,
 void check_aware_stage(const QuantizeStage& stage, const StagePlan& plan,
                        const QuantizationAware& aware, const Architecture& arch,
                        ThreadPool& pool) {
-  for (const auto& [name, role] :
-       {std::pair(arch.embedding, ModuleRole::kEmbedding),
-        std::pair(arch.head, ModuleRole::kHead)}) {
-    if (plan.treatment(name, role).written != &stage) continue;
-    refuse(stage, formatted("'{}' does not learn on a grid: leave it out of a "
-                            "stage that 'quantization_aware' training learns "
-                            "for",
-                            name));
-  }
+  check_tied_head(stage, plan, arch);
   if (stage.config.input.range == ActivationQuant::Range::kStatic &&
       stage.config.input.kind != ActivationQuant::Kind::kNone) {
     refuse(stage,
@@ -74,7 +99,7 @@ bool wants_scales(const TrainStage& train) {
 
 LinearMaker grid_linears(const QuantizationAware& aware, const StagePlan& plan,
                          const Architecture& arch, ThreadPool& pool) {
-  return [aware, chosen = quantized_linears(plan, arch), &pool](
+  return [aware, chosen = grids_of(plan, arch), &pool](
              const std::string& name,
              LinearWeights& weights) -> std::unique_ptr<TrainableLinear> {
     const auto found = chosen.find(name);
@@ -85,12 +110,19 @@ LinearMaker grid_linears(const QuantizationAware& aware, const StagePlan& plan,
     }
     return std::make_unique<GridLinear>(
         dequantize(weights.weight), std::move(weights.bias),
-        GridLinearConfig{.quantize = found->second.quantize->config,
+        GridLinearConfig{.quantize = found->second,
                          .steps = aware.learn_scales ? GridSteps::kLearn
                                                      : GridSteps::kFitted,
                          .rounds_input = aware.activations},
         nullptr, pool);
   };
+}
+
+std::size_t grid_end_weights(const StagePlan& plan, const Architecture& arch) {
+  if (plan.aware() == nullptr) return 0;
+  Grids grids;
+  add_ends(plan, arch, grids);
+  return grids.size() * arch.vocabulary * arch.input_width();
 }
 
 void check_aware_training(const StagePlan& plan, const Architecture& arch,

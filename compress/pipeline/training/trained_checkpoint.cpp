@@ -40,8 +40,9 @@ void write_packed(const TrainedCheckpointJob& job, const Checkpoint& trained,
     }
     return block;
   };
-  if (const auto head = packed.find(arch.head); head != packed.end()) {
-    parts.ends.insert(*head);
+  for (const std::string& name : {arch.embedding, arch.head}) {
+    const auto end = packed.find(name);
+    if (end != packed.end()) parts.ends.insert(*end);
   }
   add_model(*writer, parts);
   for (const auto& [name, content] : job.files) {

@@ -67,7 +67,7 @@ std::size_t written_bytes(const Architecture& arch, const DistillStage& stage) {
 
 // Weights with all that is kept for each while it learns.
 std::size_t learning_bytes(const WeightCounts& weights, const Stage& stage,
-                           TrainedForm form) {
+                           TrainedForm form, std::size_t grid_end_weights) {
   const TrainStage& train = *training_of(stage);
   const std::size_t learned =
       2 * sizeof(float) + state_bytes(train.config.optimizer);
@@ -85,16 +85,19 @@ std::size_t learning_bytes(const WeightCounts& weights, const Stage& stage,
             : 0;
     return weights.all() * 2 * sizeof(float) + weights.linears * difference;
   }
-  const std::size_t on_grid = train.aware ? weights.linears * sizeof(float) +
-                                                weights.largest * sizeof(float)
-                                          : 0;
+  const std::size_t on_grid =
+      train.aware
+          ? sizeof(float) * (weights.linears + grid_end_weights +
+                             std::max(weights.largest, grid_end_weights))
+          : 0;
   return weights.all() * learned + on_grid;
 }
 
 }  // namespace
 
 std::size_t training_peak_bytes(const Architecture& arch, const Stage& stage,
-                                TrainedForm form) {
+                                TrainedForm form,
+                                std::size_t grid_end_weights) {
   const TrainConfig& config = training_of(stage)->config;
   const WeightCounts weights = weights_of(arch);
   const std::size_t tokens = config.batch_size * config.sequence_length;
@@ -107,9 +110,9 @@ std::size_t training_peak_bytes(const Architecture& arch, const Stage& stage,
   const std::size_t kept =
       config.keep_activations ? all : largest + arch.layers * arch.hidden;
   const auto* const distill = std::get_if<DistillStage>(&stage);
-  const std::size_t student = learning_bytes(weights, stage, form) +
-                              tokens * (kept + largest) * sizeof(float) +
-                              kLogitBytes;
+  const std::size_t student =
+      learning_bytes(weights, stage, form, grid_end_weights) +
+      tokens * (kept + largest) * sizeof(float) + kLogitBytes;
   if (distill == nullptr) return student;
   const std::size_t teacher = weights.all() * sizeof(float);
   if (distill->teacher_cache.empty()) {

@@ -17,8 +17,10 @@ enum class TrainedForm { kDense, kPacked };
 // second model of this shape; what the backward pass needs of one batch: every
 // value of every block, or of one block and the streams between them; two chunks
 // of logits. Packed Linears: as they are and decoded, and one Linear's gradient.
+// `grid_end_weights`: those of embedding and head that learn on a grid.
 std::size_t training_peak_bytes(const Architecture& arch, const Stage& stage,
-                                TrainedForm form);
+                                TrainedForm form,
+                                std::size_t grid_end_weights = 0);
 
 // Multiplications and additions of all steps: 6 a weight and token, 8 where
 // blocks run again, 2 more for a teacher. 0 where the text decides on the steps.

@@ -183,6 +183,10 @@ TEST_F(RecoveryRun, StoresTheGridThatTrainingLearned) {
       {"nf4", quantize("type: nf4"), ""},
       {"mxfp4", quantize("type: mxfp4"), "learn_scales: false"},
       {"some", quantize(kInt2, ", targets: [up_proj, down_proj]"), ""},
+      {"both ends",
+       quantize("bits: 4, group_size: 32",
+                ", targets: [Linear, embed_tokens, lm_head]"),
+       ""},
   };
   for (const Case& c : cases) {
     const RunReport report =
@@ -198,7 +202,9 @@ TEST_F(RecoveryRun, StoresTheGridThatTrainingLearned) {
     EXPECT_NEAR(loss_of("out"), trained, bound + 5e-3 * trained) << c.name;
     EXPECT_EQ(
         std::ranges::count(variant.layers, "trained", &LayerReport::method),
-        std::string(c.name) == "some" ? 8 : 28)
+        std::string(c.name) == "some"        ? 8
+        : std::string(c.name) == "both ends" ? 29
+                                             : 28)
         << c.name;
     fs::remove_all(path("out"));
   }
@@ -238,8 +244,9 @@ TEST_F(RecoveryRun, RefusesAwarenessOfWhatDoesNotFollow) {
   expect_refused(aware + ",{rotate: {}}," + quantize(kInt2),
                  "trained for their grid");
   expect_refused(aware + "," + quantize("type: mxfp4"), "learn_scales: false");
+  // The shipped model's head is tied.
   expect_refused(aware + "," + quantize(kInt2, ", targets: [Linear, lm_head]"),
-                 "lm_head");
+                 "'lm_head' is tied to 'model.embed_tokens'");
   expect_refused(
       aware + ",{prune: {method: magnitude, sparsity: 0.5}}," + quantize(kInt2),
       "behind that training");
