@@ -1,0 +1,46 @@
+"""The models that layouts are made of: the shipped one, and random ones of two other families."""
+
+import os
+import shutil
+
+import torch
+import transformers
+
+from measure import SHIPPED, VOCABULARY
+
+# Every matrix is of whole blocks of 256, the largest of any layout.
+SHAPE = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 8,
+         "num_key_value_heads": 4, "vocab_size": VOCABULARY, "max_position_embeddings": 512, "bos_token_id": 1,
+         "eos_token_id": 2, "pad_token_id": None, "initializer_range": 0.06}
+FAMILIES = {
+    "qwen2": {"tie_word_embeddings": False},                                     # biases; a head of its own
+    "gemma2": {"head_dim": 32, "sliding_window": 16, "query_pre_attn_scalar": 32,  # four norms, soft caps, windows
+               "final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0},
+}
+
+
+def make(family, folder):
+    config = transformers.AutoConfig.for_model(family, **SHAPE, **FAMILIES[family])
+    generator = torch.Generator().manual_seed(1)
+    torch.manual_seed(1)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:  # norms and biases, which begin alike
+                parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    model.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model"):
+        shutil.copy(os.path.join(SHIPPED, name), folder)
+
+
+def make_all(folder):
+    for family in FAMILIES:
+        path = os.path.join(folder, family)
+        if not os.path.exists(os.path.join(path, "config.json")):
+            make(family, path)
+
+
+if __name__ == "__main__":
+    import sys
+    transformers.logging.set_verbosity_error()
+    make_all(sys.argv[1])
