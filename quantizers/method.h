@@ -86,6 +86,8 @@ struct QuantizerMethod {
 
   // --- what the pipeline asks
 
+  // `square_mean` of InputStats is all that it reads, and may come from a file.
+  bool takes_importance = false;
   bool solves = false;  // may be config.solver
   // Inside a block its Linears learn together, on the block's output in the
   // uncompressed model (block_weight.h), as long as the schedule says;

@@ -139,7 +139,8 @@ QuantizerMethod imatrix_method() {
               [](const QuantizeConfig&) {
                 return StatsNeeds{.channel_moments = true};
               },
-          .quantize = quantize_imatrix};
+          .quantize = quantize_imatrix,
+          .takes_importance = true};
 }
 
 }  // namespace llmpress

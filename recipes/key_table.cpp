@@ -73,6 +73,7 @@ constexpr RecipeKey kKeys[] = {
     {"quantize", "targets"},
     {"quantize", "ignore"},
     {"quantize", "solver"},
+    {"quantize", "importance"},
     {"quantize", "target_bits"},
     {"quantize", "target_bytes"},
 

@@ -186,9 +186,30 @@ void check_precision(const Section& section, const QuantizeConfig& config) {
   }
 }
 
+// What calibration would find, in a file.
+void read_importance(const Section& section,
+                     const std::filesystem::path& folder,
+                     QuantizeStage& stage) {
+  const auto takes_one = [](const QuantizerMethod& method) {
+    return method.takes_importance;
+  };
+  if (!section.has("importance")) return;
+  if (!takes_one(method_of(stage.config))) {
+    section.refuse("importance",
+                   "needs 'method: " + join_words(method_names(takes_one)) +
+                       "'; this is '" + stage.config.method + "'");
+  }
+  if (stage.config.input.range == ActivationQuant::Range::kStatic) {
+    section.refuse("importance",
+                   "says nothing of static ranges, which need calibration");
+  }
+  stage.importance = resolve_path(folder, section.text("importance", ""));
+}
+
 }  // namespace
 
-QuantizeStage read_quantize(const YamlNode& node) {
+QuantizeStage read_quantize(const YamlNode& node,
+                            const std::filesystem::path& folder) {
   const Section section(node, "quantize");
   QuantizeStage stage{.position = node.position};
   QuantizeConfig& config = stage.config;
@@ -198,6 +219,7 @@ QuantizeStage read_quantize(const YamlNode& node) {
   read_solver(section, config);
   read_rounding(section, config);
   read_budget(section, stage);
+  read_importance(section, folder, stage);
   stage.layers = read_selection(section);
   check_precision(section, config);
   for (const QuantizerMethod* method : methods_in(config)) {

@@ -100,6 +100,9 @@ struct QuantizeStage {
   QuantizeConfig config{};
   std::string scheme{};  // the preset's name as written, or empty; informative
   LayerSelection layers{};
+  // An importance matrix (formats/gguf/imatrix.h) instead of calibration, for
+  // methods that take one; empty: none.
+  std::filesystem::path importance{};
   // Method "auto" only, exactly one of them: bits per weight over the selected
   // Linears, or the size of their packed form.
   std::optional<double> target_bits{};

@@ -90,6 +90,9 @@ void write_body(YamlWriter& out, const QuantizeStage& stage) {
   if (rounding.settings_in_stage) {
     write_settings(out, rounding.settings, config);
   }
+  if (!stage.importance.empty()) {
+    out.text("importance", stage.importance.string());
+  }
   if (stage.target_bits) out.number("target_bits", *stage.target_bits);
   if (stage.target_bytes) out.count("target_bytes", *stage.target_bytes);
   write_selection(out, stage.layers);

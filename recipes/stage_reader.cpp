@@ -101,7 +101,7 @@ Stage read_stage(const YamlNode& node, const Path& folder) {
   if (name == "smooth") return read_smooth(body);
   if (name == "rotate") return read_rotate(body);
   if (name == "inject_outliers") return read_inject_outliers(body);
-  if (name == "quantize") return read_quantize(body);
+  if (name == "quantize") return read_quantize(body, folder);
   if (name == "quantize_kv_cache") return read_quantize_kv_cache(body);
   if (name == "train") return read_train(body, folder);
   if (name == "tune") return read_tune(body, folder);
@@ -113,7 +113,8 @@ bool needs_calibration(const Stage& stage) {
     return needs_calibration(prune->config);
   }
   if (const auto* quantize = std::get_if<QuantizeStage>(&stage)) {
-    return quantize_needs_calibration(quantize->config);
+    return quantize->importance.empty() &&
+           quantize_needs_calibration(quantize->config);
   }
   return std::holds_alternative<SmoothStage>(stage) ||
          std::holds_alternative<QuantizeKvCacheStage>(stage);

@@ -11,7 +11,8 @@ namespace llmpress {
 // Relative paths of the stage are relative to `folder`.
 Stage read_stage(const YamlNode& node, const std::filesystem::path& folder);
 
-QuantizeStage read_quantize(const YamlNode& node);
+QuantizeStage read_quantize(const YamlNode& node,
+                            const std::filesystem::path& folder);
 
 // Absolute and without "." and "..".
 std::filesystem::path resolve_path(const std::filesystem::path& folder,

@@ -60,6 +60,7 @@ int run_command_line(int argc, char** argv) {
   add_verify_command(app);
   add_generate_command(app);
   add_logits_command(app);
+  add_imatrix_command(app);
   refuse_empty_values(app);
   try {
     open_standard_streams();

@@ -22,5 +22,6 @@ void add_inspect_command(CLI::App& app);
 void add_verify_command(CLI::App& app);
 void add_generate_command(CLI::App& app);
 void add_logits_command(CLI::App& app);
+void add_imatrix_command(CLI::App& app);
 
 }  // namespace llmpress

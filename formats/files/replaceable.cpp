@@ -10,6 +10,7 @@
 #include "formats/containers/tensor_io.h"
 #include "formats/files/mapped_file.h"
 #include "formats/gguf/gguf_sink.h"
+#include "formats/gguf/imatrix.h"
 
 namespace llmpress {
 namespace {
@@ -163,6 +164,10 @@ void check_exists(const fs::path& path, OutputKind kind) {
       want(!folder, "is a folder, wanted a file");
       // A device or a pipe is written to, not replaced.
       if (fs::is_regular_file(path)) check_json(path);
+      return;
+    case OutputKind::kImatrix:
+      want(!folder, "is a folder, wanted a file");
+      want(is_our_imatrix(path), "exists and is no imatrix of llmpress");
       return;
     case OutputKind::kReport:
       want(folder, "is a file, wanted a folder for the report");

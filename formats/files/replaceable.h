@@ -4,6 +4,7 @@
 //   folder          llmpress.json, whose "files" names all that was written
 //   HDF5 file       attribute llmpress_format
 //   GGUF file       key llmpress.version of its metadata
+//   imatrix         as GGUF, or the name of its text
 //   safetensors     "llmpress_version" in its __metadata__
 //   JSON            an object with "llmpress_version"
 //   report folder   the mark in its report.json; other files stay as they are
@@ -24,6 +25,7 @@ enum class OutputKind {
   kGgufFile,
   kSafetensors,
   kJsonFile,
+  kImatrix,
   kReport,
   kResume
 };

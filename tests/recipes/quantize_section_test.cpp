@@ -323,5 +323,19 @@ TEST(QuantizeSection, APatternIsCompiledWhereItStands) {
             "recipe.yaml:3:34: ");
 }
 
+TEST(QuantizeSection, TakesAnImportanceMatrixInPlaceOfCalibration) {
+  const Recipe recipe = parse_recipe(
+      "stages:\n  - quantize: {method: imatrix, importance: im.gguf}\n",
+      "recipe.yaml");
+  const auto& stage = std::get<QuantizeStage>(recipe.stages.at(0));
+  EXPECT_EQ(stage.importance.filename(), "im.gguf");
+  EXPECT_TRUE(stage.importance.is_absolute());
+  EXPECT_TRUE(has(refusal(quantizing("method: gptq, importance: im.gguf")),
+                  "method: imatrix"));
+  EXPECT_TRUE(has(refusal(quantizing("method: imatrix, scheme: W8A8, input: "
+                                     "{range: static}, importance: im.gguf")),
+                  "static"));
+}
+
 }  // namespace
 }  // namespace llmpress

@@ -102,6 +102,7 @@ TEST(ResolvedYaml, KeepsWhatAStageOverrides) {
            "method: llm_int8, llm_int8: {outliers: calibrated}",
            "method: auto, target_bits: 4.5, solver: gptq",
            "method: auto, target_bytes: 3MB",
+           "method: imatrix, importance: im.gguf",
        }) {
     expect_round_trip(quantizing(c));
   }

@@ -144,8 +144,8 @@ class StagedBlock {
 
   bool is_starved(std::size_t l, const InputStats* stats) const {
     const StageSpec& stage = spec_.stages[spec_.linears[l].stage];
-    return stats != nullptr && stage.groups > 1 &&
-           stats->tokens < job_.expert_min_tokens;
+    return stats != nullptr && any(needs_of(treatment(l))) &&
+           stage.groups > 1 && stats->tokens < job_.expert_min_tokens;
   }
 
   // An expert that calibration showed too few tokens, as the recipe says.
@@ -193,6 +193,7 @@ class StagedBlock {
                         .linear = &linear,
                         .treatment = treatment(l),
                         .stats = stats,
+                        .importance = job_.importance,
                         .sparsity = sparsity_of(treatment(l)),
                         .learned = learned(l)};
     LinearOutcome outcome = is_starved(l, stats)

@@ -34,6 +34,7 @@ struct BlockJob {
   std::size_t layer = 0;
   Isa isa = best_isa();
   ThreadPool* pool = nullptr;
+  const ImportanceFiles* importance = nullptr;  // that stages name
   ExpertPolicy experts = ExpertPolicy::kNearest;
   std::size_t expert_min_tokens = 0;
   // Of this block, for the stages whose sparsity was allocated.

@@ -132,6 +132,7 @@ class EndsCompressor {
                             .linear = &end,
                             .treatment = treatment,
                             .stats = stats,
+                            .importance = job_.importance,
                             .sparsity = sparsity},
                            *job_.pool);
   }

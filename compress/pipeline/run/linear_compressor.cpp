@@ -92,6 +92,13 @@ void quantize(const LinearJob& job, const PruneResult& pruned, ThreadPool& pool,
                           .config = &config,
                           .pool = &pool,
                           .name = job.name};
+  InputStats importance;
+  if (!job.treatment.quantize->importance.empty() &&
+      method_of(config).takes_importance) {
+    importance = job.importance->stats_of(*job.treatment.quantize, job.name,
+                                          job.linear->W.cols());
+    request.stats = &importance;
+  }
   if (joint) request.mask = pruned.mask.view();
   if (masked && !joint) request.W = pruned.W.view();
   QuantizeResult result = job.learned == nullptr
@@ -161,7 +168,7 @@ StatsNeeds needs_of(const LinearTreatment& treatment) {
     const PruneConfig& config = treatment.prune->config;
     needs = needs | find_weight_pruner(config.method)->needs(config);
   }
-  if (treatment.quantize != nullptr) {
+  if (treatment.quantize != nullptr && treatment.quantize->importance.empty()) {
     const QuantizeConfig& config = treatment.quantize->config;
     needs = needs | method_of(config).needs(config);
   }

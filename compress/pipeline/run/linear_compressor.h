@@ -8,6 +8,7 @@
 #include "compress/core/input_stats.h"
 #include "compress/core/parallel.h"
 #include "compress/pipeline/reports/run_report.h"
+#include "compress/pipeline/run/importance_files.h"
 
 namespace llmpress {
 
@@ -27,7 +28,9 @@ struct LinearJob {
   const DenseLinear* linear = nullptr;
   LinearTreatment treatment{};
   const InputStats* stats = nullptr;  // may be null when needs_of() is empty
-  double sparsity = 0;                // that pruning aims for, if it prunes
+  // Where stages name files of what calibration would find.
+  const ImportanceFiles* importance = nullptr;
+  double sparsity = 0;  // that pruning aims for, if it prunes
   // What it learned together with its block (block_rounding.h), or null.
   const GroupedIntWeight* learned = nullptr;
 };

@@ -8,6 +8,7 @@
 #include "compress/core/formatted.h"
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/reports/sparsity_curve.h"
+#include "compress/pipeline/run/importance_files.h"
 #include "compress/pipeline/run/linear_compressor.h"
 #include "compress/pipeline/run/output_check.h"
 #include "compress/pipeline/run/sparsity_allocation.h"
@@ -125,6 +126,7 @@ class ModelFreeVariant {
         checkpoint_(*inputs.checkpoint),
         tensors_(tensors),
         job_(job),
+        importance_(job.plan, *inputs.checkpoint),
         options_(options),
         pool_(pool),
         writer_(
@@ -183,6 +185,7 @@ class ModelFreeVariant {
         {.name = module.name,
          .linear = &dense,
          .treatment = treatment,
+         .importance = &importance_,
          .sparsity = treatment.prune == nullptr
                          ? 0
                          : treatment.prune->config.target_sparsity()},
@@ -229,6 +232,7 @@ class ModelFreeVariant {
   const Checkpoint& checkpoint_;
   const TensorModules& tensors_;
   const VariantJob& job_;
+  ImportanceFiles importance_;
   const RunOptions& options_;
   ThreadPool& pool_;
   std::unique_ptr<ArtifactWriter> writer_;

@@ -7,6 +7,7 @@
 
 #include "compress/core/formatted.h"
 #include "compress/pipeline/run/adapter_variant.h"
+#include "compress/pipeline/run/importance_files.h"
 #include "compress/pipeline/run/kv_scales.h"
 #include "compress/pipeline/run/output_check.h"
 #include "compress/pipeline/run/resume_store.h"
@@ -66,6 +67,10 @@ std::vector<InputPath> inputs_of(const Recipe& recipe) {
     for (const Stage& stage : stages) {
       const auto* merge = std::get_if<MergeLoraStage>(&stage);
       if (merge != nullptr) inputs.push_back({"the adapter", merge->adapter});
+      const auto* quantize = std::get_if<QuantizeStage>(&stage);
+      if (quantize != nullptr && !quantize->importance.empty()) {
+        inputs.push_back({"the importance matrix", quantize->importance});
+      }
       const TrainStage* const train = training_of(stage);
       if (train == nullptr) continue;
       for (const DomainConfig& domain : train->domains) {
@@ -144,6 +149,7 @@ void check_jobs(const Recipe& recipe, std::span<VariantJob> jobs,
         planned_architecture(job.plan, model.checkpoint->config_json(),
                              model.checkpoint->path().string());
     check_selections(job.plan, arch);
+    check_importance(job.plan, *model.checkpoint, arch);
     check_tuning(job.output, job.plan, *model.checkpoint, arch);
     if (!recipe.calibration &&
         calibration_use(job.plan, *model.arch) == CalibrationUse::kNeeded) {

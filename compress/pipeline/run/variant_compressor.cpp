@@ -14,6 +14,7 @@
 #include "compress/pipeline/run/block_compressor.h"
 #include "compress/pipeline/run/block_rounding.h"
 #include "compress/pipeline/run/end_compressor.h"
+#include "compress/pipeline/run/importance_files.h"
 #include "compress/pipeline/run/model_assembly.h"
 #include "compress/pipeline/run/model_transforms.h"
 #include "compress/pipeline/run/resume_store.h"
@@ -54,6 +55,9 @@ std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job) {
       formatted("llmpress {}\n{}\n{}\n{}\n{}\n", LLMPRESS_VERSION, job.name,
                 inputs.model_sha256, inputs.recipe_yaml, inputs.kernels);
   if (inputs.calibration != nullptr) text += inputs.calibration->sha256;
+  for (const QuantizeStage* stage : job.plan.quantizing()) {
+    if (!stage->importance.empty()) text += sha256_of_file(stage->importance);
+  }
   for (const Stage* stage : job.plan.training()) {
     text += files_of(*training_of(*stage), *stage);
   }
@@ -79,6 +83,7 @@ class VariantCompressor {
         options_(options),
         pool_(pool),
         plan_(job.plan),
+        importance_(job.plan, *inputs.checkpoint),
         store_(resume_path(job.output.path), fingerprint_of(inputs, job),
                options.resume),
         model_(*inputs.checkpoint, plan_, pool,
@@ -153,6 +158,7 @@ class VariantCompressor {
          .plan = &plan_,
          .isa = options_.isa,
          .pool = &pool_,
+         .importance = &importance_,
          .on_layer = [this](const LayerReport& l) { log_layer(l); }},
         streams());
     report_.layers.insert(report_.layers.end(), ends_.layers.begin(),
@@ -239,6 +245,7 @@ class VariantCompressor {
             .layer = layer,
             .isa = options_.isa,
             .pool = &pool_,
+            .importance = &importance_,
             .experts = inputs_.calibration == nullptr
                            ? ExpertPolicy::kNearest
                            : inputs_.calibration->experts,
@@ -376,6 +383,7 @@ class VariantCompressor {
   const RunOptions& options_;
   ThreadPool& pool_;
   StagePlan plan_;
+  ImportanceFiles importance_;
   ResumeStore store_;
   TransformedModel model_;
   std::optional<CalibrationStates> states_, reference_;

@@ -92,6 +92,10 @@ std::vector<Target> targets(const SmallInputs& in) {
     all.push_back({model, "convert " + in.path(model) + " " + in.path("out") +
                               " --format safetensors"});
   }
+  for (const std::string file : {"im.gguf", "im.dat"}) {
+    all.push_back({file, "run " + in.path(file + ".yaml") + " --output " +
+                             in.path("out.h5")});
+  }
   const auto logits = [&](const std::string& model) {
     return "logits " + in.path(model) + " --ids 1,2,3 --output " +
            in.path("out");
@@ -179,6 +183,9 @@ TEST_F(Mutation, ItsFilesAreSeedsOfTheFuzzers) {
        inputs_.content("sharded/model.safetensors.index.json"));
   for (const char* file : {"model.h5", "w4.h5", "ids.h5"}) {
     keep("hdf5_fuzz", file, inputs_.content(file));
+  }
+  for (const char* file : {"im.gguf", "im.dat"}) {
+    keep("imatrix_fuzz", file, inputs_.content(file));
   }
   for (const char* file : {"model.gguf", "pieces.gguf"}) {
     keep("gguf_fuzz", file, inputs_.content(file));

@@ -35,6 +35,10 @@ class SmallInputs {
             " --format gguf --type q4_0");
     command("convert " + path("pieces") + " " + path("pieces.gguf") +
             " --format gguf");
+    for (const char* name : {"im.gguf", "im.dat"}) {
+      command("imatrix " + path("model") + " --text " + path("ids.h5") +
+              " --samples 2 --sequence-length 8 --output " + path(name));
+    }
   }
 
   std::string path(const std::string& name) const {
@@ -140,6 +144,9 @@ class SmallInputs {
     const std::string w4 = "{method: rtn, weights: {bits: 4, group_size: 32}}";
     recipe("w4", w4, "compressed-tensors");
     recipe("w4.h5", w4, "hdf5");
+    for (const std::string file : {"im.gguf", "im.dat"}) {
+      recipe(file, "{method: imatrix, importance: " + file + "}", "hdf5");
+    }
     recipe("nf4", "{method: nf4}", "bitsandbytes");
   }
 
