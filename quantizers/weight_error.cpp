@@ -106,6 +106,21 @@ WeightDifference difference_of(ConstMatrixView W, const PackedWeight& changed,
       });
 }
 
+double zero_fraction(const PackedWeight& weight, ThreadPool& pool) {
+  const std::size_t rows = rows_of(weight), cols = cols_of(weight);
+  std::vector<std::size_t> zeros(rows);
+  pool.for_ranges(rows, kRowsPerTask, [&](std::size_t begin, std::size_t end) {
+    std::vector<float> row(cols);
+    for (std::size_t o = begin; o < end; ++o) {
+      dequantize_rows(weight, o, {row, 1, cols});
+      zeros[o] = static_cast<std::size_t>(std::ranges::count(row, 0.0f));
+    }
+  });
+  const auto nothing = static_cast<double>(
+      std::accumulate(zeros.begin(), zeros.end(), std::size_t{0}));
+  return nothing / static_cast<double>(std::max<std::size_t>(rows * cols, 1));
+}
+
 double output_error(ConstMatrixView W, ConstMatrixView changed,
                     ConstMatrixView S, ThreadPool& pool) {
   return measure(W.rows(), W.cols(), S, pool,

@@ -17,6 +17,8 @@ struct WeightDifference {
 // `changed` is decoded some rows at a time.
 WeightDifference difference_of(ConstMatrixView W, const PackedWeight& changed,
                                ConstMatrixView S, ThreadPool& pool);
+// Of a weight by itself, 0 to 1; decoded some rows at a time.
+double zero_fraction(const PackedWeight& weight, ThreadPool& pool);
 double output_error(ConstMatrixView W, ConstMatrixView changed,
                     ConstMatrixView S, ThreadPool& pool);
 // Of D = W: the mean square of an output.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <string_view>
 
 #include "compress/core/error.h"
@@ -31,10 +32,11 @@ std::size_t outlier_columns(const InputStats& stats,
       stats.abs_max, [&](float x) { return x >= threshold; }));
 }
 
-// Sizes and errors of `outcome.weights` against the weight W before any stage.
+// Sizes and errors of `outcome.weights` against the weight W before any stage;
+// `known_error`, where the method that rounded W has measured it.
 void measure(const DenseLinear& linear, const LinearTreatment& treatment,
-             const InputStats* stats, ThreadPool& pool,
-             LinearOutcome& outcome) {
+             const InputStats* stats, std::optional<double> known_error,
+             ThreadPool& pool, LinearOutcome& outcome) {
   LayerReport& report = outcome.report;
   const PackedWeight& packed = outcome.weights.weight;
   report.format = describe(packed);
@@ -51,7 +53,8 @@ void measure(const DenseLinear& linear, const LinearTreatment& treatment,
     report.outlier_columns = outlier_columns(*stats, treatment);
   }
   const WeightDifference difference =
-      difference_of(linear.W.view(), packed, S, pool);
+      known_error ? WeightDifference{*known_error, zero_fraction(packed, pool)}
+                  : difference_of(linear.W.view(), packed, S, pool);
   report.sparsity = difference.zero_fraction;
   report.output_error = difference.output_error;
   const double energy = output_energy(linear.W.view(), S, pool);
@@ -81,9 +84,10 @@ PruneResult prune(const LinearJob& job, ThreadPool& pool,
 
 // A method that pays for removal starts from the weight as it was and pays for
 // removal and rounding together (arXiv:2301.00774, section 3.5); others round
-// what pruning left.
-void quantize(const LinearJob& job, const PruneResult& pruned, ThreadPool& pool,
-              LinearOutcome& outcome) {
+// what pruning left. Returns the error against the weight before any stage, if
+// that is what was rounded.
+std::optional<double> quantize(const LinearJob& job, const PruneResult& pruned,
+                               ThreadPool& pool, LinearOutcome& outcome) {
   const QuantizeConfig& config = job.treatment.quantize->config;
   const bool masked = !pruned.mask.empty();
   const bool joint = masked && method_of(config).pays_for_removal;
@@ -111,6 +115,7 @@ void quantize(const LinearJob& job, const PruneResult& pruned, ThreadPool& pool,
   report.damping_fraction =
       std::max(report.damping_fraction, result.damping_fraction);
   add_notes(result.notes, report);
+  return masked ? std::nullopt : std::optional(result.output_error);
 }
 
 }  // namespace
@@ -144,20 +149,26 @@ void store_pruned(const LinearJob& job, LinearOutcome& outcome) {
   }
 }
 
-void treat(const LinearJob& job, ThreadPool& pool, LinearOutcome& outcome) {
+// As quantize() returns.
+std::optional<double> treat(const LinearJob& job, ThreadPool& pool,
+                            LinearOutcome& outcome) {
   PruneResult pruned;
+  std::optional<double> error;
   if (job.treatment.prune == nullptr && job.treatment.quantize == nullptr) {
     outcome.weights = kept_form(*job.linear);
-    return;
+    return error;
   }
   outcome.weights = job.linear->stored;  // bias, activations, rotation
   if (job.treatment.learned) {
     outcome.report.method = "trained";
-    return;
+    return error;
   }
   if (job.treatment.prune != nullptr) pruned = prune(job, pool, outcome);
-  if (job.treatment.quantize != nullptr) quantize(job, pruned, pool, outcome);
+  if (job.treatment.quantize != nullptr) {
+    error = quantize(job, pruned, pool, outcome);
+  }
   if (job.treatment.prune != nullptr) store_pruned(job, outcome);
+  return error;
 }
 
 }  // namespace
@@ -179,14 +190,15 @@ LinearOutcome compress_linear(const LinearJob& job, ThreadPool& pool) {
   const auto start = std::chrono::steady_clock::now();
   const DenseLinear& linear = *job.linear;
   LinearOutcome outcome{.report = {.name = job.name, .method = "kept"}};
+  std::optional<double> known_error;
   try {
-    treat(job, pool, outcome);
+    known_error = treat(job, pool, outcome);
   } catch (const Error& e) {
     const std::string_view what = e.what();
     if (what.find(job.name) != std::string_view::npos) throw;
     fail(e.code(), "{}: {}", job.name, e.what());
   }
-  measure(linear, job.treatment, job.stats, pool, outcome);
+  measure(linear, job.treatment, job.stats, known_error, pool, outcome);
   outcome.report.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
           .count();
