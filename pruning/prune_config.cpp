@@ -200,6 +200,11 @@ constexpr Setting<PruneConfig> kSettings[] = {
      count_at<&C::mask_batch>(1, 1 << 20), learns_masks, kNeedsLearned},
     {"mask_rate", "`learned`: learning rate of the gates",
      number_at<&C::mask_rate>(1e-6, 100), learns_masks, kNeedsLearned},
+    {"mask_weight_rate",
+     "`learned`: learning rate of the weights, which learn along with the "
+     "gates "
+     "and are not healed (`heal: false`); 0: they stay as they are",
+     number_at<&C::mask_weight_rate>(0, 100), learns_masks, kNeedsLearned},
     {"mask_seed", "`learned`: of the gates' noise and the order of sequences",
      count_at<&C::mask_seed>(0, std::size_t{1} << 62), learns_masks,
      kNeedsLearned},
@@ -239,6 +244,10 @@ void check(const PruneConfig& config) {
   require(config.multiple_of >= 1, "multiple_of: found 0, wanted 1 or more");
   require(config.method != PruneMethod::kKvHeads || config.kv_heads >= 1,
           "kv_heads: found 0, wanted how many are left");
+  require(!config.learns_weights() || !config.heal,
+          "mask_weight_rate: weights that learned without the removed units "
+          "are not refitted to outputs of the whole model; wanted 'heal: "
+          "false'");
   if (config.allocation == SparsityAllocation::kOwl) check_owl(config);
   check(config.damping());
 }

@@ -97,6 +97,8 @@ struct PruneConfig {
   // alpha.
   std::size_t mask_steps = 200, mask_batch = 8;
   double mask_rate = 0.1;
+  // Of the weights, which then learn along with the gates; 0: they stay.
+  double mask_weight_rate = 0;
   std::size_t mask_seed = 0;
   // Least squares on the kept weights of the consumer; not for kExperts.
   bool heal = true;
@@ -104,6 +106,8 @@ struct PruneConfig {
   bool patterned() const { return of != 0; }
   // Whether gates are learned to choose by.
   bool learns_masks() const;
+  // Whether weights learn with them.
+  bool learns_weights() const { return learns_masks() && mask_weight_rate > 0; }
   // What is asked of every Linear: 1 - keep / of, or `sparsity`.
   double target_sparsity() const {
     return patterned()

@@ -241,17 +241,29 @@ TrainConfig mask_training(const PruneConfig& config, std::size_t length,
 LearnedMasks::LearnedMasks(const UnitChoiceJob& job, std::size_t kept) {
   const auto& sequences = job.calibration->sequences;
   Masks masks(*job.arch, job.config->method);
-  TrainableModel model(
+  const bool weights_learn = job.config->learns_weights();
+  auto model = std::make_unique<TrainableModel>(
       *job.checkpoint,
-      {.isa = job.isa,
-       .learning = {.learns = [](const std::string&) { return false; },
-                    .wraps =
-                        [&](std::size_t layer, std::size_t linear,
-                            std::unique_ptr<TrainableLinear> inner) {
-                          return masks.wrap(layer, linear, std::move(inner));
-                        }},
-       .keep_activations = true,
-       .progress = job.progress});
+      TrainableOptions{
+          .isa = job.isa,
+          .learning = {.learns =
+                           [=](const std::string& tensor) {
+                             // The scales of what is packed stay with its codes.
+                             return weights_learn &&
+                                    !tensor.ends_with("_scale") &&
+                                    !tensor.ends_with("_zero_point");
+                           },
+                       .wraps =
+                           [&](std::size_t layer, std::size_t linear,
+                               std::unique_ptr<TrainableLinear> inner) {
+                             return masks.wrap(layer, linear, std::move(inner));
+                           }},
+          .keep_activations = true,
+          .progress = job.progress});
+  for (Parameter& weight : model->parameters()) {
+    weight.rate *= static_cast<float>(job.config->mask_weight_rate /
+                                      job.config->mask_rate);
+  }
   TrainingData data(sequences, sequences.front().size());
   const TrainConfig config =
       mask_training(*job.config, data.sequence_length(), data.sequences());
@@ -262,7 +274,7 @@ LearnedMasks::LearnedMasks(const UnitChoiceJob& job, std::size_t kept) {
   // Learning masks is short, and starts anew.
   MemoryStore store;
   (void)train({.config = config,
-               .model = &model,
+               .model = model.get(),
                .objective = &objective,
                .data = &data,
                .store = &store,
@@ -271,6 +283,9 @@ LearnedMasks::LearnedMasks(const UnitChoiceJob& job, std::size_t kept) {
   for (const auto& shape : masks.shapes()) {
     scores_.emplace_back(shape->log_alpha.begin(), shape->log_alpha.end());
   }
+  if (!weights_learn) return;
+  weights_ = model->parameters();
+  model_ = std::move(model);
 }
 
 }  // namespace llmpress

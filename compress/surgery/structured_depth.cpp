@@ -8,7 +8,6 @@
 #include "compress/calibration/calibration_states.h"
 #include "compress/core/formatted.h"
 #include "compress/kernels/softmax.h"
-#include "compress/surgery/learned_masks.h"
 #include "pruning/block_influence.h"
 #include "pruning/unit_selection.h"
 
@@ -53,10 +52,9 @@ DepthChoice choose_by_influence(const UnitChoiceJob& job, std::size_t kept) {
   return choice;
 }
 
-DepthChoice choose_by_masks(const UnitChoiceJob& job, std::size_t kept) {
-  const std::vector<double> scores = LearnedMasks(job, kept).of_model();
+DepthChoice choose_by_masks(std::span<const double> scores, std::size_t kept) {
   DepthChoice choice{.kept = keep_most_important(scores, kept)};
-  auto removed = complement(choice.kept, job.arch->layers);
+  auto removed = complement(choice.kept, scores.size());
   std::ranges::stable_sort(removed, {},
                            [&](std::size_t l) { return scores[l]; });
   for (const std::size_t layer : removed) {
@@ -163,12 +161,13 @@ class PerplexityChooser {
 
 }  // namespace
 
-DepthChoice choose_depth(const UnitChoiceJob& job, std::size_t kept) {
+DepthChoice choose_depth(const UnitChoiceJob& job, std::size_t kept,
+                         std::span<const double> learned) {
   switch (job.config->depth_importance) {
     case DepthImportance::kCosine:
       return choose_by_influence(job, kept);
     case DepthImportance::kLearned:
-      return choose_by_masks(job, kept);
+      return choose_by_masks(learned, kept);
     case DepthImportance::kPerplexity:
       break;
   }

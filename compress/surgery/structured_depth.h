@@ -9,6 +9,7 @@
 //               over kDepthProbeTokens tokens; one block in memory at a time
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,8 +18,6 @@
 namespace llmpress {
 
 inline constexpr std::size_t kDepthProbeTokens = 4096;
-
-;
 
 struct RemovedBlock {
   std::size_t layer = 0;
@@ -30,6 +29,8 @@ struct DepthChoice {
   std::vector<RemovedBlock> removed{};  // in the order in which they went
 };
 
-DepthChoice choose_depth(const UnitChoiceJob& job, std::size_t kept);
+// `learned`: what learned gates say of each block, for kLearned.
+DepthChoice choose_depth(const UnitChoiceJob& job, std::size_t kept,
+                         std::span<const double> learned = {});
 
 }  // namespace llmpress

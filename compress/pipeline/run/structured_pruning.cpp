@@ -1,6 +1,7 @@
 #include "compress/pipeline/run/structured_pruning.h"
 
 #include <algorithm>
+#include <memory>
 #include <numeric>
 #include <optional>
 
@@ -11,6 +12,8 @@
 #include "compress/pipeline/run/block_writer.h"
 #include "compress/pipeline/run/resume_store.h"
 #include "compress/pipeline/run/structured_healing.h"
+#include "compress/pipeline/training/learned_weights.h"
+#include "compress/surgery/checkpoint_overlay.h"
 #include "compress/surgery/learned_masks.h"
 #include "compress/surgery/loss_gradients.h"
 #include "compress/surgery/structured_depth.h"
@@ -55,9 +58,7 @@ class StructuredPruner {
       gradients_.emplace(*job_.checkpoint, calibration(), job_.isa, *job_.pool,
                          job_.progress);
     }
-    if (config_.learns_masks() && config_.method != PruneMethod::kDepth) {
-      masks_.emplace(choice_job(&calibration()), count_.kept);
-    }
+    if (config_.learns_masks()) learn_masks();
     if (config_.method == PruneMethod::kDepth) choose_layers();
     if (config_.method == PruneMethod::kHidden) choose_channels();
     const std::string config =
@@ -78,7 +79,7 @@ class StructuredPruner {
     }
     report(job_.progress,
            {.phase = phase(), .done = layers_.size(), .total = layers_.size()});
-    write_ends({.checkpoint = job_.checkpoint,
+    write_ends({.checkpoint = source_,
                 .arch = &arch_,
                 .layers = layers_,
                 .channels = hidden_.kept,
@@ -91,6 +92,17 @@ class StructuredPruner {
   }
 
  private:
+  // Where weights learn along they are what is cut from now on.
+  void learn_masks() {
+    const bool chosen = !job_.kept_layers.empty() || count_.kept == count_.of;
+    if (config_.method == PruneMethod::kDepth && chosen) return;
+    masks_.emplace(choice_job(&calibration()), count_.kept);
+    if (masks_->weights().empty()) return;
+    learned_ =
+        overlay(*job_.checkpoint, learned_weights(arch_, masks_->weights()));
+    source_ = learned_.get();
+  }
+
   bool ranks_by_gradients() const {
     const PruneMethod method = config_.method;
     return config_.importance == Importance::kGradients &&
@@ -115,14 +127,13 @@ class StructuredPruner {
          job_.stage->position.to_string());
   }
 
-  CalibrationStates embedded() const {
-    return CalibrationStates(calibration(),
-                             ModelEnds(*job_.checkpoint, arch_, job_.isa),
-                             *job_.pool);
+  CalibrationStates embedded(const Checkpoint& checkpoint) const {
+    return CalibrationStates(
+        calibration(), ModelEnds(checkpoint, arch_, job_.isa), *job_.pool);
   }
 
   UnitChoiceJob choice_job(const CalibrationSet* calibration) const {
-    return {.checkpoint = job_.checkpoint,
+    return {.checkpoint = source_,
             .arch = &arch_,
             .config = &config_,
             .calibration = calibration,
@@ -138,7 +149,7 @@ class StructuredPruner {
     }
     if (count_.kept == count_.of) return;
     const DepthChoice choice =
-        choose_depth(choice_job(&calibration()), count_.kept);
+        choose_depth(choice_job(&calibration()), count_.kept, learned_ranks());
     layers_ = choice.kept;
     for (const RemovedBlock& removed : choice.removed) {
       reports_.push_back({.name = arch_.block_name(removed.layer),
@@ -155,7 +166,7 @@ class StructuredPruner {
 
   void choose_channels() {
     std::optional<CalibrationStates> states;
-    if (job_.calibration != nullptr) states = embedded();
+    if (job_.calibration != nullptr) states = embedded(*source_);
     if (config_.importance == Importance::kActivations) (void)calibration();
     hidden_ = choose_hidden(choice_job(job_.calibration), count_.kept,
                             states ? &*states : nullptr, learned_ranks());
@@ -167,7 +178,8 @@ class StructuredPruner {
     const bool chosen = !job_.kept_layers.empty();  // nothing to measure
     if (!chosen && needs_calibration(config_)) (void)calibration();
     if (job_.calibration == nullptr) return;
-    states_.emplace(PairedStates{embedded(), embedded()});
+    states_.emplace(
+        PairedStates{embedded(*job_.checkpoint), embedded(*source_)});
     if (hidden_.kept.empty()) return;
     for (CalibrationBatch& batch : states_->reduced.batches()) {
       batch.state.hidden =
@@ -178,9 +190,12 @@ class StructuredPruner {
   void write_block(std::size_t p, ArtifactWriter& writer) {
     const std::size_t layer = layers_[p];
     if (p == 0 && states_) skip_blocks(0, layer, states_->dense);
-    const DenseBlock dense = ready_to_cut(
-        load_dense_block(*job_.checkpoint, arch_, layer), arch_, layer);
-    DenseBlock reduced = dense;
+    const auto load = [&](const Checkpoint& checkpoint) {
+      return ready_to_cut(load_dense_block(checkpoint, arch_, layer), arch_,
+                          layer);
+    };
+    const DenseBlock dense = load(*job_.checkpoint);
+    DenseBlock reduced = learned_ ? load(*source_) : dense;
     const std::vector<std::string> notes = reduce(layer, dense, reduced);
     if (config_.method == PruneMethod::kExperts) {
       measure(p, dense, reduced, notes);
@@ -198,7 +213,7 @@ class StructuredPruner {
       }
     }
     add_block(writer, written, p, reduced_arch_,
-              {job_.checkpoint, arch_.block_name(layer)});
+              {source_, arch_.block_name(layer)});
     write_changed_parameters(p, dense, reduced, writer);
   }
 
@@ -393,6 +408,8 @@ class StructuredPruner {
   std::vector<std::size_t> layers_;  // that stay
   std::optional<LossGradients> gradients_{};
   std::optional<LearnedMasks> masks_{};
+  std::unique_ptr<Checkpoint> learned_{};       // null: weights did not learn
+  const Checkpoint* source_ = job_.checkpoint;  // what is cut
   HiddenChoice hidden_;  // empty: the stream keeps its channels
   Architecture reduced_arch_;
   std::optional<PairedStates> states_;

@@ -24,6 +24,12 @@ PruneConfig learned(PruneMethod method, double sparsity = 0.5) {
           .heal = false};
 }
 
+std::vector<float> read_vector_of(const Checkpoint& checkpoint,
+                                  const std::string& name) {
+  const MatrixF values = read_matrix(checkpoint.tensors(), name);
+  return {values.data().begin(), values.data().end()};
+}
+
 TinyShape shape() { return {.layers = 4, .heads = 8, .kv_heads = 4}; }
 
 // Mean cross-entropy of the calibration tokens.
@@ -64,6 +70,54 @@ TEST_P(LearnedMasksOf, AreTheSameBytesAtAnyNumberOfThreads) {
   const PrunedModel three(shape(), tensors, config, 3);
   EXPECT_TRUE(read_file(one.path() / "model.safetensors") ==
               read_file(three.path() / "model.safetensors"));
+}
+
+TEST_P(LearnedMasksOf, CostLessWhereWeightsLearnAlong) {
+  const TinyTensors tensors = tiny_tensors(shape(), 34);
+  PruneConfig config = learned(GetParam());
+  const PrunedModel frozen(shape(), tensors, config);
+  config.mask_weight_rate = 0.01;
+  const PrunedModel one(shape(), tensors, config, 1);
+  const PrunedModel three(shape(), tensors, config, 3);
+  EXPECT_LT(loss_of(one.checkpoint()), loss_of(frozen.checkpoint()) - 0.1);
+  EXPECT_TRUE(read_file(one.path() / "model.safetensors") ==
+              read_file(three.path() / "model.safetensors"));
+  // All of the model learned, not what the gates stand at alone.
+  for (const char* const name :
+       {"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"}) {
+    if (GetParam() == PruneMethod::kHidden) break;  // of another shape
+    EXPECT_NE(read_vector_of(one.checkpoint(), name),
+              read_vector_of(one.base(), name))
+        << name;
+  }
+}
+
+TEST_P(LearnedMasksOf, KeepWeightsThatHardlyLearn) {
+  const TinyTensors tensors = tiny_tensors(shape(), 35);
+  PruneConfig config = learned(GetParam());
+  config.mask_steps = 10;
+  const PrunedModel frozen(shape(), tensors, config);
+  config.mask_weight_rate = 1e-30;  // steps below the smallest of a float
+  const PrunedModel still(shape(), tensors, config);
+  EXPECT_TRUE(read_file(still.path() / "model.safetensors") ==
+              read_file(frozen.path() / "model.safetensors"));
+}
+
+TEST(LearnedMasks, RefuseToHealWeightsThatLearned) {
+  PruneConfig config = learned(PruneMethod::kFfn);
+  config.mask_weight_rate = 1e-3;
+  EXPECT_NO_THROW(check(config));
+  config.heal = true;
+  try {
+    check(config);
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("mask_weight_rate"),
+              std::string::npos);
+  }
+  config.importance = Importance::kActivations;  // which learns nothing
+  config.depth_importance = DepthImportance::kCosine;
+  EXPECT_NO_THROW(check(config));
 }
 
 TEST(LearnedMasks, LeaveAsManyGatesOpenAsAreToStay) {

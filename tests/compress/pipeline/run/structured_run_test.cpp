@@ -79,6 +79,26 @@ TEST_F(StructuredRun, EndsInTheSameBytesAfterInterruptions) {
   EXPECT_EQ(files_of(path("out")), whole);
 }
 
+TEST_F(StructuredRun, LearnsMasksWithTheirWeightsAnewAfterAnInterruption) {
+  const std::string stages =
+      "[{prune: {method: ffn, sparsity: 0.5, importance: learned, mask_steps: "
+      "4, mask_batch: 2, mask_weight_rate: 1e-3, heal: false}}, {prune: "
+      "{method: depth, sparsity: 0.25}}]";
+  run(stages, "out");
+  const auto whole = files_of(path("out"));
+  fs::remove_all(path("out"));
+  interrupt(stages, "train", 3);
+  interrupt(stages, "prune FFN", 2);
+  interrupt(stages, "prune blocks", 1);
+  bool learned_again = false;
+  const RunOptions last{.progress = [&](const ProgressEvent& event) {
+    learned_again = learned_again || event.phase == "train";
+  }};
+  run(stages, "out", last);
+  EXPECT_FALSE(learned_again);
+  EXPECT_EQ(files_of(path("out")), whole);
+}
+
 TEST_F(StructuredRun, SpreadsSparsityByOutliersInTheReport) {
   const RunReport report =
       run("[{prune: {method: wanda, sparsity: 0.6, allocation: owl}}]", "out");
