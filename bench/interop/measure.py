@@ -52,6 +52,10 @@ class Failed(Exception):
     """A run of llmpress that did not end well."""
 
 
+def program():
+    return os.environ["LLMPRESS"]  # proof.py sets it
+
+
 def run(program, *arguments):
     """Everything that the program printed."""
     done = subprocess.run([program, *arguments], capture_output=True, text=True)
@@ -100,11 +104,16 @@ def distance(found, wanted):
     return float(numpy.abs(found - wanted).max() / numpy.abs(wanted).max())
 
 
+def log_probabilities(logits):
+    top = logits.max(axis=1, keepdims=True)
+    return logits - top - numpy.log(numpy.exp(logits - top).sum(axis=1, keepdims=True))
+
+
 def judge(row):
-    """Good: within the bound, and nearer to the layout's logits than the original model's are."""
+    """Good: within the bound, and nearer to the layout's logits than the original model's are, if those are far enough."""
     if row.refused:
         row.good = row.difference is None and not row.error.startswith("unannounced")
     else:
         row.good = row.difference is not None and row.difference <= row.bound and (
-            row.moved == 0 or row.difference < row.moved)
+            row.moved < max(row.bound, FLOAT32) or row.difference < row.moved)
     return row

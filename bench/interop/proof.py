@@ -20,21 +20,33 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 MODULES = {  # module: its environment
     "compressed_tensors": "transformers",
+    "llm_compressor": "llmcompressor",
+    "bitsandbytes": "transformers",
+    "gguf": "transformers",
+    "peft": "transformers",
+    "torch_files": "transformers",
+    "fp8": "transformers",
+    "gptqmodel": "gptqmodel",
+    "autoround": "autoround",
+    "llama_cpp": "llama_cpp",
+    "vllm": "vllm",
 }
 QUICK = {"transformers"}
 OPTIONAL = {"vllm"}  # may be impossible to install
 
 
-def quiet_environment():
+def peers_environment():
+    """No network, no graphics processor, few messages."""
     return {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false",
-            "CUDA_VISIBLE_DEVICES": "", "TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+            "CUDA_VISIBLE_DEVICES": "", "TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "LLM_COMPRESSOR_LOG_DISABLED": "true"}
 
 
 def call(python, script, *arguments):
     """Runs a script of this folder; its messages are shown only if it fails."""
     with tempfile.TemporaryFile("w+") as messages:
         done = subprocess.run([python, os.path.join(HERE, script), *arguments], stderr=messages,
-                              stdin=subprocess.DEVNULL, env=quiet_environment())
+                              stdin=subprocess.DEVNULL, env=peers_environment())
         if done.returncode != 0:
             messages.seek(0)
             sys.stderr.write(messages.read()[-4000:])
@@ -43,9 +55,9 @@ def call(python, script, *arguments):
 
 def run_module(module, python, arguments, models, rows):
     """Whether its rows could be measured at all."""
-    command = ["worker.py", module, "--program", os.path.abspath(arguments.program), "--models", models,
-               "--rows", os.path.join(rows, module + ".jsonl")]
-    return call(python, *command, *(["--quick"] if arguments.quick else []), *(["--layout", arguments.layout] if arguments.layout else []))
+    command = ["worker.py", module, "--models", models, "--rows", os.path.join(rows, module + ".jsonl"),
+               "--layout", arguments.layout]
+    return call(python, *command, *(["--quick"] if arguments.quick else []))
 
 
 def read_rows(folder):
@@ -99,6 +111,7 @@ def main():
     parser.add_argument("--document", help="write the table, of all rows that --rows holds")
     parser.add_argument("--offline-is-fine", action="store_true", help="exit code 0 if no peer can be installed")
     arguments = parser.parse_args()
+    os.environ["LLMPRESS"] = os.path.abspath(arguments.program)
     with tempfile.TemporaryDirectory() as folder:
         rows = arguments.rows or os.path.join(folder, "rows")
         os.makedirs(rows, exist_ok=True)

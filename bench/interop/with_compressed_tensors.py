@@ -1,9 +1,10 @@
 """compressed-tensors folders through transformers."""
 
 import torch
-from transformers import AutoModelForCausalLM, CompressedTensorsConfig
+from transformers import CompressedTensorsConfig
 
-from measure import Case, token_ids
+import in_transformers
+from measure import Case
 from versions import versions
 
 PEER = versions("transformers", "compressed-tensors")
@@ -75,10 +76,7 @@ READS = [
 ]
 
 
-def load(artifact, case):
-    config = CompressedTensorsConfig(dequantize=True) if "dequantize" in case.options else None
-    extra = {"quantization_config": config} if config else {}
+def load(artifact, case, _checkpoint):
+    extra = {"quantization_config": CompressedTensorsConfig(dequantize=True)} if "dequantize" in case.options else {}
     dtype = torch.bfloat16 if "bfloat16" in case.options else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(artifact, dtype=dtype, attn_implementation="eager", **extra)
-    with torch.no_grad():
-        return model.eval()(torch.tensor([token_ids()]), use_cache=False).logits[0].float().numpy()
+    return in_transformers.logits(in_transformers.load(artifact, dtype, **extra))

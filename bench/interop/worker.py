@@ -1,11 +1,12 @@
 """Carries out the cases of one module in the Python that has its peer.
 
-    python bench/interop/worker.py MODULE --program LLMPRESS --models FOLDER --rows FILE [--quick]
+    LLMPRESS=PROGRAM python bench/interop/worker.py MODULE --models FOLDER --rows FILE [--quick]
 
 A module has a name `PEER`, and either or both of
 
-    READS, load(artifact, case)               cases that llmpress writes and the peer loads: the peer's logits
-    WRITES, write(case, checkpoint, folder)   cases that the peer writes: the path, and the peer's logits
+    READS, load(artifact, case, checkpoint)   cases that llmpress writes and the peer loads: the peer's logits
+    WRITES, write(case, checkpoint, folder)   cases that the peer writes: what llmpress is to load, the peer's logits,
+                                              and options of `llmpress logits`
 """
 
 import argparse
@@ -31,7 +32,7 @@ def first_line(error):
 
 class Worker:
     def __init__(self, arguments):
-        self.program = arguments.program
+        self.program = measure.program()
         self.module = importlib.import_module("with_" + arguments.module)
         self.checkpoints = checkpoints(arguments.models)
         self.originals = {}
@@ -39,19 +40,29 @@ class Worker:
     def original(self, name):
         if name not in self.originals:
             with tempfile.TemporaryDirectory() as folder:
-                self.originals[name] = measure.our_logits(self.program, self.checkpoints[name], folder)
+                self.originals[name] = self.comparable(
+                    measure.our_logits(self.program, self.checkpoints[name], folder))
         return self.originals[name]
+
+    def ours(self, case, model, folder, options):
+        if "weights" in case.options:
+            import in_hdf5  # not every environment has h5py
+            return in_hdf5.decoded_logits(self.program, model, folder)
+        return self.comparable(measure.our_logits(self.program, model, folder, *options))
+
+    def comparable(self, logits):
+        """As the peer gives them: logits, or logarithms of probabilities of all tokens but the first."""
+        return measure.log_probabilities(logits[:-1]) if getattr(self.module, "LOG_PROBABILITIES", False) else logits
 
     def read(self, row, case, folder):
         """llmpress writes, the peer loads."""
         artifact, warned = measure.write_artifact(
             self.program, self.checkpoints[row.model], case, folder, getattr(self.module, "SUFFIX", ""))
         options = getattr(self.module, "our_options", lambda *_: ())(artifact, case)
-        model = self.checkpoints[row.model] if options else artifact
-        ours = measure.our_logits(self.program, model, folder, *options)
+        ours = self.ours(case, self.checkpoints[row.model] if options else artifact, folder, options)
         row.moved = measure.distance(ours, self.original(row.model))
         try:
-            row.difference = measure.distance(self.module.load(artifact, case), ours)
+            row.difference = measure.distance(self.module.load(artifact, case, self.checkpoints[row.model]), ours)
         except Exception as error:  # whatever a loader may raise
             row.error = ("" if warned or not case.refused else "unannounced: ") + first_line(error)
         if warned and not case.refused:
@@ -61,7 +72,7 @@ class Worker:
         """The peer writes, llmpress loads."""
         checkpoint = self.checkpoints[row.model]
         path, theirs, *options = self.module.write(case, checkpoint, folder)
-        ours = measure.our_logits(self.program, path, folder, *options)
+        ours = self.ours(case, path, folder, options)
         row.moved = measure.distance(ours, self.original(row.model))
         row.difference = measure.distance(theirs, ours)
 
@@ -91,7 +102,6 @@ def text_of(row):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("module")
-    parser.add_argument("--program", required=True)
     parser.add_argument("--models", required=True)
     parser.add_argument("--rows", required=True)
     parser.add_argument("--quick", action="store_true", help="of each case, the first two checkpoints")
