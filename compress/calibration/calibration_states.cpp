@@ -4,8 +4,6 @@
 #include <optional>
 #include <utility>
 
-#include "compress/core/error.h"
-
 namespace llmpress {
 namespace {
 
@@ -18,6 +16,23 @@ BlockState state_after(const Block& block, std::size_t stage,
   BlockState copy = batch.state;
   block.run_stage(stage, batch.segments, copy, pool);
   return copy;
+}
+
+// The inputs of expert `group` in the uncompressed model, in the rows of its
+// inputs X in the compressed one: see collect().
+MatrixF paired_rows(ConstMatrixView X, const Routing& routing,
+                    const BlockState& reference, std::size_t group) {
+  const Routing& full = *reference.routing;
+  MatrixF paired(X);
+  std::size_t at = full.offsets[group];
+  for (std::size_t r = 0; r < X.rows(); ++r) {
+    const std::uint32_t token = routing.token[routing.offsets[group] + r];
+    while (at < full.offsets[group + 1] && full.token[at] < token) ++at;
+    if (at == full.offsets[group + 1]) break;
+    if (full.token[at] != token) continue;
+    std::ranges::copy(reference.stage_input.row(at), paired.row(r).begin());
+  }
+  return paired;
 }
 
 // One collector for each of some groups of a stage.
@@ -41,15 +56,17 @@ class GroupCollectors {
                              : ConstMatrixView(reference->stage_input.view()));
       return;
     }
-    if (reference != nullptr) {
-      throw Error(ErrorCode::kUnsupported,
-                  "asymmetric_calibration: the uncompressed model may route a "
-                  "token to other experts; leave the experts out of it");
-    }
+    const Routing& routing = *state.routing;
     for (std::size_t g = 0; g < collectors_.size(); ++g) {
-      const std::size_t begin = state.routing->offsets[first_ + g];
-      const std::size_t rows = state.routing->offsets[first_ + g + 1] - begin;
-      if (rows != 0) collectors_[g].add(X.rows_slice(begin, rows), pool);
+      const std::size_t begin = routing.offsets[first_ + g];
+      const std::size_t rows = routing.offsets[first_ + g + 1] - begin;
+      if (rows == 0) continue;
+      const ConstMatrixView own = X.rows_slice(begin, rows);
+      MatrixF full;
+      if (reference != nullptr) {
+        full = paired_rows(own, routing, *reference, first_ + g);
+      }
+      collectors_[g].add(own, pool, std::as_const(full).view());
     }
   }
 

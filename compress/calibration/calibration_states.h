@@ -44,7 +44,11 @@ class CalibrationStates {
   // Statistics of the input of `next`, the stage that runs next, one for each
   // of these groups of it (an expert sees the rows that are routed to it).
   // `reference`: the same tokens in the uncompressed model, where
-  // needs.reference_moment asks for it.
+  // needs.reference_moment asks for it. An expert's are those that the
+  // compressed model routes to it, as at run time. Where the uncompressed model
+  // routes one to other experts, this expert has no output there to aim at: the
+  // token counts in the second moment, and as its own pair, so not in the
+  // reference moment.
   std::vector<InputStats> collect(
       const StageSpec& next, GroupRange groups, const StatsNeeds& needs,
       ThreadPool& pool, const CalibrationStates* reference = nullptr) const;

@@ -115,6 +115,12 @@ class FamilyRuns : public testing::TestWithParam<fs::path> {
   RunReport report_;
 };
 
+TEST_P(FamilyRuns, GptaqOfFourBitsEvaluatesAsItsWeights) {
+  expect_same_as_dequantized(
+      run("{quantize: {method: gptq, asymmetric_calibration: true, weights: "
+          "{bits: 4, group_size: 8}}}"));
+}
+
 TEST_P(FamilyRuns, GptqOfFourBitsEvaluatesAsItsWeights) {
   expect_same_as_dequantized(
       run("{quantize: {method: gptq, weights: {bits: 4, group_size: 8}}}"));
