@@ -1,8 +1,10 @@
 #include "quantizers/ggml_gptq_rounding.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
+#include "quantizers/ggml_grid_rounding.h"
 #include "quantizers/ggml_rounding.h"
 
 namespace llmpress {
@@ -71,12 +73,33 @@ void GgmlGptqRounding::begin_block(std::size_t begin, ConstMatrixView W) {
   });
 }
 
+void GgmlGptqRounding::choose_point(const ColumnWindow& window, std::size_t r) {
+  constexpr std::size_t kTogether = 8;
+  const std::size_t i = window.column - begin_;
+  GgmlBlock& block = blocks_[window.begin_row + r];
+  std::array<float, kTogether> x{};
+  for (std::size_t k = 0; k < kTogether; ++k) {
+    x[k] = window.at(window.column + k)[r];
+  }
+  const std::span<std::uint8_t> codes =
+      std::span(block.codes).subspan(i, kTogether);
+  const bool fixed = weight_.type == GgmlType::kIq1S;
+  const bool upper = codes[0] >= layout_.levels / 2;
+  round_to_grid(
+      weight_.type, scale_of(layout_, block, i / layout_.step), x,
+      importance_.subspan(window.column, kTogether),
+      fixed ? (upper ? GridHalf::kUpper : GridHalf::kLower) : GridHalf::kAny,
+      codes);
+}
+
 float GgmlGptqRounding::round(std::size_t row, std::size_t i, float w) {
   GgmlBlock& block = blocks_[row];
   const std::size_t j = i / layout_.step;
   const float scale = scale_of(layout_, block, j);
   const float minimum = minimum_of(layout_, block, j);
-  block.codes[i] = nearest_block_code(layout_, scale, minimum, w);
+  if (grid_of(weight_.type) == nullptr) {
+    block.codes[i] = nearest_block_code(layout_, scale, minimum, w);
+  }
   return scale * static_cast<float>(value_of(layout_, block.codes[i])) -
          minimum;
 }
@@ -87,6 +110,9 @@ void GgmlGptqRounding::compress(const ColumnWindow& window,
   const std::size_t i = window.column - begin_;
   for (std::size_t r = 0; r < window.rows; ++r) {
     const std::size_t o = window.begin_row + r;
+    if (i % 8 == 0 && grid_of(weight_.type) != nullptr) {
+      choose_point(window, r);
+    }
     column[r] = round(o, i, column[r]);
     if (i + 1 < f.elements) continue;
     pack_ggml_block(

@@ -2,7 +2,9 @@
 // a block is reached, its scales and minima are searched for the weights as they
 // then are, under the importance of the inputs (diag H), and rounded as they are
 // stored; each column goes to the nearest value of that grid and the later ones
-// pay. Differs from GPTQ on integer groups only in the grid.
+// pay. Differs from GPTQ on integer groups only in the grid. Of types with
+// codebooks (ggml_grid_rounding.h) eight columns are chosen together when the
+// first of them is reached, and paid for one by one.
 #pragma once
 
 #include "compress/core/column_solver.h"
@@ -26,6 +28,8 @@ class GgmlGptqRounding {
   void begin_block(std::size_t begin, ConstMatrixView W);
   void compress(const ColumnWindow& window, std::span<float> column);
   float round(std::size_t row, std::size_t i, float w);
+  // Codes of the eight columns from window.column on, of row r of the window.
+  void choose_point(const ColumnWindow& window, std::size_t r);
 
   const GgmlLayout& layout_;
   std::span<const float> importance_;

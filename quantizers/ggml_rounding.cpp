@@ -7,6 +7,7 @@
 #include "compress/core/error.h"
 #include "compress/core/float_formats.h"
 #include "compress/core/formatted.h"
+#include "quantizers/ggml_grid_rounding.h"
 #include "quantizers/ggml_scale_search.h"
 
 namespace llmpress {
@@ -383,6 +384,17 @@ void round_table(const Problem& p, GgmlBlock& b) {
   }
 }
 
+// Types with codebooks.
+void round_grid(const Problem& p, GgmlBlock& b) {
+  const float variance = sum_of_squares(p.x) / static_cast<float>(p.x.size());
+  std::array<float, kGgmlMostElements> weights{};
+  for (std::size_t i = 0; i < p.x.size(); ++i) {
+    weights[i] = (p.weighted() ? p.importance[i] : 1.0f) *
+                 std::sqrt(variance + p.x[i] * p.x[i]);
+  }
+  b = fit_grid_block(p.layout.type, p.x, weights);
+}
+
 void fit(const Problem& p, GgmlBlock& b) {
   switch (p.layout.type) {
     case GgmlType::kQ4_0:
@@ -410,6 +422,14 @@ void fit(const Problem& p, GgmlBlock& b) {
     case GgmlType::kMxfp4:
     case GgmlType::kNvfp4:
       return round_micro(p, b);
+    case GgmlType::kIq1S:
+    case GgmlType::kIq1M:
+    case GgmlType::kIq2Xxs:
+    case GgmlType::kIq2Xs:
+    case GgmlType::kIq2S:
+    case GgmlType::kIq3Xxs:
+    case GgmlType::kIq3S:
+      return round_grid(p, b);
     case GgmlType::kF32:
     case GgmlType::kF16:
     case GgmlType::kBF16:
@@ -420,13 +440,6 @@ void fit(const Problem& p, GgmlBlock& b) {
     case GgmlType::kI64:
     case GgmlType::kQ8_1:
     case GgmlType::kQ8_K:
-    case GgmlType::kIq1S:
-    case GgmlType::kIq1M:
-    case GgmlType::kIq2Xxs:
-    case GgmlType::kIq2Xs:
-    case GgmlType::kIq2S:
-    case GgmlType::kIq3Xxs:
-    case GgmlType::kIq3S:
       break;
   }
   fail(ErrorCode::kUnsupported, "weights of type {} are not written",
@@ -472,6 +485,13 @@ GgmlType fitting_ggml_type(GgmlType type, std::size_t in) {
       {GgmlType::kTq1_0, GgmlType::kQ4_0},
       {GgmlType::kTq2_0, GgmlType::kQ4_0},
       {GgmlType::kIq4Xs, GgmlType::kIq4Nl},
+      {GgmlType::kIq1S, GgmlType::kIq4Nl},
+      {GgmlType::kIq1M, GgmlType::kIq4Nl},
+      {GgmlType::kIq2Xxs, GgmlType::kIq4Nl},
+      {GgmlType::kIq2Xs, GgmlType::kIq4Nl},
+      {GgmlType::kIq2S, GgmlType::kIq4Nl},
+      {GgmlType::kIq3Xxs, GgmlType::kIq4Nl},
+      {GgmlType::kIq3S, GgmlType::kIq4Nl},
       {GgmlType::kNvfp4, GgmlType::kMxfp4},
   };
   for (const Smaller& row : kSmaller) {

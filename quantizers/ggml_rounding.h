@@ -10,6 +10,7 @@
 //   q2_K q4_K q5_K  fit_affine a sub-block, then its scales and minima rounded
 //   q3_K q6_K       fit_signed(_stepwise), then its scales rounded
 //   iq4_nl iq4_xs   fit_table
+//   iq1_* iq2_* iq3_*  fit_grid_block, to octets of our own (ggml_grid_rounding.h)
 // Cost: 20 to 40 passes over W, q8_0 and q4_0 one.
 #pragma once
 

@@ -61,7 +61,9 @@ TEST_F(GgmlGptq, BeatsImportanceWhichBeatsTheNearest) {
   const MatrixF W = random_matrix(24, 256, 3);
   for (const GgmlType type :
        {GgmlType::kQ4_0, GgmlType::kQ4_1, GgmlType::kQ2_K, GgmlType::kQ3_K,
-        GgmlType::kQ4_K, GgmlType::kIq4Nl, GgmlType::kIq4Xs}) {
+        GgmlType::kQ4_K, GgmlType::kIq4Nl, GgmlType::kIq4Xs, GgmlType::kIq1S,
+        GgmlType::kIq1M, GgmlType::kIq2Xxs, GgmlType::kIq2Xs, GgmlType::kIq2S,
+        GgmlType::kIq3Xxs, GgmlType::kIq3S}) {
     const double nearest = quantize("rtn", type, W).output_error;
     const double important = quantize("imatrix", type, W).output_error;
     const double solved = quantize("gptq", type, W).output_error;

@@ -6,6 +6,8 @@
 
 #include "compress/core/float_formats.h"
 #include "compress/core/ggml/ggml_block.h"
+#include "compress/core/ggml/ggml_grid.h"
+#include "compress/core/ggml/grid_octets.h"
 
 namespace llmpress {
 namespace {
@@ -322,6 +324,9 @@ void pass(GgmlType type, Parts<kWay> p) {
 GgmlBlock unpack_ggml_block(GgmlType type, std::span<const std::byte> bytes) {
   std::array<std::uint8_t, kGgmlMostElements> octets{};
   std::memcpy(octets.data(), bytes.data(), bytes.size());
+  if (grid_of(type) != nullptr) {
+    return unpack_grid_block(type, std::span(octets).first(bytes.size()));
+  }
   GgmlBlock block;
   pass(type, Parts<Way::kRead>(std::span(octets).first(bytes.size()), block));
   return block;
@@ -330,8 +335,13 @@ GgmlBlock unpack_ggml_block(GgmlType type, std::span<const std::byte> bytes) {
 void pack_ggml_block(GgmlType type, const GgmlBlock& block,
                      std::span<std::byte> bytes) {
   std::array<std::uint8_t, kGgmlMostElements> octets{};
+  const Octets own = std::span(octets).first(bytes.size());
   GgmlBlock copy = block;
-  pass(type, Parts<Way::kWrite>(std::span(octets).first(bytes.size()), copy));
+  if (grid_of(type) != nullptr) {
+    pack_grid_block(type, block, own);
+  } else {
+    pass(type, Parts<Way::kWrite>(own, copy));
+  }
   std::memcpy(bytes.data(), octets.data(), bytes.size());
 }
 

@@ -16,6 +16,26 @@ const std::array<std::int8_t, 16> kDoubledE2M1{0, 1,  2,  3,  4,  6,  8,  12,
 
 namespace {
 
+constexpr std::int8_t kIq1Values[]{-7, 1, 9, -9, -1, 7};  // eighths
+constexpr std::int8_t kIq2Values[]{8, 25, 43, -8, -25, -43};
+constexpr std::int8_t kIq3XxsValues[]{4,  12,  20,  28,  36,  44,  52,  62,
+                                      -4, -12, -20, -28, -36, -44, -52, -62};
+constexpr std::int8_t kIq3SValues[]{1,  3,  5,  7,  9,  11,  13,  15,
+                                    -1, -3, -5, -7, -9, -11, -13, -15};
+
+GgmlLayout grid_layout(GgmlType type, std::size_t step,
+                       std::span<const std::int8_t> values, int most_scale,
+                       float unit) {
+  return {.type = type,
+          .step = step,
+          .levels = static_cast<int>(values.size()),
+          .zero = 0,
+          .table = values.data(),
+          .least_scale = 0,
+          .most_scale = most_scale,
+          .odd_unit = unit};
+}
+
 const std::array kLayouts{
     GgmlLayout{GgmlType::kQ4_0, 32, 16, 8},
     GgmlLayout{GgmlType::kQ4_1, 32, 16, 0, true},
@@ -33,6 +53,13 @@ const std::array kLayouts{
     GgmlLayout{GgmlType::kTq2_0, 256, 4, 1},
     GgmlLayout{GgmlType::kMxfp4, 32, 16, 0, false, kDoubledE2M1.data(), 0, 255},
     GgmlLayout{GgmlType::kNvfp4, 16, 16, 0, false, kDoubledE2M1.data(), 0, 255},
+    grid_layout(GgmlType::kIq1S, 32, kIq1Values, 7, 0.125f),
+    grid_layout(GgmlType::kIq1M, 16, kIq1Values, 7, 0.125f),
+    grid_layout(GgmlType::kIq2Xxs, 32, kIq2Values, 15, 0.125f),
+    grid_layout(GgmlType::kIq2Xs, 16, kIq2Values, 15, 0.125f),
+    grid_layout(GgmlType::kIq2S, 16, kIq2Values, 15, 0.125f),
+    grid_layout(GgmlType::kIq3Xxs, 32, kIq3XxsValues, 15, 0.25f),
+    grid_layout(GgmlType::kIq3S, 32, kIq3SValues, 15, 1.0f),
 };
 
 }  // namespace
@@ -42,9 +69,7 @@ const GgmlLayout& layout(GgmlType type) {
     if (row.type == type) return row;
   }
   fail(ErrorCode::kUnsupported,
-       "weights of type {} are not read; of block types this version knows "
-       "q4_0 to q8_0, q2_K to q6_K, iq4_nl, iq4_xs, tq1_0, tq2_0, mxfp4 and "
-       "nvfp4",
+       "weights of type {} are not read: it is what llama.cpp rounds inputs to",
        facts(type).name);
 }
 
@@ -73,6 +98,9 @@ float scale_of(const GgmlLayout& layout, const GgmlBlock& block,
   }
   if (layout.type == GgmlType::kNvfp4) {
     return ggml_ue4m3(static_cast<std::uint8_t>(code));
+  }
+  if (layout.odd_unit != 0) {
+    return block.d * static_cast<float>(2 * code + 1) * layout.odd_unit;
   }
   return layout.most_scale == 1 ? block.d : block.d * static_cast<float>(code);
 }

@@ -21,6 +21,10 @@
 //   tq2_0   | 64 octets of crumbs | f16 d |                             code - 1
 //   mxfp4   | e8m0 | nibbles |                                     E2M1, doubled
 //   nvfp4   | 4 x ue4m3 | 4 x 8 octets, nibbles of 16 |
+//   iq1_s, iq1_m, iq2_xxs, iq2_xs, iq2_s, iq3_xxs, iq3_s: points of a grid, in
+//   grid_octets.h. Of these a code is a level, in the upper half of the codes
+//   with a minus or, of iq1_*, an eighth less; scale(j) = d (2 scale_code[j] + 1)
+//   unit
 // (ggml-common.h and the functions dequantize_row_* of ggml-quants.c.)
 #pragma once
 
@@ -53,6 +57,7 @@ struct GgmlLayout {
   const std::int8_t* table = nullptr;  // [levels], rising or E2M1's order
   // Codes of the scales of sub-blocks are in [least_scale, most_scale].
   int least_scale = 1, most_scale = 1;
+  float odd_unit = 0;  // 0: scales are no odd multiples
 };
 
 // Throws Error(kUnsupported) for a type of which decodes is false, or that is

@@ -11,6 +11,7 @@
 #include "compress/core/ggml/ggml_block.h"
 #include "compress/core/packed_weight.h"
 #include "compress/core/rng.h"
+#include "tests/compress/core/ggml/random_grid_codes.h"
 
 namespace llmpress::testing {
 
@@ -157,17 +158,17 @@ inline GgmlWeight random_ggml(std::size_t out, std::size_t in, GgmlType type,
     GgmlBlock block{.d = f16_to_float(f16_from_float(
                         static_cast<float>(rng.uniform()) * 0.02f + 0.001f))};
     block.dmin = l.minima ? block.d / 2 : 0.0f;
-    for (std::size_t i = 0; i < f.elements; ++i) {
-      block.codes[i] = static_cast<std::uint8_t>(
-          rng.below(static_cast<std::uint64_t>(l.levels)));
-    }
+    set_random_codes(type, rng, block);
     for (std::size_t j = 0; j < f.elements / l.step; ++j) {
       if (type == GgmlType::kMxfp4) {
         block.scale_codes[j] = static_cast<std::int16_t>(115 + rng.below(12));
       } else if (type == GgmlType::kNvfp4) {
         block.scale_codes[j] = static_cast<std::int16_t>(rng.below(0x40));
       } else if (l.most_scale > 1) {
-        const int code = static_cast<int>(rng.below(16)) + l.least_scale;
+        const int codes = std::min(16, l.most_scale - l.least_scale + 1);
+        const int code =
+            static_cast<int>(rng.below(static_cast<std::uint64_t>(codes))) +
+            l.least_scale;
         block.scale_codes[j] = static_cast<std::int16_t>(code);
         // A scale of 0 with a minimum is left to a test of its own.
         block.min_codes[j] =

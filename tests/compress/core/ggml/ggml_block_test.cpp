@@ -7,6 +7,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/rng.h"
+#include "tests/compress/core/ggml/random_grid_codes.h"
 
 namespace llmpress {
 namespace {
@@ -26,10 +27,7 @@ GgmlBlock random_block(const GgmlTypeFacts& f, Rng& rng) {
   const bool fixed = f.type == GgmlType::kMxfp4 || f.type == GgmlType::kNvfp4;
   block.d = fixed ? 1.0f : 0.5f;
   block.dmin = l.minima ? 0.25f : 0.0f;
-  for (std::size_t i = 0; i < f.elements; ++i) {
-    block.codes[i] = static_cast<std::uint8_t>(
-        rng.below(static_cast<std::uint64_t>(l.levels)));
-  }
+  testing::set_random_codes(f.type, rng, block);
   if (l.most_scale == 1) return block;
   const auto below = [&](int least, int most) {
     return least + static_cast<int>(
