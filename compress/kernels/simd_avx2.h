@@ -1,32 +1,15 @@
 // The operations of simd_avx512.h in two halves of eight lanes with AVX2.
 #pragma once
 
+#include "compress/kernels/expand_places.h"
 #include "compress/kernels/target.h"
 
 #if LLMPRESS_X86
 #include <immintrin.h>
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-
-namespace llmpress {
-
-// expand_places[mask][i]: how many bits of `mask` are below bit i.
-inline constexpr auto expand_places = [] {
-  std::array<std::array<std::uint8_t, 8>, 256> table{};
-  for (unsigned mask = 0; mask < 256; ++mask) {
-    std::uint8_t below = 0;
-    for (unsigned i = 0; i < 8; ++i) {
-      table[mask][i] = below;
-      below = static_cast<std::uint8_t>(below + ((mask >> i) & 1));
-    }
-  }
-  return table;
-}();
-
-}  // namespace llmpress
 
 LLMPRESS_BEGIN_AVX2
 namespace llmpress {
@@ -193,6 +176,21 @@ struct Avx2 {
   static LLMPRESS_INLINE F load_expanded_u8(const void* p, unsigned mask) {
     return expand(load_u8(p), load_u8(after_low(p, mask, 1)), mask);
   }
+  static LLMPRESS_INLINE I two_bit_fields(std::uint32_t word) {
+    const __m256i low = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
+    const __m256i all = _mm256_set1_epi32(static_cast<int>(word));
+    const __m256i high = _mm256_add_epi32(low, _mm256_set1_epi32(16));
+    return {_mm256_srlv_epi32(all, low), _mm256_srlv_epi32(all, high)};
+  }
+  static LLMPRESS_INLINE F pick_in_fours(F x, I index) {
+    return {_mm256_permutevar_ps(x.lo, index.lo),
+            _mm256_permutevar_ps(x.hi, index.hi)};
+  }
+  static LLMPRESS_INLINE F broadcast_four(const float* four) {
+    const __m256 both = _mm256_broadcast_ps(
+        static_cast<const __m128*>(static_cast<const void*>(four)));
+    return {both, both};
+  }
   static LLMPRESS_INLINE F keep(F x, unsigned mask) {
     return {_mm256_and_ps(x.lo, lanes_of(mask & 0xff)),
             _mm256_and_ps(x.hi, lanes_of(mask >> 8))};
@@ -345,10 +343,11 @@ struct Avx2 {
     return _mm256_castsi256_ps(_mm256_cmpeq_epi32(set, bit));
   }
   static LLMPRESS_INLINE __m256 expand_half(__m256 packed, unsigned mask8) {
-    const __m256i places = _mm256_cvtepu8_epi32(_mm_loadl_epi64(
-        reinterpret_cast<const __m128i*>(expand_places[mask8].data())));
-    return _mm256_and_ps(_mm256_permutevar8x32_ps(packed, places),
-                         lanes_of(mask8));
+    const __m256i places = _mm256_load_si256(
+        reinterpret_cast<const __m256i*>(expand_places[mask8].data()));
+    return _mm256_blendv_ps(_mm256_setzero_ps(),
+                            _mm256_permutevar8x32_ps(packed, places),
+                            _mm256_castsi256_ps(places));
   }
   // The low lanes of both operands.
   static LLMPRESS_INLINE F expand(F low, F high, unsigned mask) {

@@ -1,6 +1,14 @@
 // A sparse weight prepared for vectors, and the functions of one instruction
-// set on it. The kept numbers of a row are one stream; 16 columns at a time,
-// their mask says which lanes take the next ones.
+// set on it, 16 columns at a time.
+//
+// By a mask: the kept numbers of a row are one stream, and the mask says which
+// lanes take the next ones.
+//
+// 2:4, in pairs of rows: of each four columns the two numbers of one row and the
+// two of the next lie side by side, so that 16 columns of both fill a vector,
+// with two bits each for the column within the four. Four lanes of inputs are
+// then permuted among themselves, without anything that depends on the step
+// before (the layout of mma.sp, arXiv:2104.08378, for a processor's vectors).
 #pragma once
 
 #include <cstddef>
@@ -18,13 +26,21 @@ struct SparsePanels {
   std::size_t out = 0, in = 0;
   std::size_t steps = 0;  // of 16 columns, the last one filled up
   SparseValues type = SparseValues::kF32;
-  AlignedBuffer masks{};                     // [out, steps] of 16 bit
-  AlignedBuffer values{};                    // [kept] and slack for a load
-  std::vector<std::uint64_t> row_offsets{};  // [out + 1] into values
-  // Of kCodes: w = s (code - z), one pair a group of whole steps.
+  bool in_pairs = false;
+  // Masks of 16 bit [out, steps]; of pairs 2-bit columns in words of 32
+  // [pairs, steps], lane i of a vector at bit 2 i.
+  AlignedBuffer masks{};
+  // [kept] and slack for a load; of pairs [pairs, steps, 16].
+  AlignedBuffer values{};
+  std::vector<std::uint64_t> row_offsets{};  // [out + 1] into values, by a mask
+  // Of kCodes: w = s (code - z), one of both a group of whole steps.
   std::size_t groups = 0;
   std::vector<std::uint32_t> group_of{};  // [steps]
-  std::vector<float> scales{}, zeros{};   // [out, groups]
+  // [out, groups]; of pairs [pairs, groups, 4]: both of the first row twice,
+  // then of the second.
+  std::vector<float> scales{}, zeros{};
+
+  std::size_t pairs() const { return (out + 1) / 2; }
 
   std::size_t bytes() const;
 };
@@ -37,7 +53,7 @@ struct SparseCursor {
 
 struct SparseKernels {
   // y[t * y_stride + o] for rows o of [begin, end): rows[t] of 16 * steps, at
-  // most four, the last pointer repeated to four.
+  // most four, the last pointer repeated to four. In pairs, `begin` is even.
   void (*multiply_few)(const SparsePanels& W, std::size_t begin,
                        std::size_t end, const float* const* rows,
                        std::size_t tokens, float* y, std::size_t y_stride);

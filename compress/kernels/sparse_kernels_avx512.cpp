@@ -17,6 +17,8 @@ constexpr std::size_t kPrefetchBytes = 2048;
 #include "compress/kernels/simd_loops_inl.h"
 // Each builds on the ones before.
 #include "compress/kernels/outer_product_inl.h"
+#include "compress/kernels/sparse_by_mask_inl.h"
+#include "compress/kernels/sparse_in_pairs_inl.h"
 #include "compress/kernels/sparse_kernels_inl.h"
 
 }  // namespace

@@ -13,47 +13,10 @@ namespace {
 
 constexpr std::size_t kLanes = 16;
 constexpr std::size_t kFewTokens = 4;
-// A load takes 16 numbers wherever a row ends.
-constexpr std::size_t kSlackBytes = 2 * kLanes * sizeof(float);
-
 // Many tokens: tiles of W [kTileRows, kTileSteps * 16] against 32 tokens.
 constexpr std::size_t kTileRows = 48;
 constexpr std::size_t kTileSteps = 16;
 constexpr std::size_t kPanelTokens = 32;
-
-SparseValues value_type(const SparseWeight& w) {
-  if (w.bits != 0) return SparseValues::kCodes;
-  if (w.dtype == DType::kF16) return SparseValues::kF16;
-  if (w.dtype == DType::kBF16) return SparseValues::kBF16;
-  return SparseValues::kF32;
-}
-
-std::size_t bytes_of_value(SparseValues type) {
-  switch (type) {
-    case SparseValues::kF32:
-      return 4;
-    case SparseValues::kF16:
-    case SparseValues::kBF16:
-      return 2;
-    case SparseValues::kCodes:
-      return 1;
-  }
-  return 4;
-}
-
-void fill_grids(const SparseWeight& w, SparsePanels& p) {
-  p.groups = ceil_div(w.in, w.group_size);
-  for (std::size_t step = 0; step < p.steps; ++step) {
-    p.group_of.push_back(
-        static_cast<std::uint32_t>(step * kLanes / w.group_size));
-  }
-  p.scales = w.scales;
-  if (w.zeros.empty()) {
-    p.zeros.assign(w.scales.size(), static_cast<float>(1 << (w.bits - 1)));
-  } else {
-    p.zeros.assign(w.zeros.begin(), w.zeros.end());
-  }
-}
 
 // 32 tokens at a time [in, width], the last panel narrower but a multiple of 16
 // wide; zeros fill it up, and the columns of W's last step.
@@ -104,9 +67,10 @@ void multiply_rows(const SparsePanels& W, std::size_t begin, std::size_t end,
   const std::size_t rows = end - begin;
   std::vector<SparseCursor> cursors(rows);
   for (std::size_t r = 0; r < rows; ++r) {
-    cursors[r] = {
-        begin + r, 0,
-        W.values.data() + W.row_offsets[begin + r] * bytes_of_value(W.type)};
+    cursors[r] = {.row = begin + r};
+    if (W.in_pairs) continue;
+    cursors[r].next =
+        W.values.data() + W.row_offsets[begin + r] * bytes_of_value(W.type);
   }
   std::vector<float> tile(kTileRows * kTileColumns);
   std::vector<float> C(X.panels() * kPanelTokens * kTileRows);
@@ -132,34 +96,6 @@ void multiply_rows(const SparsePanels& W, std::size_t begin, std::size_t end,
 }
 
 }  // namespace
-
-std::size_t SparsePanels::bytes() const {
-  return masks.size() + values.size() +
-         row_offsets.size() * sizeof(std::uint64_t) +
-         (scales.size() + zeros.size()) * sizeof(float);
-}
-
-std::optional<SparsePanels> make_sparse_panels(const SparseWeight& w) {
-  if (w.bits != 0 && w.group_size % kLanes != 0 && w.group_size < w.in) {
-    return std::nullopt;
-  }
-  SparsePanels p{.out = w.out, .in = w.in};
-  p.steps = ceil_div(w.in, kLanes);
-  p.type = value_type(w);
-  p.row_offsets = w.row_offsets;
-  const std::size_t octets = ceil_div(w.in, 8);
-  p.masks = AlignedBuffer(w.out * p.steps * sizeof(std::uint16_t));
-  for (std::size_t o = 0; o < w.out; ++o) {
-    std::memcpy(p.masks.data() + o * p.steps * sizeof(std::uint16_t),
-                w.mask.data() + o * octets, octets);
-  }
-  const auto values = w.bits == 0 ? std::as_bytes(std::span(w.data))
-                                  : std::as_bytes(std::span(w.codes));
-  p.values = AlignedBuffer(values.size() + kSlackBytes);
-  std::copy(values.begin(), values.end(), p.values.data());
-  if (w.bits != 0) fill_grids(w, p);
-  return p;
-}
 
 void multiply_sparse(const SparsePanels& W, ConstMatrixView X,
                      MatrixView<float> Y, ThreadPool& pool, Isa isa) {

@@ -13,6 +13,8 @@
 
 namespace llmpress {
 
+std::size_t bytes_of_value(SparseValues type);
+
 // nullopt for quantized values whose groups are not whole steps of 16 columns.
 std::optional<SparsePanels> make_sparse_panels(const SparseWeight& weight);
 

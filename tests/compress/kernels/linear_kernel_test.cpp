@@ -48,6 +48,24 @@ void add_grouped(std::vector<NamedWeight>& all, Shape s, Rng& rng) {
   }
 }
 
+// Of each four columns two hold the code of their zero point.
+SparseWeight two_of_four_codes(std::size_t out, std::size_t in, int bits,
+                               std::size_t group, Rng& rng) {
+  GroupedIntWeight w = testing::random_grouped(
+      out, in, bits, group, Zeros::kInteger, false, DType::kF32, rng);
+  Matrix<std::uint8_t> codes = unpack_rows(w);
+  for (std::size_t o = 0; o < out; ++o) {
+    for (std::size_t i = 0; i < in; i += 4) {
+      const std::size_t first = rng.below(4);
+      for (const std::size_t c : {first, (first + 1 + rng.below(3)) % 4}) {
+        codes(o, i + c) = w.zeros[o * w.groups() + (i + c) / w.group_size];
+      }
+    }
+  }
+  w.codes = pack_rows(codes.view(), bits);
+  return make_sparse(w, SparsePattern::k2of4);
+}
+
 std::vector<NamedWeight> all_weights(Shape s, Rng& rng) {
   std::vector<NamedWeight> all;
   for (const DType d : {DType::kF32, DType::kF16, DType::kBF16}) {
@@ -101,8 +119,17 @@ std::vector<NamedWeight> all_weights(Shape s, Rng& rng) {
   if (s.in % 4 == 0) {
     const MatrixF W =
         testing::random_sparse(s.out, s.in, SparsePattern::k2of4, 0.5, rng);
-    all.push_back(
-        {"2:4", make_sparse(W.view(), SparsePattern::k2of4, DType::kF32)});
+    for (const DType d : {DType::kF32, DType::kF16, DType::kBF16}) {
+      all.push_back({"2:4 " + std::string(facts(d).name),
+                     make_sparse(W.view(), SparsePattern::k2of4, d)});
+    }
+    for (const int bits : {4, 8}) {
+      for (const std::size_t group :
+           std::initializer_list<std::size_t>{7, 16, 128}) {
+        all.push_back(
+            {"2:4 codes", two_of_four_codes(s.out, s.in, bits, group, rng)});
+      }
+    }
   }
   return all;
 }
