@@ -8,6 +8,7 @@
 #include "compress/core/float_formats.h"
 #include "compress/core/formatted.h"
 #include "quantizers/ggml_grid_rounding.h"
+#include "quantizers/ggml_row_rounding.h"
 #include "quantizers/ggml_scale_search.h"
 
 namespace llmpress {
@@ -458,6 +459,9 @@ GgmlBlock fit_ggml_block(GgmlType type, std::span<const float> x,
 void round_row_to_ggml(GgmlType type, std::span<const float> row,
                        std::span<const float> importance,
                        std::span<std::byte> blocks) {
+  if (importance.empty() && rounds_plain_rows(type)) {
+    return round_plain_row(type, row, blocks);
+  }
   const GgmlTypeFacts& f = facts(type);
   const float mean_square =
       sum_of_squares(row) / static_cast<float>(row.size());

@@ -4,9 +4,12 @@
 
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "compress/core/error.h"
 #include "compress/core/ggml/ggml_grid.h"
+#include "compress/core/rng.h"
+#include "quantizers/ggml_row_rounding.h"
 #include "quantizers/method.h"
 #include "quantizers/weight_error.h"
 #include "tests/quantizers/golden_input.h"
@@ -290,6 +293,44 @@ TEST(GgmlRounding, GivesTheSameOctetsAtAnyNumberOfThreads) {
   const MatrixF W = random_matrix(13, 256, 9);
   EXPECT_EQ(round_to_ggml(W.view(), GgmlType::kQ4_K, one).blocks,
             round_to_ggml(W.view(), GgmlType::kQ4_K, three).blocks);
+}
+
+// Whole rows in vectors give the octets of the one block at a time.
+TEST(GgmlRowRounding, IsThatOfTheBlocks) {
+  Rng rng(17);
+  for (const GgmlType type : {GgmlType::kQ4_0, GgmlType::kQ8_0}) {
+    ASSERT_TRUE(rounds_plain_rows(type));
+    const GgmlTypeFacts& f = facts(type);
+    for (int trial = 0; trial < 300; ++trial) {
+      std::vector<float> row(96);
+      for (float& x : row) {
+        x = static_cast<float>(rng.normal());
+        if (trial % 3 == 1) x = std::round(4 * x) / 4;  // ties, equal peaks
+        if (trial % 7 == 2) x *= 1e-39f;                // subnormal
+      }
+      if (trial % 5 == 3)
+        std::fill_n(row.begin(), 32, trial % 2 ? 0.0f : -0.0f);
+      std::vector<std::byte> found(3 * f.bytes), wanted(3 * f.bytes);
+      round_plain_row(type, row, found);
+      for (std::size_t b = 0; b < 3; ++b) {
+        const auto x = std::span<const float>(row).subspan(32 * b, 32);
+        pack_ggml_block(type, fit_ggml_block(type, x, {}, 0),
+                        std::span(wanted).subspan(b * f.bytes, f.bytes));
+      }
+      ASSERT_EQ(found, wanted) << f.name << " trial " << trial;
+      std::vector<float> decoded(96);
+      decode_ggml(type, found, decoded);
+      for (std::size_t i = 0; i < 96; ++i) {
+        const GgmlBlock block = unpack_ggml_block(
+            type,
+            std::span(std::as_const(found)).subspan(i / 32 * f.bytes, f.bytes));
+        const GgmlLayout& l = layout(type);
+        EXPECT_EQ(decoded[i],
+                  scale_of(l, block, 0) *
+                      static_cast<float>(value_of(l, block.codes[i % 32])));
+      }
+    }
+  }
 }
 
 }  // namespace

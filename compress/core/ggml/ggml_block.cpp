@@ -4,7 +4,10 @@
 #include <bit>
 #include <cassert>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 
+#include "compress/core/float_formats.h"
 #include "compress/core/formatted.h"
 
 namespace llmpress {
@@ -113,6 +116,38 @@ float minimum_of(const GgmlLayout& layout, const GgmlBlock& block,
              : block.dmin * static_cast<float>(block.min_codes[j]);
 }
 
+namespace {
+
+float half_at(const std::byte* at) {
+  std::uint16_t half;
+  std::memcpy(&half, at, sizeof half);
+  return f16_to_float(half);
+}
+
+// The two that are read most.
+void decode_q4_0(const std::byte* block, std::span<float> out) {
+  for (std::size_t at = 0; at < out.size(); at += 32, block += 18) {
+    const float d = half_at(block);
+    for (std::size_t i = 0; i < 16; ++i) {
+      const int octet = std::to_integer<int>(block[2 + i]);
+      out[at + i] = d * static_cast<float>((octet & 15) - 8);
+      out[at + 16 + i] = d * static_cast<float>((octet >> 4) - 8);
+    }
+  }
+}
+
+void decode_q8_0(const std::byte* block, std::span<float> out) {
+  for (std::size_t at = 0; at < out.size(); at += 32, block += 34) {
+    const float d = half_at(block);
+    for (std::size_t i = 0; i < 32; ++i) {
+      out[at + i] = d * static_cast<float>(static_cast<std::int8_t>(
+                            std::to_integer<std::uint8_t>(block[2 + i])));
+    }
+  }
+}
+
+}  // namespace
+
 void decode_ggml(GgmlType type, std::span<const std::byte> bytes,
                  std::span<float> out) {
   const GgmlTypeFacts& f = facts(type);
@@ -120,8 +155,10 @@ void decode_ggml(GgmlType type, std::span<const std::byte> bytes,
     decode_floats(*f.plain, bytes, out);
     return;
   }
-  const GgmlLayout& l = layout(type);
   assert(bytes.size() / f.bytes == out.size() / f.elements);
+  if (type == GgmlType::kQ4_0) return decode_q4_0(bytes.data(), out);
+  if (type == GgmlType::kQ8_0) return decode_q8_0(bytes.data(), out);
+  const GgmlLayout& l = layout(type);
   for (std::size_t at = 0, b = 0; at < out.size(); at += f.elements, ++b) {
     const GgmlBlock block =
         unpack_ggml_block(type, bytes.subspan(b * f.bytes, f.bytes));

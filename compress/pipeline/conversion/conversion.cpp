@@ -177,7 +177,7 @@ class Conversion {
   void note_change(const std::string& name, const PackedWeight& stored,
                    const PackedWeight& written) {
     const std::string from = describe(stored), to = describe(written);
-    const double error = relative_difference(written, stored);
+    const double error = relative_difference(written, stored, pool_);
     for (RoundedLinears& rounded : report_.rounded) {
       if (rounded.from != from || rounded.to != to) continue;
       ++rounded.linears;
@@ -264,9 +264,9 @@ class Conversion {
     return json.dump(2);
   }
 
-  void check_written() const {
+  void check_written() {
     try {
-      check_conversion(checkpoint_, arch_, options_.output, exact_);
+      check_conversion(checkpoint_, arch_, options_.output, exact_, pool_);
     } catch (const Error&) {
       std::error_code ignored;
       std::filesystem::remove_all(options_.output, ignored);

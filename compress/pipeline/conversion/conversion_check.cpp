@@ -49,9 +49,10 @@ bool same_model(const Architecture& found, const Architecture& wanted) {
 }
 
 void check_weight(const PackedWeight& found, const PackedWeight& wanted,
-                  const std::string& name, const std::filesystem::path& where) {
+                  const std::string& name, const std::filesystem::path& where,
+                  ThreadPool& pool) {
   if (rows_of(found) == rows_of(wanted) && cols_of(found) == cols_of(wanted) &&
-      relative_difference(found, wanted) == 0) {
+      relative_difference(found, wanted, pool) == 0) {
     return;
   }
   fail(ErrorCode::kCorruptFile,
@@ -62,7 +63,7 @@ void check_weight(const PackedWeight& found, const PackedWeight& wanted,
 
 void check_conversion(const Checkpoint& source, const Architecture& arch,
                       const std::filesystem::path& written,
-                      const std::set<std::string>& exact) {
+                      const std::set<std::string>& exact, ThreadPool& pool) {
   const auto checkpoint = open_checkpoint(written);
   const Architecture found = read_architecture(*checkpoint);
   if (!same_model(found, arch)) {
@@ -76,7 +77,7 @@ void check_conversion(const Checkpoint& source, const Architecture& arch,
       if (!exact.contains(name)) continue;
       check_weight(read_block_linear(*checkpoint, found, layer, l).weight,
                    read_block_linear(source, arch, layer, l).weight, name,
-                   written);
+                   written, pool);
     }
   }
   for (const auto& [ours, theirs] :
@@ -84,7 +85,7 @@ void check_conversion(const Checkpoint& source, const Architecture& arch,
         std::pair(&arch.head, &found.head)}) {
     if (!exact.contains(*ours)) continue;
     check_weight(checkpoint->read_linear(*theirs).weight,
-                 source.read_linear(*ours).weight, *ours, written);
+                 source.read_linear(*ours).weight, *ours, written, pool);
   }
 }
 

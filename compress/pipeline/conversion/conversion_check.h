@@ -5,6 +5,7 @@
 #include <set>
 #include <string>
 
+#include "compress/core/parallel.h"
 #include "compress/model/architecture.h"
 #include "formats/checkpoints/checkpoint.h"
 
@@ -15,6 +16,6 @@ namespace llmpress {
 // `exact` (blocks' and ends') does not hold the same numbers.
 void check_conversion(const Checkpoint& source, const Architecture& arch,
                       const std::filesystem::path& written,
-                      const std::set<std::string>& exact);
+                      const std::set<std::string>& exact, ThreadPool& pool);
 
 }  // namespace llmpress

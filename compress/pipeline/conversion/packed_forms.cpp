@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
+#include <span>
 
 #include "compress/core/float_formats.h"
 #include "quantizers/ggml_rounding.h"
@@ -58,6 +60,23 @@ WeightScheme integers(int bits, std::size_t in) {
   return scheme;
 }
 
+// sum (a - b)^2, b empty: zeros. In lanes, which compilers vectorize.
+double squared_distance(std::span<const float> a, std::span<const float> b) {
+  constexpr std::size_t kLanes = 8;
+  double lanes[kLanes] = {};
+  std::size_t i = 0;
+  const auto add = [&](std::size_t at, std::size_t lane) {
+    const double d = static_cast<double>(a[at]) -
+                     (b.empty() ? 0.0 : static_cast<double>(b[at]));
+    lanes[lane] += d * d;
+  };
+  for (; i + kLanes <= a.size(); i += kLanes) {
+    for (std::size_t l = 0; l < kLanes; ++l) add(i + l, l);
+  }
+  for (; i < a.size(); ++i) add(i, 0);
+  return std::accumulate(lanes, lanes + kLanes, 0.0);
+}
+
 }  // namespace
 
 std::vector<PackedWeight> nearest_forms(const LinearWeights& linear,
@@ -91,21 +110,22 @@ std::vector<PackedWeight> nearest_forms(const LinearWeights& linear,
   return forms;
 }
 
-double relative_difference(const PackedWeight& A, const PackedWeight& B) {
-  constexpr std::size_t kRows = 64;
+double relative_difference(const PackedWeight& A, const PackedWeight& B,
+                           ThreadPool& pool) {
   const std::size_t rows = rows_of(A), cols = cols_of(A);
-  MatrixF a(std::min(kRows, rows), cols), b(std::min(kRows, rows), cols);
-  double difference = 0, norm = 0;
-  for (std::size_t row = 0; row < rows; row += kRows) {
-    const std::size_t count = std::min(kRows, rows - row);
-    dequantize_rows(A, row, a.view().rows_slice(0, count));
-    dequantize_rows(B, row, b.view().rows_slice(0, count));
-    for (std::size_t i = 0; i < count * cols; ++i) {
-      const double wanted = b.data()[i], d = a.data()[i] - wanted;
-      difference += d * d;
-      norm += wanted * wanted;
+  std::vector<double> differences(rows), norms(rows);
+  pool.for_ranges(rows, 16, [&](std::size_t begin, std::size_t end) {
+    std::vector<float> a(cols), b(cols);
+    for (std::size_t o = begin; o < end; ++o) {
+      dequantize_rows(A, o, {a, 1, cols});
+      dequantize_rows(B, o, {b, 1, cols});
+      differences[o] = squared_distance(a, b);
+      norms[o] = squared_distance(b, {});
     }
-  }
+  });
+  const double difference =
+      std::accumulate(differences.begin(), differences.end(), 0.0);
+  const double norm = std::accumulate(norms.begin(), norms.end(), 0.0);
   if (difference == 0) return 0;
   return norm == 0 ? std::numeric_limits<double>::infinity()
                    : std::sqrt(difference / norm);

@@ -22,7 +22,9 @@ std::vector<PackedWeight> nearest_forms(const LinearWeights& linear,
                                         std::string_view format,
                                         ThreadPool& pool);
 
-// |A - B|_F / |B|_F, a few rows at a time; 0 for two zero matrices.
-double relative_difference(const PackedWeight& A, const PackedWeight& B);
+// |A - B|_F / |B|_F, row by row; 0 for two zero matrices. The same number at any
+// number of threads.
+double relative_difference(const PackedWeight& A, const PackedWeight& B,
+                           ThreadPool& pool);
 
 }  // namespace llmpress

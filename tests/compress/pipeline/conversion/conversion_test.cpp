@@ -336,9 +336,9 @@ TEST_F(Conversions, PairsAreExactOrRefusedOrOfAKnownError) {
     const auto source = open_checkpoint(packed);
     double worst = 0;
     for (const std::string& name : arch.linear_names()) {
-      worst = std::max(worst,
-                       relative_difference(written->read_linear(name).weight,
-                                           source->read_linear(name).weight));
+      worst = std::max(
+          worst, relative_difference(written->read_linear(name).weight,
+                                     source->read_linear(name).weight, pool_));
     }
     EXPECT_LE(worst, pair.error);
     EXPECT_EQ(worst > 0, pair.error > 0);
