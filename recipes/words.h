@@ -68,8 +68,15 @@ inline constexpr Named<Incompatible> kIncompatibleWords[] = {
 inline constexpr std::string_view kIsaWords[] = {"scalar", "avx2",
                                                  "avx512-vnni"};
 
-inline constexpr std::string_view kOutputFormatWords[] = {
-    "compressed-tensors", "safetensors", "hdf5", "gptq", "awq", "gguf",
-    "bitsandbytes",       kAdapterFormat};
+inline constexpr std::string_view kOutputFormatWords[] = {"compressed-tensors",
+                                                          "safetensors",
+                                                          "hdf5",
+                                                          "gptq",
+                                                          "awq",
+                                                          "mlx",
+                                                          "mxfp4",
+                                                          "gguf",
+                                                          "bitsandbytes",
+                                                          kAdapterFormat};
 
 }  // namespace llmpress

@@ -33,6 +33,7 @@ constexpr std::string_view kOtherKeys[] = {
     "gradient_checkpointing",
     "quantization_config",
     "compression_config",
+    "quantization",
     "tokenizer_class",
     "task_specific_params",
     "id2label",

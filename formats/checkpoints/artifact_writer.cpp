@@ -19,6 +19,7 @@
 #include "formats/linears/bitsandbytes.h"
 #include "formats/linears/compressed_tensors.h"
 #include "formats/linears/gptq.h"
+#include "formats/linears/mlx.h"
 #include "formats/linears/quantization_config.h"
 
 namespace llmpress {
@@ -108,6 +109,46 @@ std::string describe_awq(const Described& linears,
   return awq_config(linears, others, modules);
 }
 
+EncodedLinear encode_as_mlx(const std::string& name,
+                            const LinearWeights& linear, DType) {
+  return encode_mlx(name, linear);
+}
+
+std::string describe_mlx(const Described& linears,
+                         const std::vector<std::string>&, const ModuleNames&,
+                         DType) {
+  return mlx_config(linears);
+}
+
+// Of gpt-oss, whose experts lie in stacks: they come as tensors, and what comes
+// as a Linear is plain.
+EncodedLinear encode_beside_mxfp4(const std::string& name,
+                                  const LinearWeights& linear, DType) {
+  const auto* const micro = std::get_if<MicroFp4Weight>(&linear.weight);
+  const bool expert = name.find(".experts.") != std::string::npos;
+  const bool held = expert ? micro != nullptr &&
+                                 micro->kind == MicroFp4Kind::kMxfp4 &&
+                                 micro->in % micro->group() == 0
+                           : std::holds_alternative<DenseWeight>(linear.weight);
+  if (!held) {
+    fail(
+        ErrorCode::kUnsupported,
+        "Linear '{}': {} {} cannot be stored in format '{}', which has experts "
+        "of gpt-oss in MXFP4 and all else in plain numbers; write "
+        "compressed-tensors",
+        name, describe(linear.weight), expert ? "of an expert" : "",
+        kMxfp4Format);
+  }
+  return encode_compressed_tensors(name, linear);
+}
+
+std::string describe_mxfp4(const Described&, const std::vector<std::string>&,
+                           const ModuleNames&, DType) {
+  return R"({"quant_method": "mxfp4", "modules_to_not_convert":
+    ["model.layers.*.self_attn", "model.layers.*.mlp.router",
+     "model.embed_tokens", "lm_head"]})";
+}
+
 struct FormatRow {
   OutputFormat facts;
   EncodedLinear (*encode)(const std::string&, const LinearWeights&, DType);
@@ -142,6 +183,15 @@ constexpr std::array kFormats{
         encode_as_awq,
         describe_awq,
         make_directory_sink},
+    FormatRow{{"mlx", "a folder that mlx-lm loads", OutputKind::kFolder, false},
+              encode_as_mlx,
+              describe_mlx,
+              make_directory_sink},
+    FormatRow{{kMxfp4Format, "a folder as gpt-oss is published",
+               OutputKind::kFolder, false},
+              encode_beside_mxfp4,
+              describe_mxfp4,
+              make_directory_sink},
     FormatRow{{"safetensors", "a folder with plain numbers only",
                OutputKind::kFolder, false},
               encode_plain,
@@ -211,6 +261,7 @@ class Writer : public ArtifactWriter {
 
   void add_tensor(const NamedTensor& tensor) override {
     constexpr std::string_view kSuffix = ".weight";
+    if (row_.facts.name == kMxfp4Format) check_stack(tensor);
     if (may_be_linear(tensor)) {
       others_.push_back(
           tensor.name.substr(0, tensor.name.size() - kSuffix.size()));
@@ -243,6 +294,12 @@ class Writer : public ArtifactWriter {
   }
 
   void finish(const std::string& config_json) override {
+    if (row_.facts.name == kMxfp4Format && !has_mxfp4_stack_) {
+      fail(ErrorCode::kUnsupported,
+           "format '{}' has stacks of experts in MXFP4, and this model has "
+           "none; write compressed-tensors",
+           kMxfp4Format);
+    }
     // Its class is Linear in every model, whether it has a weight of its own or
     // shares the embedding's.
     if (!linears_.contains("lm_head")) others_.push_back("lm_head");
@@ -258,6 +315,19 @@ class Writer : public ArtifactWriter {
   }
 
  private:
+  // Experts that came one by one are in no stack, those of a plain stack in no
+  // MXFP4.
+  void check_stack(const NamedTensor& tensor) {
+    has_mxfp4_stack_ |= tensor.name.ends_with("_blocks");
+    const bool plain =
+        !stack_owner(tensor).empty() && !tensor.name.ends_with("_scales");
+    if (!plain) return;
+    fail(ErrorCode::kUnsupported,
+         "'{}': a stack in plain numbers cannot stand beside MXFP4 in format "
+         "'{}'; write safetensors",
+         tensor.name, kMxfp4Format);
+  }
+
   void check_alike(const std::string& name, const EncodedLinear& encoded) {
     if (encoded.scheme.format == "dense") return;
     const std::pair found(encoded.scheme.format,
@@ -279,6 +349,7 @@ class Writer : public ArtifactWriter {
   std::vector<std::string> others_{};
   std::map<std::string, std::string> files_{};
   std::optional<std::pair<std::string, float>> only_scheme_{};
+  bool has_mxfp4_stack_ = false;
 };
 
 }  // namespace

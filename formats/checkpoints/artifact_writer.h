@@ -28,6 +28,9 @@ const OutputFormat& find_output_format(
     std::string_view name);  // kInvalidArgument
 OutputKind kind_of(const OutputFormat& format);
 
+// Stacks of experts in MXFP4, as gpt-oss is published.
+inline constexpr std::string_view kMxfp4Format = "mxfp4";
+
 struct EncodedLinear;
 // How a format stores a Linear. Throws Error(kUnsupported) naming it and a
 // format that can, as ArtifactWriter::add_linear() would.

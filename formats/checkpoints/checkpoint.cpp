@@ -90,26 +90,32 @@ class ModelCheckpoint : public Checkpoint {
   std::vector<std::string> notes_{};
 };
 
-// Throws if the folder holds a quantized model of a tool whose description is
-// not in config.json.
-void check_side_files(const fs::path& folder, const std::string& config_json) {
-  if (config_json.find("\"quantization_config\"") != std::string::npos) return;
-  struct SideFile {
-    const char* name;
-    const char* what;
-  };
-  constexpr std::array<SideFile, 3> kSideFiles{
-      {{"hf_quant_config.json", "a ModelOpt"},
-       {"quantize_config.json", "an AutoGPTQ"},
-       {"quant_config.json", "an AutoAWQ"}}};
+// config.json of a quantized model whose description an older tool (AutoGPTQ,
+// AutoAWQ) wrote beside it, with that description. Throws if it is of a tool that
+// is not read.
+std::string with_side_file(const fs::path& folder, std::string config_json) {
+  for (const char* key : {"\"quantization_config\"", "\"quantization\""}) {
+    if (config_json.find(key) != std::string::npos) return config_json;
+  }
   std::error_code ignored;
+  if (fs::exists(folder / "hf_quant_config.json", ignored)) {
+    fail(ErrorCode::kUnsupported,
+         "{}: is a ModelOpt checkpoint, which is not read; give the model that "
+         "it was made from",
+         folder / "hf_quant_config.json");
+  }
+  struct SideFile {
+    const char *name, *method;
+  };
+  constexpr std::array<SideFile, 2> kSideFiles{
+      {{"quantize_config.json", "gptq"}, {"quant_config.json", "awq"}}};
   for (const SideFile& file : kSideFiles) {
     if (!fs::exists(folder / file.name, ignored)) continue;
-    fail(ErrorCode::kUnsupported,
-         "{}: is {} checkpoint, which is not read; give the model that it was "
-         "made from",
-         folder / file.name, file.what);
+    return with_described_quantization(config_json, file.method,
+                                       read_file(folder / file.name),
+                                       (folder / file.name).string());
   }
+  return config_json;
 }
 
 }  // namespace
@@ -135,8 +141,7 @@ std::unique_ptr<Checkpoint> open_checkpoint(const fs::path& path) {
       fail(ErrorCode::kInvalidInput, "{}: not a model: it has no config.json",
            path);
     }
-    std::string text = read_file(config);
-    check_side_files(path, text);
+    std::string text = with_side_file(path, read_file(config));
     return std::make_unique<ModelCheckpoint>(path, open_tensors(path),
                                              std::move(text), "huggingface");
   }

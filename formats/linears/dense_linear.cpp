@@ -53,7 +53,8 @@ namespace {
 // Linears are: what is stored as numbers is meant so.
 bool names_no_dense_linears(std::string_view method) {
   return method == "fp8" || method == "gptq" || method == "awq" ||
-         method == "auto-round" || method == "intel/auto-round";
+         method == "auto-round" || method == "intel/auto-round" ||
+         method == "mlx";
 }
 
 }  // namespace

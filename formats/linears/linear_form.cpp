@@ -11,6 +11,7 @@
 #include "formats/linears/dense_linear.h"
 #include "formats/linears/ggml_blocks.h"
 #include "formats/linears/gptq.h"
+#include "formats/linears/mlx.h"
 #include "formats/linears/sparse_tensors.h"
 
 namespace llmpress {
@@ -62,6 +63,7 @@ constexpr std::array kForeignForms{
     ForeignForm{".W_q", "HQQ"},
     ForeignForm{".weight_blocks", "MXFP4 of gpt-oss"},
     ForeignForm{".blocks", "MXFP4 of gpt-oss"},
+    ForeignForm{".biases", "MLX, of which config.json says nothing"},
     ForeignForm{".weight.data", "quanto"},
     ForeignForm{".weight._data", "quanto"},
     ForeignForm{".weight:_data", "torchao"},
@@ -106,6 +108,7 @@ std::span<const LinearForm> linear_forms() {
                  read_activations},
       LinearForm{"gptq", is_gptq, read_gptq, read_activations},
       LinearForm{"awq", is_awq, read_awq, read_activations},
+      LinearForm{"mlx", is_mlx, read_mlx, read_activations},
       LinearForm{"bitsandbytes-4bit", is_table4, read_table4, read_activations},
       LinearForm{"bitsandbytes-int8", is_bitsandbytes_int8,
                  read_bitsandbytes_int8, bitsandbytes_int8_activations},

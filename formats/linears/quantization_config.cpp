@@ -244,7 +244,7 @@ const LinearScheme& QuantizationConfig::scheme_of(
   for (const auto& [pattern, group] : group_of_pattern) {
     if (pattern.matches_start(linear)) return groups[group].scheme;
   }
-  if (embedding) return none;
+  if (embedding && !embeddings) return none;
   const auto by_class = group_of_linear.find("Linear");
   return by_class == group_of_linear.end() ? none
                                            : groups[by_class->second].scheme;
@@ -262,6 +262,7 @@ QuantizationConfig parse_quantization_config(const std::string& config_json,
   check_json_object(config_json, where);
   const json root = json::parse(config_json);
   QuantizationConfig config;
+  if (read_mlx_quantization(root, config, where)) return config;
   const json* object = find(root, "quantization_config");
   if (object == nullptr) object = find(root, "compression_config");
   if (object == nullptr) return config;

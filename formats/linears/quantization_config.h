@@ -73,6 +73,7 @@ struct QuantizationConfig {
   std::vector<std::string> ignore{};
   std::map<std::string, LinearExtension, std::less<>> extensions{};
   float int8_threshold = 0;  // bitsandbytes: llm_int8_threshold
+  bool embeddings = false;   // the class "Linear" means them too
 
   // `ignore` and the groups' targets by what they are: module names, and "re:"
   // expressions in order; filled by index(), which throws
@@ -123,6 +124,14 @@ struct ModuleNames {
 std::string compressed_tensors_config(
     const std::map<std::string, DescribedLinear>& linears,
     const std::vector<std::string>& others, const ModuleNames& modules = {});
+
+// `config_json` with the object `description`, of the file `where`, as its
+// quantization_config; of `method` unless it says another. Throws
+// Error(kCorruptFile) if either is no JSON object.
+std::string with_described_quantization(const std::string& config_json,
+                                        std::string_view method,
+                                        const std::string& description,
+                                        const std::string& where);
 
 // config.json of an artifact: `config_json` with `quantization_config` (an
 // object as text, or empty) in place of what was there, whose kv_cache_scheme

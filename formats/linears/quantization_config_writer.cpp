@@ -210,6 +210,19 @@ std::string compressed_tensors_config(
   return j.dump(2);
 }
 
+std::string with_described_quantization(const std::string& config_json,
+                                        std::string_view method,
+                                        const std::string& description,
+                                        const std::string& where) {
+  check_json_object(config_json, "config.json");
+  check_json_object(description, where);
+  json config = json::parse(config_json);
+  json found = json::parse(description);
+  if (!found.contains("quant_method")) found["quant_method"] = method;
+  config["quantization_config"] = std::move(found);
+  return config.dump(2) + "\n";
+}
+
 std::string with_quantization_config(const std::string& config_json,
                                      const std::string& quantization_config) {
   check_json_object(config_json, "config.json");
@@ -217,10 +230,18 @@ std::string with_quantization_config(const std::string& config_json,
   const json kv = kv_cache_scheme_of(config);
   config.erase("quantization_config");
   config.erase("compression_config");
+  if (config.contains("quantization") && config["quantization"].is_object()) {
+    config.erase("quantization");
+  }
   json description =
       quantization_config.empty() ? json() : json::parse(quantization_config);
   if (!kv.is_null()) keep_kv_cache_scheme(kv, description);
-  if (!description.is_null()) config["quantization_config"] = description;
+  if (description.is_null()) return config.dump(2) + "\n";
+  config["quantization_config"] = description;
+  // MLX looks for it there, and says no method.
+  if (!description.contains("quant_method")) {
+    config["quantization"] = description;
+  }
   return config.dump(2) + "\n";
 }
 

@@ -194,6 +194,56 @@ void read_auto_round(const json& object, QuantizationConfig& config,
   config.groups.push_back({.targets = {"Linear"}, .scheme = all});
 }
 
+// --- MLX
+// ----------------------------------------------------------------------
+
+LinearScheme mlx_scheme(const json& object, const std::string& where) {
+  const std::string mode = string_at(object, "mode", "affine", where);
+  if (mode != "affine" && mode != "mxfp4") {
+    refuse(where, "mode '" + mode + "' of MLX is not supported",
+           ErrorCode::kUnsupported);
+  }
+  const bool floating = mode == "mxfp4";
+  const std::size_t bits = size_at(object, "bits", 4, where);
+  if (bits < 2 || bits > 8 || (floating && bits != 4)) {
+    refuse(where, "bits is out of range");
+  }
+  return {
+      .weights = QuantArgs{.bits = static_cast<int>(bits),
+                           .floating = floating,
+                           .symmetric = floating,
+                           .strategy = "group",
+                           .group_size = size_at(object, "group_size",
+                                                 floating ? 32 : 64, where)},
+      .format = "mlx"};
+}
+
+}  // namespace
+
+bool read_mlx_quantization(const json& root, QuantizationConfig& config,
+                           const std::string& where) {
+  const json* object = find(root, "quantization");
+  if (object == nullptr) object = find(root, "quantization_config");
+  const bool mlx = object != nullptr && object->is_object() &&
+                   !object->contains("quant_method") &&
+                   object->contains("bits") && object->contains("group_size");
+  if (!mlx) return false;
+  config.method = "mlx";
+  config.embeddings = true;
+  const LinearScheme all = mlx_scheme(*object, where);
+  for (const auto& [name, value] : object->items()) {
+    if (value == false) config.ignore.push_back(name);
+    if (!value.is_object()) continue;
+    config.groups.push_back(
+        {.targets = {name}, .scheme = mlx_scheme(value, where)});
+  }
+  config.groups.push_back({.targets = {"Linear"}, .scheme = all});
+  config.index(where);
+  return true;
+}
+
+namespace {
+
 constexpr std::array kMethods{
     QuantizationMethod{"fp8", read_fp8},
     QuantizationMethod{"bitsandbytes", read_bitsandbytes},

@@ -16,6 +16,12 @@ struct QuantizationMethod {
                const std::string& where);
 };
 
+// MLX's: the object "quantization" of config.json, which mlx-lm repeats as a
+// quantization_config without quant_method. False if it is not there.
+bool read_mlx_quantization(const nlohmann::json& root,
+                           QuantizationConfig& config,
+                           const std::string& where);
+
 // All but compressed-tensors.
 std::span<const QuantizationMethod> foreign_quantization_methods();
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
+#include <optional>
 #include <variant>
 #include <vector>
 
@@ -76,7 +78,11 @@ class BlockWriter {
           block_.weights.linears[l].weight);
     });
     if (!plain) {
-      for (const std::size_t l : linears) add_alone(l);
+      if (source_.mxfp4_stacks && are_mxfp4(linears)) {
+        add_mxfp4_stack(linears);
+      } else {
+        for (const std::size_t l : linears) add_alone(l);
+      }
       return;
     }
     const LinearSpec& first = spec_.linears[linears.front()];
@@ -95,6 +101,61 @@ class BlockWriter {
     if (storage.index) shape.insert(shape.begin(), count);
     writer_.add_tensor(rounded_tensor(
         prefix + storage.tensor, shared_dtype(linears.front()), shape, values));
+    if (first.bias) add_bias(first, count, rows, biases);
+  }
+
+  const MicroFp4Weight* mxfp4(std::size_t l) const {
+    const auto* const w =
+        std::get_if<MicroFp4Weight>(&block_.weights.linears[l].weight);
+    return w != nullptr && w->kind == MicroFp4Kind::kMxfp4 &&
+                   w->in % w->group() == 0
+               ? w
+               : nullptr;
+  }
+
+  bool are_mxfp4(const std::vector<std::size_t>& linears) const {
+    return std::ranges::all_of(linears, [&](std::size_t l) {
+      return mxfp4(l) != nullptr && spec_.linears[l].storage->index;
+    });
+  }
+
+  // For each row of the stack's matrices, the row of W that stands there.
+  std::vector<std::optional<std::size_t>> rows_of_stack(
+      const LinearSpec& spec, std::size_t count, std::size_t rows) const {
+    std::vector<float> numbers(spec.out), places(count * rows, -1.0f);
+    std::iota(numbers.begin(), numbers.end(), 0.0f);
+    place_bias(spec, numbers, places);
+    std::vector<std::optional<std::size_t>> found(places.size());
+    for (std::size_t r = 0; r < places.size(); ++r) {
+      if (places[r] >= 0) found[r] = static_cast<std::size_t>(places[r]);
+    }
+    return found;
+  }
+
+  void add_mxfp4_stack(const std::vector<std::size_t>& linears) {
+    const LinearSpec& first = spec_.linears[linears.front()];
+    const std::size_t rows = stored_rows(first), count = experts(linears);
+    const std::size_t groups = first.in / 32, width = groups * 16;
+    std::vector<std::uint8_t> codes(count * rows * width),
+        scales(count * rows * groups);
+    std::vector<float> biases(count * rows);
+    for (const std::size_t l : linears) {
+      const MicroFp4Weight& w = *mxfp4(l);
+      const auto places = rows_of_stack(spec_.linears[l], count, rows);
+      for (std::size_t r = 0; r < places.size(); ++r) {
+        if (!places[r]) continue;
+        std::copy_n(&w.codes[*places[r] * width], width, &codes[r * width]);
+        std::copy_n(&w.scales[*places[r] * groups], groups,
+                    &scales[r * groups]);
+      }
+      place_bias(spec_.linears[l], block_.weights.linears[l].bias, biases);
+    }
+    const std::string name =
+        arch_.block_name(layer_) + "." + first.storage->tensor;
+    writer_.add_tensor(tensor_of(name + "_blocks", DType::kU8,
+                                 {count, rows, groups, 16}, codes));
+    writer_.add_tensor(
+        tensor_of(name + "_scales", DType::kU8, {count, rows, groups}, scales));
     if (first.bias) add_bias(first, count, rows, biases);
   }
 

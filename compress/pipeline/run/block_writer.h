@@ -19,6 +19,9 @@ struct BlockSource {
   std::string block{};                     // "model.layers.3"
   // Experts stand by themselves also where all of a stack are plain numbers.
   bool experts_apart = false;
+  // Stacks of which all are MXFP4 go back in their place as gpt-oss has them
+  // (compress/model/mxfp4_stack.h).
+  bool mxfp4_stacks = false;
 };
 
 // `layer` numbers the block in the artifact, whose shapes `arch` has. Where

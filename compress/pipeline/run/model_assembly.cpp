@@ -61,7 +61,8 @@ void add_model(ArtifactWriter& writer, const ModelParts& parts) {
     add_block(writer, parts.block(layer), layer, arch,
               {.checkpoint = parts.source,
                .block = arch.block_name(layer),
-               .experts_apart = parts.experts_apart});
+               .experts_apart = parts.experts_apart,
+               .mxfp4_stacks = parts.mxfp4_stacks});
     report(parts.progress,
            {.phase = parts.phase, .done = layer + 1, .total = arch.layers});
   }

@@ -24,6 +24,7 @@ struct ModelParts {
   std::map<std::string, LinearWeights> ends{};
   // Experts stand by themselves also where all of a stack are plain numbers.
   bool experts_apart = false;
+  bool mxfp4_stacks = false;  // as BlockSource::mxfp4_stacks
   Progress progress{};
   std::string phase{};  // of `progress`
 };

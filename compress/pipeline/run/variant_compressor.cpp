@@ -343,6 +343,7 @@ class VariantCompressor {
                               .source = model_.checkpoint().path(),
                               .modules = modules()});
     ModelParts parts = recovered_ ? recovered_parts() : compressed_parts();
+    parts.mxfp4_stacks = job_.output.format == kMxfp4Format;
     parts.progress = options_.progress;
     parts.phase = "write " + job_.name;
     add_model(*writer, parts);
@@ -353,6 +354,7 @@ class VariantCompressor {
 
   // Where transformers has stacks only while nothing is quantized.
   bool experts_apart() const {
+    if (job_.output.format == "gguf") return true;  // has stacks of its own
     return model_.architecture().hf_class.experts == ExpertModules::kLinears &&
            job_.output.format == "compressed-tensors" &&
            !plan_.quantizing().empty();

@@ -117,6 +117,30 @@ TEST(QuantMethod, OneThatIsNotReadIsNamedWhateverIsStored) {
   EXPECT_SAYS(error_of([&] { open_checkpoint(tmp.path()); }), "ModelOpt");
 }
 
+// AutoGPTQ's and AutoAWQ's own files, from before config.json had it.
+TEST(QuantMethod, IsReadFromTheFileBesideTheConfiguration) {
+  const auto format_of = [](const std::string& file, const std::string& text) {
+    const TemporaryDirectory tmp;
+    write_model(tmp.path(), {block()}, "{}");
+    std::ofstream(tmp.path() / file) << text;
+    return std::string(open_checkpoint(tmp.path())->format());
+  };
+  EXPECT_EQ(format_of("quantize_config.json",
+                      R"({"bits": 4, "group_size": 128, "desc_act": false,
+                          "sym": true, "model_name_or_path": null})"),
+            "gptq");
+  EXPECT_EQ(format_of("quant_config.json",
+                      R"({"zero_point": true, "q_group_size": 128, "w_bit": 4,
+                          "version": "GEMM"})"),
+            "awq");
+  EXPECT_SAYS(error_of([&] {
+                (void)format_of("quant_config.json", R"({"version": "gemv"})");
+              }),
+              "AWQ");
+  EXPECT_SAYS(error_of([&] { (void)format_of("quantize_config.json", "x"); }),
+              "quantize_config.json");
+}
+
 TEST(QuantMethod, Fp8LeavesTheInputsOfDenseWeightsAlone) {
   const TemporaryDirectory tmp;
   for (const std::string scheme : {"dynamic", "static"}) {

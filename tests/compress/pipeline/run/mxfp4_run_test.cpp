@@ -25,13 +25,15 @@ fs::path golden() {
 
 class Mxfp4Run : public testing::Test {
  protected:
-  std::unique_ptr<Checkpoint> run(const std::string& stage) {
-    const fs::path out = directory_.path() / "out";
-    run_recipe(
-        parse_recipe("model: " + golden().string() + "\nstages: [" + stage +
-                         "]\noutput: {path: " + out.string() + "}\n",
-                     "test.yaml"),
-        {}, pool_);
+  std::unique_ptr<Checkpoint> run(
+      const std::string& stage,
+      const std::string& format = "compressed-tensors") {
+    const fs::path out = directory_.path() / format;
+    run_recipe(parse_recipe("model: " + golden().string() + "\nstages: [" +
+                                stage + "]\noutput: {path: " + out.string() +
+                                ", format: " + format + "}\n",
+                            "test.yaml"),
+               {}, pool_);
     return open_checkpoint(out);
   }
 
@@ -103,6 +105,41 @@ TEST_F(Mxfp4Run, IsInspectedAndVerified) {
                                      return tensor.name.ends_with("_blocks");
                                    }));
   EXPECT_EQ(verify(*base, arch, nullptr, pool_).count(FindingKind::kError), 0u);
+}
+
+const std::string kExperts =
+    "{quantize: {method: rtn, weights: {type: mxfp4}, targets: "
+    "['re:.*experts.*']}}";
+
+TEST_F(Mxfp4Run, WritesTheStacksAsTheyArePublished) {
+  const auto base = open_checkpoint(golden());
+  for (const std::string& stage :
+       {kExperts, std::string("{prune: {method: magnitude, sparsity: 0.5, "
+                              "targets: ['re:.*self_attn.*']}}")}) {
+    const auto artifact = run(stage, "mxfp4");
+    EXPECT_EQ(artifact->format(), "mxfp4");
+    std::size_t stacks = 0;
+    for (const TensorInfo& info : base->tensors().tensors()) {
+      if (info.name.find(".experts.") == std::string::npos) continue;
+      const TensorInfo& written = artifact->tensors().require(info.name);
+      EXPECT_EQ(written.shape, info.shape) << info.name;
+      EXPECT_EQ(written.dtype, info.dtype) << info.name;
+      EXPECT_TRUE(std::ranges::equal(artifact->tensors().read(written).bytes,
+                                     base->tensors().read(info).bytes))
+          << info.name;
+      stacks += info.name.ends_with("_blocks") ? 1u : 0u;
+    }
+    EXPECT_EQ(stacks, 4u);
+  }
+}
+
+TEST_F(Mxfp4Run, RefusesWhatStandsInNoStack) {
+  const std::string attention =
+      "{quantize: {method: rtn, weights: {type: mxfp4}, targets: "
+      "['re:.*self_attn.*']}}";
+  EXPECT_THROW((void)run(attention, "mxfp4"), Error);
+  EXPECT_THROW((void)run("{quantize: {method: rtn, scheme: BF16}}", "mxfp4"),
+               Error);
 }
 
 }  // namespace
