@@ -260,10 +260,18 @@ constexpr std::array kArchitectures{
                      .hf_class = "GPT2LMHeadModel"},
 };
 
+std::vector<GgufArchitecture> all_architectures() {
+  std::vector<GgufArchitecture> all(kArchitectures.begin(),
+                                    kArchitectures.end());
+  const auto wider = wider_gguf_architectures();
+  all.insert(all.end(), wider.begin(), wider.end());
+  return all;
+}
+
 std::string list_names() {
   std::string list;
   std::string_view last;
-  for (const GgufArchitecture& row : kArchitectures) {
+  for (const GgufArchitecture& row : gguf_architectures()) {
     if (row.name == last) continue;
     list += (list.empty() ? "" : ", ") + std::string(row.name);
     last = row.name;
@@ -274,12 +282,13 @@ std::string list_names() {
 }  // namespace
 
 std::span<const GgufArchitecture> gguf_architectures() {
-  return kArchitectures;
+  static const std::vector<GgufArchitecture> all = all_architectures();
+  return all;
 }
 
 const GgufArchitecture& gguf_architecture_of(const GgufReading& reading) {
   const bool experts = reading.size("expert_count").value_or(0) > 0;
-  for (const GgufArchitecture& row : kArchitectures) {
+  for (const GgufArchitecture& row : gguf_architectures()) {
     if (row.name != reading.architecture) continue;
     if (row.model_type == "mixtral" && !experts) continue;
     return row;
@@ -292,7 +301,7 @@ const GgufArchitecture& gguf_architecture_of(const GgufReading& reading) {
 const GgufArchitecture& gguf_architecture_for(const ConfigReader& config) {
   const std::string type = config.text("model_type").value_or("");
   std::string known;
-  for (const GgufArchitecture& row : kArchitectures) {
+  for (const GgufArchitecture& row : gguf_architectures()) {
     if (row.model_type == type) return row;
     known += (known.empty() ? "" : ", ") + std::string(row.model_type);
   }

@@ -28,6 +28,8 @@ enum class GgufChange {
   kKeyRows,
   kPlusOne,     // a norm's gain, in GGUF with the 1 that its class adds
   kTransposed,  // the weight, [in, out] in the folder
+  kOneRow,      // a matrix of one row, in GGUF a vector
+  kBare,        // a vector, in the folder without ".weight"
 };
 
 // Modules, without ".weight" or ".bias". "{}" is the number of the block; "{e}"
@@ -82,6 +84,8 @@ struct GgufArchitecture {
 };
 
 std::span<const GgufArchitecture> gguf_architectures();
+// Those of gguf_wider_architectures.cpp, which are among them.
+std::span<const GgufArchitecture> wider_gguf_architectures();
 // Throw Error(kUnsupported) naming those that there are. Where several rows
 // have the name, `reading` tells them apart.
 const GgufArchitecture& gguf_architecture_of(const GgufReading& reading);

@@ -1,18 +1,18 @@
-#include "formats/gguf/gguf_keys.h"
-
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "compress/core/formatted.h"
+#include "formats/gguf/gguf_key_parts.h"
 
 namespace llmpress {
-namespace {
-
-[[noreturn]] void unsupported(const GgufReading& in, std::string_view key,
-                              std::string_view wanted) {
+[[noreturn]] void unsupported_gguf_key(const GgufReading& in,
+                                       std::string_view key,
+                                       std::string_view wanted) {
   fail(ErrorCode::kUnsupported, "{}: metadata '{}': wanted {}",
        in.file.metadata().origin(), in.key(key), wanted);
 }
+
+namespace {
 
 // Key and value heads, which may be given layer by layer.
 std::size_t kv_heads_of(const GgufReading& in, std::size_t heads) {
@@ -21,39 +21,49 @@ std::size_t kv_heads_of(const GgufReading& in, std::size_t heads) {
   if (counts.empty()) return heads;
   if (std::ranges::adjacent_find(counts, std::not_equal_to()) != counts.end() ||
       !(counts[0] >= 1 && counts[0] <= 1e6)) {
-    unsupported(in, kKey, "the same number of heads in all layers");
+    unsupported_gguf_key(in, kKey, "the same number of heads in all layers");
   }
   return static_cast<std::size_t>(counts[0]);
 }
 
 std::size_t heads_of(const GgufReading& in) {
   const std::size_t heads = in.require_size("attention.head_count");
-  if (heads == 0) unsupported(in, "attention.head_count", "at least one");
+  if (heads == 0)
+    unsupported_gguf_key(in, "attention.head_count", "at least one");
   return heads;
 }
 
-std::size_t head_dim_of(const GgufReading& in) {
+}  // namespace
+
+std::size_t gguf_head_dim(const GgufReading& in) {
   const std::size_t head_dim =
       in.size("attention.key_length")
           .value_or(in.require_size("embedding_length") / heads_of(in));
   if (in.size("attention.value_length").value_or(head_dim) != head_dim) {
-    unsupported(in, "attention.value_length", "the key's length");
+    unsupported_gguf_key(in, "attention.value_length", "the key's length");
   }
   return head_dim;
 }
 
-void read_heads(const GgufReading& in, JsonFields& out) {
-  const std::size_t head_dim = head_dim_of(in);
+double read_partial_gguf_heads(const GgufReading& in, JsonFields& out) {
+  const std::size_t head_dim = gguf_head_dim(in);
   out["num_key_value_heads"] = formatted("{}", kv_heads_of(in, heads_of(in)));
   out["head_dim"] = formatted("{}", head_dim);
-  if (in.size("rope.dimension_count").value_or(head_dim) != head_dim) {
-    unsupported(in, "rope.dimension_count", "whole heads");
+  const std::size_t turned = in.size("rope.dimension_count").value_or(head_dim);
+  const bool part = turned != head_dim;
+  if (turned == 0 || turned > head_dim || (part && turned % 2 != 0)) {
+    unsupported_gguf_key(in, "rope.dimension_count", "a part of a head");
+  }
+  return static_cast<double>(turned) / static_cast<double>(head_dim);
+}
+
+void read_gguf_heads(const GgufReading& in, JsonFields& out) {
+  if (read_partial_gguf_heads(in, out) != 1) {
+    unsupported_gguf_key(in, "rope.dimension_count", "whole heads");
   }
 }
 
-struct Heads {
-  std::size_t heads = 0, kv_heads = 0, head_dim = 0, hidden = 0;
-};
+namespace {
 
 std::size_t require(const ConfigReader& config, std::string_view key) {
   const auto size = config.size(key);
@@ -61,9 +71,9 @@ std::size_t require(const ConfigReader& config, std::string_view key) {
   return *size;
 }
 
-Heads heads_of(const GgufWriting& out) {
-  Heads h{.heads = require(out.config, "num_attention_heads"),
-          .hidden = require(out.config, "hidden_size")};
+GgufHeads heads_of(const GgufWriting& out) {
+  GgufHeads h{.heads = require(out.config, "num_attention_heads"),
+              .hidden = require(out.config, "hidden_size")};
   h.kv_heads = out.config.size("num_key_value_heads").value_or(h.heads);
   const auto usual = gguf_architecture_for(out.config).head_dim;
   h.head_dim =
@@ -71,28 +81,60 @@ Heads heads_of(const GgufWriting& out) {
   return h;
 }
 
-Heads write_heads(const GgufWriting& out) {
-  const Heads h = heads_of(out);
+}  // namespace
+
+namespace {
+
+// Of the rotary embedding, at whichever level it stands.
+double partial_factor(const GgufWriting& out, double usual) {
+  constexpr std::string_view kKey = "partial_rotary_factor";
+  for (const char* level : {"rope_parameters", "rope_scaling"}) {
+    const auto rope = out.config.object(level);
+    const auto inner = rope ? rope->number(kKey) : std::nullopt;
+    if (inner) return *inner;
+  }
+  return out.config.number(kKey).value_or(usual);
+}
+
+GgufHeads write_any_heads(const GgufWriting& out) {
+  const GgufHeads h = heads_of(out);
   out.size("attention.head_count_kv", h.kv_heads);
   out.size("attention.key_length", h.head_dim);
   out.size("attention.value_length", h.head_dim);
-  if (const auto partial = out.config.number("partial_rotary_factor");
-      partial.value_or(1) != 1) {
-    out.config.unsupported("partial_rotary_factor", "1");
-  }
   return h;
 }
 
-void write_whole_rope(const GgufWriting& out) {
-  const Heads h = write_heads(out);
+}  // namespace
+
+GgufHeads write_gguf_heads(const GgufWriting& out) {
+  if (partial_factor(out, 1) != 1) {
+    out.config.unsupported("partial_rotary_factor", "1");
+  }
+  return write_any_heads(out);
+}
+
+void write_partial_gguf_rope(const GgufWriting& out, double usual) {
+  const GgufHeads h = write_any_heads(out);
+  const auto turned = static_cast<std::size_t>(partial_factor(out, usual) *
+                                               static_cast<double>(h.head_dim));
+  out.size("rope.dimension_count", turned);
+  write_gguf_rope(out, turned, gguf_architecture_for(out.config).rope_theta);
+}
+
+void write_gguf_whole_rope(const GgufWriting& out) {
+  const GgufHeads h = write_gguf_heads(out);
   out.size("rope.dimension_count", h.head_dim);
   write_gguf_rope(out, h.head_dim,
                   gguf_architecture_for(out.config).rope_theta);
 }
 
+namespace {
+
 // Windows that the architecture has no key for: those that the context never
 // fills are none.
-void refuse_window(const GgufWriting& out, std::string_view usual_flag = {}) {
+}  // namespace
+
+void refuse_gguf_window(const GgufWriting& out, std::string_view usual_flag) {
   const ConfigReader& config = out.config;
   const bool off =
       !usual_flag.empty() && !config.flag(usual_flag).value_or(false);
@@ -108,6 +150,8 @@ void refuse_window(const GgufWriting& out, std::string_view usual_flag = {}) {
                      "null: llama.cpp has no window in this architecture");
 }
 
+namespace {
+
 // Of Gemma 2 and 3 llama.cpp takes 1 / sqrt(head_dim), but for the 27 billion
 // ones, which it knows by their number of layers, 1 / sqrt(hidden / heads).
 double gemma_scalar(std::size_t layers, std::size_t large, std::size_t head_dim,
@@ -117,12 +161,12 @@ double gemma_scalar(std::size_t layers, std::size_t large, std::size_t head_dim,
 
 void read_scalar(const GgufReading& in, std::size_t large, JsonFields& out) {
   out["query_pre_attn_scalar"] = json_number(
-      gemma_scalar(in.require_size("block_count"), large, head_dim_of(in),
+      gemma_scalar(in.require_size("block_count"), large, gguf_head_dim(in),
                    in.require_size("embedding_length"), heads_of(in)));
 }
 
 void check_scalar(const GgufWriting& out, std::size_t large) {
-  const Heads h = heads_of(out);
+  const GgufHeads h = heads_of(out);
   const double own = out.config.number("query_pre_attn_scalar").value_or(256);
   const double theirs = gemma_scalar(require(out.config, "num_hidden_layers"),
                                      large, h.head_dim, h.hidden, h.heads);
@@ -133,7 +177,9 @@ void check_scalar(const GgufWriting& out, std::size_t large) {
 }
 
 // Every `period`th layer sees all.
-std::string layer_types(std::size_t layers, std::size_t period) {
+}  // namespace
+
+std::string gguf_layer_types(std::size_t layers, std::size_t period) {
   nlohmann::json types = nlohmann::json::array();
   for (std::size_t l = 1; l <= layers; ++l) {
     types.push_back(l % period == 0 ? "full_attention" : "sliding_attention");
@@ -141,7 +187,7 @@ std::string layer_types(std::size_t layers, std::size_t period) {
   return types.dump();
 }
 
-void check_layer_types(const GgufWriting& out, std::size_t period) {
+void check_gguf_layer_types(const GgufWriting& out, std::size_t period) {
   const std::vector<std::string> own = out.config.texts("layer_types");
   for (std::size_t l = 1; l <= own.size(); ++l) {
     if (own[l - 1] ==
@@ -154,26 +200,29 @@ void check_layer_types(const GgufWriting& out, std::size_t period) {
   }
 }
 
+namespace {
+
 // What llama.cpp computes without being told.
-void require_activation(const GgufWriting& out, std::string_view key,
-                        std::initializer_list<std::string_view> known) {
+}  // namespace
+
+void require_gguf_activation(const GgufWriting& out, std::string_view key,
+                             std::initializer_list<std::string_view> known) {
   const auto own = out.config.text(key);
   if (own && std::ranges::find(known, *own) == known.end()) {
     out.config.unsupported(key, std::string(*known.begin()));
   }
 }
 
-void refuse_flag(const GgufWriting& out, std::string_view key, bool usual) {
+void refuse_gguf_flag(const GgufWriting& out, std::string_view key,
+                      bool usual) {
   if (out.config.flag(key).value_or(usual) == usual) return;
   out.config.unsupported(key, usual ? "true: llama.cpp has no other"
                                     : "false: llama.cpp has no other");
 }
 
-void read_bias(const GgufReading& in, JsonFields& out) {
+void read_gguf_attention_bias(const GgufReading& in, JsonFields& out) {
   out["attention_bias"] = in.has("blk.0.attn_q.bias") ? "true" : "false";
 }
-
-}  // namespace
 
 std::string json_number(double value) { return nlohmann::json(value).dump(); }
 
@@ -189,36 +238,37 @@ std::string json_text(std::string_view text) {
 }
 
 void read_llama(const GgufReading& in, JsonFields& out) {
-  read_heads(in, out);
+  read_gguf_heads(in, out);
   read_gguf_rope(in, out);
   if (out["model_type"] != "\"llama\"") {
     out["sliding_window"] = "null";
     return;
   }
-  read_bias(in, out);
+  read_gguf_attention_bias(in, out);
   out["mlp_bias"] = in.has("blk.0.ffn_up.bias") ? "true" : "false";
 }
 
 void write_llama(const GgufWriting& out) {
-  require_activation(out, "hidden_act", {"silu", "swish"});
-  write_whole_rope(out);
-  refuse_window(out);
+  require_gguf_activation(out, "hidden_act", {"silu", "swish"});
+  write_gguf_whole_rope(out);
+  refuse_gguf_window(out);
   if (const auto experts = out.config.size("num_local_experts")) {
     out.size("expert_count", *experts);
   }
 }
 
 void read_qwen(const GgufReading& in, JsonFields& out) {
-  read_heads(in, out);
+  read_gguf_heads(in, out);
   read_gguf_rope(in, out);
-  if (in.architecture != "qwen2") read_bias(in, out);
+  if (in.architecture != "qwen2") read_gguf_attention_bias(in, out);
 }
 
 void write_qwen(const GgufWriting& out) {
-  require_activation(out, "hidden_act", {"silu", "swish"});
-  if (out.architecture != "qwen2") refuse_flag(out, "attention_bias", false);
-  write_whole_rope(out);
-  refuse_window(out, "use_sliding_window");
+  require_gguf_activation(out, "hidden_act", {"silu", "swish"});
+  if (out.architecture != "qwen2")
+    refuse_gguf_flag(out, "attention_bias", false);
+  write_gguf_whole_rope(out);
+  refuse_gguf_window(out, "use_sliding_window");
 }
 
 void read_qwen3_moe(const GgufReading& in, JsonFields& out) {
@@ -246,37 +296,37 @@ void write_qwen3_moe(const GgufWriting& out) {
 }
 
 void read_gemma(const GgufReading& in, JsonFields& out) {
-  read_heads(in, out);
+  read_gguf_heads(in, out);
   read_gguf_rope(in, out);
   out["hidden_act"] = "\"gelu_pytorch_tanh\"";
 }
 
 void write_gemma(const GgufWriting& out) {
-  refuse_flag(out, "attention_bias", false);
-  require_activation(out, "hidden_act", {"gelu_pytorch_tanh", "gelu"});
-  write_whole_rope(out);
+  refuse_gguf_flag(out, "attention_bias", false);
+  require_gguf_activation(out, "hidden_act", {"gelu_pytorch_tanh", "gelu"});
+  write_gguf_whole_rope(out);
 }
 
 void read_gemma2(const GgufReading& in, JsonFields& out) {
-  read_heads(in, out);
+  read_gguf_heads(in, out);
   read_gguf_rope(in, out);
   read_scalar(in, 46, out);
-  out["layer_types"] = layer_types(in.require_size("block_count"), 2);
+  out["layer_types"] = gguf_layer_types(in.require_size("block_count"), 2);
 }
 
 void write_gemma2(const GgufWriting& out) {
-  refuse_flag(out, "attention_bias", false);
-  require_activation(out, "hidden_activation", {"gelu_pytorch_tanh"});
-  write_whole_rope(out);
+  refuse_gguf_flag(out, "attention_bias", false);
+  require_gguf_activation(out, "hidden_activation", {"gelu_pytorch_tanh"});
+  write_gguf_whole_rope(out);
   check_scalar(out, 46);
-  check_layer_types(out, 2);
+  check_gguf_layer_types(out, 2);
 }
 
 void read_gemma3(const GgufReading& in, JsonFields& out) {
-  read_heads(in, out);
+  read_gguf_heads(in, out);
   read_gguf_rope(in, out);
   read_scalar(in, 62, out);
-  out["layer_types"] = layer_types(in.require_size("block_count"), 6);
+  out["layer_types"] = gguf_layer_types(in.require_size("block_count"), 6);
   out["rope_local_base_freq"] =
       json_number(in.number("rope.freq_base_swa").value_or(10000));
   if (const auto cap = in.number("final_logit_softcapping"); cap && *cap > 0) {
@@ -286,14 +336,14 @@ void read_gemma3(const GgufReading& in, JsonFields& out) {
 
 void write_gemma3(const GgufWriting& out) {
   const ConfigReader& config = out.config;
-  refuse_flag(out, "attention_bias", false);
-  require_activation(out, "hidden_activation", {"gelu_pytorch_tanh"});
+  refuse_gguf_flag(out, "attention_bias", false);
+  require_gguf_activation(out, "hidden_activation", {"gelu_pytorch_tanh"});
   check_scalar(out, 62);
-  check_layer_types(out, 6);
+  check_gguf_layer_types(out, 6);
   if (config.size("sliding_window_pattern").value_or(6) != 6) {
     config.unsupported("sliding_window_pattern", "6, which llama.cpp takes");
   }
-  const Heads h = write_heads(out);
+  const GgufHeads h = write_gguf_heads(out);
   out.size("rope.dimension_count", h.head_dim);
   // transformers 5 writes both embeddings under rope_parameters.
   const auto both = config.object("rope_parameters");
@@ -324,16 +374,16 @@ void write_gemma3(const GgufWriting& out) {
 }
 
 void read_phi3(const GgufReading& in, JsonFields& out) {
-  read_heads(in, out);
+  read_gguf_heads(in, out);
   // The class has no head_dim.
   out.erase("head_dim");
   read_gguf_long_rope(in, out);
 }
 
 void write_phi3(const GgufWriting& out) {
-  require_activation(out, "hidden_act", {"silu", "swish"});
-  const Heads h = write_heads(out);
-  refuse_window(out);
+  require_gguf_activation(out, "hidden_act", {"silu", "swish"});
+  const GgufHeads h = write_gguf_heads(out);
+  refuse_gguf_window(out);
   write_gguf_long_rope(out, h.head_dim);
 }
 
@@ -345,10 +395,10 @@ void read_gpt2(const GgufReading& in, JsonFields& out) {
 void write_gpt2(const GgufWriting& out) {
   const std::size_t hidden = out.config.size("n_embd").value_or(768);
   const auto ffn = out.config.size("n_inner");
-  refuse_flag(out, "scale_attn_weights", true);
-  refuse_flag(out, "scale_attn_by_inverse_layer_idx", false);
-  require_activation(out, "activation_function",
-                     {"gelu_new", "gelu_pytorch_tanh", "gelu_fast"});
+  refuse_gguf_flag(out, "scale_attn_weights", true);
+  refuse_gguf_flag(out, "scale_attn_by_inverse_layer_idx", false);
+  require_gguf_activation(out, "activation_function",
+                          {"gelu_new", "gelu_pytorch_tanh", "gelu_fast"});
   out.size("feed_forward_length", ffn.value_or(4 * hidden));
 }
 

@@ -25,6 +25,29 @@ void write_phi3(const GgufWriting& out);
 void read_gpt2(const GgufReading& in, JsonFields& out);
 void write_gpt2(const GgufWriting& out);
 
+// --- gguf_wider_keys.cpp
+
+void read_olmo2(const GgufReading& in, JsonFields& out);
+void write_olmo2(const GgufWriting& out);
+void read_granite(const GgufReading& in, JsonFields& out);
+void write_granite(const GgufWriting& out);
+void read_stablelm(const GgufReading& in, JsonFields& out);
+void write_stablelm(const GgufWriting& out);
+void read_starcoder2(const GgufReading& in, JsonFields& out);
+void write_starcoder2(const GgufWriting& out);
+void read_smollm3(const GgufReading& in, JsonFields& out);
+void write_smollm3(const GgufWriting& out);
+void read_glm4(const GgufReading& in, JsonFields& out);
+void write_glm4(const GgufWriting& out);
+void read_cohere2(const GgufReading& in, JsonFields& out);
+void write_cohere2(const GgufWriting& out);
+void read_phi2(const GgufReading& in, JsonFields& out);
+void write_phi2(const GgufWriting& out);
+void read_qwen2_moe(const GgufReading& in, JsonFields& out);
+void write_qwen2_moe(const GgufWriting& out);
+void read_gpt_oss(const GgufReading& in, JsonFields& out);
+void write_gpt_oss(const GgufWriting& out);
+
 // --- gguf_rope.cpp
 
 // rope.freq_base, rope.scaling.* and the divisors of frequencies in

@@ -106,14 +106,15 @@ void GgufModel::add_views(std::size_t index) {
          file_.metadata().origin(), tensor.name, architecture_->name);
   }
   const auto& shape = tensor.shape;
-  const std::size_t wanted = place->stacked ? 3 : 2;
+  const bool bias = tensor.name.ends_with(".bias");
+  const std::size_t wanted = (bias ? 1u : 2u) + (place->stacked ? 1u : 0u);
   if (shape.empty() || shape.size() > wanted ||
-      (place->stacked && shape.size() != 3)) {
+      (place->stacked && shape.size() != wanted)) {
     fail(ErrorCode::kInvalidInput,
          "{}: tensor '{}' has {} dimensions, wanted {}",
          file_.metadata().origin(), tensor.name, shape.size(), wanted);
   }
-  const bool vector = shape.size() == 1;
+  const bool vector = shape.size() == 1 || (place->stacked && bias);
   const std::size_t experts = place->stacked ? shape[0] : 1;
   const std::size_t rows = vector ? 1 : shape[shape.size() - 2];
   for (std::size_t e = 0; e < experts; ++e) {
@@ -122,6 +123,7 @@ void GgufModel::add_views(std::size_t index) {
                   .columns = shape.back(),
                   .first_row = e * rows,
                   .change = place->change,
+                  .vector = vector,
                   .blocks = !facts(tensor.type).plain.has_value()};
     if (view.change == GgufChange::kTransposed && vector) {
       view.change = GgufChange::kNone;
@@ -137,7 +139,7 @@ void GgufModel::add_views(std::size_t index) {
 void GgufModel::add_view(GgufView view, std::string name) {
   const GgufTensor& tensor = file_.tensors()[view.tensor];
   const GgmlTypeFacts& f = facts(tensor.type);
-  const bool vector = tensor.shape.size() == 1;
+  const bool vector = view.vector;
   TensorInfo& info = view.info;
   info.name = std::move(name);
   info.file = file_.file_of(tensor);
@@ -165,7 +167,9 @@ void GgufModel::add_view(GgufView view, std::string name) {
     info.bytes = view.columns * sizeof(float);
   } else {
     info.dtype = *f.plain;
-    info.shape = vector ? tensor.shape : std::vector{view.rows, view.columns};
+    info.shape = vector && view.change != GgufChange::kOneRow
+                     ? std::vector{view.columns}
+                     : std::vector{view.rows, view.columns};
     if (view.change == GgufChange::kTransposed) {
       std::swap(info.shape[0], info.shape[1]);
     }
@@ -183,9 +187,11 @@ TensorBytes GgufModel::read(const TensorInfo& info) const {
   TensorBytes whole = file_.read(tensor);
   whole.bytes =
       whole.bytes.subspan(view.first_row * row_bytes, view.rows * row_bytes);
-  const bool vector = view.rows == 1 && tensor.shape.size() == 1;
+  const bool vector = view.vector;
   switch (view.change) {
     case GgufChange::kNone:
+    case GgufChange::kOneRow:
+    case GgufChange::kBare:
       return whole;
     case GgufChange::kQueryRows:
     case GgufChange::kKeyRows:

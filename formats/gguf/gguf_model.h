@@ -25,6 +25,7 @@ struct GgufView {
   std::size_t first_row = 0;          // in the tensor
   GgufChange change = GgufChange::kNone;
   std::size_t heads = 0;  // whose rows change places
+  bool vector = false;    // one, or one of a stack
 
   bool blocks = false;
 };

@@ -69,8 +69,9 @@ std::optional<GgufPlace> our_name(const GgufArchitecture& architecture,
   for (const GgufTensorName& row : architecture.tensors) {
     const auto numbers = match(row.gguf, parts->first);
     if (!numbers) continue;
+    const bool bare = row.change == GgufChange::kBare;
     return GgufPlace{.name = with_number(row.ours, numbers->block) +
-                             std::string(parts->second),
+                             (bare ? "" : std::string(parts->second)),
                      .change = row.change,
                      .stacked = row.ours.find("{e}") != std::string_view::npos};
   }
@@ -79,8 +80,21 @@ std::optional<GgufPlace> our_name(const GgufArchitecture& architecture,
 
 namespace {
 
+std::optional<GgufPlace> bare_place_of(const GgufArchitecture& architecture,
+                                       std::string_view tensor) {
+  for (const GgufTensorName& row : architecture.tensors) {
+    if (row.change != GgufChange::kBare) continue;
+    const auto numbers = match(row.ours, tensor);
+    if (!numbers) continue;
+    return GgufPlace{.name = with_number(row.gguf, numbers->block) + ".weight",
+                     .change = row.change};
+  }
+  return std::nullopt;
+}
+
 std::optional<GgufPlace> place_of(const GgufArchitecture& architecture,
                                   std::string_view tensor) {
+  if (auto bare = bare_place_of(architecture, tensor)) return bare;
   const auto parts = parts_of(tensor);
   if (!parts) return std::nullopt;
   for (const GgufTensorName& row : architecture.tensors) {

@@ -177,6 +177,10 @@ class GgufSink : public ArtifactSink {
         std::swap(tensor.shape[0], tensor.shape[1]);
       }
     }
+    if (planned.change == GgufChange::kOneRow && tensor.shape.size() == 2 &&
+        tensor.shape[0] == 1) {
+      tensor.shape.erase(tensor.shape.begin());
+    }
     if (stacked_.at(tensor.name)) {
       tensor.shape.insert(tensor.shape.begin(), planned.parts.size());
     }
@@ -191,8 +195,8 @@ class GgufSink : public ArtifactSink {
     }
     const auto own = ggml_type_of(info.dtype);
     const bool vector = info.shape.size() == 1;
-    if (vector || change == GgufChange::kPlusOne || !own ||
-        info.dtype == DType::kF64) {
+    if (vector || change == GgufChange::kPlusOne ||
+        change == GgufChange::kOneRow || !own || info.dtype == DType::kF64) {
       return GgmlType::kF32;
     }
     return *own;
@@ -282,6 +286,8 @@ class GgufSink : public ArtifactSink {
     switch (p.change) {
       case GgufChange::kNone:
       case GgufChange::kPlusOne:
+      case GgufChange::kOneRow:
+      case GgufChange::kBare:
         return out;
       case GgufChange::kQueryRows:
       case GgufChange::kKeyRows: {

@@ -59,18 +59,30 @@ class Conversion {
       const LinearSpec& spec = block.linears[i];
       const bool shared =
           shared_tensor(checkpoint_, arch_.block_name(layer), spec) != nullptr;
-      const bool whole = !shared || spec.storage->rows == 0;
+      const bool apart = stands_apart(spec);
+      const bool whole = !shared || apart || spec.storage->rows == 0;
       const auto type = spec.role == LinearRole::kPlain && whole ? options_.type
                                                                  : std::nullopt;
       // Plain numbers that stay such are copied with the other tensors.
-      if (shared && !(type && is_blocks(*type))) continue;
+      if (shared && !apart && !(type && is_blocks(*type))) continue;
       const std::string name = arch_.linear_name(layer, i);
       convert_linear(name, read_block_linear(checkpoint_, arch_, layer, i),
                      type);
-      if (shared) {
-        done_.insert(arch_.block_name(layer) + "." + spec.storage->tensor);
-      }
+      if (shared || apart)
+        add_done(arch_.block_name(layer) + ".", *spec.storage);
     }
+  }
+
+  // GGUF has stacks of its own, which the experts go into one by one.
+  bool stands_apart(const LinearSpec& spec) const {
+    return options_.format == "gguf" && spec.storage && spec.storage->index;
+  }
+
+  void add_done(const std::string& block, const LinearStorage& storage) {
+    for (const char* part : {"", "_blocks", "_scales"}) {
+      done_.insert(block + storage.tensor + part);
+    }
+    if (!storage.bias_tensor.empty()) done_.insert(block + storage.bias_tensor);
   }
 
   std::optional<GgmlType> end_type(bool is_head) const {

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <functional>
+#include <nlohmann/json.hpp>
 
 #include "compress/core/formatted.h"
 #include "compress/model/decoder.h"
@@ -350,6 +352,62 @@ TEST_F(Conversions, PairsAreExactOrRefusedOrOfAKnownError) {
       EXPECT_TRUE(report_.rounded.empty());
     }
   }
+}
+
+// Goldens whose models GGUF cannot say, with other numbers in config.json and the
+// same tensors: from GGUF the same is computed as from the folder.
+TEST_F(Conversions, FamiliesWithTamerSettingsComputeTheSameFromGguf) {
+  struct Tamed {
+    const char *golden, *settings;
+  };
+  constexpr Tamed kTamed[] = {
+      {"starcoder2", R"({"sliding_window": null})"},
+      {"gpt_oss", R"({"swiglu_alpha": 1.702, "swiglu_limit": 7.0})"},
+      {"gpt_oss_mxfp4", R"({"swiglu_alpha": 1.702, "swiglu_limit": 7.0})"},
+      {"qwen2_moe", R"({"norm_topk_prob": false, "decoder_sparse_step": 1,
+                        "num_hidden_layers": 1, "sliding_window": null,
+                        "use_sliding_window": false})"}};
+  const std::vector<TokenId> ids{5, 9, 3, 17, 30, 6, 11, 2, 8, 21};
+  const auto logits = [&](const Checkpoint& checkpoint) {
+    const Decoder decoder(checkpoint);
+    const Segment all{ids.size(), 0, nullptr};
+    return decoder.ends().logits(decoder.forward(ids, {&all, 1}, pool_).view(),
+                                 pool_);
+  };
+  for (const Tamed& tamed : kTamed) {
+    const fs::path source = fs::path(LLMPRESS_SOURCE_DIR) /
+                            "tests/compress/model/goldens" / tamed.golden;
+    const fs::path folder = folder_.path() / tamed.golden;
+    fs::create_directories(folder);
+    fs::copy(source / "model.safetensors", folder / "model.safetensors");
+    auto config = nlohmann::json::parse(read_file(source / "config.json"));
+    config.update(nlohmann::json::parse(tamed.settings));
+    std::ofstream(folder / "config.json") << config;
+    const auto base = open_checkpoint(folder);
+    const MatrixF wanted = logits(*base);
+    const MatrixF found = logits(*convert(folder, "m.gguf", {}));
+    float largest = 0, worst = 0;
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      largest = std::max(largest, std::abs(wanted.data()[i]));
+      worst = std::max(worst, std::abs(wanted.data()[i] - found.data()[i]));
+    }
+    EXPECT_LE(worst, 1e-5f * largest) << tamed.golden;
+  }
+}
+
+TEST_F(Conversions, CodesPassThroughMlxUnchanged) {
+  const auto gguf =
+      convert(write_model(kShape), "m.gguf",
+              {.type = GgmlType::kQ4_0, .ends_type = GgmlType::kF32});
+  const auto packed =
+      convert(gguf->path(), "packed", {.format = "compressed-tensors"});
+  const auto mlx = convert(packed->path(), "mlx", {.format = "mlx"});
+  EXPECT_EQ(mlx->format(), "mlx");
+  EXPECT_EQ(mlx->tensors().require(std::string(kDown) + ".weight").dtype,
+            DType::kU32);
+  const auto back =
+      convert(mlx->path(), "back", {.format = "compressed-tensors"});
+  expect_same_tensors(*packed, *back);
 }
 
 }  // namespace

@@ -1,0 +1,247 @@
+// Rows of the table of architectures (gguf_architecture.h) beside the first
+// ones: dense models of many makers, and mixtures with shared experts or biases.
+#include <array>
+
+#include "formats/gguf/gguf_architecture.h"
+#include "formats/gguf/gguf_keys.h"
+
+namespace llmpress {
+namespace {
+
+using Change = GgufChange;
+using Names = GgufTensorName;
+
+template <std::size_t... kCounts>
+constexpr auto joined(const Names (&... lists)[kCounts]) {
+  std::array<Names, (kCounts + ...)> all{};
+  std::size_t at = 0;
+  const auto append = [&](const auto& list) {
+    for (const Names& row : list) all[at++] = row;
+  };
+  (append(lists), ...);
+  return all;
+}
+
+// --- tensors
+
+constexpr Names kEnds[] = {{"token_embd", "model.embed_tokens"},
+                           {"output_norm", "model.norm"},
+                           {"output", "lm_head"}};
+constexpr Names kNorms[] = {
+    {"blk.{}.attn_norm", "model.layers.{}.input_layernorm"},
+    {"blk.{}.ffn_norm", "model.layers.{}.post_attention_layernorm"}};
+constexpr Names kAttention[] = {
+    {"blk.{}.attn_q", "model.layers.{}.self_attn.q_proj"},
+    {"blk.{}.attn_k", "model.layers.{}.self_attn.k_proj"},
+    {"blk.{}.attn_v", "model.layers.{}.self_attn.v_proj"},
+    {"blk.{}.attn_output", "model.layers.{}.self_attn.o_proj"}};
+constexpr Names kTurnedAttention[] = {
+    {"blk.{}.attn_q", "model.layers.{}.self_attn.q_proj", Change::kQueryRows},
+    {"blk.{}.attn_k", "model.layers.{}.self_attn.k_proj", Change::kKeyRows},
+    {"blk.{}.attn_v", "model.layers.{}.self_attn.v_proj"},
+    {"blk.{}.attn_output", "model.layers.{}.self_attn.o_proj"}};
+constexpr Names kMlp[] = {{"blk.{}.ffn_gate", "model.layers.{}.mlp.gate_proj"},
+                          {"blk.{}.ffn_up", "model.layers.{}.mlp.up_proj"},
+                          {"blk.{}.ffn_down", "model.layers.{}.mlp.down_proj"}};
+constexpr Names kExperts[] = {
+    {"blk.{}.ffn_gate_exps", "model.layers.{}.mlp.experts.{e}.gate_proj"},
+    {"blk.{}.ffn_down_exps", "model.layers.{}.mlp.experts.{e}.down_proj"},
+    {"blk.{}.ffn_up_exps", "model.layers.{}.mlp.experts.{e}.up_proj"}};
+
+constexpr Names kNormsAfter[] = {
+    {"blk.{}.attn_q_norm", "model.layers.{}.self_attn.q_norm"},
+    {"blk.{}.attn_k_norm", "model.layers.{}.self_attn.k_norm"},
+    {"blk.{}.post_attention_norm", "model.layers.{}.post_attention_layernorm"},
+    {"blk.{}.post_ffw_norm", "model.layers.{}.post_feedforward_layernorm"}};
+constexpr Names kStarcoderMlp[] = {
+    {"blk.{}.ffn_up", "model.layers.{}.mlp.c_fc"},
+    {"blk.{}.ffn_down", "model.layers.{}.mlp.c_proj"}};
+constexpr Names kGlm4Block[] = {
+    {"blk.{}.attn_norm", "model.layers.{}.input_layernorm"},
+    {"blk.{}.post_attention_norm", "model.layers.{}.post_self_attn_layernorm"},
+    {"blk.{}.ffn_norm", "model.layers.{}.post_attention_layernorm"},
+    {"blk.{}.post_ffw_norm", "model.layers.{}.post_mlp_layernorm"},
+    {"blk.{}.ffn_up", "model.layers.{}.mlp.gate_up_proj"},
+    {"blk.{}.ffn_down", "model.layers.{}.mlp.down_proj"}};
+constexpr Names kCohereNorm[] = {
+    {"blk.{}.attn_norm", "model.layers.{}.input_layernorm"}};
+constexpr Names kPhi2[] = {
+    {"token_embd", "model.embed_tokens"},
+    {"output_norm", "model.final_layernorm"},
+    {"output", "lm_head"},
+    {"blk.{}.attn_norm", "model.layers.{}.input_layernorm"},
+    {"blk.{}.attn_q", "model.layers.{}.self_attn.q_proj"},
+    {"blk.{}.attn_k", "model.layers.{}.self_attn.k_proj"},
+    {"blk.{}.attn_v", "model.layers.{}.self_attn.v_proj"},
+    {"blk.{}.attn_output", "model.layers.{}.self_attn.dense"},
+    {"blk.{}.ffn_up", "model.layers.{}.mlp.fc1"},
+    {"blk.{}.ffn_down", "model.layers.{}.mlp.fc2"}};
+constexpr Names kSharedExpert[] = {
+    {"blk.{}.ffn_gate_inp", "model.layers.{}.mlp.gate"},
+    {"blk.{}.ffn_gate_inp_shexp", "model.layers.{}.mlp.shared_expert_gate",
+     Change::kOneRow},
+    {"blk.{}.ffn_gate_shexp", "model.layers.{}.mlp.shared_expert.gate_proj"},
+    {"blk.{}.ffn_down_shexp", "model.layers.{}.mlp.shared_expert.down_proj"},
+    {"blk.{}.ffn_up_shexp", "model.layers.{}.mlp.shared_expert.up_proj"}};
+constexpr Names kGptOssBlock[] = {
+    {"blk.{}.attn_norm", "model.layers.{}.input_layernorm"},
+    {"blk.{}.post_attention_norm", "model.layers.{}.post_attention_layernorm"},
+    {"blk.{}.attn_sinks", "model.layers.{}.self_attn.sinks", Change::kBare},
+    {"blk.{}.ffn_gate_inp", "model.layers.{}.mlp.router"}};
+
+constexpr auto kOlmo2 = joined(kEnds, kAttention, kNormsAfter, kMlp);
+constexpr auto kLlamaLike = joined(kEnds, kNorms, kTurnedAttention, kMlp);
+constexpr auto kPlain = joined(kEnds, kNorms, kAttention, kMlp);
+constexpr auto kStarcoder2 = joined(kEnds, kNorms, kAttention, kStarcoderMlp);
+constexpr auto kGlm4 = joined(kEnds, kGlm4Block, kAttention);
+constexpr auto kCohere2 = joined(kEnds, kCohereNorm, kAttention, kMlp);
+constexpr auto kQwen2Moe =
+    joined(kEnds, kNorms, kAttention, kExperts, kSharedExpert);
+constexpr auto kGptOss = joined(kEnds, kGptOssBlock, kAttention, kExperts);
+
+// --- numbers
+
+template <std::size_t... kCounts>
+constexpr auto keys(const GgufKey (&... lists)[kCounts]) {
+  std::array<GgufKey, (kCounts + ...)> all{};
+  std::size_t at = 0;
+  const auto append = [&](const auto& list) {
+    for (const GgufKey& row : list) all[at++] = row;
+  };
+  (append(lists), ...);
+  return all;
+}
+
+constexpr GgufKey kSizes[] = {
+    {"context_length", "max_position_embeddings", false, 2048},
+    {"embedding_length", "hidden_size"},
+    {"block_count", "num_hidden_layers"},
+    {"feed_forward_length", "intermediate_size"},
+    {"attention.head_count", "num_attention_heads"}};
+constexpr GgufKey kRms[] = {
+    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", true, 1e-6}};
+constexpr GgufKey kRmsOfOlmo[] = {
+    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", true, 1e-5}};
+constexpr GgufKey kRmsOfGlm4[] = {
+    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", true, 1.5625e-7}};
+constexpr GgufKey kLayerNorm[] = {
+    {"attention.layer_norm_epsilon", "layer_norm_eps", true, 1e-5}};
+constexpr GgufKey kNormEpsilon[] = {
+    {"attention.layer_norm_epsilon", "norm_epsilon", true, 1e-5}};
+constexpr GgufKey kGraniteScales[] = {
+    {"attention.scale", "attention_multiplier", true, 1},
+    {"embedding_scale", "embedding_multiplier", true, 1},
+    {"residual_scale", "residual_multiplier", true, 1},
+    {"logit_scale", "logits_scaling", true, 1}};
+constexpr GgufKey kCohereScale[] = {
+    {"logit_scale", "logit_scale", true, 0.0625},
+    {"attention.sliding_window", "sliding_window", false, 4096}};
+constexpr GgufKey kQwen2MoeSizes[] = {
+    {"expert_count", "num_experts", false, 60},
+    {"expert_used_count", "num_experts_per_tok", false, 4},
+    {"expert_feed_forward_length", "moe_intermediate_size", false, 1408},
+    {"expert_shared_feed_forward_length", "shared_expert_intermediate_size",
+     false, 5632}};
+constexpr GgufKey kGptOssSizes[] = {
+    {"expert_count", "num_local_experts", false, 128},
+    {"expert_used_count", "num_experts_per_tok", false, 4},
+    {"expert_feed_forward_length", "intermediate_size", false, 2880},
+    {"attention.sliding_window", "sliding_window", false, 128}};
+
+constexpr auto kOlmo2Keys = keys(kSizes, kRmsOfOlmo);
+constexpr auto kGraniteKeys = keys(kSizes, kRms, kGraniteScales);
+constexpr auto kLayerNormKeys = keys(kSizes, kLayerNorm);
+constexpr auto kStarcoder2Keys = keys(kSizes, kNormEpsilon);
+constexpr auto kRmsKeys = keys(kSizes, kRms);
+constexpr auto kGlm4Keys = keys(kSizes, kRmsOfGlm4);
+constexpr auto kCohere2Keys = keys(kSizes, kLayerNorm, kCohereScale);
+constexpr auto kQwen2MoeKeys = keys(kSizes, kRms, kQwen2MoeSizes);
+constexpr auto kGptOssKeys = keys(kSizes, kRmsOfOlmo, kGptOssSizes);
+
+constexpr std::array kArchitectures{
+    GgufArchitecture{.name = "olmo2",
+                     .model_type = "olmo2",
+                     .tensors = kOlmo2,
+                     .keys = kOlmo2Keys,
+                     .read = read_olmo2,
+                     .write = write_olmo2,
+                     .hf_class = "Olmo2ForCausalLM"},
+    GgufArchitecture{.name = "granite",
+                     .model_type = "granite",
+                     .tensors = kLlamaLike,
+                     .keys = kGraniteKeys,
+                     .read = read_granite,
+                     .write = write_granite,
+                     .hf_class = "GraniteForCausalLM"},
+    GgufArchitecture{.name = "stablelm",
+                     .model_type = "stablelm",
+                     .tensors = kPlain,
+                     .keys = kLayerNormKeys,
+                     .read = read_stablelm,
+                     .write = write_stablelm,
+                     .hf_class = "StableLmForCausalLM"},
+    GgufArchitecture{.name = "starcoder2",
+                     .model_type = "starcoder2",
+                     .tensors = kStarcoder2,
+                     .keys = kStarcoder2Keys,
+                     .read = read_starcoder2,
+                     .write = write_starcoder2,
+                     .tied = true,
+                     .hf_class = "Starcoder2ForCausalLM"},
+    GgufArchitecture{.name = "smollm3",
+                     .model_type = "smollm3",
+                     .tensors = kLlamaLike,
+                     .keys = kRmsKeys,
+                     .read = read_smollm3,
+                     .write = write_smollm3,
+                     .rope_theta = 2e6,
+                     .tied = true,
+                     .hf_class = "SmolLM3ForCausalLM"},
+    GgufArchitecture{.name = "glm4",
+                     .model_type = "glm4",
+                     .tensors = kGlm4,
+                     .keys = kGlm4Keys,
+                     .read = read_glm4,
+                     .write = write_glm4,
+                     .head_dim = 128,
+                     .hf_class = "Glm4ForCausalLM"},
+    GgufArchitecture{.name = "cohere2",
+                     .model_type = "cohere2",
+                     .tensors = kCohere2,
+                     .keys = kCohere2Keys,
+                     .read = read_cohere2,
+                     .write = write_cohere2,
+                     .tied = true,
+                     .hf_class = "Cohere2ForCausalLM"},
+    GgufArchitecture{.name = "phi2",
+                     .model_type = "phi",
+                     .tensors = kPhi2,
+                     .keys = kLayerNormKeys,
+                     .read = read_phi2,
+                     .write = write_phi2,
+                     .hf_class = "PhiForCausalLM"},
+    GgufArchitecture{.name = "qwen2moe",
+                     .model_type = "qwen2_moe",
+                     .tensors = kQwen2Moe,
+                     .keys = kQwen2MoeKeys,
+                     .read = read_qwen2_moe,
+                     .write = write_qwen2_moe,
+                     .hf_class = "Qwen2MoeForCausalLM"},
+    GgufArchitecture{.name = "gpt-oss",
+                     .model_type = "gpt_oss",
+                     .tensors = kGptOss,
+                     .keys = kGptOssKeys,
+                     .read = read_gpt_oss,
+                     .write = write_gpt_oss,
+                     .head_dim = 64,
+                     .rope_theta = 150000,
+                     .hf_class = "GptOssForCausalLM"},
+};
+
+}  // namespace
+
+std::span<const GgufArchitecture> wider_gguf_architectures() {
+  return kArchitectures;
+}
+
+}  // namespace llmpress
