@@ -26,6 +26,13 @@ class Unreachable(Exception):
     """Nothing could be installed, for want of a package registry or of a way to make an environment."""
 
 
+class Unsatisfiable(Exception):
+    """The registry answers, and has not what is asked for."""
+
+
+NO_SUCH_VERSIONS = ("No solution found", "No matching distribution", "ResolutionImpossible")
+
+
 def variable(name):
     """Of the environment: a Python that has the packages already."""
     return f"LLMPRESS_PEERS_{name.upper()}"
@@ -74,9 +81,9 @@ def install(name, folder):
         if done.returncode == 0:
             return python
     reason = (done.stderr or done.stdout).strip()[-600:]
-    if not registry_answers(python):
-        raise Unreachable(f"packages of '{name}' could not be installed: {reason}")
-    raise RuntimeError(f"packages of '{name}' could not be installed, and the registry answers: {reason}")
+    if any(word in reason for word in NO_SUCH_VERSIONS) and registry_answers(python):
+        raise Unsatisfiable(f"packages of '{name}' are not to be had: {reason}")
+    raise Unreachable(f"packages of '{name}' could not be installed: {reason}")
 
 
 def python_of(name):

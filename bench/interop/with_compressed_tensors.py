@@ -72,6 +72,10 @@ READS = [
     refused("FP8 E5M2", of_type("fp8_e5m2"), "taken for E4M3, so it has a format of its own"),
     refused("2:4, sparse", MAGNITUDE.format("pattern: '2:4', storage: sparse"), "sparse decompression was dropped"),
     refused("bitmask, sparse", MAGNITUDE.format("sparsity: 0.5, storage: sparse"), "sparse decompression was dropped"),
+    refused("NF4", "[{quantize: {method: nf4}}]", "its place is format: bitsandbytes"),
+    refused("LLM.int8()", "[{quantize: {method: llm_int8}}]", "its place is format: bitsandbytes"),
+    refused("heads pruned to a count that does not divide the hidden size",
+            "[{prune: {method: heads, sparsity: 0.25, importance: weights}}]", "LlamaConfig refuses", models=("tinystories-3.7m",)),
     refused("HQQ", "[{quantize: {method: hqq, weights: {bits: 4, group_size: 32}}}]", "real zero points are unknown"),
 ]
 

@@ -42,13 +42,14 @@ BASE = [
 ]
 READS = BASE + [through_transformers(case) for case in BASE if case.layout in (
     "gptq, 4 bits", "gptq_v2, 3 bits, zero points, act-order", "gptq, 4 and 8 bits", "awq, 4 bits, zero points")]
+WRITTEN = ("tinystories-3.7m", "qwen2")
 WRITES = [
-    Case("gptq, 4 bits", "gptq 4", **LOOSE),
-    Case("gptq, 3 bits", "gptq 3", **LOOSE),
-    Case("gptq, 8 bits", "gptq 8", **LOOSE),
-    Case("gptq, 4 bits, act-order", "gptq 4 desc_act", **LOOSE),
-    Case("gptq_v2, 4 bits, zero points", "gptq 4 asym v2", **LOOSE),
-    Case("awq, 4 bits, zero points", "awq", **LOOSE),
+    Case("gptq, 4 bits", "gptq 4", **LOOSE, models=WRITTEN),
+    Case("gptq, 3 bits", "gptq 3", **LOOSE, models=WRITTEN),
+    Case("gptq, 8 bits", "gptq 8", **LOOSE, models=WRITTEN),
+    Case("gptq, 4 bits, act-order", "gptq 4 desc_act", **LOOSE, models=WRITTEN),
+    Case("gptq_v2, 4 bits, zero points", "gptq 4 asym v2", **LOOSE, models=WRITTEN),
+    Case("awq, 4 bits, zero points", "awq", **LOOSE, models=WRITTEN),
 ]
 
 
