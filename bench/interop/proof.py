@@ -13,8 +13,10 @@ import subprocess
 import sys
 import tempfile
 
-import document
-import environments
+sys.dont_write_bytecode = True
+
+import document  # noqa: E402
+import environments  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -35,19 +37,20 @@ QUICK = {"transformers"}
 OPTIONAL = {"vllm"}  # may be impossible to install
 
 
-def peers_environment():
-    """No network, no graphics processor, few messages, no compiling of kernels for a single run."""
-    return {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false",
-            "CUDA_VISIBLE_DEVICES": "", "TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "LLM_COMPRESSOR_LOG_DISABLED": "true", "TORCHDYNAMO_DISABLE": "1",
-            "GPTQMODEL_CPU_WORKERS": "2", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+PEERS_ENVIRONMENT = {  # no network, no graphics processor, few messages, no compiling of kernels for a single run
+    "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TORCHDYNAMO_DISABLE": "1", "PYTHONDONTWRITEBYTECODE": "1",
+    "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1",
+    "TOKENIZERS_PARALLELISM": "false", "LLM_COMPRESSOR_LOG_DISABLED": "true", "GPTQMODEL_CPU_WORKERS": "2",
+    "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR",
+}
 
 
 def call(python, script, *arguments):
     """Runs a script of this folder; its messages are shown only if it fails."""
     with tempfile.TemporaryFile("w+") as messages:
-        done = subprocess.run([python, os.path.join(HERE, script), *arguments], stderr=messages,
-                              stdin=subprocess.DEVNULL, env=peers_environment())
+        with tempfile.TemporaryDirectory() as folder:  # for the logs that some peers leave where they are
+            done = subprocess.run([python, os.path.join(HERE, script), *arguments], stderr=messages,
+                                  stdin=subprocess.DEVNULL, env={**os.environ, **PEERS_ENVIRONMENT}, cwd=folder)
         if done.returncode != 0:
             messages.seek(0)
             sys.stderr.write(messages.read()[-4000:])
@@ -113,7 +116,7 @@ def main():
     arguments = parser.parse_args()
     os.environ["LLMPRESS"] = os.path.abspath(arguments.program)
     with tempfile.TemporaryDirectory() as folder:
-        rows = arguments.rows or os.path.join(folder, "rows")
+        rows = os.path.abspath(arguments.rows or os.path.join(folder, "rows"))
         os.makedirs(rows, exist_ok=True)
         try:
             skipped, broken = prove(arguments, os.path.join(folder, "models"), rows)
