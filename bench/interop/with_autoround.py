@@ -10,7 +10,7 @@ from measure import CALIBRATION, Case
 from versions import versions
 
 PEER = versions("auto-round", "transformers")
-HALF = "its kernels decode scales to float16"
+HALF = "it computes in float16"
 LOOSE = {"bound": 2e-2, "reason": HALF, "models": ("tinystories-3.7m", "qwen2")}
 WRITES = [
     Case("auto_round, 4 bits", "auto_round 4 sym", **LOOSE),
