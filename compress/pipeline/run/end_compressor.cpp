@@ -122,9 +122,14 @@ class EndsCompressor {
 
   LinearOutcome run(const std::string& name, const LinearTreatment& treatment,
                     const InputStats* stats) const {
-    const bool tied = name == job_.arch->head && job_.arch->tied_head;
-    const DenseLinear end =
-        read_end(*job_.checkpoint, tied ? job_.arch->embedding : name);
+    const Architecture& arch = *job_.arch;
+    const bool is_head = name == arch.head;
+    DenseLinear end = read_end(
+        *job_.checkpoint, is_head && arch.tied_head ? arch.embedding : name);
+    if (is_head && arch.head_bias) {
+      end.stored.bias = read_vector(job_.checkpoint->tensors(),
+                                    arch.head + ".bias", arch.vocabulary);
+    }
     const double sparsity = treatment.prune == nullptr
                                 ? 0
                                 : treatment.prune->config.target_sparsity();

@@ -115,6 +115,31 @@ class FamilyRuns : public testing::TestWithParam<fs::path> {
   RunReport report_;
 };
 
+// With what else stands in them: a head's bias.
+TEST_P(FamilyRuns, EndsOfEightBitsEvaluateAsTheModel) {
+  const auto base = open_checkpoint(GetParam());
+  const Architecture arch = parse_architecture(base->config_json(), "golden");
+  if (arch.input_width() % 8 != 0) GTEST_SKIP() << "no groups of 8";
+  if (arch.tied_head &&
+      base->config_json().find("text_config") != std::string::npos) {
+    GTEST_SKIP() << "named by two configurations";
+  }
+  const fs::path artifact =
+      run("{quantize: {targets: ['" + arch.head + "', '" + arch.embedding +
+          "'], weights: {bits: 8, group_size: 8, symmetric: false}}}");
+  expect_same_as_dequantized(artifact);
+  const MatrixF wanted = logits_of(*base, pool_);
+  const MatrixF found = logits_of(*open_checkpoint(artifact), pool_);
+  double difference = 0, energy = 0;
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    const double w = double{wanted.data()[i]};
+    difference += std::pow(double{found.data()[i]} - w, 2);
+    energy += w * w;
+  }
+  // Where an expert's route turns over it is more than what rounding adds.
+  EXPECT_LT(difference, 0.1 * energy);
+}
+
 TEST_P(FamilyRuns, GptaqOfFourBitsEvaluatesAsItsWeights) {
   expect_same_as_dequantized(
       run("{quantize: {method: gptq, asymmetric_calibration: true, weights: "
