@@ -50,12 +50,14 @@ std::size_t block_of(const std::string& name) {
 // it has none.
 std::uint32_t file_type_of(GgmlType most) {
   constexpr std::pair<GgmlType, std::uint32_t> kTypes[] = {
-      {GgmlType::kF32, 0},    {GgmlType::kQ4_0, 2},  {GgmlType::kQ4_1, 3},
-      {GgmlType::kQ8_0, 7},   {GgmlType::kQ5_0, 8},  {GgmlType::kQ5_1, 9},
-      {GgmlType::kQ2_K, 10},  {GgmlType::kQ3_K, 12}, {GgmlType::kQ4_K, 15},
-      {GgmlType::kQ5_K, 17},  {GgmlType::kQ6_K, 18}, {GgmlType::kIq4Nl, 25},
-      {GgmlType::kIq4Xs, 30}, {GgmlType::kBF16, 32}, {GgmlType::kTq1_0, 36},
-      {GgmlType::kTq2_0, 37}, {GgmlType::kMxfp4, 38}};
+      {GgmlType::kF32, 0},    {GgmlType::kQ4_0, 2},    {GgmlType::kQ4_1, 3},
+      {GgmlType::kQ8_0, 7},   {GgmlType::kQ5_0, 8},    {GgmlType::kQ5_1, 9},
+      {GgmlType::kQ2_K, 10},  {GgmlType::kQ3_K, 12},   {GgmlType::kQ4_K, 15},
+      {GgmlType::kQ5_K, 17},  {GgmlType::kQ6_K, 18},   {GgmlType::kIq4Nl, 25},
+      {GgmlType::kIq4Xs, 30}, {GgmlType::kBF16, 32},   {GgmlType::kTq1_0, 36},
+      {GgmlType::kTq2_0, 37}, {GgmlType::kMxfp4, 38},  {GgmlType::kIq2Xxs, 19},
+      {GgmlType::kIq2Xs, 20}, {GgmlType::kIq3Xxs, 23}, {GgmlType::kIq1S, 24},
+      {GgmlType::kIq3S, 26},  {GgmlType::kIq2S, 28},   {GgmlType::kIq1M, 31}};
   for (const auto& [type, number] : kTypes) {
     if (type == most) return number;
   }

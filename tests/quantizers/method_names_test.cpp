@@ -18,8 +18,9 @@ namespace {
 namespace fs = std::filesystem;
 
 // Where a word that a method has too names a format or a type of weights.
-constexpr std::array<std::string_view, 4> kOtherWords = {
+constexpr std::array<std::string_view, 5> kOtherWords = {
     "compress/model/families/mamba_mixer.cpp",  // a size in config.json
+    "compress/tool/imatrix_command.cpp",        // a file of llama.cpp
     "recipes/words.h",                          // formats of output
     "recipes/schemes.cpp",                      // types of weights
     "compress/core/packed/table4_weight.cpp"};  // the same, in descriptions
