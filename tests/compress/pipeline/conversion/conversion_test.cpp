@@ -16,6 +16,7 @@
 #include "compress/pipeline/conversion/packed_forms.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/checkpoints/config_reader.h"
+#include "formats/containers/safetensors.h"
 #include "formats/gguf/gguf_architecture.h"
 #include "quantizers/ggml_rounding.h"
 #include "quantizers/rtn.h"
@@ -359,6 +360,7 @@ TEST_F(Conversions, PairsAreExactOrRefusedOrOfAKnownError) {
 TEST_F(Conversions, FamiliesWithTamerSettingsComputeTheSameFromGguf) {
   struct Tamed {
     const char *golden, *settings;
+    const char* only_layer = nullptr;  // becomes the first
   };
   constexpr Tamed kTamed[] = {
       {"starcoder2", R"({"sliding_window": null})"},
@@ -366,7 +368,8 @@ TEST_F(Conversions, FamiliesWithTamerSettingsComputeTheSameFromGguf) {
       {"gpt_oss_mxfp4", R"({"swiglu_alpha": 1.702, "swiglu_limit": 7.0})"},
       {"qwen2_moe", R"({"norm_topk_prob": false, "decoder_sparse_step": 1,
                         "num_hidden_layers": 1, "sliding_window": null,
-                        "use_sliding_window": false})"}};
+                        "use_sliding_window": false})",
+       "model.layers.1."}};
   const std::vector<TokenId> ids{5, 9, 3, 17, 30, 6, 11, 2, 8, 21};
   const auto logits = [&](const Checkpoint& checkpoint) {
     const Decoder decoder(checkpoint);
@@ -379,7 +382,22 @@ TEST_F(Conversions, FamiliesWithTamerSettingsComputeTheSameFromGguf) {
                             "tests/compress/model/goldens" / tamed.golden;
     const fs::path folder = folder_.path() / tamed.golden;
     fs::create_directories(folder);
-    fs::copy(source / "model.safetensors", folder / "model.safetensors");
+    std::vector<NamedTensor> tensors;
+    const auto reader = open_tensors(source);
+    for (const TensorInfo& info : reader->tensors()) {
+      std::string name = info.name;
+      if (tamed.only_layer != nullptr && name.starts_with("model.layers.")) {
+        if (!name.starts_with(tamed.only_layer)) continue;
+        name.replace(0, std::strlen(tamed.only_layer), "model.layers.0.");
+      }
+      const TensorBytes data = reader->read(info);
+      tensors.push_back({.name = name,
+                         .dtype = info.dtype,
+                         .shape = info.shape,
+                         .bytes = {data.bytes.begin(), data.bytes.end()}});
+    }
+    write_file_atomically(folder / "model.safetensors",
+                          write_safetensors(tensors, {}));
     auto config = nlohmann::json::parse(read_file(source / "config.json"));
     config.update(nlohmann::json::parse(tamed.settings));
     std::ofstream(folder / "config.json") << config;
