@@ -327,6 +327,9 @@ std::string with_flag(const std::string& config_json, const std::string& key,
                       bool value) {
   auto json = nlohmann::ordered_json::parse(config_json);
   json[key] = value;
+  for (auto& [name, member] : json.items()) {
+    if (member.is_object() && member.contains(key)) member[key] = value;
+  }
   return json.dump(2);
 }
 

@@ -48,7 +48,8 @@ struct CheckpointEdits {
 std::unique_ptr<Checkpoint> overlay(const Checkpoint& base,
                                     CheckpointEdits edits);
 
-// config.json with `key` set to true or false.
+// config.json with `key` set to true or false, in the configuration of a wrapped
+// decoder ("text_config") too if it stands there.
 std::string with_flag(const std::string& config_json, const std::string& key,
                       bool value);
 

@@ -160,7 +160,7 @@ void add_inspect_command(CLI::App& app) {
   add_session_options(*command, arguments->session);
   command->footer(
       "Example:\n  llmpress inspect ./my-model-w4\n  llmpress inspect "
-      "./my-model-w4 --tensor model.layers.0.mlp.up_proj");
+      "./my-model-w4 --tensor model.norm.weight");
   command->callback([arguments] { inspect_path(*arguments); });
 }
 

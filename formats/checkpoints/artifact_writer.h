@@ -20,8 +20,11 @@ namespace llmpress {
 struct OutputFormat {
   std::string_view name;  // "compressed-tensors", "hdf5", "safetensors", ...
   std::string_view summary;
-  OutputKind kind;  // a folder, or what output.path names
-  bool one_scheme;  // all packed Linears of a model alike
+  OutputKind kind = OutputKind::kFolder;  // a folder, or what output.path names
+  bool one_scheme = false;                // all packed Linears of a model alike
+  bool rounds_inputs = false;             // can say that a Linear does
+  bool plain_ends = false;  // loaders look tokens up in plain numbers only
+  bool blocks = false;      // of GGUF, so that somebody reads them
 };
 std::span<const OutputFormat> output_formats();
 const OutputFormat& find_output_format(

@@ -30,6 +30,7 @@ class Conversion {
              ThreadPool& pool)
       : checkpoint_(checkpoint),
         options_(options),
+        format_(find_output_format(options.format)),
         pool_(pool),
         arch_(read_architecture(checkpoint)),
         writer_(make_artifact_writer(
@@ -109,7 +110,7 @@ class Conversion {
       linear.weight = rounded(name, stored, *type);
       exact = false;
     } else if (const auto* const blocks = std::get_if<GgmlWeight>(&stored)) {
-      if (!holds_blocks()) {
+      if (!format_.blocks) {
         exact = unpack(name, *blocks, linear.weight);
       }
     }
@@ -134,31 +135,25 @@ class Conversion {
     return name == arch_.embedding || name == arch_.head;
   }
 
-  // Loaders of GPTQ, AWQ and bitsandbytes look tokens up in plain numbers only,
-  // and no loader in blocks outside GGUF.
+  // For loaders that look tokens up in plain numbers only; none but GGUF's does
+  // it in blocks.
   void keep_readable(const std::string& name, PackedWeight& weight) {
-    const std::string& format = options_.format;
     const bool plain_only =
-        format == "gptq" || format == "awq" || format == "bitsandbytes" ||
-        (std::holds_alternative<GgmlWeight>(weight) && !holds_blocks());
+        format_.plain_ends ||
+        (std::holds_alternative<GgmlWeight>(weight) && !format_.blocks);
     if (!plain_only || std::holds_alternative<DenseWeight>(weight)) return;
     report_.notes.push_back(
         formatted("{}: {} decoded to f32, which loaders of {} look tokens up "
                   "in; --ends-type bf16 halves it",
-                  name, describe(weight), format));
+                  name, describe(weight), format_.name));
     weight = make_dense(dequantize(weight).view(), DType::kF32);
-  }
-
-  // Only "gguf" and "hdf5" hold blocks so that somebody reads them.
-  bool holds_blocks() const {
-    return options_.format == "gguf" || options_.format == "hdf5";
   }
 
   // False where `linear` had to be rounded to what the format holds.
   bool make_storable(const std::string& name, LinearWeights& linear) {
     std::string refusal = formatted("Linear '{}': {} has no form in {}", name,
                                     describe(linear.weight), options_.format);
-    if (holds_blocks() || !std::holds_alternative<GgmlWeight>(linear.weight)) {
+    if (format_.blocks || !std::holds_alternative<GgmlWeight>(linear.weight)) {
       try {
         encode_linear(options_.format, name, linear);
         return true;
@@ -168,9 +163,7 @@ class Conversion {
       }
     }
     LinearWeights changed = linear;
-    if (options_.format != "compressed-tensors" && options_.format != "hdf5") {
-      changed.input = {};
-    }
+    if (!format_.rounds_inputs) changed.input = {};
     for (PackedWeight& form : nearest_forms(linear, options_.format, pool_)) {
       changed.weight = std::move(form);
       try {
@@ -288,6 +281,7 @@ class Conversion {
 
   const Checkpoint& checkpoint_;
   const ConversionOptions& options_;
+  const OutputFormat& format_;
   ThreadPool& pool_;
   Architecture arch_;
   std::unique_ptr<ArtifactWriter> writer_;

@@ -103,7 +103,7 @@ std::vector<PackedWeight> nearest_forms(const LinearWeights& linear,
         pool));
     return forms;
   }
-  if (format != "awq" && !few_bits) {
+  if (!few_bits) {
     forms.push_back(on_grid(W.view(), integers(8, W.cols()), pool));
   }
   forms.push_back(on_grid(W.view(), integers(4, W.cols()), pool));

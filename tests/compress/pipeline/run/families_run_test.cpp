@@ -120,10 +120,6 @@ TEST_P(FamilyRuns, EndsOfEightBitsEvaluateAsTheModel) {
   const auto base = open_checkpoint(GetParam());
   const Architecture arch = parse_architecture(base->config_json(), "golden");
   if (arch.input_width() % 8 != 0) GTEST_SKIP() << "no groups of 8";
-  if (arch.tied_head &&
-      base->config_json().find("text_config") != std::string::npos) {
-    GTEST_SKIP() << "named by two configurations";
-  }
   const fs::path artifact =
       run("{quantize: {targets: ['" + arch.head + "', '" + arch.embedding +
           "'], weights: {bits: 8, group_size: 8, symmetric: false}}}");
@@ -136,8 +132,10 @@ TEST_P(FamilyRuns, EndsOfEightBitsEvaluateAsTheModel) {
     difference += std::pow(double{found.data()[i]} - w, 2);
     energy += w * w;
   }
-  // Where an expert's route turns over it is more than what rounding adds.
-  EXPECT_LT(difference, 0.1 * energy);
+  // Attention without a scale is sharp: there noise of 0.3 % of each number of
+  // the embedding moves random weights' logits by up to 0.5 % of their energy.
+  const double most = arch.model_type == "gemma4_text" ? 0.1 : 0.01;
+  EXPECT_LT(difference, most * energy);
 }
 
 TEST_P(FamilyRuns, GptaqOfFourBitsEvaluatesAsItsWeights) {
