@@ -81,8 +81,8 @@ void add_convert_command(CLI::App& app) {
       ->required();
   command
       ->add_option("--format", arguments->format,
-                   "gguf, safetensors, compressed-tensors, gptq, awq, hdf5, "
-                   "bitsandbytes")
+                   "gguf, safetensors, compressed-tensors, gptq, awq, mlx, "
+                   "mxfp4, hdf5, bitsandbytes")
       ->required();
   command->add_option("--type", arguments->type,
                       "of the blocks' Linears: f32, bf16, f16; for gguf also "
