@@ -34,7 +34,7 @@ std::string array_text(const GgufArray& array) {
         std::string text = formatted("{} elements: ", elements.size());
         for (std::size_t i = 0; i < elements.size() && i < kShownElements;
              ++i) {
-          const T element = elements[i];
+          const T& element = elements[i];
           text += (i == 0 ? "" : ", ") + element_text(element);
         }
         return text + (elements.size() > kShownElements ? ", ..." : "");
