@@ -5,12 +5,12 @@
 
 #include "compress/core/formatted.h"
 #include "formats/gguf/gguf_keys.h"
+#include "formats/gguf/gguf_name_lists.h"
 
 namespace llmpress {
 namespace {
 
-using Change = GgufChange;
-using Names = GgufTensorName;
+using namespace gguf_lists;
 
 constexpr GgufKey kSizes[] = {
     {"context_length", "max_position_embeddings", false, 2048},
@@ -69,41 +69,9 @@ constexpr GgufKey kQwen3MoeKeys[] = {
     {"expert_feed_forward_length", "moe_intermediate_size", false, 768},
 };
 
-constexpr Names kEnds[] = {{"token_embd", "model.embed_tokens"},
-                           {"output_norm", "model.norm"},
-                           {"output", "lm_head"}};
-
-// Several lists in one.
-template <std::size_t... kCounts>
-constexpr auto joined(const Names (&... lists)[kCounts]) {
-  std::array<Names, (kCounts + ...)> all{};
-  std::size_t at = 0;
-  const auto append = [&](const auto& list) {
-    for (const Names& row : list) all[at++] = row;
-  };
-  (append(lists), ...);
-  return all;
-}
-
-constexpr Names kNorms[] = {
-    {"blk.{}.attn_norm", "model.layers.{}.input_layernorm"},
-    {"blk.{}.ffn_norm", "model.layers.{}.post_attention_layernorm"}};
-constexpr Names kAttention[] = {
-    {"blk.{}.attn_q", "model.layers.{}.self_attn.q_proj"},
-    {"blk.{}.attn_k", "model.layers.{}.self_attn.k_proj"},
-    {"blk.{}.attn_v", "model.layers.{}.self_attn.v_proj"},
-    {"blk.{}.attn_output", "model.layers.{}.self_attn.o_proj"}};
-constexpr Names kTurnedAttention[] = {
-    {"blk.{}.attn_q", "model.layers.{}.self_attn.q_proj", Change::kQueryRows},
-    {"blk.{}.attn_k", "model.layers.{}.self_attn.k_proj", Change::kKeyRows},
-    {"blk.{}.attn_v", "model.layers.{}.self_attn.v_proj"},
-    {"blk.{}.attn_output", "model.layers.{}.self_attn.o_proj"}};
 constexpr Names kHeadNorms[] = {
     {"blk.{}.attn_q_norm", "model.layers.{}.self_attn.q_norm"},
     {"blk.{}.attn_k_norm", "model.layers.{}.self_attn.k_norm"}};
-constexpr Names kMlp[] = {{"blk.{}.ffn_gate", "model.layers.{}.mlp.gate_proj"},
-                          {"blk.{}.ffn_up", "model.layers.{}.mlp.up_proj"},
-                          {"blk.{}.ffn_down", "model.layers.{}.mlp.down_proj"}};
 constexpr Names kMixtralExperts[] = {
     {"blk.{}.ffn_gate_inp", "model.layers.{}.block_sparse_moe.gate"},
     {"blk.{}.ffn_gate_exps", "model.layers.{}.block_sparse_moe.experts.{e}.w1"},

@@ -4,45 +4,15 @@
 
 #include "formats/gguf/gguf_architecture.h"
 #include "formats/gguf/gguf_keys.h"
+#include "formats/gguf/gguf_name_lists.h"
 
 namespace llmpress {
 namespace {
 
-using Change = GgufChange;
-using Names = GgufTensorName;
-
-template <std::size_t... kCounts>
-constexpr auto joined(const Names (&... lists)[kCounts]) {
-  std::array<Names, (kCounts + ...)> all{};
-  std::size_t at = 0;
-  const auto append = [&](const auto& list) {
-    for (const Names& row : list) all[at++] = row;
-  };
-  (append(lists), ...);
-  return all;
-}
+using namespace gguf_lists;
 
 // --- tensors
 
-constexpr Names kEnds[] = {{"token_embd", "model.embed_tokens"},
-                           {"output_norm", "model.norm"},
-                           {"output", "lm_head"}};
-constexpr Names kNorms[] = {
-    {"blk.{}.attn_norm", "model.layers.{}.input_layernorm"},
-    {"blk.{}.ffn_norm", "model.layers.{}.post_attention_layernorm"}};
-constexpr Names kAttention[] = {
-    {"blk.{}.attn_q", "model.layers.{}.self_attn.q_proj"},
-    {"blk.{}.attn_k", "model.layers.{}.self_attn.k_proj"},
-    {"blk.{}.attn_v", "model.layers.{}.self_attn.v_proj"},
-    {"blk.{}.attn_output", "model.layers.{}.self_attn.o_proj"}};
-constexpr Names kTurnedAttention[] = {
-    {"blk.{}.attn_q", "model.layers.{}.self_attn.q_proj", Change::kQueryRows},
-    {"blk.{}.attn_k", "model.layers.{}.self_attn.k_proj", Change::kKeyRows},
-    {"blk.{}.attn_v", "model.layers.{}.self_attn.v_proj"},
-    {"blk.{}.attn_output", "model.layers.{}.self_attn.o_proj"}};
-constexpr Names kMlp[] = {{"blk.{}.ffn_gate", "model.layers.{}.mlp.gate_proj"},
-                          {"blk.{}.ffn_up", "model.layers.{}.mlp.up_proj"},
-                          {"blk.{}.ffn_down", "model.layers.{}.mlp.down_proj"}};
 constexpr Names kExperts[] = {
     {"blk.{}.ffn_gate_exps", "model.layers.{}.mlp.experts.{e}.gate_proj"},
     {"blk.{}.ffn_down_exps", "model.layers.{}.mlp.experts.{e}.down_proj"},
