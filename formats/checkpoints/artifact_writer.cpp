@@ -39,8 +39,17 @@ EncodedLinear encode_own(const std::string& name, const LinearWeights& linear,
 EncodedLinear encode_plain(const std::string& name, const LinearWeights& linear,
                            DType) {
   EncodedLinear encoded = encode_compressed_tensors(name, linear);
-  if (!std::holds_alternative<DenseWeight>(linear.weight) ||
-      encoded.scheme != LinearScheme{}) {
+  const bool dense = std::holds_alternative<DenseWeight>(linear.weight);
+  if (dense && encoded.scheme != LinearScheme{}) {
+    fail(ErrorCode::kUnsupported,
+         "Linear '{}': plain safetensors cannot say that its inputs are {}; "
+         "write compressed-tensors or hdf5{}",
+         name, linear.input_hadamard > 0 ? "rotated" : "rounded",
+         linear.input_hadamard > 0
+             ? ""
+             : ", or give the rounding up (convert --allow-lossy)");
+  }
+  if (!dense) {
     fail(ErrorCode::kUnsupported,
          "Linear '{}': {} cannot be stored as plain safetensors; write "
          "compressed-tensors or hdf5, or turn its codes into numbers (convert "

@@ -82,8 +82,12 @@ double squared_distance(std::span<const float> a, std::span<const float> b) {
 std::vector<PackedWeight> nearest_forms(const LinearWeights& linear,
                                         std::string_view format,
                                         ThreadPool& pool) {
-  if (linear.input_hadamard > 0 || format == "safetensors") return {};
+  if (linear.input_hadamard > 0) return {};
   const PackedWeight& weight = linear.weight;
+  if (format == "safetensors") {  // the numbers themselves
+    if (std::holds_alternative<DenseWeight>(weight)) return {weight};
+    return {make_dense(dequantize(weight).view(), DType::kF32)};
+  }
   const bool few_bits = bits_per_weight(weight) < 6;
   std::vector<PackedWeight> forms;
   if (format == "gguf") {

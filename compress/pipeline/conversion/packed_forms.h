@@ -17,7 +17,8 @@ std::optional<PackedWeight> unpacked_from_blocks(const GgmlWeight& weight);
 // What `format` may hold in the place of a weight that it does not, the nearest
 // first: the same codes with scales and minima in f16 (q4_1, q5_1 of GGUF), else
 // the weight rounded to nearest on a grid of the format with at least as many
-// bits. Empty for a Linear whose inputs are rotated, or a format of plain numbers.
+// bits, as numbers in a format of plain ones. Empty for a Linear whose inputs are
+// rotated.
 std::vector<PackedWeight> nearest_forms(const LinearWeights& linear,
                                         std::string_view format,
                                         ThreadPool& pool);

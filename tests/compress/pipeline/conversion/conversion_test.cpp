@@ -296,6 +296,41 @@ std::vector<Pair> pairs() {
   };
 }
 
+// What plain numbers cannot say is named, and given up only when told to.
+TEST_F(Conversions, GivesUpTheRoundingOfInputsOnlyWhenToldTo) {
+  const fs::path model = write_model(kShape);
+  const auto plain = open_checkpoint(model);
+  const auto writer = make_artifact_writer(
+      {.output = folder_.path() / "packed.h5", .format = "hdf5"});
+  for (const TensorInfo& info : plain->tensors().tensors()) {
+    const TensorBytes data = plain->tensors().read(info);
+    if (info.name == std::string(kDown) + ".weight") {
+      LinearWeights linear = plain->read_linear(kDown);
+      linear.input = {.kind = ActivationQuant::Kind::kFp8};
+      writer->add_linear(kDown, linear);
+      continue;
+    }
+    writer->add_tensor({.name = info.name,
+                        .dtype = info.dtype,
+                        .shape = info.shape,
+                        .bytes = {data.bytes.begin(), data.bytes.end()}});
+  }
+  writer->finish(plain->config_json());
+  ConversionOptions options{.format = "safetensors"};
+  try {
+    convert(folder_.path() / "packed.h5", "out", options);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("inputs are rounded"),
+              std::string::npos)
+        << error.what();
+  }
+  options.allow_lossy = true;
+  const auto written = convert(folder_.path() / "packed.h5", "out", options);
+  EXPECT_EQ(report_.inputs_unrounded, 1u);
+  expect_same_tensors(*plain, *written);
+}
+
 TEST_F(Conversions, PairsAreExactOrRefusedOrOfAKnownError) {
   const TinyShape kWide{.hidden = 128,
                         .ffn = 128,
