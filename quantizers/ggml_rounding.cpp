@@ -20,9 +20,10 @@ float through_f16(float x) { return f16_to_float(f16_from_float(x)); }
 
 float inverse_of(float x) { return x != 0 ? 1.0f / x : 0.0f; }
 
-// Towards zero, as the reference's conversions; what does not fit is clamped.
+// Towards zero, as the reference's conversions; what does not fit is clamped, and
+// 0 times the infinite inverse of a subnormal scale is 0.
 std::uint8_t truncated(float x, float most) {
-  return static_cast<std::uint8_t>(std::clamp(x, 0.0f, most));
+  return static_cast<std::uint8_t>(x > 0.0f ? (x < most ? x : most) : 0.0f);
 }
 
 // The first of the largest magnitude, with its sign.

@@ -40,7 +40,7 @@ ASKED_FOR = {"vllm"}  # takes half a gigabyte and a minute a row: only by --only
 PEERS_ENVIRONMENT = {  # no network, no graphics processor, few messages, no compiling of kernels for a single run
     "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TORCHDYNAMO_DISABLE": "1", "PYTHONDONTWRITEBYTECODE": "1",
     "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1",
-    "TOKENIZERS_PARALLELISM": "false", "LLM_COMPRESSOR_LOG_DISABLED": "true", "GPTQMODEL_CPU_WORKERS": "2",
+    "TOKENIZERS_PARALLELISM": "false", "LLM_COMPRESSOR_LOG_LEVEL": "ERROR", "GPTQMODEL_CPU_WORKERS": "2",
     "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR",
 }
 

@@ -35,6 +35,9 @@ class ModelCheckpoint : public Checkpoint {
     const std::string where = config_place(path_.string());
     notes_ = check_config(config_json_, where);
     quantization_ = parse_quantization_config(config_json_, where);
+    for (std::string& note : quantization_.notes(where)) {
+      notes_.push_back(std::move(note));
+    }
     format_ = quantization_.method.empty() || container == "hdf5"
                   ? container
                   : quantization_.method;

@@ -191,6 +191,28 @@ bool is_head_name(std::string_view module) {
   return module == "lm_head" || module.ends_with(".lm_head");
 }
 
+std::vector<std::string> QuantizationConfig::notes(
+    const std::string& where) const {
+  std::vector<std::string> notes;
+  for (const Group& group : groups) {
+    const std::optional<QuantArgs>& input = group.scheme.input;
+    if (!input || !input->dynamic) continue;
+    const bool in_groups =
+        input->strategy == "group" || input->strategy == "tensor_group" ||
+        (method == "fp8" && group.scheme.weights->block_cols != 0);
+    if (!in_groups) continue;
+    std::string note = formatted(
+        "{}: inputs are to be rounded with a scale a group of values; they are "
+        "rounded with one a token here, which moves logits as much as rounding "
+        "inputs does",
+        where);
+    if (std::ranges::find(notes, note) == notes.end()) {
+      notes.push_back(std::move(note));
+    }
+  }
+  return notes;
+}
+
 void QuantizationConfig::index(const std::string& where) {
   const auto is_pattern = [](const std::string& target) {
     return target.starts_with("re:");

@@ -84,6 +84,11 @@ struct QuantizationConfig {
   std::vector<Regex> ignored_patterns{};
   void index(const std::string& where);
 
+  // Sentences about what is run otherwise than declared: inputs with a scale a
+  // group (FP8_BLOCK of llm-compressor, block FP8 of transformers) are rounded
+  // with one a token.
+  std::vector<std::string> notes(const std::string& where) const;
+
   // The empty scheme if no group says otherwise. Throws Error(kInvalidInput) if
   // an expression takes too many steps.
   const LinearScheme& scheme_of(std::string_view linear) const;

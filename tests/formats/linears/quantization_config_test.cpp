@@ -65,6 +65,31 @@ TEST(QuantizationConfig, TheMostExactTargetWinsAndIgnoreBeatsAll) {
   EXPECT_FALSE(config.scheme_of("model.layers.7.mlp.down_proj").weights);
 }
 
+// FP8_BLOCK as llm-compressor writes it, and block FP8 of transformers.
+TEST(QuantizationConfig, SaysWhereInputsAreRoundedOtherwiseThanDeclared) {
+  const auto notes_with = [](const std::string& input) {
+    return parse(R"({"quant_method":"compressed-tensors","config_groups":{"g":{
+      "targets":["Linear"],"weights":{"num_bits":8,"type":"float",
+      "strategy":"block","block_structure":[128,128]},"input_activations":)" +
+                 input + "}}}")
+        .notes("config.json");
+  };
+  const auto grouped = notes_with(
+      R"({"num_bits":8,"type":"float","strategy":"group","group_size":128,"dynamic":true})");
+  ASSERT_EQ(grouped.size(), 1u);
+  EXPECT_NE(grouped[0].find("one a token"), std::string::npos);
+  EXPECT_TRUE(
+      notes_with(
+          R"({"num_bits":8,"type":"float","strategy":"token","dynamic":true})")
+          .empty());
+  EXPECT_TRUE(notes_with("null").empty());
+  EXPECT_EQ(parse(R"({"quant_method":"fp8","weight_block_size":[128,128]})")
+                .notes("config.json")
+                .size(),
+            1u);
+  EXPECT_TRUE(parse(R"({"quant_method":"fp8"})").notes("config.json").empty());
+}
+
 TEST(QuantizationConfig, TheClassLinearDoesNotNameAnEmbedding) {
   const QuantizationConfig config = parse(kReal);
   EXPECT_FALSE(config.scheme_of("model.embed_tokens").weights);
