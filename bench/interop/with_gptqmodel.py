@@ -14,6 +14,8 @@ from versions import versions
 PEER = versions("gptqmodel", "transformers", "optimum")
 HALF = "it computes in float16"
 LOOSE = {"bound": 2e-2, "reason": HALF}
+# By its own loader; it pads Qwen2 with a token that a small vocabulary has not.
+PADDED = {**LOOSE, "models": ("tinystories-3.7m", "gemma2")}
 
 
 def gptq(bits, symmetric="true", group=32, more=""):
@@ -32,13 +34,13 @@ def through_transformers(case):
 
 
 BASE = [
-    *[Case(f"gptq, {bits} bits", gptq(bits), "format: gptq", **LOOSE) for bits in (2, 3, 4, 8)],
-    *[Case(f"gptq_v2, {bits} bits, zero points", gptq(bits, "false"), "format: gptq", **LOOSE) for bits in (2, 3, 4, 8)],
-    Case("gptq, 4 bits, a scale a row", gptq(4, group=-1), "format: gptq", **LOOSE),
-    Case("gptq, 4 bits, act-order", gptq(4, more=ORDER), "format: gptq", **LOOSE),
-    Case("gptq_v2, 3 bits, zero points, act-order", gptq(3, "false", more=ORDER), "format: gptq", **LOOSE),
-    Case("gptq, 4 and 8 bits", MIXED, "format: gptq", **LOOSE),
-    Case("awq, 4 bits, zero points", AWQ, "format: awq", **LOOSE),
+    *[Case(f"gptq, {bits} bits", gptq(bits), "format: gptq", **PADDED) for bits in (2, 3, 4, 8)],
+    *[Case(f"gptq_v2, {bits} bits, zero points", gptq(bits, "false"), "format: gptq", **PADDED) for bits in (2, 3, 4, 8)],
+    Case("gptq, 4 bits, a scale a row", gptq(4, group=-1), "format: gptq", **PADDED),
+    Case("gptq, 4 bits, act-order", gptq(4, more=ORDER), "format: gptq", **PADDED),
+    Case("gptq_v2, 3 bits, zero points, act-order", gptq(3, "false", more=ORDER), "format: gptq", **PADDED),
+    Case("gptq, 4 and 8 bits", MIXED, "format: gptq", **PADDED),
+    Case("awq, 4 bits, zero points", AWQ, "format: awq", **PADDED),
 ]
 READS = BASE + [through_transformers(case) for case in BASE if case.layout in (
     "gptq, 4 bits", "gptq_v2, 3 bits, zero points, act-order", "awq, 4 bits, zero points")]  # and no `dynamic`
