@@ -160,8 +160,9 @@ class BlockSmoother {
   }
 
   // Sequences evenly spread over all, of about kSearchTokens tokens together;
-  // of each its beginning, so that `tokens` remain.
-  Sample take_sample(const Block& runner, std::size_t tokens) const {
+  // with `tokens`, of each its beginning, so that so many remain.
+  Sample take_sample(const Block& runner,
+                     std::optional<std::size_t> tokens = {}) const {
     Sample sample;
     BlockState state = choose_rows(tokens, sample.segments);
     runner.begin(state, sample.segments, *job_.pool);
@@ -172,7 +173,7 @@ class BlockSmoother {
     return sample;
   }
 
-  BlockState choose_rows(std::size_t tokens,
+  BlockState choose_rows(std::optional<std::size_t> tokens,
                          std::vector<Segment>& segments) const {
     const auto batches = states_.batches();
     std::size_t sequences = 0;
@@ -189,13 +190,12 @@ class BlockSmoother {
       std::size_t first = 0;
       for (const Segment& segment : batch.segments) {
         if ((index + 1) * wanted / sequences > index * wanted / sequences) {
-          const std::size_t most =
-              tokens == kSearchTokens
-                  ? segment.rows
-                  : std::max<std::size_t>(1, tokens / wanted);
-          rows.push_back({&batch.state, first, std::min(segment.rows, most)});
           segments.push_back(segment);
-          segments.back().rows = rows.back().count;
+          std::size_t& count = segments.back().rows;
+          if (tokens) {
+            count = std::min(count, std::max<std::size_t>(1, *tokens / wanted));
+          }
+          rows.push_back({&batch.state, first, count});
         }
         ++index;
         first += segment.rows;
@@ -254,7 +254,7 @@ class BlockSmoother {
         runner.run_stage(s, batch.segments, state, *job_.pool);
       }
     }
-    sample_ = take_sample(runner, kSearchTokens);
+    sample_ = take_sample(runner);
     screening_ = take_sample(runner, kScreeningTokens);
     for (InputStatsCollector& collector : collectors) {
       stats_.push_back(collector.finish());

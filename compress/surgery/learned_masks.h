@@ -5,8 +5,9 @@
 //   min over log_alpha (and W), max over lambda, phi of
 //     L + sum over shapes (lambda (s - t) + phi (s - t)^2)
 // s: the mean P(z > 0) of a shape's gates, t: the part that stays, reached from
-// 1 on in the first third of the steps. W, whatever is not packed, learns with the gates where `mask_weight_rate` is above 0, at that rate;
-// else it stays, unlike in the paper, and healing and `distill` come afterwards.
+// 1 on in the first third of the steps. W, whatever is not packed, learns with
+// the gates where `mask_weight_rate` is above 0, at that rate; else it stays,
+// unlike in the paper, and healing and `distill` come afterwards.
 //
 // What a gate multiplies: of FFN channels and heads the inputs of the Linear
 // that reads them, of channels of the stream what every reader sees behind its

@@ -23,8 +23,9 @@ using LogitLoss = std::function<double(
 class TrainableEnds {
  public:
   // `arch` must outlive this. A packed embedding stays as it is, and so does a
-  // packed head that is tied to it, unless `learning.makes` makes them. What the blocks get beside the stream
-  // (LayerInputs) stays as it is stored, but gradients pass through it.
+  // packed head that is tied to it, unless `learning.makes` makes them. What the
+  // blocks get beside the stream (LayerInputs) stays as it is stored, but
+  // gradients pass through it.
   TrainableEnds(const Checkpoint& checkpoint, const Architecture& arch,
                 const ModelLearning& learning, Isa isa);
 

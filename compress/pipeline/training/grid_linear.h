@@ -1,4 +1,5 @@
-// A Linear, or an embedding, that learns on the grid that it will be stored on, as it runs then:
+// A Linear, or an embedding, that learns on the grid that it will be stored on,
+// as it runs then:
 //
 //   y = W_q r(x) + b
 //

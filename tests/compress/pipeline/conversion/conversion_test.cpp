@@ -13,6 +13,7 @@
 #include "compress/model/decoder.h"
 #include "compress/model/model_source.h"
 #include "compress/model/tensor_places.h"
+#include "compress/pipeline/conversion/conversion_check.h"
 #include "compress/pipeline/conversion/packed_forms.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/checkpoints/config_reader.h"
@@ -294,6 +295,24 @@ std::vector<Pair> pairs() {
       {"q4_1", blocks(GgmlType::kQ4_1), "gptq", 0.1},
       {"iq4_nl", blocks(GgmlType::kIq4Nl), "compressed-tensors", 0.1},
   };
+}
+
+// A Linear that is to be the same and is not is found; one that was rounded on
+// purpose may differ.
+TEST_F(Conversions, ComparesWhatWasWrittenWithTheSource) {
+  const fs::path model = write_model(kShape);
+  const auto written = convert(model, "m.gguf", {.type = GgmlType::kQ8_0});
+  const auto source = open_checkpoint(model);
+  const Architecture arch = read_architecture(*source);
+  EXPECT_NO_THROW(check_conversion(*source, arch, written->path(), {}, pool_));
+  EXPECT_NO_THROW(check_conversion(*written, read_architecture(*written),
+                                   written->path(), {kDown}, pool_));
+  try {
+    check_conversion(*source, arch, written->path(), {kDown}, pool_);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find(kDown), std::string::npos);
+  }
 }
 
 // What plain numbers cannot say is named, and given up only when told to.
