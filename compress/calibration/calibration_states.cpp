@@ -7,10 +7,6 @@
 namespace llmpress {
 namespace {
 
-// Tokens of a batch; fixed, so that sums over batches are the same bytes on
-// every machine.
-constexpr std::size_t kBatchTokens = 4096;
-
 BlockState state_after(const Block& block, std::size_t stage,
                        const CalibrationBatch& batch, ThreadPool& pool) {
   BlockState copy = batch.state;
@@ -84,13 +80,15 @@ class GroupCollectors {
 }  // namespace
 
 CalibrationStates::CalibrationStates(const CalibrationSet& set,
-                                     const ModelEnds& ends, ThreadPool& pool) {
+                                     const ModelEnds& ends, ThreadPool& pool,
+                                     std::filesystem::path scratch)
+    : store_(std::move(scratch)) {
   std::size_t at = 0;
   while (at < set.sequences.size()) {
     const std::size_t length = set.sequences[at].size();
     const std::size_t count =
         std::min(set.sequences.size() - at,
-                 std::max<std::size_t>(1, kBatchTokens / length));
+                 std::max<std::size_t>(1, kCalibrationBatchTokens / length));
     CalibrationBatch batch;
     std::vector<TokenId> ids;
     for (std::size_t s = at; s < at + count; ++s) {
@@ -100,26 +98,26 @@ CalibrationStates::CalibrationStates(const CalibrationSet& set,
     }
     batch.state = ends.begin(ids, batch.segments, pool);
     tokens_ += ids.size();
-    batches_.push_back(std::move(batch));
+    store_.add(std::move(batch));
     at += count;
   }
 }
 
 void CalibrationStates::begin(const Block& block, ThreadPool& pool) {
-  for (CalibrationBatch& batch : batches_) {
+  for (CalibrationBatch& batch : batches()) {
     block.begin(batch.state, batch.segments, pool);
   }
 }
 
 void CalibrationStates::run_stage(const Block& block, std::size_t stage,
                                   ThreadPool& pool) {
-  for (CalibrationBatch& batch : batches_) {
+  for (CalibrationBatch& batch : batches()) {
     block.run_stage(stage, batch.segments, batch.state, pool);
   }
 }
 
 void CalibrationStates::run(const Block& block, ThreadPool& pool) {
-  for (CalibrationBatch& batch : batches_) {
+  for (CalibrationBatch& batch : batches()) {
     block.run(batch.segments, batch.state, pool);
   }
 }
@@ -128,10 +126,11 @@ std::vector<InputStats> CalibrationStates::collect(
     const StageSpec& next, GroupRange groups, const StatsNeeds& needs,
     ThreadPool& pool, const CalibrationStates* reference) const {
   GroupCollectors collectors(next, groups, needs, tokens_);
-  for (std::size_t b = 0; b < batches_.size(); ++b) {
+  for (std::size_t b = 0; b < store_.size(); ++b) {
     collectors.add(
-        batches_[b].state,
-        reference == nullptr ? nullptr : &reference->batches_[b].state, pool);
+        store_.read(b).state,
+        reference == nullptr ? nullptr : &reference->store_.read(b).state,
+        pool);
   }
   return collectors.finish();
 }
@@ -142,11 +141,12 @@ std::vector<InputStats> CalibrationStates::collect_after(
     const CalibrationStates* reference, const Block* reference_block) const {
   GroupCollectors collectors(block.spec().stages.at(stage + 1), groups, needs,
                              tokens_);
-  for (std::size_t b = 0; b < batches_.size(); ++b) {
-    const BlockState state = state_after(block, stage, batches_[b], pool);
+  for (std::size_t b = 0; b < store_.size(); ++b) {
+    const BlockState state = state_after(block, stage, store_.read(b), pool);
     std::optional<BlockState> full;
     if (reference != nullptr) {
-      full = state_after(*reference_block, stage, reference->batches_[b], pool);
+      full =
+          state_after(*reference_block, stage, reference->store_.read(b), pool);
     }
     collectors.add(state, full ? &*full : nullptr, pool);
   }

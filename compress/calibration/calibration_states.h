@@ -2,9 +2,10 @@
 #pragma once
 
 #include <cstddef>
-#include <span>
+#include <filesystem>
 #include <vector>
 
+#include "compress/calibration/batch_store.h"
 #include "compress/calibration/calibration_text.h"
 #include "compress/core/input_stats.h"
 #include "compress/core/parallel.h"
@@ -13,11 +14,9 @@
 
 namespace llmpress {
 
-// A few sequences that run through a block together.
-struct CalibrationBatch {
-  std::vector<Segment> segments{};
-  BlockState state{};
-};
+// Tokens of a batch, or one longer sequence; fixed, so that sums over batches
+// are the same bytes on every machine.
+inline constexpr std::size_t kCalibrationBatchTokens = 2048;
 
 // Experts of a stage whose inputs are looked at together; a second moment for
 // each of all of them may take more than their weights.
@@ -28,12 +27,17 @@ struct GroupRange {
 class CalibrationStates {
  public:
   // The embeddings of all sequences, in batches of a fixed number of tokens.
+  // `scratch`: a folder for all batches but one; empty: all stay in memory.
   CalibrationStates(const CalibrationSet& set, const ModelEnds& ends,
-                    ThreadPool& pool);
+                    ThreadPool& pool, std::filesystem::path scratch = {});
 
   std::size_t tokens() const { return tokens_; }
-  std::span<CalibrationBatch> batches() { return batches_; }
-  std::span<const CalibrationBatch> batches() const { return batches_; }
+  // A batch is good until another one is asked for.
+  BatchesToChange batches() { return BatchesToChange(store_); }
+  BatchesToRead batches() const { return BatchesToRead(store_); }
+  const std::vector<Segment>& segments(std::size_t batch) const {
+    return store_.segments(batch);
+  }
 
   // Sets the input of stage 0 of `block`.
   void begin(const Block& block, ThreadPool& pool);
@@ -68,7 +72,7 @@ class CalibrationStates {
 
  private:
   std::size_t tokens_ = 0;
-  std::vector<CalibrationBatch> batches_;
+  BatchStore store_;
 };
 
 }  // namespace llmpress

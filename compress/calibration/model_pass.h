@@ -2,6 +2,8 @@
 // is compressed: automatic mixed precision, OWL.
 #pragma once
 
+#include <filesystem>
+
 #include "compress/calibration/calibration_text.h"
 #include "compress/calibration/stage_plan.h"
 #include "compress/core/parallel.h"
@@ -19,6 +21,7 @@ struct ModelPass {
   const CalibrationSet* calibration = nullptr;
   Isa isa = best_isa();
   ThreadPool* pool = nullptr;
+  std::filesystem::path scratch{};  // for calibration states; empty: in memory
   Progress progress{};
 };
 

@@ -4,18 +4,22 @@
 
 #include "compress/core/formatted.h"
 #include "compress/pipeline/run/block_rounding.h"
+#include "compress/pipeline/run/memory_model.h"
 #include "compress/surgery/block_smoothing.h"
 #include "quantizers/method.h"
 
 namespace llmpress {
 namespace {
 
-// As the runner wants it.
-BlockWeights runnable(const BlockJob& job, const DenseBlock& block) {
-  if (!block.unread) return block.runnable();
-  return {.linears = read_block_linears(*job.source, *job.arch, job.layer),
-          .norms = block.norms,
-          .parameters = block.parameters};
+Block runner_of(const BlockJob& job, const DenseBlock& block,
+                const BlockOptions& options) {
+  if (!block.unread) return runner_of(*job.arch, job.layer, block, options);
+  const auto read = [&](std::size_t l) {
+    return read_block_linear(*job.source, *job.arch, job.layer, l);
+  };
+  return Block(*job.arch, job.layer,
+               {.norms = block.norms, .parameters = block.parameters}, read,
+               options);
 }
 
 // The calibration tokens and the block that they run through.
@@ -26,10 +30,10 @@ struct Stream {
 
   void begin(const BlockJob& job, const DenseBlock& weights) {
     if (states == nullptr) return;
-    block.emplace(
-        *job.arch, job.layer, runnable(job, weights),
-        BlockOptions{.isa = job.isa,
-                     .kv_ranges = job.plan->kv_cache() ? &kv_ranges : nullptr});
+    block =
+        runner_of(job, weights,
+                  {.isa = job.isa,
+                   .kv_ranges = job.plan->kv_cache() ? &kv_ranges : nullptr});
     if (job.experts == ExpertPolicy::kAllTokens) block->route_to_all_experts();
     states->begin(*block, *job.pool);
   }
@@ -75,31 +79,26 @@ class StagedBlock {
   }
 
  private:
-  // Second moments of no more experts at a time than take the room of the
-  // block's weights in 16 bits: those of all of them can be many blocks large.
-  std::size_t groups_at_once(const StageSpec& stage,
-                             const StatsNeeds& needs) const {
-    if (!needs.second_moment) return stage.groups;
-    std::size_t weights = 0;
-    for (const LinearSpec& linear : spec_.linears) {
-      weights += linear.out * linear.in;
-    }
-    const std::size_t of_group = stage.in * stage.in * sizeof(float);
-    return std::clamp<std::size_t>(weights * 2 / of_group, 1, stage.groups);
-  }
-
   void compress_stage(std::size_t s) {
     const StageSpec& stage = spec_.stages[s];
     const StatsNeeds needs = needs_of_stage(s);
-    const std::size_t step = groups_at_once(stage, needs);
+    const std::size_t step = groups_at_once(spec_, stage, needs);
     for (std::size_t first = 0; first < stage.groups; first += step) {
       const GroupRange groups{first, std::min(step, stage.groups - first)};
-      const std::vector<InputStats> stats = collect(s, groups, needs);
-      for (const std::size_t l : stage.linears) {
-        const std::size_t group = spec_.linears[l].group;
-        if (group < first || group >= first + groups.count) continue;
-        compress(l, any(needs) ? &stats[group - first] : nullptr);
+      std::vector<InputStats> stats = collect(s, groups, needs);
+      for (std::size_t g = 0; g < groups.count; ++g) {
+        compress_group(s, first + g, any(needs) ? &stats[g] : nullptr);
+        if (any(needs)) stats[g] = {};
       }
+    }
+  }
+
+  // The Linears that read one input.
+  void compress_group(std::size_t s, std::size_t group,
+                      const InputStats* stats) {
+    SharedInverse inverse;
+    for (const std::size_t l : spec_.stages[s].linears) {
+      if (spec_.linears[l].group == group) compress(l, stats, inverse);
     }
   }
 
@@ -187,7 +186,8 @@ class StagedBlock {
     return &*rounding_.weights[l];
   }
 
-  void compress(std::size_t l, const InputStats* stats) {
+  void compress(std::size_t l, const InputStats* stats,
+                SharedInverse& inverse) {
     const DenseLinear linear = take(l);
     const LinearJob job{.name = job_.arch->linear_name(job_.layer, l),
                         .linear = &linear,
@@ -195,7 +195,8 @@ class StagedBlock {
                         .stats = stats,
                         .importance = job_.importance,
                         .sparsity = sparsity_of(treatment(l)),
-                        .learned = learned(l)};
+                        .learned = learned(l),
+                        .inverse = &inverse};
     LinearOutcome outcome = is_starved(l, stats)
                                 ? compress_starved(job, stats->tokens)
                                 : compress_linear(job, *job_.pool);
@@ -204,11 +205,6 @@ class StagedBlock {
     if (job_.on_layer) job_.on_layer(outcome.report);
     compressed_.weights.linears[l] = std::move(outcome.weights);
     compressed_.layers[l] = std::move(outcome.report);
-  }
-
-  // Wider than the residual stream, all told.
-  bool is_wide(const StageSpec& stage) const {
-    return stage.in > job_.arch->hidden || stage.groups > 1;
   }
 
   void run_stage(std::size_t stage) {
@@ -220,7 +216,8 @@ class StagedBlock {
     if (stream_.states == nullptr) return;
     const auto& stages = spec_.stages;
     if (pending_) run_stage(stage - 1);
-    pending_ = stage + 1 < stages.size() && is_wide(stages[stage + 1]) &&
+    pending_ = stage + 1 < stages.size() &&
+               is_wide(stages[stage + 1], *job_.arch) &&
                any(needs_of_stage(stage + 1));
     if (!pending_) run_stage(stage);
   }
@@ -322,8 +319,7 @@ void pass_block(const BlockJob& job, const BlockWeights& compressed,
   if (streams.reference != nullptr) {
     const DenseBlock ready =
         smoothed(job, std::move(block), streams.compressed);
-    streams.reference->run(
-        Block(*job.arch, job.layer, runnable(job, ready), job.isa), *job.pool);
+    streams.reference->run(runner_of(job, ready, {.isa = job.isa}), *job.pool);
   }
   if (streams.compressed != nullptr) {
     streams.compressed->run(Block(*job.arch, job.layer, compressed, job.isa),

@@ -19,10 +19,6 @@
 namespace llmpress {
 namespace {
 
-// Models whose stored weights add up to no more than this are compared in one
-// pass; larger ones one by one beside the base.
-constexpr std::size_t kCompareAtOnceBytes = std::size_t{2} << 30;
-
 class Run {
  public:
   Run(const Recipe& recipe, const RunOptions& options, ThreadPool& pool)
@@ -56,8 +52,10 @@ class Run {
     model_ = open_model(std::move(checkpoint));
     check_jobs(recipe_, jobs, model_, pool_);
     take_texts(load_texts(recipe_, jobs, model_));
-    check_memory(jobs, *model_.arch, size_of(calibration_),
-                 options_.memory_limit);
+    for (const std::string& note : settle_memory(
+             jobs, recipe_, options_, model_, size_of(calibration_))) {
+      add_note(note);
+    }
     describe_run(*model_.checkpoint);
     report_.tokenizer_sha256 = model_.tokenizer->sha256;
     report_.base_size = measure_model(*model_.checkpoint, *model_.arch);
@@ -87,8 +85,8 @@ class Run {
                       std::vector<VariantJob>& jobs) {
     add_note(model_free_note(checkpoint));
     const TensorModules tensors = find_modules(checkpoint);
-    check_model_free(recipe_, jobs, checkpoint, tensors, options_.memory_limit,
-                     pool_);
+    check_model_free(recipe_, jobs, checkpoint, tensors,
+                     memory_limit_of(recipe_, options_), pool_);
     describe_run(checkpoint);
     report_.base_size = measure_tensors(checkpoint, tensors);
     const RunInputs inputs{.checkpoint = &checkpoint,

@@ -27,7 +27,8 @@ class SparsityAllocator {
       : job_(job),
         stages_(owl_stages(*job.plan)),
         states_(*job.calibration,
-                ModelEnds(*job.checkpoint, *job.arch, job.isa), *job.pool),
+                ModelEnds::without_head(*job.checkpoint, *job.arch, job.isa),
+                *job.pool, job.scratch),
         ratios_(stages_.size(),
                 std::vector<std::optional<double>>(job.arch->layers)) {}
 
@@ -51,7 +52,7 @@ class SparsityAllocator {
   void measure_block(std::size_t layer) {
     const DenseBlock dense =
         load_dense_block(*job_.checkpoint, *job_.arch, layer);
-    const Block block(*job_.arch, layer, dense.runnable(), job_.isa);
+    const Block block = runner_of(*job_.arch, layer, dense, {.isa = job_.isa});
     const auto& stages = block.spec().stages;
     std::vector<InputStatsCollector> collectors;
     for (const StageSpec& stage : stages) {

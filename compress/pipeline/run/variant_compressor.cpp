@@ -89,6 +89,7 @@ class VariantCompressor {
         model_(*inputs.checkpoint, plan_, pool,
                {.calibration = inputs.calibration,
                 .directory = store_.directory(),
+                .scratch = job.scratch,
                 .isa = options.isa,
                 .progress = options.progress,
                 .log = options.log}) {}
@@ -132,8 +133,9 @@ class VariantCompressor {
            job_.name);
     }
     if (use != CalibrationUse::kNone && inputs_.calibration != nullptr) {
-      const ModelEnds ends(model_.checkpoint(), arch, options_.isa);
-      states_.emplace(*inputs_.calibration, ends, pool_);
+      const ModelEnds ends =
+          ModelEnds::without_head(model_.checkpoint(), arch, options_.isa);
+      states_.emplace(*inputs_.calibration, ends, pool_, job_.scratch);
       if (wants_reference(plan_, arch)) reference_ = states_;
     }
     if (wants_sparsity_allocation(plan_)) choose_sparsities();
@@ -172,6 +174,7 @@ class VariantCompressor {
             .calibration = inputs_.calibration,
             .isa = options_.isa,
             .pool = &pool_,
+            .scratch = job_.scratch,
             .progress = options_.progress};
   }
 

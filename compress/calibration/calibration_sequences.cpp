@@ -1,4 +1,4 @@
-#include "compress/pipeline/run/calibration_sequences.h"
+#include "compress/calibration/calibration_sequences.h"
 
 #include <algorithm>
 #include <numeric>
@@ -47,7 +47,7 @@ std::vector<SequenceRows> sequences_of(const CalibrationStates& states) {
   std::vector<SequenceRows> all;
   for (std::size_t b = 0; b < states.batches().size(); ++b) {
     std::size_t first = 0;
-    for (const Segment& segment : states.batches()[b].segments) {
+    for (const Segment& segment : states.segments(b)) {
       all.push_back({b, first, segment.rows});
       first += segment.rows;
     }
@@ -68,10 +68,11 @@ BlockState gather_state(std::span<const SequenceRows> chosen,
   state.hidden = gather_rows(chosen, [&](std::size_t b) -> const MatrixF& {
     return batches[b].state.hidden;
   });
-  const auto& carried = batches[chosen.front().batch].state.carried;
-  for (std::size_t c = 0; c < carried.size(); ++c) {
+  const std::size_t first = chosen.front().batch;
+  const std::size_t channels = batches[first].state.carried.size();
+  for (std::size_t c = 0; c < channels; ++c) {
     state.carried.emplace_back();
-    if (carried[c].rows.empty()) continue;
+    if (batches[first].state.carried[c].rows.empty()) continue;
     state.carried[c].rows =
         gather_rows(chosen, [&](std::size_t b) -> const MatrixF& {
           return batches[b].state.carried[c].rows;
