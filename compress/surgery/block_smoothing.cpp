@@ -360,6 +360,15 @@ bool wants_smoothing(const StagePlan& plan, const Architecture& arch,
       });
 }
 
+bool searches_scales(const StagePlan& plan, const Architecture& arch,
+                     std::size_t layer) {
+  return std::ranges::any_of(
+      arch.block(layer).scale_groups, [&](const ScaleGroup& group) {
+        const auto task = task_of(plan, arch, layer, group);
+        return task && task->scaling->scales_into_linears;
+      });
+}
+
 std::vector<std::string> unscaled_groups(const StagePlan& plan,
                                          const Architecture& arch) {
   std::map<std::string, std::size_t> unscaled;  // names -> blocks

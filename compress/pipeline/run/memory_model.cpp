@@ -73,8 +73,8 @@ class BlockMemory {
   double peak() const {
     if (!calibrated_) return without_calibration();
     const bool smooths = wants_smoothing(*job_.plan, *job_.arch, layer_);
-    // A block whose scales moved stays in float32.
-    const double dense = smooths ? numbers_ * kFloat + stored_ : 0;
+    // A block whose scales moved stays in float32 until a Linear is done.
+    double dense = smooths ? numbers_ * kFloat + stored_ : 0;
     double most = smooths ? smoothing() : 0;
     // What runs the Linears, and those that are packed.
     double kernels = smooths ? numbers_ * kFloat : stored_;
@@ -84,9 +84,11 @@ class BlockMemory {
       most = std::max(most, dense + kernels + reference + done +
                                 std::max(collecting(s), solving(s)));
       for (const std::size_t l : spec_.stages[s].linears) {
+        const double of_linear = linears_[l].numbers * kFloat;
+        if (smooths) dense -= of_linear + linears_[l].stored;
         done += linears_[l].packed;
-        kernels += linears_[l].packed - (smooths ? linears_[l].numbers * kFloat
-                                                 : linears_[l].stored);
+        kernels +=
+            linears_[l].packed - (smooths ? of_linear : linears_[l].stored);
       }
     }
     return most;
@@ -174,6 +176,10 @@ class BlockMemory {
     if (treatment.quantize != nullptr && needs.second_moment) {
       bytes += cost.numbers * (kFloat + 3);  // solved weights, codes
     }
+    if (treatment.quantize != nullptr &&
+        method_of(treatment.quantize->config).outlier_threshold != nullptr) {
+      bytes += cost.numbers * kFloat;  // without the outliers
+    }
     return bytes;
   }
 
@@ -186,9 +192,12 @@ class BlockMemory {
     return packed + most;
   }
 
-  // The block in float32, a runner with all of it and one whose weights a
-  // search changes; the sample that it looks at.
+  // The block in float32 and a runner of it; of a search, the sample that it
+  // looks at and one more runner.
   double smoothing() const {
+    if (!searches_scales(*job_.plan, *job_.arch, layer_)) {
+      return numbers_ * kFloat + 2 * stored_;
+    }
     double sample = 0;
     for (const std::size_t width : widths_.at_stage) {
       sample += static_cast<double>(kSmoothingTokens * width * kFloat);
@@ -237,6 +246,7 @@ class ModelMemory {
           static_cast<double>(auto_precision_bytes(*job_.arch)));
     }
     training();
+    rotating();
     evaluating();
     const double fixed =
         kProgram + (job_.calibration.tokens != 0 ? kCalibrating : 0);
@@ -294,6 +304,18 @@ class ModelMemory {
                           packed ? TrainedForm::kPacked : TrainedForm::kDense,
                           grid_end_weights(plan, *job_.arch))));
     }
+  }
+
+  // The rotation of the stream and a Linear before and behind it.
+  void rotating() {
+    const bool rotates =
+        std::ranges::any_of(job_.plan->transforms(), [](const Stage* stage) {
+          return std::holds_alternative<RotateStage>(*stage);
+        });
+    if (!rotates) return;
+    const auto hidden = static_cast<double>(job_.arch->hidden);
+    in_memory_ += hidden * hidden * kFloat;
+    spilled_ += hidden * hidden * kFloat;
   }
 
   // Whole models, and the logits of a window of each.

@@ -12,6 +12,7 @@
 #include "compress/pipeline/run/run.h"
 #include "compress/pipeline/run/run_jobs.h"
 #include "compress/pipeline/run/stage_check.h"
+#include "compress/pipeline/run/time_model.h"
 #include "compress/pipeline/run/variant_compressor.h"
 #include "compress/pipeline/training/grid_linears.h"
 #include "compress/pipeline/training/training_cost.h"
@@ -21,12 +22,6 @@
 
 namespace llmpress {
 namespace {
-
-// What a processor core does in a second of float32 products, all told; only
-// for the estimate of time.
-constexpr double kFlopsPerThread = 6e10;
-// Of rounding one weight to nearest.
-constexpr double kRoundingFlops = 20;
 
 // Stored bytes of a Linear after its treatment, by rounding a zero weight of
 // the same shape: sizes depend on nothing else. Sizes repeat from block to
@@ -71,24 +66,6 @@ std::string method_of(const LinearTreatment& treatment) {
     name += (name.empty() ? "" : "+") + treatment.quantize->config.method;
   }
   return name.empty() ? "kept" : name;
-}
-
-double estimated_seconds(const Architecture& arch, std::size_t tokens,
-                         std::size_t threads) {
-  double flops = 0;
-  const auto add = [&](const LinearSpec& linear) {
-    const auto out = static_cast<double>(linear.out);
-    const auto in = static_cast<double>(linear.in);
-    const auto t = static_cast<double>(tokens);
-    flops += 2 * 2.5 * t * out * in;  // forward passes of calibration
-    flops += t * in * in;             // second moment
-    flops += tokens == 0 ? kRoundingFlops * out * in
-                         : in * in * in + 2 * out * in * in;
-  };
-  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-    for (const LinearSpec& linear : arch.block(layer).linears) add(linear);
-  }
-  return flops / (kFlopsPerThread * static_cast<double>(threads));
 }
 
 // A Linear as the stages that pack it find it: as it is stored, or, once
@@ -172,11 +149,14 @@ PlannedVariant plan_variant(const VariantJob& job, const Recipe& recipe,
   const bool spills = !job.scratch.empty();
   planned.peak_memory_bytes = spills ? need.spilled : need.in_memory;
   if (spills) planned.disk_bytes += need.scratch;
-  planned.seconds = estimated_seconds(arch, used.tokens, pool.size());
+  const double rate = product_rate(pool);
+  planned.seconds =
+      seconds_of(work_of(job.plan, arch, used.tokens, before.weight_bytes,
+                         planned.output_bytes),
+                 rate, pool.size());
   for (const Stage* stage : job.plan.training()) {
     const double flops = training_flops(arch, *stage);
-    planned.seconds +=
-        flops / (kFlopsPerThread * static_cast<double>(pool.size()));
+    planned.seconds += flops / rate;
     if (flops == 0) {
       planned.notes.push_back(
           formatted("{}: how long it trains depends on the text, so that is "
@@ -223,8 +203,11 @@ RunPlan plan_model_free(const Recipe& recipe, const Checkpoint& checkpoint,
           static_cast<double>(module.out) * static_cast<double>(module.in);
     }
     planned.disk_bytes = 2 * planned.output_bytes;
-    planned.seconds = kRoundingFlops * weights /
-                      (kFlopsPerThread * static_cast<double>(pool.size()));
+    planned.seconds =
+        seconds_of({.weights = weights,
+                    .bytes = 2.0 * static_cast<double>(before.weight_bytes) +
+                             3.0 * static_cast<double>(planned.output_bytes)},
+                   1, pool.size());
     plan.variants.push_back(std::move(planned));
   }
   return plan;
