@@ -19,6 +19,8 @@ struct GgufHeads {
                                        std::string_view key,
                                        std::string_view wanted);
 
+// At least one.
+std::size_t gguf_heads(const GgufReading& in);
 std::size_t gguf_head_dim(const GgufReading& in);
 // num_key_value_heads and head_dim; the rotary embedding turns whole heads.
 void read_gguf_heads(const GgufReading& in, JsonFields& out);
@@ -26,6 +28,7 @@ void read_gguf_heads(const GgufReading& in, JsonFields& out);
 double read_partial_gguf_heads(const GgufReading& in, JsonFields& out);
 void read_gguf_attention_bias(const GgufReading& in, JsonFields& out);
 
+GgufHeads gguf_heads(const GgufWriting& out);
 // Heads and their length; the rotary embedding turns whole heads.
 GgufHeads write_gguf_heads(const GgufWriting& out);
 // Heads, their length, and the rotary embedding of all of them or, where
