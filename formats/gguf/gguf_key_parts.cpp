@@ -59,6 +59,12 @@ double read_partial_gguf_heads(const GgufReading& in, JsonFields& out) {
   return static_cast<double>(turned) / static_cast<double>(head_dim);
 }
 
+void read_partial_gguf_rope(const GgufReading& in, JsonFields& out) {
+  const double part = read_partial_gguf_heads(in, out);
+  read_gguf_rope(in, out);
+  out["partial_rotary_factor"] = json_number(part);
+}
+
 void read_gguf_heads(const GgufReading& in, JsonFields& out) {
   if (read_partial_gguf_heads(in, out) != 1) {
     unsupported_gguf_key(in, "rope.dimension_count", "whole heads");
@@ -167,6 +173,46 @@ void check_gguf_layer_types(const GgufWriting& out, std::size_t period) {
   }
 }
 
+std::string read_gguf_layer_types(const GgufReading& in,
+                                  std::string_view windowed,
+                                  std::string_view other, std::size_t period) {
+  constexpr std::string_view kKey = "attention.sliding_window_pattern";
+  const std::size_t layers = in.require_size("block_count");
+  std::vector<double> pattern = in.file.metadata().numbers(in.key(kKey));
+  if (pattern.size() == 1 && layers > 1) {
+    if (!(pattern[0] >= 1 && pattern[0] <= 1e6)) {
+      unsupported_gguf_key(in, kKey, "a period or an entry for each layer");
+    }
+    period = static_cast<std::size_t>(pattern[0]);
+    pattern.clear();
+  }
+  if (!pattern.empty() && pattern.size() < layers) {
+    unsupported_gguf_key(in, kKey, "a period or an entry for each layer");
+  }
+  nlohmann::json types = nlohmann::json::array();
+  for (std::size_t l = 0; l < layers; ++l) {
+    const bool first =
+        pattern.empty() ? (l + 1) % period != 0 : pattern[l] != 0;
+    types.push_back(std::string(first ? windowed : other));
+  }
+  return types.dump();
+}
+
+void write_gguf_layer_types(const GgufWriting& out, std::string_view windowed,
+                            std::size_t period) {
+  const std::vector<std::string> types = out.config.texts("layer_types");
+  const std::size_t layers =
+      out.config.size("num_hidden_layers").value_or(types.size());
+  std::vector<bool> pattern;
+  for (std::size_t l = 0; l < layers; ++l) {
+    pattern.push_back(l < types.size() ? types[l] == windowed
+                                       : (l + 1) % period != 0);
+  }
+  out.metadata.set_array(
+      std::string(out.architecture) + ".attention.sliding_window_pattern",
+      pattern);
+}
+
 void require_gguf_activation(const GgufWriting& out, std::string_view key,
                              std::initializer_list<std::string_view> known) {
   const auto own = out.config.text(key);
@@ -182,9 +228,44 @@ void refuse_gguf_flag(const GgufWriting& out, std::string_view key,
                                     : "false: llama.cpp has no other");
 }
 
+void require_gguf_tied(const GgufWriting& out, bool wanted) {
+  if (out.config.flag("tie_word_embeddings").value_or(wanted) == wanted) return;
+  out.config.unsupported("tie_word_embeddings",
+                         wanted
+                             ? "true: llama.cpp has no head of its own here"
+                             : "false: llama.cpp wants a head of its own here");
+}
+
+void require_gguf_number(const GgufWriting& out, std::string_view key,
+                         double wanted) {
+  if (out.config.number(key).value_or(wanted) == wanted) return;
+  out.config.unsupported(key, formatted("{}, which llama.cpp takes", wanted));
+}
+
+void require_gguf_square_heads(const GgufWriting& out) {
+  const GgufHeads h = gguf_heads(out);
+  if (h.heads * h.head_dim == h.hidden) return;
+  out.config.unsupported("head_dim",
+                         "hidden_size / num_attention_heads: llama.cpp has no "
+                         "other in this architecture");
+}
+
+void refuse_gguf_rope_scaling(const GgufWriting& out) {
+  for (const char* level : {"rope_parameters", "rope_scaling"}) {
+    const auto rope = out.config.object(level);
+    if (!rope) continue;
+    const std::string type =
+        rope->text("rope_type")
+            .value_or(rope->text("type").value_or("default"));
+    if (type != "default") rope->unsupported("rope_type", "default");
+  }
+}
+
 void read_gguf_attention_bias(const GgufReading& in, JsonFields& out) {
   out["attention_bias"] = in.has("blk.0.attn_q.bias") ? "true" : "false";
 }
+
+std::string json_flag(bool flag) { return flag ? "true" : "false"; }
 
 std::string json_number(double value) { return nlohmann::json(value).dump(); }
 
