@@ -1,4 +1,5 @@
-"""The models that layouts are made of: the shipped one, and random ones of two other families."""
+"""The models that layouts are made of: the shipped one, and random ones of two other families; and one of each family that
+a peer's file format has, in the folder `families` beside them."""
 
 import os
 import shutil
@@ -6,6 +7,7 @@ import shutil
 import torch
 import transformers
 
+import families
 from measure import SHIPPED, VOCABULARY
 
 # Every matrix is of whole blocks of 256, the largest of any layout.
@@ -19,25 +21,36 @@ FAMILIES = {
 }
 
 
-def make(family, folder):
-    config = transformers.AutoConfig.for_model(family, **SHAPE, **FAMILIES[family])
+def scatter(model):
+    """Norms and biases, which begin alike; and what decides between experts."""
     generator = torch.Generator().manual_seed(1)
-    torch.manual_seed(1)
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.dim() == 1:  # norms and biases, which begin alike
+            if parameter.dim() == 1:
                 parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+        for name, buffer in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                buffer += 0.1 * torch.randn(buffer.shape, generator=generator)
+
+
+def make(config, folder):
+    torch.manual_seed(1)
+    model = transformers.AutoModelForCausalLM.from_config(config).float()
+    scatter(model)
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model"):
         shutil.copy(os.path.join(SHIPPED, name), folder)
 
 
 def make_all(folder):
-    for family in FAMILIES:
-        path = os.path.join(folder, family)
+    configs = {name: transformers.AutoConfig.for_model(name, **SHAPE, **settings) for name, settings in FAMILIES.items()}
+    for name, (kind, settings) in families.FAMILIES.items():
+        configs[os.path.join("families", name)] = transformers.AutoConfig.for_model(
+            kind, vocab_size=VOCABULARY, **families.settings(kind, settings))
+    for name, config in configs.items():
+        path = os.path.join(folder, name)
         if not os.path.exists(os.path.join(path, "config.json")):
-            make(family, path)
+            make(config, path)
 
 
 if __name__ == "__main__":

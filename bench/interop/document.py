@@ -8,7 +8,8 @@ for, and compares logits. Nothing here is typed in: a row is what that run measu
 * *reads*: llmpress writes the layout ([artifacts.md](artifacts.md), [gguf.md](gguf.md)), the peer loads it and computes logits.
   *writes*: the peer makes the file from the same checkpoint, llmpress loads it.
 * A figure is max |difference| / max |logit| between the peer's logits and those of `llmpress logits`, over 64 tokens.
-  The models are the shipped `tinystories-3.7m` (a Llama) and random ones of two other families, all in float32.
+  The models are the shipped `tinystories-3.7m` (a Llama) and random ones of two other families, all in float32;
+  for GGUF random ones of each family that it has.
 * *moved* is what the layout itself did: the largest such distance between its logits and those of the plain model. A row counts only
   if the loader is nearer to the layout than the plain model is, so that a layout that was not applied is seen.
 * The bound is 1e-4 where both compute in float32: they take sums in different orders. Another bound has its reason below the table.
@@ -31,21 +32,36 @@ def small(value):
     return f"{value:.0e}".replace("e-0", "e-").replace("e+00", "")
 
 
+def noted(row, reasons):
+    return f" ({reasons.setdefault(row['reason'], len(reasons) + 1)})" if row["reason"] else ""
+
+
+MANY = 5  # models of a layout, which are listed down the page
+
+
 def table(rows, reasons):
-    models = list(dict.fromkeys(row["model"] for row in rows))
     layouts = {}
     for row in rows:
         layouts.setdefault(row["layout"], {})[row["model"]] = row
+    few = {layout: by_model for layout, by_model in layouts.items() if len(by_model) < MANY}
+    if few:
+        yield from across(few, reasons)
+    for layout, by_model in layouts.items():
+        if layout not in few:
+            yield from ("", f"| {layout} | | bound |", "|---|---|---|")
+            yield from (f"| {model} | {figure(row)} | {small(row['bound'])}{noted(row, reasons)} |"
+                        for model, row in by_model.items())
+
+
+def across(layouts, reasons):
+    models = list(dict.fromkeys(model for by_model in layouts.values() for model in by_model))
     yield f"| layout | {' | '.join(models)} | moved | bound |"
     yield "|" + "---|" * (len(models) + 3)
     for layout, by_model in layouts.items():
         row = next(iter(by_model.values()))
         moved = [r["moved"] for r in by_model.values() if r["moved"] is not None]
-        note = ""
-        if row["reason"]:
-            note = f" ({reasons.setdefault(row['reason'], len(reasons) + 1)})"
         cells = [layout, *(figure(by_model.get(model)) for model in models), small(max(moved)) if moved else "",
-                 ("" if row["refused"] else small(row["bound"])) + note]
+                 ("" if row["refused"] else small(row["bound"])) + noted(row, reasons)]
         yield "| " + " | ".join(cells) + " |"
 
 

@@ -6,6 +6,7 @@ import os
 import llama_cpp
 import numpy
 
+import families
 import measure
 from measure import Case, token_ids
 
@@ -24,6 +25,10 @@ def rounded(kind):
 READS = [
     Case("f32", output="format: gguf", models=("tinystories-3.7m", "qwen2")),
     Case("f32, GELU", output="format: gguf", bound=1e-3, reason="its GELU is a table of float16", models=("gemma2",)),
+    Case("f32, a family", output="format: gguf", models=tuple(
+        name for name in families.FAMILIES if name not in families.GELU)),
+    Case("f32, a family with GELU", output="format: gguf", bound=1e-3, models=families.GELU,
+         reason="its GELU is that of tanh, in a table of float16"),
     Case("f16", rounded("f16"), "format: gguf", 2e-2, HALF),
     Case("bf16", rounded("bf16"), "format: gguf", 5e-2, HALF),
     *[Case(kind, rounded(kind), "format: gguf", **LOOSE) for kind in TYPES],
@@ -37,7 +42,7 @@ WRITES = [Case(name.lower(), name, **LOOSE) for name in (
 def load(artifact, _case, _checkpoint):
     model = llama_cpp.Llama(artifact, n_ctx=128, n_batch=128, logits_all=True, verbose=False, n_threads=2,
                             n_threads_batch=2, type_k=llama_cpp.GGML_TYPE_F32, type_v=llama_cpp.GGML_TYPE_F32,
-                            flash_attn=False)
+                            flash_attn=False, yarn_attn_factor=-1.0, yarn_beta_fast=-1.0, yarn_beta_slow=-1.0)
     model.eval(token_ids())
     logits = numpy.array(model.scores[:len(token_ids())], numpy.float32)
     model.close()

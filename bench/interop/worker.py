@@ -21,9 +21,11 @@ import measure
 
 
 def checkpoints(folder):
-    found = {"tinystories-3.7m": measure.SHIPPED}
-    found.update((name, os.path.join(folder, name)) for name in sorted(os.listdir(folder)))
-    return found
+    """By name; and those among them that a case has which names none."""
+    usual = {"tinystories-3.7m": measure.SHIPPED}
+    usual.update((name, os.path.join(folder, name)) for name in sorted(os.listdir(folder)) if name != "families")
+    others = os.path.join(folder, "families")
+    return {**usual, **{name: os.path.join(others, name) for name in os.listdir(others)}}, list(usual)
 
 
 def first_line(error):
@@ -34,7 +36,7 @@ class Worker:
     def __init__(self, arguments):
         self.program = measure.program()
         self.module = importlib.import_module("with_" + arguments.module)
-        self.checkpoints = checkpoints(arguments.models)
+        self.checkpoints, self.usual = checkpoints(arguments.models)
         self.originals = {}
 
     def original(self, name):
@@ -89,7 +91,7 @@ class Worker:
         for direction, cases in (("reads", getattr(self.module, "READS", ())),
                                  ("writes", getattr(self.module, "WRITES", ()))):
             for case in cases:
-                for name in list(case.models or self.checkpoints)[:count]:
+                for name in list(case.models or self.usual)[:count]:
                     if only in case.layout:
                         yield self.measure(direction, case, name)
 

@@ -14,7 +14,7 @@
 #include "formats/containers/torch_file.h"
 #include "formats/containers/typed_tensors.h"
 #include "formats/files/mapped_file.h"
-#include "formats/gguf/gguf_model.h"
+#include "formats/gguf/gguf_change.h"
 
 namespace llmpress {
 namespace {
@@ -152,8 +152,7 @@ class ConsolidatedReader : public TensorReader {
                             : owned(joined(tensor));
     if (tensor.heads == 0) return bytes;
     const std::size_t rows = tensor.info.shape[0];
-    return owned(turn_head_rows(bytes.bytes, rows, tensor.info.bytes / rows,
-                                tensor.heads, false));
+    return owned(turn_head_rows(bytes.bytes, rows, tensor.heads, false));
   }
 
  private:

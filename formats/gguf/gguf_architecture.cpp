@@ -12,14 +12,6 @@ namespace {
 
 using namespace gguf_lists;
 
-constexpr GgufKey kSizes[] = {
-    {"context_length", "max_position_embeddings", false, 2048},
-    {"embedding_length", "hidden_size"},
-    {"block_count", "num_hidden_layers"},
-    {"feed_forward_length", "intermediate_size"},
-    {"attention.head_count", "num_attention_heads"},
-    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", true, 1e-6},
-};
 constexpr GgufKey kGemma2Keys[] = {
     {"context_length", "max_position_embeddings", false, 8192},
     {"embedding_length", "hidden_size"},
@@ -69,20 +61,11 @@ constexpr GgufKey kQwen3MoeKeys[] = {
     {"expert_feed_forward_length", "moe_intermediate_size", false, 768},
 };
 
-constexpr Names kHeadNorms[] = {
-    {"blk.{}.attn_q_norm", "model.layers.{}.self_attn.q_norm"},
-    {"blk.{}.attn_k_norm", "model.layers.{}.self_attn.k_norm"}};
 constexpr Names kMixtralExperts[] = {
     {"blk.{}.ffn_gate_inp", "model.layers.{}.block_sparse_moe.gate"},
     {"blk.{}.ffn_gate_exps", "model.layers.{}.block_sparse_moe.experts.{e}.w1"},
     {"blk.{}.ffn_down_exps", "model.layers.{}.block_sparse_moe.experts.{e}.w2"},
     {"blk.{}.ffn_up_exps", "model.layers.{}.block_sparse_moe.experts.{e}.w3"}};
-constexpr Names kExperts[] = {
-    {"blk.{}.ffn_gate_inp", "model.layers.{}.mlp.gate"},
-    {"blk.{}.ffn_gate_exps", "model.layers.{}.mlp.experts.{e}.gate_proj"},
-    {"blk.{}.ffn_down_exps", "model.layers.{}.mlp.experts.{e}.down_proj"},
-    {"blk.{}.ffn_up_exps", "model.layers.{}.mlp.experts.{e}.up_proj"}};
-
 constexpr Names kGemmaEnds[] = {{"token_embd", "model.embed_tokens"},
                                 {"output_norm", "model.norm", Change::kPlusOne},
                                 {"output", "lm_head"}};
@@ -124,18 +107,24 @@ constexpr Names kGpt2[] = {
     {"blk.{}.ffn_up", "transformer.h.{}.mlp.c_fc", Change::kTransposed},
     {"blk.{}.ffn_down", "transformer.h.{}.mlp.c_proj", Change::kTransposed}};
 
+constexpr auto kLlamaKeys = joined(kSizes, kRms);
+
 constexpr auto kLlama = joined(kEnds, kNorms, kTurnedAttention, kMlp);
 constexpr auto kMixtral =
     joined(kEnds, kNorms, kTurnedAttention, kMixtralExperts);
 constexpr auto kQwen2 = joined(kEnds, kNorms, kAttention, kMlp);
 constexpr auto kQwen3 = joined(kEnds, kNorms, kAttention, kHeadNorms, kMlp);
 constexpr auto kQwen3Moe =
-    joined(kEnds, kNorms, kAttention, kHeadNorms, kExperts);
+    joined(kEnds, kNorms, kAttention, kHeadNorms, kRouter, kExperts);
 constexpr auto kGemma = joined(kGemmaEnds, kGemmaNorms, kAttention, kMlp);
 constexpr auto kGemma2 = joined(kGemmaEnds, kGemma2Norms, kAttention, kMlp);
 constexpr auto kGemma3 =
     joined(kGemmaEnds, kGemma2Norms, kAttention, kGemmaHeadNorms, kMlp);
 constexpr auto kPhi3 = joined(kEnds, kPhi3Block);
+
+bool has_experts(const GgufReading& in) {
+  return in.size("expert_count").value_or(0) > 0;
+}
 
 constexpr std::array kArchitectures{
     // "llama" is the name of Mixtral too, whose row comes first.
@@ -145,33 +134,34 @@ constexpr std::array kArchitectures{
                      .keys = kMixtralKeys,
                      .read = read_llama,
                      .write = write_llama,
+                     .fits = has_experts,
                      .rope_theta = 1e6,
                      .hf_class = "MixtralForCausalLM"},
     GgufArchitecture{.name = "llama",
                      .model_type = "llama",
                      .tensors = kLlama,
-                     .keys = kSizes,
+                     .keys = kLlamaKeys,
                      .read = read_llama,
                      .write = write_llama,
                      .hf_class = "LlamaForCausalLM"},
     GgufArchitecture{.name = "llama",
                      .model_type = "mistral",
                      .tensors = kLlama,
-                     .keys = kSizes,
+                     .keys = kLlamaKeys,
                      .read = read_llama,
                      .write = write_llama,
                      .hf_class = "MistralForCausalLM"},
     GgufArchitecture{.name = "qwen2",
                      .model_type = "qwen2",
                      .tensors = kQwen2,
-                     .keys = kSizes,
+                     .keys = kLlamaKeys,
                      .read = read_qwen,
                      .write = write_qwen,
                      .hf_class = "Qwen2ForCausalLM"},
     GgufArchitecture{.name = "qwen3",
                      .model_type = "qwen3",
                      .tensors = kQwen3,
-                     .keys = kSizes,
+                     .keys = kLlamaKeys,
                      .read = read_qwen,
                      .write = write_qwen,
                      .head_dim = 128,
@@ -186,7 +176,7 @@ constexpr std::array kArchitectures{
     GgufArchitecture{.name = "gemma",
                      .model_type = "gemma",
                      .tensors = kGemma,
-                     .keys = kSizes,
+                     .keys = kLlamaKeys,
                      .read = read_gemma,
                      .write = write_gemma,
                      .head_dim = 256,
@@ -214,7 +204,7 @@ constexpr std::array kArchitectures{
     GgufArchitecture{.name = "phi3",
                      .model_type = "phi3",
                      .tensors = kPhi3,
-                     .keys = kSizes,
+                     .keys = kLlamaKeys,
                      .read = read_phi3,
                      .write = write_phi3,
                      .hf_class = "Phi3ForCausalLM"},
@@ -231,8 +221,14 @@ constexpr std::array kArchitectures{
 std::vector<GgufArchitecture> all_architectures() {
   std::vector<GgufArchitecture> all(kArchitectures.begin(),
                                     kArchitectures.end());
-  const auto wider = wider_gguf_architectures();
-  all.insert(all.end(), wider.begin(), wider.end());
+  for (const auto rows :
+       {dense_gguf_architectures(), newer_dense_gguf_architectures(),
+        wider_gguf_architectures(), fused_gguf_architectures(),
+        expert_gguf_architectures(), latent_gguf_architectures(),
+        sigmoid_gguf_architectures(), delta_gguf_architectures(),
+        recurrent_gguf_architectures()}) {
+    all.insert(all.end(), rows.begin(), rows.end());
+  }
   return all;
 }
 
@@ -255,10 +251,9 @@ std::span<const GgufArchitecture> gguf_architectures() {
 }
 
 const GgufArchitecture& gguf_architecture_of(const GgufReading& reading) {
-  const bool experts = reading.size("expert_count").value_or(0) > 0;
   for (const GgufArchitecture& row : gguf_architectures()) {
     if (row.name != reading.architecture) continue;
-    if (row.model_type == "mixtral" && !experts) continue;
+    if (row.fits != nullptr && !row.fits(reading)) continue;
     return row;
   }
   fail(ErrorCode::kUnsupported,
@@ -270,7 +265,9 @@ const GgufArchitecture& gguf_architecture_for(const ConfigReader& config) {
   const std::string type = config.text("model_type").value_or("");
   std::string known;
   for (const GgufArchitecture& row : gguf_architectures()) {
-    if (row.model_type == type) return row;
+    const bool fits = row.written == nullptr || row.written(config);
+    if (row.model_type == type && fits) return row;
+    if (row.written != nullptr) continue;
     known += (known.empty() ? "" : ", ") + std::string(row.model_type);
   }
   fail(ErrorCode::kUnsupported,

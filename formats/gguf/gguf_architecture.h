@@ -26,17 +26,35 @@ enum class GgufChange {
   // half a head apart in the folder.
   kQueryRows,
   kKeyRows,
-  kPlusOne,     // a norm's gain, in GGUF with the 1 that its class adds
-  kTransposed,  // the weight, [in, out] in the folder
-  kOneRow,      // a matrix of one row, in GGUF a vector
-  kBare,        // a vector, in the folder without ".weight"
+  // Rows of each key's queries, the key and its value; in GGUF all queries, all
+  // keys, all values.
+  kGroupedHeads,
+  kPlusOne,         // a norm's gain, in GGUF with the 1 that its class adds
+  kMinusExp,        // a logarithm; in GGUF what it is of, below 0
+  kMinusExpColumn,  // the same, [n] in the folder and [n, 1] in GGUF
+  kColumn,          // [n] in the folder, [n, 1] in GGUF
+  kAsF32,           // a matrix that GGUF has in F32, as it has vectors
+  kTransposed,      // the weight, [in, out] in the folder
+  kOneRow,          // a matrix of one row, in GGUF a vector
+  kTaps,            // a convolution, [channels, 1, taps] in the folder
+  // Parts of one matrix of the folder (gguf_parts.h): rows above and below;
+  // of each head's keys and values the former, transposed, and the latter; of
+  // Gated DeltaNet's queries, keys, values and gates the first three, and these.
+  kUpperHalf,
+  kLowerHalf,
+  kLatentKeys,
+  kLatentValues,
+  kDeltaInputs,
+  kDeltaGates,
 };
 
-// Modules, without ".weight" or ".bias". "{}" is the number of the block; "{e}"
-// that of an expert, whose matrices are one tensor in GGUF.
+// Modules, without ".weight" or ".bias"; or, where `whole`, tensors' names. "{}"
+// is the number of the block; "{e}" that of an expert, whose matrices are one
+// tensor in GGUF.
 struct GgufTensorName {
   std::string_view gguf, ours;
   GgufChange change = GgufChange::kNone;
+  bool whole = false;
 };
 
 // A number of the metadata ("<architecture>.<gguf>") and of config.json.
@@ -57,6 +75,7 @@ struct GgufReading {
   std::optional<std::size_t> size(std::string_view name) const;
   std::size_t require_size(std::string_view name) const;
   std::optional<double> number(std::string_view name) const;
+  std::optional<bool> flag(std::string_view name) const;
   std::vector<float> vector(std::string_view tensor) const;
   bool has(std::string_view tensor) const;
 };
@@ -68,6 +87,7 @@ struct GgufWriting {
   std::vector<std::pair<std::string, std::vector<float>>>& extra_tensors;
   void size(std::string_view name, std::size_t value) const;
   void number(std::string_view name, double value) const;
+  void flag(std::string_view name, bool value) const;
 };
 
 struct GgufArchitecture {
@@ -77,6 +97,10 @@ struct GgufArchitecture {
   std::span<const GgufKey> keys{};
   void (*read)(const GgufReading&, JsonFields&) = nullptr;
   void (*write)(const GgufWriting&) = nullptr;
+  // Of several rows with the name, or for the model_type, the first that fits;
+  // absent: always.
+  bool (*fits)(const GgufReading&) = nullptr;
+  bool (*written)(const ConfigReader&) = nullptr;
   std::optional<std::size_t> head_dim{};  // of config.json without head_dim
   double rope_theta = 10000;              // without rope_theta
   bool tied = false;                      // without tie_word_embeddings
@@ -84,8 +108,17 @@ struct GgufArchitecture {
 };
 
 std::span<const GgufArchitecture> gguf_architectures();
-// Those of gguf_wider_architectures.cpp, which are among them.
+// Those of gguf_wider_architectures.cpp, gguf_dense_rows.cpp, ..., which are
+// among them.
 std::span<const GgufArchitecture> wider_gguf_architectures();
+std::span<const GgufArchitecture> dense_gguf_architectures();
+std::span<const GgufArchitecture> newer_dense_gguf_architectures();
+std::span<const GgufArchitecture> fused_gguf_architectures();
+std::span<const GgufArchitecture> expert_gguf_architectures();
+std::span<const GgufArchitecture> latent_gguf_architectures();
+std::span<const GgufArchitecture> sigmoid_gguf_architectures();
+std::span<const GgufArchitecture> delta_gguf_architectures();
+std::span<const GgufArchitecture> recurrent_gguf_architectures();
 // Throw Error(kUnsupported) naming those that there are. Where several rows
 // have the name, `reading` tells them apart.
 const GgufArchitecture& gguf_architecture_of(const GgufReading& reading);

@@ -30,6 +30,10 @@ std::optional<double> GgufReading::number(std::string_view name) const {
   return file.metadata().number(key(name));
 }
 
+std::optional<bool> GgufReading::flag(std::string_view name) const {
+  return file.metadata().flag(key(name));
+}
+
 bool GgufReading::has(std::string_view tensor) const {
   return file.find(tensor) != nullptr;
 }

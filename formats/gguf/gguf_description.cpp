@@ -17,6 +17,10 @@ void GgufWriting::number(std::string_view name, double value) const {
                static_cast<float>(value));
 }
 
+void GgufWriting::flag(std::string_view name, bool value) const {
+  metadata.set(std::string(architecture) + "." + std::string(name), value);
+}
+
 namespace {
 
 void write_key(const GgufWriting& out, const GgufKey& row) {

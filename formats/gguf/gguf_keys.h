@@ -56,12 +56,23 @@ void write_gpt_oss(const GgufWriting& out);
 void read_gguf_rope(const GgufReading& in, JsonFields& out);
 void write_gguf_rope(const GgufWriting& out, std::size_t head_dim,
                      double default_theta);
+// What else an architecture's keys say of YaRN.
+struct GgufYarn {
+  bool betas = false;         // corners of the ramp
+  double log_multiplier = 0;  // in place of mscale and mscale_all_dim
+};
+// The same of this object of config.json.
+void write_gguf_rope_of(const GgufWriting& out,
+                        const std::optional<ConfigReader>& rope,
+                        std::size_t head_dim, double default_theta,
+                        const GgufYarn& yarn = {});
 // LongRoPE of Phi-3: rope_factors_short.weight and rope_factors_long.weight.
 void read_gguf_long_rope(const GgufReading& in, JsonFields& out);
 void write_gguf_long_rope(const GgufWriting& out, std::size_t head_dim);
 
 // "[1.5, 2]": numbers as JSON text that reads back as the same floats.
 std::string json_numbers(std::span<const float> values);
+std::string json_flag(bool flag);
 std::string json_number(double value);
 std::string json_text(std::string_view text);
 

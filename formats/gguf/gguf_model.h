@@ -6,6 +6,7 @@
 // checkpoint takes apart: rows [begin, ...) of whole blocks move as they are.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,6 +15,8 @@
 #include "formats/containers/gguf.h"
 #include "formats/containers/tensor_io.h"
 #include "formats/gguf/gguf_architecture.h"
+#include "formats/gguf/gguf_change.h"
+#include "formats/gguf/gguf_joined.h"
 
 namespace llmpress {
 
@@ -24,10 +27,9 @@ struct GgufView {
   std::size_t rows = 0, columns = 0;  // of the matrix (rows 1: a vector)
   std::size_t first_row = 0;          // in the tensor
   GgufChange change = GgufChange::kNone;
-  std::size_t heads = 0;  // whose rows change places
-  bool vector = false;    // one, or one of a stack
-
+  bool vector = false;  // one, or one of a stack
   bool blocks = false;
+  std::vector<GgufPiece> pieces{};  // instead of all that
 };
 
 class GgufModel : public TensorReader {
@@ -52,11 +54,15 @@ class GgufModel : public TensorReader {
  private:
   void add_views(std::size_t tensor);
   void add_view(GgufView view, std::string name);
+  void check_shape(const GgufTensor& tensor, std::size_t wanted,
+                   bool exactly) const;
 
   GgufFile file_;
   const GgufArchitecture* architecture_ = nullptr;
   std::string config_json_{};
+  GgufRowSizes sizes_{};
   std::vector<GgufView> views_{};  // by name
+  std::map<std::string, std::vector<GgufPiece>> pieces_{};
   std::vector<TensorInfo> infos_{};
   std::map<std::string, std::string> strings_{};
 };
@@ -64,15 +70,5 @@ class GgufModel : public TensorReader {
 // config.json of the model.
 std::string gguf_config_json(const GgufFile& file,
                              const GgufArchitecture& architecture);
-
-// Rows of heads in the other order: `to_pairs` from the folder's to GGUF's.
-// `rows` has `count` rows of `row_bytes`.
-std::vector<std::byte> turn_head_rows(std::span<const std::byte> rows,
-                                      std::size_t count, std::size_t row_bytes,
-                                      std::size_t heads, bool to_pairs);
-// [cols, rows] from [rows, cols] of elements of so many octets.
-std::vector<std::byte> transposed_octets(std::span<const std::byte> matrix,
-                                         std::size_t rows, std::size_t cols,
-                                         std::size_t element_bytes);
 
 }  // namespace llmpress

@@ -1,4 +1,4 @@
-// Lists of names that several rows of the table of architectures share
+// Lists of names and keys that several rows of the table of architectures share
 // (gguf_architecture.h).
 #pragma once
 
@@ -13,12 +13,12 @@ using Change = GgufChange;
 using Names = GgufTensorName;
 
 // Several lists in one.
-template <std::size_t... kCounts>
-constexpr auto joined(const Names (&... lists)[kCounts]) {
-  std::array<Names, (kCounts + ...)> all{};
+template <class Row, std::size_t... kCounts>
+constexpr auto joined(const Row (&... lists)[kCounts]) {
+  std::array<Row, (kCounts + ...)> all{};
   std::size_t at = 0;
   const auto append = [&](const auto& list) {
-    for (const Names& row : list) all[at++] = row;
+    for (const Row& row : list) all[at++] = row;
   };
   (append(lists), ...);
   return all;
@@ -48,5 +48,42 @@ inline constexpr Names kMlp[] = {
     {"blk.{}.ffn_gate", "model.layers.{}.mlp.gate_proj"},
     {"blk.{}.ffn_up", "model.layers.{}.mlp.up_proj"},
     {"blk.{}.ffn_down", "model.layers.{}.mlp.down_proj"}};
+
+inline constexpr Names kHeadNorms[] = {
+    {"blk.{}.attn_q_norm", "model.layers.{}.self_attn.q_norm"},
+    {"blk.{}.attn_k_norm", "model.layers.{}.self_attn.k_norm"}};
+
+inline constexpr Names kNormsAfter[] = {
+    {"blk.{}.post_attention_norm", "model.layers.{}.post_attention_layernorm"},
+    {"blk.{}.post_ffw_norm", "model.layers.{}.post_feedforward_layernorm"}};
+
+inline constexpr Names kRouter[] = {
+    {"blk.{}.ffn_gate_inp", "model.layers.{}.mlp.gate"}};
+
+inline constexpr Names kExperts[] = {
+    {"blk.{}.ffn_gate_exps", "model.layers.{}.mlp.experts.{e}.gate_proj"},
+    {"blk.{}.ffn_down_exps", "model.layers.{}.mlp.experts.{e}.down_proj"},
+    {"blk.{}.ffn_up_exps", "model.layers.{}.mlp.experts.{e}.up_proj"}};
+
+inline constexpr Names kSharedExperts[] = {
+    {"blk.{}.ffn_gate_shexp", "model.layers.{}.mlp.shared_experts.gate_proj"},
+    {"blk.{}.ffn_down_shexp", "model.layers.{}.mlp.shared_experts.down_proj"},
+    {"blk.{}.ffn_up_shexp", "model.layers.{}.mlp.shared_experts.up_proj"}};
+
+inline constexpr GgufKey kSizes[] = {
+    {"context_length", "max_position_embeddings", false, 2048},
+    {"embedding_length", "hidden_size"},
+    {"block_count", "num_hidden_layers"},
+    {"feed_forward_length", "intermediate_size"},
+    {"attention.head_count", "num_attention_heads"}};
+
+inline constexpr GgufKey kRms[] = {
+    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", true, 1e-6}};
+
+inline constexpr GgufKey kRmsOfOlmo[] = {
+    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", true, 1e-5}};
+
+inline constexpr GgufKey kLayerNorm[] = {
+    {"attention.layer_norm_epsilon", "layer_norm_eps", true, 1e-5}};
 
 }  // namespace llmpress::gguf_lists

@@ -4,6 +4,8 @@
 #include <charconv>
 
 #include "compress/core/formatted.h"
+#include "formats/gguf/gguf_change.h"
+#include "formats/gguf/gguf_parts.h"
 
 namespace llmpress {
 namespace {
@@ -60,63 +62,62 @@ std::optional<std::pair<std::string_view, std::string_view>> parts_of(
   return std::nullopt;
 }
 
+// A bias has the order of its matrix's rows, and nothing else of it.
+GgufChange change_of(const GgufTensorName& row, std::string_view suffix) {
+  const bool kept = moves_rows(row.change) || is_part(row.change);
+  return suffix == ".bias" && !kept ? GgufChange::kNone : row.change;
+}
+
+// What a row says of `tensor`, called by `from` there and by `to` elsewhere.
+std::optional<GgufPlace> place_by(const GgufTensorName& row,
+                                  std::string_view tensor,
+                                  std::string_view GgufTensorName::*from,
+                                  std::string_view GgufTensorName::*to) {
+  const auto parts = parts_of(tensor);
+  if (!row.whole && !parts) return std::nullopt;
+  const auto numbers = match(row.*from, row.whole ? tensor : parts->first);
+  if (!numbers) return std::nullopt;
+  const std::string_view suffix = row.whole ? "" : parts->second;
+  return GgufPlace{
+      .name = with_number(row.*to, numbers->block) + std::string(suffix),
+      .change = change_of(row, suffix),
+      .stacked = row.ours.find("{e}") != std::string_view::npos,
+      .expert = numbers->expert};
+}
+
+std::vector<GgufPlace> places_of(const GgufArchitecture& architecture,
+                                 std::string_view tensor) {
+  std::vector<GgufPlace> places;
+  for (const GgufTensorName& row : architecture.tensors) {
+    const auto place =
+        place_by(row, tensor, &GgufTensorName::ours, &GgufTensorName::gguf);
+    if (!place) continue;
+    // Rows behind the first are further parts, or names of other files.
+    if (places.empty() || is_part(place->change)) places.push_back(*place);
+    if (!is_part(places[0].change)) break;
+  }
+  return places;
+}
+
 }  // namespace
 
 std::optional<GgufPlace> our_name(const GgufArchitecture& architecture,
                                   std::string_view tensor) {
-  const auto parts = parts_of(tensor);
-  if (!parts) return std::nullopt;
   for (const GgufTensorName& row : architecture.tensors) {
-    const auto numbers = match(row.gguf, parts->first);
-    if (!numbers) continue;
-    const bool bare = row.change == GgufChange::kBare;
-    return GgufPlace{.name = with_number(row.ours, numbers->block) +
-                             (bare ? "" : std::string(parts->second)),
-                     .change = row.change,
-                     .stacked = row.ours.find("{e}") != std::string_view::npos};
+    auto place =
+        place_by(row, tensor, &GgufTensorName::gguf, &GgufTensorName::ours);
+    if (place) return place;
   }
   return std::nullopt;
 }
 
-namespace {
-
-std::optional<GgufPlace> bare_place_of(const GgufArchitecture& architecture,
-                                       std::string_view tensor) {
-  for (const GgufTensorName& row : architecture.tensors) {
-    if (row.change != GgufChange::kBare) continue;
-    const auto numbers = match(row.ours, tensor);
-    if (!numbers) continue;
-    return GgufPlace{.name = with_number(row.gguf, numbers->block) + ".weight",
-                     .change = row.change};
-  }
-  return std::nullopt;
-}
-
-std::optional<GgufPlace> place_of(const GgufArchitecture& architecture,
-                                  std::string_view tensor) {
-  if (auto bare = bare_place_of(architecture, tensor)) return bare;
-  const auto parts = parts_of(tensor);
-  if (!parts) return std::nullopt;
-  for (const GgufTensorName& row : architecture.tensors) {
-    const auto numbers = match(row.ours, parts->first);
-    if (!numbers) continue;
-    return GgufPlace{.name = with_number(row.gguf, numbers->block) +
-                             std::string(parts->second),
-                     .change = row.change,
-                     .stacked = row.ours.find("{e}") != std::string_view::npos,
-                     .expert = numbers->expert};
-  }
-  return std::nullopt;
-}
-
-}  // namespace
-
-std::optional<GgufPlace> gguf_place(const GgufArchitecture& architecture,
-                                    std::string_view tensor) {
-  if (auto place = place_of(architecture, tensor)) return place;
+std::vector<GgufPlace> gguf_places(const GgufArchitecture& architecture,
+                                   std::string_view tensor) {
+  auto places = places_of(architecture, tensor);
+  if (!places.empty()) return places;
   // Checkpoints of the model without its head leave the body's name out.
   const std::string_view first = architecture.tensors[0].ours;
-  return place_of(
+  return places_of(
       architecture,
       std::string(first.substr(0, first.find('.') + 1)) + std::string(tensor));
 }

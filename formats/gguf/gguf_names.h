@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "formats/gguf/gguf_architecture.h"
 
@@ -15,15 +16,16 @@ struct GgufPlace {
   std::string name;
   GgufChange change = GgufChange::kNone;
   bool stacked = false;
-  std::size_t expert = 0;  // of gguf_place()
+  std::size_t expert = 0;  // of gguf_places()
 };
 
 // "blk.3.attn_q.weight" in the folder; nullopt: no row has it.
 std::optional<GgufPlace> our_name(const GgufArchitecture& architecture,
                                   std::string_view tensor);
-// "model.layers.3.self_attn.q_proj.weight" in GGUF.
-std::optional<GgufPlace> gguf_place(const GgufArchitecture& architecture,
-                                    std::string_view tensor);
+// "model.layers.3.self_attn.q_proj.weight" in GGUF: one, or the parts that it is
+// there; empty: no row has it.
+std::vector<GgufPlace> gguf_places(const GgufArchitecture& architecture,
+                                   std::string_view tensor);
 
 // Tensors that hold settings: divisors of the rotary embedding.
 bool is_gguf_setting(std::string_view tensor);

@@ -49,8 +49,8 @@ std::string type_of(const std::optional<ConfigReader>& rope) {
   return rope->text("rope_type").value_or(older.value_or("default"));
 }
 
-double theta_of(const GgufWriting& out, double fallback) {
-  const auto rope = rope_object(out.config);
+double theta_of(const GgufWriting& out, const std::optional<ConfigReader>& rope,
+                double fallback) {
   const auto inner = rope ? rope->number("rope_theta") : std::nullopt;
   return inner ? *inner : out.config.number("rope_theta").value_or(fallback);
 }
@@ -97,15 +97,29 @@ std::vector<float> llama3_divisors(const GgufWriting& out,
   return divisors;
 }
 
-void refuse_yarn_settings(const ConfigReader& rope) {
-  for (const char* key : {"mscale", "mscale_all_dim", "attention_factor",
-                          "beta_fast", "beta_slow"}) {
-    const double usual = std::string_view(key) == "beta_fast"   ? 32
-                         : std::string_view(key) == "beta_slow" ? 1
-                                                                : 0;
-    if (rope.number(key).value_or(usual) != usual) {
-      rope.unsupported(key, "none: GGUF is written without it");
-    }
+void write_yarn(const GgufWriting& out, const ConfigReader& rope,
+                const GgufYarn& yarn) {
+  if (yarn.betas) {
+    out.number("rope.scaling.yarn_beta_fast",
+               rope.number("beta_fast").value_or(32));
+    out.number("rope.scaling.yarn_beta_slow",
+               rope.number("beta_slow").value_or(1));
+  }
+  if (yarn.log_multiplier != 0) {
+    out.number("rope.scaling.yarn_log_multiplier", yarn.log_multiplier);
+  }
+  const auto refuse = [&](const char* key, double usual) {
+    if (rope.number(key).value_or(usual) == usual) return;
+    rope.unsupported(key, "none: GGUF is written without it");
+  };
+  refuse("attention_factor", 0);
+  if (!yarn.betas) {
+    refuse("beta_fast", 32);
+    refuse("beta_slow", 1);
+  }
+  if (yarn.log_multiplier == 0) {
+    refuse("mscale", 0);
+    refuse("mscale_all_dim", 0);
   }
 }
 
@@ -163,9 +177,15 @@ void read_gguf_rope(const GgufReading& in, JsonFields& out) {
 
 void write_gguf_rope(const GgufWriting& out, std::size_t head_dim,
                      double default_theta) {
-  const auto rope = rope_object(out.config);
+  write_gguf_rope_of(out, rope_object(out.config), head_dim, default_theta);
+}
+
+void write_gguf_rope_of(const GgufWriting& out,
+                        const std::optional<ConfigReader>& rope,
+                        std::size_t head_dim, double default_theta,
+                        const GgufYarn& yarn) {
   const std::string type = type_of(rope);
-  const double theta = theta_of(out, default_theta);
+  const double theta = theta_of(out, rope, default_theta);
   out.number("rope.freq_base", theta);
   if (type == "default" || type == "mrope") return;
   if (type == "linear") {
@@ -173,7 +193,7 @@ void write_gguf_rope(const GgufWriting& out, std::size_t head_dim,
                      std::string("linear"));
     out.number("rope.scaling.factor", require_number(*rope, "factor"));
   } else if (type == "yarn") {
-    refuse_yarn_settings(*rope);
+    write_yarn(out, *rope, yarn);
     out.metadata.set(std::string(out.architecture) + ".rope.scaling.type",
                      std::string("yarn"));
     out.number("rope.scaling.factor", require_number(*rope, "factor"));
@@ -210,7 +230,7 @@ void read_gguf_long_rope(const GgufReading& in, JsonFields& out) {
 void write_gguf_long_rope(const GgufWriting& out, std::size_t head_dim) {
   const auto rope = rope_object(out.config);
   const std::string type = type_of(rope);
-  out.number("rope.freq_base", theta_of(out, 10000));
+  out.number("rope.freq_base", theta_of(out, rope, 10000));
   out.size("rope.dimension_count", head_dim);
   if (type == "default") return;
   if (type != "longrope" && type != "su") {

@@ -11,8 +11,10 @@
 #include "formats/files/mapped_file.h"
 #include "formats/files/replaceable.h"
 #include "formats/gguf/gguf_architecture.h"
+#include "formats/gguf/gguf_change.h"
 #include "formats/gguf/gguf_model.h"
 #include "formats/gguf/gguf_names.h"
+#include "formats/gguf/gguf_parts.h"
 
 namespace llmpress {
 namespace {
@@ -37,7 +39,9 @@ struct Planned {
 // What transformers leaves in checkpoints and nothing reads.
 bool is_leftover(std::string_view name) {
   return name.ends_with(".rotary_emb.inv_freq") ||
-         name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+         name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") ||
+         name.ends_with(".attention.bias") ||
+         name.ends_with(".attention.masked_bias");
 }
 
 // The number of "blk.12.attn_q.weight"; what stands before the blocks first.
@@ -93,8 +97,7 @@ class GgufSink : public ArtifactSink {
     const ConfigReader config = ConfigReader::parse(
         files.at("config.json"), config_place(output_.string()));
     architecture_ = &gguf_architecture_for(config);
-    heads_ = config.size("num_attention_heads").value_or(1);
-    kv_heads_ = config.size("num_key_value_heads").value_or(heads_);
+    sizes_ = gguf_row_sizes(description.metadata, architecture_->name);
     plan(config, description);
     add_provenance(files, description.metadata);
     write(description.metadata);
@@ -111,14 +114,14 @@ class GgufSink : public ArtifactSink {
         config.flag("tie_word_embeddings").value_or(architecture_->tied);
     for (const Spooled& spooled : spooled_) {
       if (is_leftover(spooled.info.name)) continue;
-      const auto place = gguf_place(*architecture_, spooled.info.name);
-      if (!place) {
+      const auto places = gguf_places(*architecture_, spooled.info.name);
+      if (places.empty()) {
         fail(ErrorCode::kUnsupported,
              "tensor '{}' has no place in GGUF's architecture '{}'",
              spooled.info.name, architecture_->name);
       }
-      if (tied && place->name == "output.weight") continue;
-      add_part(*place, spooled);
+      if (tied && places[0].name == "output.weight") continue;
+      for (const GgufPlace& place : places) add_part(place, spooled);
     }
     for (const auto& [name, values] : description.tensors) {
       planned_.push_back({.tensor = {.name = name, .shape = {values.size()}},
@@ -168,39 +171,83 @@ class GgufSink : public ArtifactSink {
     }
     const TensorInfo& info = first->info;
     tensor.shape = info.shape;
-    if (first->blocks) {
+    if (is_part(planned.change)) {
+      complete_part(*first, planned);
+    } else if (first->blocks) {
       const GgmlTypeFacts& f = facts(*first->blocks);
       tensor.type = *first->blocks;
       tensor.shape.back() = tensor.shape.back() / f.bytes * f.elements;
     } else {
-      tensor.type = type_of(info, planned.change);
-      if (planned.change == GgufChange::kTransposed &&
-          tensor.shape.size() == 2) {
-        std::swap(tensor.shape[0], tensor.shape[1]);
-      }
-    }
-    if (planned.change == GgufChange::kOneRow && tensor.shape.size() == 2 &&
-        tensor.shape[0] == 1) {
-      tensor.shape.erase(tensor.shape.begin());
+      tensor.shape = gguf_shape(planned.change, info.shape);
+      tensor.type = type_of(info, tensor.shape, planned.change);
     }
     if (stacked_.at(tensor.name)) {
       tensor.shape.insert(tensor.shape.begin(), planned.parts.size());
     }
   }
 
-  static GgmlType type_of(const TensorInfo& info, GgufChange change) {
+  // [rows, inputs] of the folder's tensor, a bias being one of one input.
+  static std::pair<std::size_t, std::size_t> matrix_of(const Spooled& s) {
+    const auto& shape = s.info.shape;
+    const std::size_t rows = shape.empty() ? 0 : shape[0];
+    if (!s.blocks) return {rows, shape.size() == 2 ? shape[1] : 1};
+    const GgmlTypeFacts& f = facts(*s.blocks);
+    return {rows, shape[1] / f.bytes * f.elements};
+  }
+
+  void complete_part(const Spooled& whole, Planned& planned) const {
+    const auto [rows, columns] = matrix_of(whole);
+    GgufTensor& tensor = planned.tensor;
+    tensor.shape = gguf_part_shape(planned.change, rows, columns, sizes_);
+    if (whole.info.shape.size() == 1) tensor.shape.pop_back();
+    if (whole.blocks) {
+      tensor.type =
+          is_transposed_part(planned.change) ? GgmlType::kF32 : *whole.blocks;
+    } else {
+      tensor.type = type_of(whole.info, whole.info.shape, planned.change);
+    }
+  }
+
+  std::vector<std::byte> part_octets(const Planned& p, const Spooled& whole,
+                                     std::span<const std::byte> bytes) const {
+    const auto [rows, columns] = matrix_of(whole);
+    const auto order = gguf_part_rows(p.change, rows, sizes_);
+    if (!is_transposed_part(p.change)) {
+      if (!whole.blocks && ggml_type_of(whole.info.dtype) != p.tensor.type) {
+        const auto values = as_f32(whole.info, bytes, p.change);
+        return gathered_rows(values, order, columns * sizeof(float));
+      }
+      return gathered_rows(bytes, order, bytes.size() / rows);
+    }
+    const auto picked = gathered_rows(bytes, order, bytes.size() / rows);
+    std::vector<float> values(order.size() * columns);
+    if (whole.blocks) {
+      decode_ggml(*whole.blocks, picked, values);
+    } else {
+      decode_floats(whole.info.dtype, picked, values);
+    }
+    values = transposed_each(values, sizes_.heads, order.size() / sizes_.heads,
+                             columns);
+    const DType dtype = *facts(p.tensor.type).plain;
+    std::vector<std::byte> out(bytes_of(dtype, values.size()));
+    encode_floats(dtype, values, out);
+    return out;
+  }
+
+  static GgmlType type_of(const TensorInfo& info,
+                          const std::vector<std::size_t>& shape,
+                          GgufChange change) {
     const bool floating = facts(info.dtype).floating;
-    if (!floating || info.shape.empty() || info.shape.size() > 2) {
+    if (!floating || shape.empty() || shape.size() > 2) {
       fail(ErrorCode::kUnsupported,
            "tensor '{}' of type {} and {} dimensions has no place in GGUF",
            info.name, facts(info.dtype).name, info.shape.size());
     }
     const auto own = ggml_type_of(info.dtype);
-    const bool vector = info.shape.size() == 1;
-    if (vector || change == GgufChange::kPlusOne ||
-        change == GgufChange::kOneRow || !own || info.dtype == DType::kF64) {
-      return GgmlType::kF32;
-    }
+    const bool small = shape.size() == 1 || change == GgufChange::kColumn ||
+                       change == GgufChange::kTaps ||
+                       change == GgufChange::kAsF32 || changes_values(change);
+    if (small || !own || info.dtype == DType::kF64) return GgmlType::kF32;
     return *own;
   }
 
@@ -275,42 +322,33 @@ class GgufSink : public ArtifactSink {
   // Empty: as it is.
   std::vector<std::byte> change(const Planned& p, const Spooled& part,
                                 std::span<const std::byte> bytes) const {
+    if (is_part(p.change)) return part_octets(p, part, bytes);
     const TensorInfo& info = part.info;
-    const bool vector = info.shape.size() == 1;
     std::vector<std::byte> out;
-    if (!part.blocks && ggml_type_of(info.dtype) != p.tensor.type) {
-      out = as_f32(info, bytes, p.change == GgufChange::kPlusOne ? 1.0f : 0.0f);
+    if (!part.blocks && (ggml_type_of(info.dtype) != p.tensor.type ||
+                         changes_values(p.change))) {
+      out = as_f32(info, bytes, p.change);
       bytes = out;
-    } else if (p.change == GgufChange::kPlusOne) {
-      return as_f32(info, bytes, 1.0f);
     }
-    const std::size_t rows = info.shape[0];
-    switch (p.change) {
-      case GgufChange::kNone:
-      case GgufChange::kPlusOne:
-      case GgufChange::kOneRow:
-      case GgufChange::kBare:
-        return out;
-      case GgufChange::kQueryRows:
-      case GgufChange::kKeyRows: {
-        const std::size_t heads =
-            p.change == GgufChange::kQueryRows ? heads_ : kv_heads_;
-        return turn_head_rows(bytes, rows, bytes.size() / rows, heads, true);
-      }
-      case GgufChange::kTransposed:
-        if (vector || part.blocks) return out;
-        return transposed_octets(bytes, rows, info.shape[1],
-                                 bytes.size() / rows / info.shape[1]);
+    if (moves_rows(p.change)) {
+      return reordered_rows(
+          bytes, gguf_row_order(p.change, info.shape[0], sizes_), true);
+    }
+    if (p.change == GgufChange::kTransposed && info.shape.size() == 2 &&
+        !part.blocks) {
+      const std::size_t rows = info.shape[0], columns = info.shape[1];
+      return transposed_octets(bytes, rows, columns,
+                               bytes.size() / rows / columns);
     }
     return out;
   }
 
   static std::vector<std::byte> as_f32(const TensorInfo& info,
                                        std::span<const std::byte> bytes,
-                                       float added) {
+                                       GgufChange change) {
     std::vector<float> values(bytes.size() / bytes_of(info.dtype, 1));
     decode_floats(info.dtype, bytes, values);
-    for (float& v : values) v += added;
+    if (changes_values(change)) change_values(change, true, values);
     std::vector<std::byte> out(values.size() * sizeof(float));
     encode_floats(DType::kF32, values, out);
     return out;
@@ -351,7 +389,7 @@ class GgufSink : public ArtifactSink {
   std::size_t spooled_bytes_ = 0;
   std::set<std::string> names_{};
   const GgufArchitecture* architecture_ = nullptr;
-  std::size_t heads_ = 1, kv_heads_ = 1;
+  GgufRowSizes sizes_{};
   std::vector<Planned> planned_{};
   std::map<std::string, std::size_t> places_{};
   std::map<std::string, bool> stacked_{};

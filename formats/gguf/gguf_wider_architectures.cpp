@@ -13,16 +13,6 @@ using namespace gguf_lists;
 
 // --- tensors
 
-constexpr Names kExperts[] = {
-    {"blk.{}.ffn_gate_exps", "model.layers.{}.mlp.experts.{e}.gate_proj"},
-    {"blk.{}.ffn_down_exps", "model.layers.{}.mlp.experts.{e}.down_proj"},
-    {"blk.{}.ffn_up_exps", "model.layers.{}.mlp.experts.{e}.up_proj"}};
-
-constexpr Names kNormsAfter[] = {
-    {"blk.{}.attn_q_norm", "model.layers.{}.self_attn.q_norm"},
-    {"blk.{}.attn_k_norm", "model.layers.{}.self_attn.k_norm"},
-    {"blk.{}.post_attention_norm", "model.layers.{}.post_attention_layernorm"},
-    {"blk.{}.post_ffw_norm", "model.layers.{}.post_feedforward_layernorm"}};
 constexpr Names kStarcoderMlp[] = {
     {"blk.{}.ffn_up", "model.layers.{}.mlp.c_fc"},
     {"blk.{}.ffn_down", "model.layers.{}.mlp.c_proj"}};
@@ -47,7 +37,6 @@ constexpr Names kPhi2[] = {
     {"blk.{}.ffn_up", "model.layers.{}.mlp.fc1"},
     {"blk.{}.ffn_down", "model.layers.{}.mlp.fc2"}};
 constexpr Names kSharedExpert[] = {
-    {"blk.{}.ffn_gate_inp", "model.layers.{}.mlp.gate"},
     {"blk.{}.ffn_gate_inp_shexp", "model.layers.{}.mlp.shared_expert_gate",
      Change::kOneRow},
     {"blk.{}.ffn_gate_shexp", "model.layers.{}.mlp.shared_expert.gate_proj"},
@@ -56,46 +45,25 @@ constexpr Names kSharedExpert[] = {
 constexpr Names kGptOssBlock[] = {
     {"blk.{}.attn_norm", "model.layers.{}.input_layernorm"},
     {"blk.{}.post_attention_norm", "model.layers.{}.post_attention_layernorm"},
-    {"blk.{}.attn_sinks", "model.layers.{}.self_attn.sinks", Change::kBare},
+    {"blk.{}.attn_sinks.weight", "model.layers.{}.self_attn.sinks",
+     Change::kNone, true},
     {"blk.{}.ffn_gate_inp", "model.layers.{}.mlp.router"}};
 
-constexpr auto kOlmo2 = joined(kEnds, kAttention, kNormsAfter, kMlp);
+constexpr auto kOlmo2 =
+    joined(kEnds, kAttention, kHeadNorms, kNormsAfter, kMlp);
 constexpr auto kLlamaLike = joined(kEnds, kNorms, kTurnedAttention, kMlp);
 constexpr auto kPlain = joined(kEnds, kNorms, kAttention, kMlp);
 constexpr auto kStarcoder2 = joined(kEnds, kNorms, kAttention, kStarcoderMlp);
 constexpr auto kGlm4 = joined(kEnds, kGlm4Block, kAttention);
 constexpr auto kCohere2 = joined(kEnds, kCohereNorm, kAttention, kMlp);
 constexpr auto kQwen2Moe =
-    joined(kEnds, kNorms, kAttention, kExperts, kSharedExpert);
+    joined(kEnds, kNorms, kAttention, kRouter, kExperts, kSharedExpert);
 constexpr auto kGptOss = joined(kEnds, kGptOssBlock, kAttention, kExperts);
 
 // --- numbers
 
-template <std::size_t... kCounts>
-constexpr auto keys(const GgufKey (&... lists)[kCounts]) {
-  std::array<GgufKey, (kCounts + ...)> all{};
-  std::size_t at = 0;
-  const auto append = [&](const auto& list) {
-    for (const GgufKey& row : list) all[at++] = row;
-  };
-  (append(lists), ...);
-  return all;
-}
-
-constexpr GgufKey kSizes[] = {
-    {"context_length", "max_position_embeddings", false, 2048},
-    {"embedding_length", "hidden_size"},
-    {"block_count", "num_hidden_layers"},
-    {"feed_forward_length", "intermediate_size"},
-    {"attention.head_count", "num_attention_heads"}};
-constexpr GgufKey kRms[] = {
-    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", true, 1e-6}};
-constexpr GgufKey kRmsOfOlmo[] = {
-    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", true, 1e-5}};
 constexpr GgufKey kRmsOfGlm4[] = {
     {"attention.layer_norm_rms_epsilon", "rms_norm_eps", true, 1.5625e-7}};
-constexpr GgufKey kLayerNorm[] = {
-    {"attention.layer_norm_epsilon", "layer_norm_eps", true, 1e-5}};
 constexpr GgufKey kNormEpsilon[] = {
     {"attention.layer_norm_epsilon", "norm_epsilon", true, 1e-5}};
 constexpr GgufKey kGraniteScales[] = {
@@ -118,15 +86,15 @@ constexpr GgufKey kGptOssSizes[] = {
     {"expert_feed_forward_length", "intermediate_size", false, 2880},
     {"attention.sliding_window", "sliding_window", false, 128}};
 
-constexpr auto kOlmo2Keys = keys(kSizes, kRmsOfOlmo);
-constexpr auto kGraniteKeys = keys(kSizes, kRms, kGraniteScales);
-constexpr auto kLayerNormKeys = keys(kSizes, kLayerNorm);
-constexpr auto kStarcoder2Keys = keys(kSizes, kNormEpsilon);
-constexpr auto kRmsKeys = keys(kSizes, kRms);
-constexpr auto kGlm4Keys = keys(kSizes, kRmsOfGlm4);
-constexpr auto kCohere2Keys = keys(kSizes, kLayerNorm, kCohereScale);
-constexpr auto kQwen2MoeKeys = keys(kSizes, kRms, kQwen2MoeSizes);
-constexpr auto kGptOssKeys = keys(kSizes, kRmsOfOlmo, kGptOssSizes);
+constexpr auto kOlmo2Keys = joined(kSizes, kRmsOfOlmo);
+constexpr auto kGraniteKeys = joined(kSizes, kRms, kGraniteScales);
+constexpr auto kLayerNormKeys = joined(kSizes, kLayerNorm);
+constexpr auto kStarcoder2Keys = joined(kSizes, kNormEpsilon);
+constexpr auto kRmsKeys = joined(kSizes, kRms);
+constexpr auto kGlm4Keys = joined(kSizes, kRmsOfGlm4);
+constexpr auto kCohere2Keys = joined(kSizes, kLayerNorm, kCohereScale);
+constexpr auto kQwen2MoeKeys = joined(kSizes, kRms, kQwen2MoeSizes);
+constexpr auto kGptOssKeys = joined(kSizes, kRmsOfOlmo, kGptOssSizes);
 
 constexpr std::array kArchitectures{
     GgufArchitecture{.name = "olmo2",

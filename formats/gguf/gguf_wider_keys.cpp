@@ -7,34 +7,7 @@
 #include "formats/gguf/gguf_key_parts.h"
 
 namespace llmpress {
-namespace {
-
-std::string text_of(bool flag) { return flag ? "true" : "false"; }
-
-// A part of each head turns.
-void read_partial(const GgufReading& in, JsonFields& out) {
-  const double part = read_partial_gguf_heads(in, out);
-  read_gguf_rope(in, out);
-  out["partial_rotary_factor"] = json_number(part);
-}
-
-void refuse_tied(const GgufWriting& out, bool wanted) {
-  if (out.config.flag("tie_word_embeddings").value_or(wanted) == wanted) return;
-  out.config.unsupported("tie_word_embeddings",
-                         wanted
-                             ? "true: llama.cpp has no head of its own here"
-                             : "false: llama.cpp wants a head of its own here");
-}
-
-void refuse_other_number(const GgufWriting& out, std::string_view key,
-                         double wanted) {
-  if (out.config.number(key).value_or(wanted) == wanted) return;
-  out.config.unsupported(key, formatted("{}, which llama.cpp takes", wanted));
-}
-
-const std::initializer_list<std::string_view> kSilu{"silu", "swish"};
-
-}  // namespace
+namespace {}  // namespace
 
 void read_olmo2(const GgufReading& in, JsonFields& out) {
   read_gguf_heads(in, out);
@@ -46,7 +19,7 @@ void read_olmo2(const GgufReading& in, JsonFields& out) {
 void write_olmo2(const GgufWriting& out) {
   require_gguf_activation(out, "hidden_act", kSilu);
   refuse_gguf_flag(out, "attention_bias", false);
-  refuse_tied(out, false);
+  require_gguf_tied(out, false);
   write_gguf_whole_rope(out);
 }
 
@@ -55,7 +28,7 @@ void read_granite(const GgufReading& in, JsonFields& out) {
   read_gguf_rope(in, out);
   read_gguf_attention_bias(in, out);
   out.erase("head_dim");
-  out["mlp_bias"] = text_of(in.has("blk.0.ffn_up.bias"));
+  out["mlp_bias"] = json_flag(in.has("blk.0.ffn_up.bias"));
 }
 
 void write_granite(const GgufWriting& out) {
@@ -64,16 +37,16 @@ void write_granite(const GgufWriting& out) {
 }
 
 void read_stablelm(const GgufReading& in, JsonFields& out) {
-  read_partial(in, out);
+  read_partial_gguf_rope(in, out);
   out.erase("head_dim");
-  out["use_qkv_bias"] = text_of(in.has("blk.0.attn_q.bias"));
-  out["use_parallel_residual"] = text_of(!in.has("blk.0.ffn_norm.weight"));
+  out["use_qkv_bias"] = json_flag(in.has("blk.0.attn_q.bias"));
+  out["use_parallel_residual"] = json_flag(!in.has("blk.0.ffn_norm.weight"));
 }
 
 void write_stablelm(const GgufWriting& out) {
   require_gguf_activation(out, "hidden_act", kSilu);
   refuse_gguf_flag(out, "qk_layernorm", false);
-  refuse_tied(out, false);
+  require_gguf_tied(out, false);
   out.metadata.set("stablelm.use_parallel_residual",
                    out.config.flag("use_parallel_residual").value_or(false));
   write_partial_gguf_rope(out, 0.25);
@@ -115,14 +88,14 @@ void write_smollm3(const GgufWriting& out) {
         "no_rope_layers", "0 in every fourth layer alone, as llama.cpp has it");
   }
   if (turns.empty()) {
-    refuse_other_number(out, "no_rope_layer_interval", kStep);
+    require_gguf_number(out, "no_rope_layer_interval", kStep);
   }
   write_gguf_whole_rope(out);
   refuse_gguf_window(out, "use_sliding_window");
 }
 
 void read_glm4(const GgufReading& in, JsonFields& out) {
-  read_partial(in, out);
+  read_partial_gguf_rope(in, out);
   read_gguf_attention_bias(in, out);
 }
 
@@ -141,21 +114,21 @@ void read_cohere2(const GgufReading& in, JsonFields& out) {
 void write_cohere2(const GgufWriting& out) {
   require_gguf_activation(out, "hidden_act", kSilu);
   refuse_gguf_flag(out, "attention_bias", false);
-  refuse_tied(out, true);
-  refuse_other_number(out, "sliding_window_pattern", 4);
+  require_gguf_tied(out, true);
+  require_gguf_number(out, "sliding_window_pattern", 4);
   check_gguf_layer_types(out, 4);
   write_gguf_whole_rope(out);
 }
 
 void read_phi2(const GgufReading& in, JsonFields& out) {
-  read_partial(in, out);
+  read_partial_gguf_rope(in, out);
   out.erase("head_dim");
 }
 
 void write_phi2(const GgufWriting& out) {
   require_gguf_activation(out, "hidden_act", {"gelu_new", "gelu_pytorch_tanh"});
   refuse_gguf_flag(out, "qk_layernorm", false);
-  refuse_tied(out, false);
+  require_gguf_tied(out, false);
   write_partial_gguf_rope(out, 0.5);
 }
 
@@ -171,8 +144,8 @@ void write_qwen2_moe(const GgufWriting& out) {
   require_gguf_activation(out, "hidden_act", kSilu);
   refuse_gguf_flag(out, "norm_topk_prob", false);
   refuse_gguf_flag(out, "qkv_bias", true);
-  refuse_tied(out, false);
-  refuse_other_number(out, "decoder_sparse_step", 1);
+  require_gguf_tied(out, false);
+  require_gguf_number(out, "decoder_sparse_step", 1);
   if (!out.config.sizes("mlp_only_layers").empty()) {
     out.config.unsupported("mlp_only_layers", "experts in every layer");
   }
@@ -198,9 +171,9 @@ void read_gpt_oss(const GgufReading& in, JsonFields& out) {
 void write_gpt_oss(const GgufWriting& out) {
   require_gguf_activation(out, "hidden_act", kSilu);
   refuse_gguf_flag(out, "attention_bias", true);
-  refuse_tied(out, false);
-  refuse_other_number(out, "swiglu_limit", 7.0);
-  refuse_other_number(out, "swiglu_alpha", 1.702);
+  require_gguf_tied(out, false);
+  require_gguf_number(out, "swiglu_limit", 7.0);
+  require_gguf_number(out, "swiglu_alpha", 1.702);
   const std::vector<std::string> types = out.config.texts("layer_types");
   for (std::size_t l = 0; l < types.size(); ++l) {
     if (types[l] == (l % 2 == 0 ? "sliding_attention" : "full_attention")) {

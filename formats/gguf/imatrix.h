@@ -26,6 +26,8 @@ namespace llmpress {
 struct ImatrixEntry {
   std::vector<float> sums{};    // [matrices, in]
   std::vector<float> counts{};  // [matrices], or one of them all
+
+  bool operator==(const ImatrixEntry&) const = default;
 };
 
 struct Imatrix {

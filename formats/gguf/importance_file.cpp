@@ -1,9 +1,11 @@
 #include "formats/gguf/importance_file.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "compress/core/formatted.h"
 #include "formats/gguf/gguf_names.h"
+#include "formats/gguf/gguf_parts.h"
 
 namespace llmpress {
 
@@ -13,15 +15,21 @@ ImatrixNames::ImatrixNames(const std::string& config_json,
       ConfigReader::parse(config_json, config_place(origin));
   const auto type = config.text("model_type");
   for (const GgufArchitecture& row : gguf_architectures()) {
-    if (type == row.model_type) architecture_ = &row;
+    if (type != row.model_type) continue;
+    if (row.written != nullptr && !row.written(config)) continue;
+    architecture_ = &row;
+    break;
   }
 }
 
 ImatrixPlace ImatrixNames::place_of(std::string_view module) const {
   std::string own = std::string(module) + ".weight";
   if (architecture_ == nullptr) return {.name = std::move(own)};
-  const auto place = gguf_place(*architecture_, own);
-  if (!place) return {.name = std::move(own)};
+  const auto places = gguf_places(*architecture_, own);
+  // Of several parts one that has the matrix's inputs.
+  const auto place = std::ranges::find_if(
+      places, [](const GgufPlace& p) { return !is_transposed_part(p.change); });
+  if (place == places.end()) return {.name = std::move(own)};
   return {
       .name = place->name, .index = place->expert, .stacked = place->stacked};
 }

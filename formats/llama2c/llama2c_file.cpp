@@ -12,7 +12,7 @@
 #include "compress/core/checked.h"
 #include "compress/core/formatted.h"
 #include "formats/files/mapped_file.h"
-#include "formats/gguf/gguf_model.h"
+#include "formats/gguf/gguf_change.h"
 
 namespace llmpress {
 namespace {
@@ -214,8 +214,7 @@ class Llama2cReader : public TensorReader {
                             : mapped_part(file_, part.begin, part.info.bytes);
     if (part.heads == 0) return bytes;
     const std::size_t rows = part.info.shape[0];
-    return owned(turn_head_rows(bytes.bytes, rows, part.info.bytes / rows,
-                                part.heads, false));
+    return owned(turn_head_rows(bytes.bytes, rows, part.heads, false));
   }
 
  private:

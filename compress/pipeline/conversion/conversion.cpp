@@ -54,6 +54,9 @@ class Conversion {
  private:
   void convert_block(std::size_t layer) {
     const BlockSpec& block = arch_.block(layer);
+    for (const ParameterSpec& parameter : block.parameters) {
+      parameters_.insert(arch_.block_name(layer) + "." + parameter.name);
+    }
     report(options_.progress,
            {.phase = "convert", .done = layer, .total = arch_.layers});
     for (std::size_t i = 0; i < block.linears.size(); ++i) {
@@ -253,12 +256,13 @@ class Conversion {
     }
   }
 
-  // Parts of a packed Linear have names of their own ("q_proj.weight_scale").
+  // Parts of a packed Linear have names of their own ("q_proj.weight_scale"),
+  // but a parameter may stand beside a weight ("gate.e_score_correction_bias").
   bool belongs_to_done(const std::string& name) const {
     const std::size_t at = name.rfind('.');
     return at != std::string::npos &&
            done_.contains(name.substr(0, at) + ".bias") &&
-           name.substr(at) != ".bias";
+           name.substr(at) != ".bias" && !parameters_.contains(name);
   }
 
   std::string config() const {
@@ -285,7 +289,8 @@ class Conversion {
   ThreadPool& pool_;
   Architecture arch_;
   std::unique_ptr<ArtifactWriter> writer_;
-  std::set<std::string> done_{};   // tensors that need not be copied
+  std::set<std::string> done_{};        // tensors that need not be copied
+  std::set<std::string> parameters_{};  // tensors that no Linear has
   std::set<std::string> exact_{};  // Linears whose numbers must be the same
   ConversionReport report_{};
 };

@@ -1,0 +1,81 @@
+// Where rows of a folder's tensor lie in GGUF, by hand.
+#include "formats/gguf/gguf_parts.h"
+
+#include <gtest/gtest.h>
+
+#include "compress/core/error.h"
+
+namespace llmpress {
+namespace {
+
+using Rows = std::vector<std::size_t>;
+
+TEST(GgufRows, PutQueriesBeforeKeysBeforeValues) {
+  // Heads of one row: two keys with two queries each, q q k v q q k v.
+  EXPECT_EQ(
+      gguf_row_order(GgufChange::kGroupedHeads, 8, {.heads = 4, .kv_heads = 2}),
+      (Rows{0, 1, 4, 5, 2, 6, 3, 7}));
+  // As many keys as queries, heads of two rows: q q k k v v, twice.
+  EXPECT_EQ(gguf_row_order(GgufChange::kGroupedHeads, 12,
+                           {.heads = 2, .kv_heads = 2}),
+            (Rows{0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11}));
+  EXPECT_THROW((void)gguf_row_order(GgufChange::kGroupedHeads, 9,
+                                    {.heads = 4, .kv_heads = 2}),
+               Error);
+}
+
+TEST(GgufRows, PutCoordinatesThatTurnTogetherSideBySide) {
+  EXPECT_EQ(gguf_row_order(GgufChange::kQueryRows, 8, {.heads = 2}),
+            (Rows{0, 2, 1, 3, 4, 6, 5, 7}));
+}
+
+TEST(GgufParts, AreKeysAndValuesOfEachHead) {
+  const GgufRowSizes sizes{.heads = 2, .latent_keys = 2, .latent_values = 1};
+  EXPECT_EQ(gguf_part_rows(GgufChange::kLatentKeys, 6, sizes),
+            (Rows{0, 1, 3, 4}));
+  EXPECT_EQ(gguf_part_rows(GgufChange::kLatentValues, 6, sizes), (Rows{2, 5}));
+  EXPECT_EQ(gguf_part_shape(GgufChange::kLatentKeys, 6, 5, sizes),
+            (Rows{2, 5, 2}));
+  EXPECT_THROW((void)gguf_part_rows(GgufChange::kLatentKeys, 7, sizes), Error);
+}
+
+TEST(GgufParts, AreInputsAndGatesOfEachKeyHead) {
+  // Of each of two key heads: q, k, two values, two gates.
+  const GgufRowSizes sizes{
+      .delta_key_heads = 2, .delta_key_dim = 1, .delta_inner = 4};
+  EXPECT_EQ(gguf_part_rows(GgufChange::kDeltaInputs, 12, sizes),
+            (Rows{0, 6, 1, 7, 2, 3, 8, 9}));
+  EXPECT_EQ(gguf_part_rows(GgufChange::kDeltaGates, 12, sizes),
+            (Rows{4, 5, 10, 11}));
+}
+
+TEST(GgufParts, AreTheHalvesOfAMatrix) {
+  EXPECT_EQ(gguf_part_rows(GgufChange::kUpperHalf, 4, {}), (Rows{0, 1}));
+  EXPECT_EQ(gguf_part_rows(GgufChange::kLowerHalf, 4, {}), (Rows{2, 3}));
+  EXPECT_THROW((void)gguf_part_rows(GgufChange::kLowerHalf, 5, {}), Error);
+}
+
+TEST(GgufParts, AreTransposedMatrixByMatrix) {
+  const std::vector<float> values{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+  EXPECT_EQ(transposed_each(values, 2, 2, 3),
+            (std::vector<float>{1, 4, 2, 5, 3, 6, 7, 10, 8, 11, 9, 12}));
+}
+
+TEST(GgufParts, OverflowIsSaidToBe) {
+  const GgufRowSizes sizes{.heads = std::size_t{1} << 33,
+                           .latent_keys = std::size_t{1} << 33};
+  EXPECT_THROW((void)gguf_joined_rows(GgufChange::kLatentKeys, sizes), Error);
+}
+
+TEST(GgufChanges, OfValuesGoBack) {
+  std::vector<float> values{-1.5f, 0, 2};
+  change_values(GgufChange::kMinusExp, true, values);
+  EXPECT_FLOAT_EQ(values[1], -1);
+  change_values(GgufChange::kMinusExp, false, values);
+  EXPECT_FLOAT_EQ(values[0], -1.5f);
+  change_values(GgufChange::kPlusOne, true, values);
+  EXPECT_FLOAT_EQ(values[2], 3);
+}
+
+}  // namespace
+}  // namespace llmpress
