@@ -29,6 +29,11 @@ void read_fp8(const json& object, QuantizationConfig& config,
   input.dynamic =
       string_at(object, "activation_scheme", "dynamic", where) == "dynamic";
   input.strategy = input.dynamic ? "token" : "tensor";
+  if (input.dynamic && weights.block_cols != 0) {
+    input.strategy = "group";
+    input.group_size = weights.block_cols;
+  }
+  config.input_scales = string_at(object, "scale_fmt", "float", where);
   config.groups.push_back(
       {.targets = {"Linear"},
        .scheme = {
