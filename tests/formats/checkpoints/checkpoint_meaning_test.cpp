@@ -184,17 +184,6 @@ TEST(Absence, SaysWhatLiesAtTheNameOfALinear) {
               "has shape [1], wanted 2 dimensions");
 }
 
-TEST(Absence, NamesMxfp8) {
-  const TemporaryDirectory tmp;
-  write_model(
-      tmp.path(),
-      {tensor_of<std::uint8_t>("l.weight", DType::kF8E4M3, {1, 1}, {1}),
-       tensor_of<std::uint8_t>("l.weight_scale", DType::kU8, {1, 1}, {127})},
-      "{}");
-  EXPECT_SAYS(error_of([&] { open_checkpoint(tmp.path())->read_linear("l"); }),
-              "MXFP8");
-}
-
 TEST(Absence, NamesWhatAFolderHasInPlaceOfSafetensors) {
   const TemporaryDirectory tmp;
   std::ofstream(tmp.path() / "config.json") << "{}";
