@@ -53,6 +53,13 @@ void read_mxfp4(const json&, QuantizationConfig& config, const std::string&) {
   config.method = "mxfp4";
 }
 
+// How a Linear is packed stands beside it (torchao.h); what quant_type asks for
+// is not needed to read it.
+void read_torchao_method(const json&, QuantizationConfig& config,
+                         const std::string&) {
+  config.method = "torchao";
+}
+
 // --- integers stored transposed (gptq.h, awq.h)
 // ------------------------------
 
@@ -281,6 +288,7 @@ constexpr std::array kMethods{
     QuantizationMethod{"fp8", read_fp8},
     QuantizationMethod{"bitsandbytes", read_bitsandbytes},
     QuantizationMethod{"mxfp4", read_mxfp4},
+    QuantizationMethod{"torchao", read_torchao_method},
     QuantizationMethod{"gptq", read_gptq},
     QuantizationMethod{"awq", read_awq},
     QuantizationMethod{"auto-round", read_auto_round},

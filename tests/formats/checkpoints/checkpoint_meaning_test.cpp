@@ -100,8 +100,8 @@ TEST(TiedHead, ATiedHeadInAnotherFormIsRefused) {
 
 TEST(QuantMethod, OneThatIsNotReadIsNamedWhateverIsStored) {
   const TemporaryDirectory tmp;
-  for (const std::string method : {"torchao", "hqq", "fbgemm_fp8", "modelopt",
-                                   "quark", "compressed_tensors"}) {
+  for (const std::string method :
+       {"hqq", "fbgemm_fp8", "modelopt", "quark", "compressed_tensors"}) {
     write_model(
         tmp.path(), {block()},
         R"({"quantization_config": {"quant_method": ")" + method + R"("}})");
