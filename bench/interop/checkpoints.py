@@ -1,5 +1,6 @@
 """The models that layouts are made of: the shipped one, and random ones of two other families."""
 
+import json
 import os
 import shutil
 
@@ -16,7 +17,20 @@ FAMILIES = {
     "qwen2": {"tie_word_embeddings": False},                                     # biases; a head of its own
     "gemma2": {"head_dim": 32, "sliding_window": 16, "query_pre_attn_scalar": 32,  # four norms, soft caps, windows
                "final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0},
+    "qwen3_moe": {"tie_word_embeddings": False, "head_dim": 32, "num_experts": 4, "num_experts_per_tok": 2,
+                  "moe_intermediate_size": 256, "decoder_sparse_step": 1, "norm_topk_prob": True, "mlp_only_layers": []},
 }
+
+
+def add_older_names(path):
+    """Keys of transformers 4 beside those of 5: what other programs look for."""
+    with open(path) as file:
+        config = json.load(file)
+    config["rope_theta"] = config["rope_parameters"]["rope_theta"]
+    if "num_local_experts" in config:
+        config["num_experts"] = config["num_local_experts"]
+    with open(path, "w") as file:
+        json.dump(config, file, indent=2)
 
 
 def make(family, folder):
@@ -29,6 +43,7 @@ def make(family, folder):
             if parameter.dim() == 1:  # norms and biases, which begin alike
                 parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
     model.save_pretrained(folder)
+    add_older_names(os.path.join(folder, "config.json"))
     for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model"):
         shutil.copy(os.path.join(SHIPPED, name), folder)
 

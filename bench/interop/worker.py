@@ -89,7 +89,7 @@ class Worker:
         for direction, cases in (("reads", getattr(self.module, "READS", ())),
                                  ("writes", getattr(self.module, "WRITES", ()))):
             for case in cases:
-                for name in list(case.models or self.checkpoints)[:count]:
+                for name in (case.models or [name for name in self.checkpoints if name not in measure.BY_NAME])[:count]:
                     if only in case.layout:
                         yield self.measure(direction, case, name)
 
