@@ -30,6 +30,7 @@ WRITES = [
     Case("FP8_BLOCK", "FP8_BLOCK", **FP8),
     Case("NVFP4A16", "NVFP4A16", **FP4),
     Case("MXFP4A16", "MXFP4A16", **FP4),
+    Case("MXFP8A16", "MXFP8A16", **FP4),
 ]
 
 
