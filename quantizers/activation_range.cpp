@@ -35,11 +35,13 @@ std::vector<bool> outlier_columns(ConstMatrixView X, float threshold) {
   return outlier;
 }
 
-// Of a whole number of rows without their outlier columns, and 0.
-Range range_of(std::span<const float> x, const std::vector<bool>& outlier) {
+// Of a whole number of rows, or of a part of one from column `begin` on, without
+// outlier columns, and 0.
+Range range_of(std::span<const float> x, const std::vector<bool>& outlier,
+               std::size_t begin = 0) {
   Range range;
   for (std::size_t k = 0; k < x.size(); ++k) {
-    if (outlier[k % outlier.size()]) continue;
+    if (outlier[(begin + k) % outlier.size()]) continue;
     range.lo = std::min(range.lo, x[k]);
     range.hi = std::max(range.hi, x[k]);
   }
@@ -56,6 +58,10 @@ ActivationQuant resolve_activation(const ActivationQuant& input,
   if (input.kind == Kind::kInt && input.bits != 4 && input.bits != 8) {
     fail(ErrorCode::kInvalidArgument, "{}: input: bits is {}, need 4 or 8",
          name, input.bits);
+  }
+  if (input.kind != Kind::kNone &&
+      input.range == ActivationQuant::Range::kGroup && input.group_size == 0) {
+    fail(ErrorCode::kInvalidArgument, "{}: input: groups of 0 values", name);
   }
   if (input.kind == Kind::kNone ||
       input.range != ActivationQuant::Range::kStatic) {
@@ -79,17 +85,21 @@ void round_activations_in_place(MatrixView<float> X,
                                 const ActivationQuant& input) {
   if (input.kind == ActivationQuant::Kind::kNone) return;
   const std::vector<bool> outlier = outlier_columns(X, input.outlier_threshold);
-  const auto fit = [&](std::span<const float> x) {
-    const Range range = range_of(x, outlier);
+  const auto fit = [&](std::span<const float> x, std::size_t begin = 0) {
+    const Range range = range_of(x, outlier, begin);
     return fit_activation_grid(input, range.lo, range.hi);
   };
   ActivationGrid grid =
       static_activation_grid(input, input.static_scale, input.static_zero);
   if (input.range == ActivationQuant::Range::kTensor) grid = fit(X.data());
+  const bool in_groups = input.range == ActivationQuant::Range::kGroup;
   for (std::size_t t = 0; t < X.rows(); ++t) {
     const std::span<float> x = X.row(t);
     if (input.range == ActivationQuant::Range::kToken) grid = fit(x);
     for (std::size_t i = 0; i < x.size(); ++i) {
+      if (in_groups && i % input.group_size == 0) {
+        grid = fit(x.subspan(i, std::min(input.group_size, x.size() - i)), i);
+      }
       if (!outlier[i]) x[i] = grid.round(x[i]);
     }
   }

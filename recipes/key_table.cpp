@@ -92,6 +92,7 @@ constexpr RecipeKey kKeys[] = {
     {"input", "type"},
     {"input", "bits"},
     {"input", "range"},
+    {"input", "group_size"},
     {"input", "dynamic"},
     {"input", "symmetric"},
 

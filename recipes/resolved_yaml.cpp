@@ -63,6 +63,9 @@ void write_input(YamlWriter& out, const ActivationQuant& input) {
     out.count("bits", static_cast<std::uint64_t>(input.bits));
     out.word("range",
              name_of<ActivationQuant::Range>(kInputRangeWords, input.range));
+    if (input.range == ActivationQuant::Range::kGroup) {
+      out.count("group_size", input.group_size);
+    }
     out.boolean("symmetric", input.symmetric);
   }
   out.close();

@@ -55,11 +55,13 @@ constexpr WeightScheme blocks(GgmlType type) {
 }
 
 constexpr ActivationQuant input(ActivationQuant::Kind kind, int bits,
-                                ActivationQuant::Range range) {
+                                ActivationQuant::Range range,
+                                std::size_t group_size = 0) {
   ActivationQuant quant;
   quant.kind = kind;
   quant.bits = bits;
   quant.range = range;
+  quant.group_size = group_size;
   return quant;
 }
 
@@ -69,6 +71,7 @@ constexpr ActivationQuant kNone{};
 constexpr ActivationQuant kInt8Token = input(Kind::kInt, 8, Range::kToken);
 constexpr ActivationQuant kInt4Token = input(Kind::kInt, 4, Range::kToken);
 constexpr ActivationQuant kFp8Token = input(Kind::kFp8, 8, Range::kToken);
+constexpr ActivationQuant kFp8Group = input(Kind::kFp8, 8, Range::kGroup, 128);
 constexpr ActivationQuant kFp8Static = input(Kind::kFp8, 8, Range::kStatic);
 
 constexpr WeightScheme kNf4 = four_bit(WeightType::kNf4, 64, DType::kF32);
@@ -78,8 +81,7 @@ constexpr WeightScheme kMxfp4 =
 constexpr WeightScheme kNvfp4 =
     four_bit(WeightType::kNvfp4, 16, DType::kF8E4M3);
 
-// compressed-tensors, quantization/quant_scheme.py, PRESET_SCHEMES. Differs
-// from it: FP8_BLOCK rounds activations per token, not per 128 inputs.
+// compressed-tensors, quantization/quant_scheme.py, PRESET_SCHEMES.
 constexpr SchemePreset kPresets[] = {
     {"W2A16", int_groups(2, 128, true), kNone},
     {"W3A16", int_groups(3, 128, true), kNone},
@@ -95,7 +97,7 @@ constexpr SchemePreset kPresets[] = {
     {"W4A4", int_groups(4, -1, true), kInt4Token},
     {"FP8", fp8(WeightType::kFp8E4M3, 0), kFp8Static},
     {"FP8_DYNAMIC", fp8(WeightType::kFp8E4M3, -1), kFp8Token},
-    {"FP8_BLOCK", fp8(WeightType::kFp8E4M3, 0, 128), kFp8Token},
+    {"FP8_BLOCK", fp8(WeightType::kFp8E4M3, 0, 128), kFp8Group},
     {"NVFP4A16", kNvfp4, kNone},
     {"MXFP4A16", kMxfp4, kNone},
     {"NF4", kNf4, kNone},

@@ -183,7 +183,7 @@ ActivationQuant read_input(const YamlNode& node, const ActivationQuant& base) {
       kInputTypeWords);
   if (quant.kind != base.kind) quant = ActivationQuant{.kind = quant.kind};
   if (quant.kind == Kind::kNone) {
-    forbid(section, {"bits", "range", "dynamic", "symmetric"},
+    forbid(section, {"bits", "range", "group_size", "dynamic", "symmetric"},
            "does not apply to 'type: none'");
     return quant;
   }
@@ -200,6 +200,14 @@ ActivationQuant read_input(const YamlNode& node, const ActivationQuant& base) {
   quant.range = section.choice<Range>("range", quant.range, kInputRangeWords);
   if (section.has("dynamic") && dynamic == (quant.range == Range::kStatic)) {
     section.refuse("dynamic", "contradicts 'range'");
+  }
+  if (quant.range == Range::kGroup) {
+    quant.group_size = section.count(
+        "group_size", quant.group_size == 0 ? 128 : quant.group_size, 1,
+        kMaxGroupSize);
+  } else {
+    forbid(section, {"group_size"}, "needs 'range: group'");
+    quant.group_size = 0;
   }
   quant.symmetric = section.boolean("symmetric", quant.symmetric);
   if (quant.kind == Kind::kFp8 && !quant.symmetric) {

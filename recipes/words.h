@@ -29,6 +29,7 @@ inline constexpr Named<ActivationQuant::Kind> kInputTypeWords[] = {
 
 inline constexpr Named<ActivationQuant::Range> kInputRangeWords[] = {
     {"token", ActivationQuant::Range::kToken},
+    {"group", ActivationQuant::Range::kGroup},
     {"tensor", ActivationQuant::Range::kTensor},
     {"static", ActivationQuant::Range::kStatic}};
 

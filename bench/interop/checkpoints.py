@@ -1,6 +1,7 @@
 """The models that layouts are made of: the shipped one, and random ones of two other families; and one of each family that
 a peer's file format has, in the folder `families` beside them."""
 
+import json
 import os
 import shutil
 
@@ -18,7 +19,22 @@ FAMILIES = {
     "qwen2": {"tie_word_embeddings": False},                                     # biases; a head of its own
     "gemma2": {"head_dim": 32, "sliding_window": 16, "query_pre_attn_scalar": 32,  # four norms, soft caps, windows
                "final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0},
+    "qwen3_moe": {"tie_word_embeddings": False, "head_dim": 32, "num_experts": 4, "num_experts_per_tok": 2,
+                  "moe_intermediate_size": 256, "decoder_sparse_step": 1, "norm_topk_prob": True, "mlp_only_layers": []},
 }
+
+
+def add_older_names(path):
+    """Keys of transformers 4 beside those of 5: what other programs look for."""
+    with open(path) as file:
+        config = json.load(file)
+    rope = config.get("rope_parameters") or {}
+    if "rope_theta" in rope:
+        config["rope_theta"] = rope["rope_theta"]
+    if "num_local_experts" in config:
+        config["num_experts"] = config["num_local_experts"]
+    with open(path, "w") as file:
+        json.dump(config, file, indent=2)
 
 
 def scatter(model):
@@ -51,6 +67,8 @@ def make_all(folder):
         path = os.path.join(folder, name)
         if not os.path.exists(os.path.join(path, "config.json")):
             make(config, path)
+            if name in FAMILIES:
+                add_older_names(os.path.join(path, "config.json"))
 
 
 if __name__ == "__main__":

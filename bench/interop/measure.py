@@ -14,7 +14,15 @@ CALIBRATION = os.path.join(ROOT, "models", "text", "calibration.txt")
 TOKENS = 64
 VOCABULARY = 2048  # of the shipped model; the tiny checkpoints have its tokenizer
 
+BY_NAME = ("qwen3_moe",)  # checkpoints for cases that name them
+
 FLOAT32 = 1e-4  # of the largest logit: both compute in float32, and only sums are taken in another order
+
+
+INT8_BOUND, FP8_BOUND = 5e-2, 1e-1
+INT8_INPUTS = "inputs are rounded to int8: one that lies between two steps falls to either side"
+FP8_INPUTS = ("inputs are rounded to FP8, whose steps are 1/16: one that lies between two falls to either side "
+              "(llmpress's scalar and AVX2 kernels are up to 5e-2 from each other)")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,6 +28,8 @@ MODULES = {  # module: its environment
     "peft": "transformers",
     "torch_files": "transformers",
     "fp8": "transformers",
+    "torchao": "torchao",
+    "mlx": "mlx",
     "gptqmodel": "gptqmodel",
     "autoround": "autoround",
     "llama_cpp": "llama_cpp",
@@ -41,7 +43,7 @@ PEERS_ENVIRONMENT = {  # no network, no graphics processor, few messages, no com
     "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TORCHDYNAMO_DISABLE": "1", "PYTHONDONTWRITEBYTECODE": "1",
     "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1",
     "TOKENIZERS_PARALLELISM": "false", "LLM_COMPRESSOR_LOG_LEVEL": "ERROR", "GPTQMODEL_CPU_WORKERS": "2",
-    "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
 }
 
 

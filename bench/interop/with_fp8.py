@@ -8,12 +8,18 @@ from safetensors.torch import save_file
 from transformers import FineGrainedFP8Config
 
 import in_transformers
+import with_compressed_tensors as by_hand
 from measure import Case
 from versions import versions
 
-# Its own products need a graphics processor; what they multiply is decoded here by transformers' dequantize=True.
+# Its own products need a graphics processor; what they multiply is decoded here by transformers' dequantize=True, and
+# inputs are rounded as those products do it.
 PEER = versions("transformers") + " (dequantize=True)"
-WRITES = [Case("fp8, blocks of 128 x 128, weights", options=("weights",))]
+WRITES = [
+    Case("fp8, blocks of 128 x 128, weights", options=("weights",)),
+    Case("fp8, blocks of 128 x 128, inputs in groups of 128", options=("inputs",), bound=by_hand.FP8_BOUND,
+         reason=by_hand.FP8_INPUTS),
+]
 BLOCK, LARGEST = 128, 448.0
 
 
@@ -26,7 +32,13 @@ def rounded(weight):
     return codes.contiguous(), scale.contiguous()
 
 
-def write(_case, checkpoint, folder):
+def rounded_inputs(_module, inputs):
+    groups = inputs[0].unflatten(-1, (-1, BLOCK))
+    scale = groups.abs().amax(-1, keepdim=True).clamp(min=1e-12) / LARGEST
+    return (((groups / scale).to(torch.float8_e4m3fn).to(inputs[0].dtype) * scale).flatten(-2),)
+
+
+def write(case, checkpoint, folder):
     path = os.path.join(folder, "peer")
     model = in_transformers.load(checkpoint)
     tensors = {name: value.clone() for name, value in model.state_dict().items()
@@ -40,4 +52,7 @@ def write(_case, checkpoint, folder):
     with open(os.path.join(path, "config.json"), "w") as file:
         json.dump(config, file)
     loaded = in_transformers.load(path, quantization_config=FineGrainedFP8Config(dequantize=True))
+    for name, module in loaded.named_modules():
+        if "inputs" in case.options and name.endswith("_proj"):
+            module.register_forward_pre_hook(rounded_inputs)
     return path, in_transformers.logits(loaded)

@@ -19,7 +19,6 @@ READS = [
 INT8 = {"bound": by_hand.INT8_BOUND, "reason": by_hand.INT8_INPUTS}
 FP8 = {"bound": by_hand.FP8_BOUND, "reason": by_hand.FP8_INPUTS}
 FP4 = {"bound": by_hand.BFLOAT16_BOUND, "reason": by_hand.BFLOAT16, "options": ("bfloat16",)}
-GROUPS = "it rounds inputs to FP8 in groups of 128, llmpress with one scale a token, and says so when it opens the folder"
 WRITES = [
     Case("W4A16", "W4A16"),
     Case("W4A16_ASYM", "W4A16_ASYM"),
@@ -28,9 +27,10 @@ WRITES = [
     Case("W8A8", "W8A8", **INT8),
     Case("FP8_DYNAMIC", "FP8_DYNAMIC", **FP8),
     Case("FP8", "FP8", **FP8),
-    Case("FP8_BLOCK", "FP8_BLOCK", bound=2e-1, reason=GROUPS),
+    Case("FP8_BLOCK", "FP8_BLOCK", **FP8),
     Case("NVFP4A16", "NVFP4A16", **FP4),
     Case("MXFP4A16", "MXFP4A16", **FP4),
+    Case("MXFP8A16", "MXFP8A16", **FP4),
 ]
 
 

@@ -25,7 +25,8 @@ def checkpoints(folder):
     usual = {"tinystories-3.7m": measure.SHIPPED}
     usual.update((name, os.path.join(folder, name)) for name in sorted(os.listdir(folder)) if name != "families")
     others = os.path.join(folder, "families")
-    return {**usual, **{name: os.path.join(others, name) for name in os.listdir(others)}}, list(usual)
+    by_name = {name: os.path.join(others, name) for name in os.listdir(others)}
+    return {**usual, **by_name}, [name for name in usual if name not in measure.BY_NAME]
 
 
 def first_line(error):

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "compress/core/float_formats.h"
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 namespace {
@@ -15,7 +16,29 @@ float steps_of(const ActivationQuant& quant) {
   return static_cast<float>((1 << quant.bits) - 1);
 }
 
+std::string range_name(const ActivationQuant& quant) {
+  switch (quant.range) {
+    case ActivationQuant::Range::kToken:
+      return "token";
+    case ActivationQuant::Range::kGroup:
+      return formatted("g{}", quant.group_size);
+    case ActivationQuant::Range::kTensor:
+      return "tensor";
+    case ActivationQuant::Range::kStatic:
+      return "static";
+  }
+  return {};
+}
+
 }  // namespace
+
+std::string describe_rounding(const ActivationQuant& quant) {
+  if (quant.kind == ActivationQuant::Kind::kNone) return {};
+  const bool floating = quant.kind == ActivationQuant::Kind::kFp8;
+  return formatted("{}{} {}{}", floating ? "fp" : "int",
+                   floating ? 8 : quant.bits, range_name(quant),
+                   quant.symmetric ? "" : " asym");
+}
 
 ActivationGrid static_activation_grid(const ActivationQuant& quant, float scale,
                                       std::int32_t zero) {

@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <string>
 
 #include "compress/core/float_bits.h"
 #include "compress/core/packed_weight.h"
@@ -49,6 +50,10 @@ struct ActivationGrid {
 // kFp8. A range of 0 has the smallest normal scale.
 ActivationGrid fit_activation_grid(const ActivationQuant& quant, float min,
                                    float max);
+// Short name for reports: "int8 token", "int4 static asym", "fp8 g128"; empty:
+// inputs are as they are.
+std::string describe_rounding(const ActivationQuant& quant);
+
 ActivationGrid static_activation_grid(const ActivationQuant& quant, float scale,
                                       std::int32_t zero);
 

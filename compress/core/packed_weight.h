@@ -33,14 +33,17 @@ using PackedWeight =
     std::variant<DenseWeight, GroupedIntWeight, Int8Weight, Fp8Weight,
                  Table4Weight, MicroFp4Weight, SparseWeight, GgmlWeight>;
 
-// How a Linear's input is rounded before the product. The grid is found per
-// token at run time (dynamic) or was fixed by calibration (static).
+// How a Linear's input is rounded before the product. The grid is found at run
+// time (dynamic), for each token or each group of its values, or was fixed by
+// calibration (static).
 struct ActivationQuant {
   enum class Kind { kNone, kInt, kFp8 };
-  enum class Range { kToken, kTensor, kStatic };  // kTensor: one per call
+  enum class Range { kToken, kGroup, kTensor, kStatic };  // kTensor: one a call
   Kind kind = Kind::kNone;
   int bits = 8;  // 4 or 8, for kInt
   Range range = Range::kToken;
+  // kGroup: inputs side by side that share a scale; the last may be fewer.
+  std::size_t group_size = 0;
   bool symmetric = true;
   float static_scale = 0;        // kStatic
   std::int32_t static_zero = 0;  // kStatic and not symmetric

@@ -1,6 +1,7 @@
 #include "compress/kernels/activation_rounding.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 
 #include "compress/core/activation_grid.h"
@@ -32,13 +33,14 @@ void for_lanes(std::size_t n, Body body) {
   for (; i < n; ++i) body(i % kLanes, i);
 }
 
-Interval interval_of(std::span<const float> x, const Mask& mask) {
+// `mask`: of the first of x, or nullptr where all take part.
+Interval interval_of(std::span<const float> x, const float* mask) {
   float min[kLanes] = {}, max[kLanes] = {};
   const auto take = [&](std::size_t lane, float v) {
     min[lane] = v < min[lane] ? v : min[lane];
     max[lane] = v > max[lane] ? v : max[lane];
   };
-  if (mask.empty()) {
+  if (mask == nullptr) {
     for_lanes(x.size(), [&](std::size_t j, std::size_t i) { take(j, x[i]); });
   } else {
     for_lanes(x.size(),
@@ -83,7 +85,7 @@ Mask find_mask(const ActivationQuant& quant, ConstMatrixView X,
 struct Rounding {
   ActivationQuant quant;
   Mask mask;
-  ActivationGrid common;  // unless the range is kToken
+  ActivationGrid common;  // unless each token or group has its own
 
   Rounding(const ActivationQuant& q, ConstMatrixView X,
            std::span<const std::uint32_t> exact_columns, ThreadPool& pool)
@@ -93,6 +95,7 @@ struct Rounding {
     mask = find_mask(q, X, exact_columns);
     switch (q.range) {
       case ActivationQuant::Range::kToken:
+      case ActivationQuant::Range::kGroup:
         break;
       case ActivationQuant::Range::kStatic:
         common = static_activation_grid(q, q.static_scale,
@@ -101,7 +104,8 @@ struct Rounding {
       case ActivationQuant::Range::kTensor: {
         Interval all;
         for (std::size_t t = 0; t < X.rows(); ++t) {
-          const Interval r = interval_of(X.row(t), mask);
+          const Interval r =
+              interval_of(X.row(t), mask.empty() ? nullptr : mask.data());
           all = {std::min(all.min, r.min), std::max(all.max, r.max)};
         }
         common = fit_activation_grid(q, all.min, all.max);
@@ -110,10 +114,30 @@ struct Rounding {
     }
   }
 
-  ActivationGrid grid_of(std::span<const float> x) const {
-    if (quant.range != ActivationQuant::Range::kToken) return common;
-    const Interval range = interval_of(x, mask);
+  // Of the columns [begin, begin + x.size()) of a token.
+  ActivationGrid grid_of(std::span<const float> x, std::size_t begin) const {
+    if (quant.range == ActivationQuant::Range::kStatic ||
+        quant.range == ActivationQuant::Range::kTensor) {
+      return common;
+    }
+    const Interval range =
+        interval_of(x, mask.empty() ? nullptr : mask.data() + begin);
     return fit_activation_grid(quant, range.min, range.max);
+  }
+
+  // Values of a token that share a grid, of `in`.
+  std::size_t group_of(std::size_t in) const {
+    return quant.range == ActivationQuant::Range::kGroup
+               ? std::min(quant.group_size, in)
+               : in;
+  }
+
+  void round(std::span<float> x, std::size_t begin) const {
+    const ActivationGrid grid = grid_of(x, begin);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const bool keep = !mask.empty() && mask[begin + i] == 0.0f;
+      x[i] = keep ? x[i] : grid.round(x[i]);
+    }
   }
 };
 
@@ -123,6 +147,7 @@ IntActivations round_activations(const ActivationQuant& quant,
                                  ConstMatrixView X,
                                  std::span<const std::uint32_t> exact_columns,
                                  ThreadPool& pool, Isa isa) {
+  assert(quant.range != ActivationQuant::Range::kGroup);
   const Rounding rounding(quant, X, exact_columns, pool);
   const Mask& mask = rounding.mask;
   const RowKernels* const kernels = row_kernels(isa);
@@ -132,7 +157,7 @@ IntActivations round_activations(const ActivationQuant& quant,
   a.zeros.resize(X.rows());
   pool.for_each(X.rows(), [&](std::size_t t) {
     const auto x = X.row(t);
-    const ActivationGrid grid = rounding.grid_of(x);
+    const ActivationGrid grid = rounding.grid_of(x, 0);
     std::int8_t* const codes = a.codes.data() + t * a.in;
     if (kernels != nullptr) {
       kernels->round_codes(x.data(), mask.empty() ? nullptr : mask.data(),
@@ -160,13 +185,11 @@ void round_activations_in_place(const ActivationQuant& quant,
                                 ThreadPool& pool) {
   if (quant.kind == ActivationQuant::Kind::kNone) return;
   const Rounding rounding(quant, X, exact_columns, pool);
-  const Mask& mask = rounding.mask;
+  const std::size_t group = rounding.group_of(X.cols());
   pool.for_each(X.rows(), [&](std::size_t t) {
     const auto x = X.row(t);
-    const ActivationGrid grid = rounding.grid_of(x);
-    for (std::size_t i = 0; i < x.size(); ++i) {
-      const bool keep = !mask.empty() && mask[i] == 0.0f;
-      x[i] = keep ? x[i] : grid.round(x[i]);
+    for (std::size_t i = 0; i < x.size(); i += group) {
+      rounding.round(x.subspan(i, std::min(group, x.size() - i)), i);
     }
   });
 }

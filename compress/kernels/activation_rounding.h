@@ -26,7 +26,7 @@ struct IntActivations {
   std::vector<std::uint32_t> exact_columns{};
 };
 
-// quant.kind must be kInt. Throws Error(kNumeric) if a value is not finite.
+// quant.kind must be kInt, with one grid a token or fewer (not kGroup). Throws Error(kNumeric) if a value is not finite.
 // The codes are the same on every instruction set.
 IntActivations round_activations(const ActivationQuant& quant,
                                  ConstMatrixView X,

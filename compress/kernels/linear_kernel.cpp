@@ -48,6 +48,10 @@ void check_linear(const LinearWeights& linear) {
   if (q.kind == Kind::kInt && q.bits != 4 && q.bits != 8) {
     refuse(formatted("activations of {} bits, wanted 4 or 8", q.bits));
   }
+  if (q.kind != Kind::kNone && q.range == ActivationQuant::Range::kGroup &&
+      q.group_size == 0) {
+    refuse("activations in groups of 0");
+  }
   if (q.kind != Kind::kNone && q.range == ActivationQuant::Range::kStatic) {
     if (!(q.static_scale > 0)) refuse("static activation scale is not above 0");
     if (q.static_zero < -128 || q.static_zero > 127) {
@@ -110,8 +114,11 @@ class PreparedLinear : public LinearKernel {
   PreparedLinear(const LinearWeights& linear, Isa isa)
       : PreparedLinear(rows_of(linear.weight), cols_of(linear.weight), linear,
                        isa, describe(linear.weight)) {
-    integer_ =
-        linear.input.kind == Kind::kInt && has_integer_codes(linear.weight);
+    // Sums of integers go through all inputs of a group of weights, which may
+    // be of many scales of inputs: those are multiplied as floats.
+    integer_ = linear.input.kind == Kind::kInt &&
+               linear.input.range != ActivationQuant::Range::kGroup &&
+               has_integer_codes(linear.weight);
     if (integer_) name_ += "/a" + std::to_string(linear.input.bits);
     const auto columns = outlier_columns(linear.weight);
     outlier_columns_.assign(columns.begin(), columns.end());

@@ -2,7 +2,8 @@
 //
 // Weight-only formats multiply float32 inputs by exactly dequantized weights
 // (accumulated in float32); formats with an ActivationQuant round the input as
-// it says and accumulate integers where both sides are integers.
+// it says and accumulate integers where both sides are integers and a token has
+// one scale.
 #pragma once
 
 #include <cstddef>
@@ -57,7 +58,7 @@ std::unique_ptr<LinearKernel> make_viewing_kernel(ConstMatrixView W,
 
 // Rounds rows of X as `quant` says, in place: what the kernels do to their
 // input, for calibration and for tests, on the grids of activation_grid.h: one
-// for each token, for the whole call or as calibrated. Columns with any |x| >=
+// for each token, each group of its inputs, for the whole call or as calibrated. Columns with any |x| >=
 // outlier_threshold in the call, and `exact_columns` (ascending; the outlier
 // columns of an Int8Weight), are left as they are and count neither for max nor
 // for min. Throws Error(kNumeric) if a value is not finite.

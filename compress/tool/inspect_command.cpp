@@ -58,6 +58,7 @@ void print_tensors(const Inspection& inspection) {
     print("  %-48s %-18s %-20s %10s  %7.3f bits", t.name.c_str(),
           shape_text(t.shape).c_str(), t.type.c_str(),
           human_bytes(t.bytes).c_str(), t.bits_per_weight);
+    if (!t.inputs.empty()) print("  inputs %s", t.inputs.c_str());
     print(t.sparsity >= 0.01 ? "  %.1f %% zeros\n" : "\n", 100 * t.sparsity);
   }
 }

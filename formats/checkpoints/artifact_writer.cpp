@@ -10,6 +10,7 @@
 #include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_sink.h"
 #include "formats/checkpoints/carried_files.h"
+#include "formats/checkpoints/expert_stacks.h"
 #include "formats/containers/safetensors.h"
 #include "formats/files/path_location.h"
 #include "formats/files/replaceable.h"
@@ -208,7 +209,8 @@ constexpr std::array kFormats{
               make_directory_sink},
     FormatRow{{.name = "mlx",
                .summary = "a folder that mlx-lm loads",
-               .kind = OutputKind::kFolder},
+               .kind = OutputKind::kFolder,
+               .expert_stacks = true},
               encode_as_mlx,
               describe_mlx,
               make_directory_sink},
@@ -247,12 +249,17 @@ const FormatRow& row_of(std::string_view name) {
 // --- the writer
 // ---------------------------------------------------------------
 
-// The type that readers of the source compute in; F32 if it does not say.
-DType compute_dtype(const fs::path& source) {
+// config.json of the source, or nothing.
+std::string source_config(const fs::path& source) {
   std::error_code ignored;
   const fs::path config = source / "config.json";
-  if (!fs::is_regular_file(config, ignored)) return DType::kF32;
-  const auto json = nlohmann::json::parse(read_file(config), nullptr, false);
+  return fs::is_regular_file(config, ignored) ? read_file(config)
+                                              : std::string();
+}
+
+// The type that readers of the source compute in; F32 if it does not say.
+DType compute_dtype(const std::string& config) {
+  const auto json = nlohmann::json::parse(config, nullptr, false);
   for (const char* key : {"dtype", "torch_dtype"}) {
     if (!json.is_object() || !json.contains(key) || !json[key].is_string()) {
       continue;
@@ -284,9 +291,12 @@ class Writer : public ArtifactWriter {
   explicit Writer(const ArtifactOptions& options)
       : row_(row_of(options.format)),
         source_(options.source),
-        compute_(compute_dtype(options.source)),
         modules_(options.modules),
-        sink_(row_.open(options)) {}
+        sink_(row_.open(options)) {
+    const std::string config = source_config(source_);
+    compute_ = compute_dtype(config);
+    if (row_.facts.expert_stacks) stacks_ = find_stack_names(config);
+  }
 
   void add_tensor(const NamedTensor& tensor) override {
     constexpr std::string_view kSuffix = ".weight";
@@ -306,6 +316,9 @@ class Writer : public ArtifactWriter {
     check(linear.weight, "Linear '" + key + "'");
     EncodedLinear encoded = row_.encode(key, linear, compute_);
     if (row_.facts.one_scheme) check_alike(key, encoded);
+    const auto place = stacks_ != nullptr ? place_of_expert(*stacks_, key)
+                                          : std::optional<ExpertPlace>();
+    if (place) return add_expert(*place, key, encoded);
     std::span<const NamedTensor> tensors = encoded.tensors;
     if (encoded.blocks) {
       sink_->put_blocks(tensors[0], *encoded.blocks);
@@ -329,6 +342,7 @@ class Writer : public ArtifactWriter {
            "none; write compressed-tensors",
            kMxfp4Format);
     }
+    stacker_.finish();
     // Its class is Linear in every model, whether it has a weight of its own or
     // shares the embedding's.
     if (!linears_.contains("lm_head")) others_.push_back("lm_head");
@@ -344,6 +358,20 @@ class Writer : public ArtifactWriter {
   }
 
  private:
+  void add_expert(const ExpertPlace& place, const std::string& name,
+                  EncodedLinear& encoded) {
+    const auto [at, first] = linears_.try_emplace(
+        place.stack, DescribedLinear{encoded.scheme, encoded.extension});
+    if (!first && at->second.scheme != encoded.scheme) {
+      fail(ErrorCode::kUnsupported,
+           "Linear '{}': is stored unlike other experts of '{}', which {} has "
+           "in "
+           "one stack; write compressed-tensors",
+           name, place.stack, row_.facts.name);
+    }
+    stacker_.add(place, name, encoded.tensors);
+  }
+
   // Experts that came one by one are in no stack, those of a plain stack in no
   // MXFP4.
   void check_stack(const NamedTensor& tensor) {
@@ -371,9 +399,11 @@ class Writer : public ArtifactWriter {
 
   const FormatRow& row_;
   fs::path source_;
-  DType compute_;
+  DType compute_ = DType::kF32;
   ModuleNames modules_;
   std::unique_ptr<ArtifactSink> sink_;
+  const StackNames* stacks_ = nullptr;
+  ExpertStacker stacker_{[this](const NamedTensor& t) { sink_->put(t); }};
   Described linears_{};
   std::vector<std::string> others_{};
   std::map<std::string, std::string> files_{};

@@ -23,8 +23,9 @@ struct OutputFormat {
   OutputKind kind = OutputKind::kFolder;  // a folder, or what output.path names
   bool one_scheme = false;                // all packed Linears of a model alike
   bool rounds_inputs = false;             // can say that a Linear does
-  bool plain_ends = false;  // loaders look tokens up in plain numbers only
-  bool blocks = false;      // of GGUF, so that somebody reads them
+  bool plain_ends = false;     // loaders look tokens up in plain numbers only
+  bool blocks = false;         // of GGUF, so that somebody reads them
+  bool expert_stacks = false;  // of experts that come one by one
 };
 std::span<const OutputFormat> output_formats();
 const OutputFormat& find_output_format(

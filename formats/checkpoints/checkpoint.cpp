@@ -7,6 +7,7 @@
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/checkpoints/config_check.h"
 #include "formats/checkpoints/config_reader.h"
+#include "formats/checkpoints/expert_stacks.h"
 #include "formats/checkpoints/tied_head.h"
 #include "formats/consolidated/consolidated.h"
 #include "formats/containers/gguf.h"
@@ -41,6 +42,7 @@ class ModelCheckpoint : public Checkpoint {
     format_ = quantization_.method.empty() || container == "hdf5"
                   ? container
                   : quantization_.method;
+    unstack_experts(reader_, config_json_, where);
     resolve_tied_head(reader_, config_json_, notes_, where);
   }
 

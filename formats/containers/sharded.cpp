@@ -37,7 +37,10 @@ class ShardedReader : public TensorReader {
     add_unindexed(weight_map, index.string());
     std::sort(tensors_.begin(), tensors_.end(),
               [](const auto& a, const auto& b) { return a.name < b.name; });
-    if (!shards_.empty()) metadata_ = shards_.begin()->second->metadata();
+    // torchao describes a tensor in the file that holds it.
+    for (const auto& [file, shard] : shards_) {
+      metadata_.insert(shard->metadata().begin(), shard->metadata().end());
+    }
   }
 
   std::span<const TensorInfo> tensors() const override { return tensors_; }

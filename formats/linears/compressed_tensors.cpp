@@ -15,17 +15,51 @@ namespace {
 
 using Shape = std::vector<std::size_t>;
 
+std::string strategy_of(ActivationQuant::Range range) {
+  switch (range) {
+    case ActivationQuant::Range::kToken:
+      return "token";
+    case ActivationQuant::Range::kGroup:
+      return "group";
+    case ActivationQuant::Range::kTensor:
+    case ActivationQuant::Range::kStatic:
+      break;
+  }
+  return "tensor";
+}
+
+// Of scales that are found at run time.
+ActivationQuant::Range dynamic_range(const StoredLinear& l,
+                                     const QuantArgs& args) {
+  for (const auto range :
+       {ActivationQuant::Range::kToken, ActivationQuant::Range::kGroup,
+        ActivationQuant::Range::kTensor}) {
+    if (args.strategy == strategy_of(range)) return range;
+  }
+  refuse(l, ErrorCode::kUnsupported,
+         "input_activations with the strategy '" + args.strategy +
+             "'; known are token, group, tensor");
+}
+
+// transformers' fp8 has another name for it.
+const TensorInfo& require_input_scale(const StoredLinear& l) {
+  const TensorInfo* const scale = l.find(".activation_scale");
+  return scale != nullptr ? *scale : l.require(".input_scale");
+}
+
 void encode_activations(const std::string& p, const ActivationQuant& input,
                         EncodedLinear& e) {
   if (input.kind == ActivationQuant::Kind::kNone) return;
   const bool is_static = input.range == ActivationQuant::Range::kStatic;
-  const bool by_token = input.range == ActivationQuant::Range::kToken;
   const bool floating = input.kind == ActivationQuant::Kind::kFp8;
-  e.scheme.input = QuantArgs{.bits = floating ? 8 : input.bits,
-                             .floating = floating,
-                             .symmetric = input.symmetric,
-                             .dynamic = !is_static,
-                             .strategy = by_token ? "token" : "tensor"};
+  e.scheme.input = QuantArgs{
+      .bits = floating ? 8 : input.bits,
+      .floating = floating,
+      .symmetric = input.symmetric,
+      .dynamic = !is_static,
+      .strategy = strategy_of(input.range),
+      .group_size =
+          input.range == ActivationQuant::Range::kGroup ? input.group_size : 0};
   if (!is_static) return;
   e.tensors.push_back(tensor_of<float>(p + ".input_scale", DType::kF32, {1},
                                        {input.static_scale}));
@@ -134,12 +168,18 @@ ActivationQuant read_activations(const StoredLinear& l) {
   input.bits = args.bits;
   input.symmetric = args.symmetric;
   if (args.dynamic) {
-    input.range = args.strategy == "tensor" ? ActivationQuant::Range::kTensor
-                                            : ActivationQuant::Range::kToken;
+    input.range = dynamic_range(l, args);
+    if (input.range == ActivationQuant::Range::kGroup) {
+      if (args.group_size == 0) {
+        refuse(l, ErrorCode::kInvalidInput,
+               "input_activations have groups of no size");
+      }
+      input.group_size = args.group_size;
+    }
     return input;
   }
   input.range = ActivationQuant::Range::kStatic;
-  const TensorInfo& scale = l.require(".input_scale");
+  const TensorInfo& scale = require_input_scale(l);
   const auto scales = floats_of(l.reader, scale);
   if (scales.size() != 1 || !std::isfinite(scales[0]) || scales[0] <= 0) {
     refuse(l, ErrorCode::kCorruptFile,

@@ -12,6 +12,7 @@
 //   float-quantized    p.weight F8_E4M3 [out, in], p.weight_scale [1], [out, 1]
 //   or
 //                      [ceil(out / rows), ceil(in / cols)]
+//   mxfp8-quantized    the same with p.weight_scale U8 [out, in / 32] (E8M0)
 //   nvfp4-pack-quantized  p.weight_packed U8 [out, in / 2] even column low,
 //                      p.weight_scale F8_E4M3 [out, in / 16],
 //                      p.weight_global_scale F32 [1]

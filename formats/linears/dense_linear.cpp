@@ -54,7 +54,7 @@ namespace {
 bool names_no_dense_linears(std::string_view method) {
   return method == "fp8" || method == "gptq" || method == "awq" ||
          method == "auto-round" || method == "intel/auto-round" ||
-         method == "mlx";
+         method == "mlx" || method == "torchao";
 }
 
 }  // namespace

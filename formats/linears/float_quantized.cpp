@@ -1,13 +1,16 @@
-// 8-bit floats: float-quantized.
+// 8-bit floats: float-quantized, and mxfp8-quantized.
 #include <utility>
 
 #include "compress/core/checked.h"
 #include "formats/linears/compressed_tensors_parts.h"
+#include "formats/linears/exponent_scales.h"
 
 namespace llmpress {
 namespace {
 
 using Shape = std::vector<std::size_t>;
+
+constexpr std::size_t kMxGroup = 32;  // of MXFP8
 
 const TensorInfo* find_fp8_scale(const StoredLinear& l) {
   for (const char* suffix : {".weight_scale", ".weight_scale_inv", ".scale"}) {
@@ -60,19 +63,42 @@ PackedWeight read_float_quantized(const StoredLinear& l) {
   Fp8Weight w{.out = out, .in = in, .format = info.dtype};
   w.codes = elements_of<std::uint8_t>(l.reader, info, info.dtype);
   const TensorInfo& scale = *find_fp8_scale(l);
-  if (scale.dtype == DType::kU8) {
-    refuse(
-        l, ErrorCode::kUnsupported,
-        "is MXFP8 (8-bit floats with U8 scales in groups), which is not read; "
-        "give the model that it was made from");
-  }
   find_block(l, scale, w);
+  if (scale.dtype == DType::kU8 || scale.dtype == DType::kF8E8M0) {
+    w.scale_dtype = DType::kBF16;  // which holds any E8M0
+    w.scales = read_exponents(l.reader, scale);
+    return w;
+  }
   w.scale_dtype = scale_dtype_of(scale);
   w.scales = floats_of(l.reader, scale);
   return w;
 }
 
+namespace {
+
+// Whether it is MXFP8: E4M3 with a power of two for every 32 inputs.
+bool encode_mxfp8(const std::string& p, const Fp8Weight& w, EncodedLinear& e) {
+  if (w.format != DType::kF8E4M3 || w.block_rows != 1 ||
+      w.block_cols != kMxGroup || w.in % kMxGroup != 0 ||
+      w.scale_dtype != DType::kBF16) {
+    return false;
+  }
+  const auto exponents = exponents_of(w.scales);
+  if (!exponents) return false;
+  e.scheme.format = "mxfp8-quantized";
+  e.scheme.weights = QuantArgs{
+      .bits = 8, .floating = true, .strategy = "group", .group_size = kMxGroup};
+  e.tensors.push_back(
+      tensor_of(p + ".weight", w.format, {w.out, w.in}, w.codes));
+  e.tensors.push_back(tensor_of(p + ".weight_scale", DType::kU8,
+                                {w.out, w.in / kMxGroup}, *exponents));
+  return true;
+}
+
+}  // namespace
+
 void encode_weight(const std::string& p, const Fp8Weight& w, EncodedLinear& e) {
+  if (encode_mxfp8(p, w, e)) return;
   const std::size_t rows = ceil_div(w.out, w.block_rows);
   const std::size_t cols = ceil_div(w.in, w.block_cols);
   QuantArgs args{.bits = 8, .floating = true};

@@ -13,6 +13,7 @@
 #include "formats/linears/gptq.h"
 #include "formats/linears/mlx.h"
 #include "formats/linears/sparse_tensors.h"
+#include "formats/linears/torchao.h"
 
 namespace llmpress {
 
@@ -66,9 +67,9 @@ constexpr std::array kForeignForms{
     ForeignForm{".biases", "MLX, of which config.json says nothing"},
     ForeignForm{".weight.data", "quanto"},
     ForeignForm{".weight._data", "quanto"},
-    ForeignForm{".weight:_data", "torchao"},
-    ForeignForm{".weight:tensor_data_names", "torchao"},
-    ForeignForm{".weight_qdata", "torchao"},
+    ForeignForm{".weight:_data", "torchao's older form"},
+    ForeignForm{".weight:tensor_data_names", "torchao's older form"},
+    ForeignForm{".weight_qdata", "torchao's older form"},
     ForeignForm{".codebooks", "AQLM"},
     ForeignForm{".centroids.weight", "VPTQ"},
     ForeignForm{".SCB", "LLM.int8() without its .weight"},
@@ -109,6 +110,7 @@ std::span<const LinearForm> linear_forms() {
       LinearForm{"gptq", is_gptq, read_gptq, read_activations},
       LinearForm{"awq", is_awq, read_awq, read_activations},
       LinearForm{"mlx", is_mlx, read_mlx, read_activations},
+      LinearForm{"torchao", is_torchao, read_torchao, torchao_activations},
       LinearForm{"bitsandbytes-4bit", is_table4, read_table4, read_activations},
       LinearForm{"bitsandbytes-int8", is_bitsandbytes_int8,
                  read_bitsandbytes_int8, bitsandbytes_int8_activations},

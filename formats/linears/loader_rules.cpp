@@ -19,6 +19,13 @@ bool ragged_groups(std::string_view, const LinearWeights& l,
   return w != nullptr && w->group_size < w->in && w->in % w->group_size != 0;
 }
 
+bool ragged_input_groups(std::string_view, const LinearWeights& l,
+                         const ModuleFacts&) {
+  return l.input.kind != ActivationQuant::Kind::kNone &&
+         l.input.range == ActivationQuant::Range::kGroup &&
+         cols_of(l.weight) % l.input.group_size != 0;
+}
+
 bool has_group_index(std::string_view, const LinearWeights& l,
                      const ModuleFacts&) {
   const auto* const w = as<GroupedIntWeight>(l);
@@ -122,6 +129,9 @@ constexpr std::array kRules{
                "loaders refuse a group size that does not divide the inputs",
                "take one that does, or -1, or 'output: {incompatible: adapt}' "
                "for smaller groups where needed"},
+    LoaderRule{"input-groups", Readers::kOnlyUs, ragged_input_groups,
+               "loaders refuse inputs in groups that do not divide them",
+               "use input: {range: token}, or a group_size that divides"},
     LoaderRule{"activation-order", Readers::kOnlyUs, has_group_index,
                "actorder 'group' was removed from compressed-tensors",
                "use act_order with static_groups: true, or group_aware_order"},

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "compress/core/formatted.h"
 #include "formats/containers/typed_tensors.h"
+#include "formats/linears/mlx_floats.h"
 #include "formats/linears/transposed_ints.h"
 
 namespace llmpress {
@@ -93,18 +93,6 @@ std::pair<std::size_t, std::size_t> shape_of(const StoredLinear& l,
   return {out, words * 32 / bits};
 }
 
-PackedWeight read_mxfp4(const StoredLinear& l) {
-  const auto [out, in] = shape_of(l, 4);
-  MicroFp4Weight w{.out = out, .in = in};
-  const TensorBytes codes = l.reader.read(l.require(".weight"));
-  w.codes.resize(codes.bytes.size());
-  std::memcpy(w.codes.data(), codes.bytes.data(), w.codes.size());
-  const TensorInfo& scales = l.require(".scales");
-  require_shape(scales, Shape{out, in / w.group()});
-  w.scales = elements_of<std::uint8_t>(l.reader, scales, DType::kU8);
-  return w;
-}
-
 }  // namespace
 
 bool is_mlx(const StoredLinear& l) {
@@ -115,7 +103,7 @@ bool is_mlx(const StoredLinear& l) {
 
 PackedWeight read_mlx(const StoredLinear& l) {
   const QuantArgs& args = *l.scheme.weights;
-  if (args.floating) return read_mxfp4(l);
+  if (args.floating) return read_mlx_floats(l);
   const auto bits = static_cast<std::size_t>(args.bits);
   const auto [out, in] = shape_of(l, bits);
   if (args.group_size == 0 || in % args.group_size != 0) {
@@ -224,29 +212,12 @@ EncodedLinear encode_groups(const std::string& p, const GroupedIntWeight& w) {
   return e;
 }
 
-EncodedLinear encode_micro(const std::string& p, const MicroFp4Weight& w) {
-  if (w.kind != MicroFp4Kind::kMxfp4) refuse(p, "nvfp4");
-  if (w.in % w.group() != 0) {
-    refuse(p, formatted("{} inputs, which 32 does not divide,", w.in));
-  }
-  EncodedLinear e;
-  e.scheme.format = kFormat;
-  e.scheme.weights = QuantArgs{.bits = 4,
-                               .floating = true,
-                               .strategy = "group",
-                               .group_size = w.group()};
-  NamedTensor codes =
-      tensor_of(p + ".weight", DType::kU32, {w.out, w.in / 8}, w.codes);
-  e.tensors.push_back(std::move(codes));
-  e.tensors.push_back(tensor_of(p + ".scales", DType::kU8,
-                                {w.out, w.in / w.group()}, w.scales));
-  return e;
-}
-
 nlohmann::ordered_json words_of(const LinearScheme& scheme) {
   return {{"group_size", scheme.weights->group_size},
           {"bits", scheme.weights->bits},
-          {"mode", scheme.weights->floating ? "mxfp4" : "affine"}};
+          {"mode", scheme.weights->floating
+                       ? mlx_float_mode_of(*scheme.weights).name
+                       : "affine"}};
 }
 
 }  // namespace
@@ -260,9 +231,8 @@ EncodedLinear encode_mlx(const std::string& name, const LinearWeights& linear) {
     e.tensors.push_back(dense_tensor(name, *dense));
   } else if (const auto groups = as_groups(linear.weight)) {
     e = encode_groups(name, *groups);
-  } else if (const auto* const micro =
-                 std::get_if<MicroFp4Weight>(&linear.weight)) {
-    e = encode_micro(name, *micro);
+  } else if (is_mlx_float(linear.weight)) {
+    e = encode_mlx_floats(name, linear.weight);
   } else {
     refuse(name, describe(linear.weight));
   }

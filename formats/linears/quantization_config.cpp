@@ -63,6 +63,12 @@ LinearScheme read_scheme(const json& group, const std::string& format,
   if (const json* const input = find(group, "input_activations")) {
     scheme.input =
         read_args(require_object(*input, "input_activations", where), where);
+    if (string_at(*input, "scale_dtype", "", where) == "torch.uint8") {
+      refuse(where,
+             "input_activations with powers of two for scales (MXFP8) are not "
+             "supported",
+             ErrorCode::kUnsupported);
+    }
   }
   return scheme;
 }
@@ -193,24 +199,13 @@ bool is_head_name(std::string_view module) {
 
 std::vector<std::string> QuantizationConfig::notes(
     const std::string& where) const {
-  std::vector<std::string> notes;
-  for (const Group& group : groups) {
-    const std::optional<QuantArgs>& input = group.scheme.input;
-    if (!input || !input->dynamic) continue;
-    const bool in_groups =
-        input->strategy == "group" || input->strategy == "tensor_group" ||
-        (method == "fp8" && group.scheme.weights->block_cols != 0);
-    if (!in_groups) continue;
-    std::string note = formatted(
-        "{}: inputs are to be rounded with a scale a group of values; they are "
-        "rounded with one a token here, which moves logits as much as rounding "
-        "inputs does",
-        where);
-    if (std::ranges::find(notes, note) == notes.end()) {
-      notes.push_back(std::move(note));
-    }
-  }
-  return notes;
+  if (input_scales == "float") return {};
+  return {formatted(
+      "{}: quantization_config.scale_fmt '{}': some programs round the scales "
+      "of "
+      "inputs to powers of two; here they are any numbers, which moves logits "
+      "less than rounding inputs does",
+      where, input_scales)};
 }
 
 void QuantizationConfig::index(const std::string& where) {

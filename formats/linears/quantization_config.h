@@ -72,8 +72,9 @@ struct QuantizationConfig {
   std::vector<Group> groups{};
   std::vector<std::string> ignore{};
   std::map<std::string, LinearExtension, std::less<>> extensions{};
-  float int8_threshold = 0;  // bitsandbytes: llm_int8_threshold
-  bool embeddings = false;   // the class "Linear" means them too
+  float int8_threshold = 0;            // bitsandbytes: llm_int8_threshold
+  bool embeddings = false;             // the class "Linear" means them too
+  std::string input_scales = "float";  // fp8: scale_fmt
 
   // `ignore` and the groups' targets by what they are: module names, and "re:"
   // expressions in order; filled by index(), which throws
@@ -84,9 +85,7 @@ struct QuantizationConfig {
   std::vector<Regex> ignored_patterns{};
   void index(const std::string& where);
 
-  // Sentences about what is run otherwise than declared: inputs with a scale a
-  // group (FP8_BLOCK of llm-compressor, block FP8 of transformers) are rounded
-  // with one a token.
+  // Sentences about what is run otherwise than declared.
   std::vector<std::string> notes(const std::string& where) const;
 
   // The empty scheme if no group says otherwise. Throws Error(kInvalidInput) if

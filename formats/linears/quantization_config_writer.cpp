@@ -28,7 +28,10 @@ json args_json(const std::optional<QuantArgs>& args) {
                             : json::array({args->block_rows, args->block_cols});
   j["dynamic"] = args->dynamic;
   j["actorder"] = args->order_by_group ? json("group") : json(nullptr);
-  j["scale_dtype"] = nullptr;
+  // MXFP8 is told from other 8-bit floats by it.
+  const bool exponents = args->floating && args->bits == 8 && !args->dynamic &&
+                         args->strategy == "group";
+  j["scale_dtype"] = exponents ? json("torch.uint8") : json(nullptr);
   j["zp_dtype"] = args->symmetric ? json(nullptr) : json("torch.int8");
   j["observer"] = args->dynamic ? json(nullptr) : json("minmax");
   j["observer_kwargs"] = json::object();
@@ -166,6 +169,15 @@ void keep_kv_cache_scheme(const json& kv, json& description) {
   description["kv_cache_scheme"] = kv;
 }
 
+// transformers 5 has it in rope_parameters, where mlx-lm does not look.
+void add_rope_theta(json& config) {
+  const auto rope = config.find("rope_parameters");
+  if (rope == config.end() || !rope->is_object()) return;
+  const auto theta = rope->find("rope_theta");
+  if (theta == rope->end() || config.contains("rope_theta")) return;
+  config["rope_theta"] = json(*theta);
+}
+
 }  // namespace
 
 std::string ModuleNames::name_in_class(const std::string& name) const {
@@ -241,6 +253,7 @@ std::string with_quantization_config(const std::string& config_json,
   // MLX looks for it there, and says no method.
   if (!description.contains("quant_method")) {
     config["quantization"] = description;
+    add_rope_theta(config);
   }
   return config.dump(2) + "\n";
 }

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "compress/core/formatted.h"
+#include "formats/linears/mlx_floats.h"
 #include "formats/linears/quantization_config_json.h"
 
 namespace llmpress {
@@ -29,6 +30,11 @@ void read_fp8(const json& object, QuantizationConfig& config,
   input.dynamic =
       string_at(object, "activation_scheme", "dynamic", where) == "dynamic";
   input.strategy = input.dynamic ? "token" : "tensor";
+  if (input.dynamic && weights.block_cols != 0) {
+    input.strategy = "group";
+    input.group_size = weights.block_cols;
+  }
+  config.input_scales = string_at(object, "scale_fmt", "float", where);
   config.groups.push_back(
       {.targets = {"Linear"},
        .scheme = {
@@ -45,6 +51,13 @@ void read_bitsandbytes(const json& object, QuantizationConfig& config,
 // stack of experts), the rest is plain.
 void read_mxfp4(const json&, QuantizationConfig& config, const std::string&) {
   config.method = "mxfp4";
+}
+
+// How a Linear is packed stands beside it (torchao.h); what quant_type asks for
+// is not needed to read it.
+void read_torchao_method(const json&, QuantizationConfig& config,
+                         const std::string&) {
+  config.method = "torchao";
 }
 
 // --- integers stored transposed (gptq.h, awq.h)
@@ -199,23 +212,50 @@ void read_auto_round(const json& object, QuantizationConfig& config,
 
 LinearScheme mlx_scheme(const json& object, const std::string& where) {
   const std::string mode = string_at(object, "mode", "affine", where);
-  if (mode != "affine" && mode != "mxfp4") {
+  const MlxFloatMode* const floats = find_mlx_float_mode(mode);
+  if (mode != "affine" && floats == nullptr) {
     refuse(where, "mode '" + mode + "' of MLX is not supported",
            ErrorCode::kUnsupported);
   }
-  const bool floating = mode == "mxfp4";
-  const std::size_t bits = size_at(object, "bits", 4, where);
-  if (bits < 2 || bits > 8 || (floating && bits != 4)) {
-    refuse(where, "bits is out of range");
+  const std::size_t bits = size_at(
+      object, "bits",
+      floats != nullptr ? static_cast<std::size_t>(floats->bits) : 4, where);
+  const std::size_t group = size_at(
+      object, "group_size", floats != nullptr ? floats->group : 64, where);
+  if (bits < 2 || bits > 8) refuse(where, "bits is out of range");
+  if (floats != nullptr &&
+      (static_cast<int>(bits) != floats->bits || group != floats->group)) {
+    refuse(where,
+           formatted("mode {} of MLX has {} bits in groups of {}, not {} "
+                     "in {}",
+                     mode, floats->bits, floats->group, bits, group));
   }
-  return {
-      .weights = QuantArgs{.bits = static_cast<int>(bits),
-                           .floating = floating,
-                           .symmetric = floating,
-                           .strategy = "group",
-                           .group_size = size_at(object, "group_size",
-                                                 floating ? 32 : 64, where)},
-      .format = "mlx"};
+  return {.weights = QuantArgs{.bits = static_cast<int>(bits),
+                               .floating = floats != nullptr,
+                               .symmetric = floats != nullptr,
+                               .strategy = "group",
+                               .group_size = group},
+          .format = "mlx"};
+}
+
+// A module as a target: a stack of experts means the Linear of each of them,
+// under either name that it may have (expert_stacks.h).
+std::string mlx_target(const std::string& name) {
+  struct Leaf {
+    std::string_view stacked, numbered;
+  };
+  constexpr std::array<Leaf, 3> kLeaves{
+      {{"gate_proj", "w1"}, {"up_proj", "w3"}, {"down_proj", "w2"}}};
+  for (const std::string_view middle : {".switch_mlp.", ".experts."}) {
+    for (const Leaf& leaf : kLeaves) {
+      const std::string tail = std::string(middle) + std::string(leaf.stacked);
+      if (!name.ends_with(tail)) continue;
+      return formatted("re:{}\\.experts\\.[0-9]+\\.(?:{}|{})$",
+                       escaped(name.substr(0, name.size() - tail.size())),
+                       leaf.stacked, leaf.numbered);
+    }
+  }
+  return name;
 }
 
 }  // namespace
@@ -232,10 +272,10 @@ bool read_mlx_quantization(const json& root, QuantizationConfig& config,
   config.embeddings = true;
   const LinearScheme all = mlx_scheme(*object, where);
   for (const auto& [name, value] : object->items()) {
-    if (value == false) config.ignore.push_back(name);
+    if (value == false) config.ignore.push_back(mlx_target(name));
     if (!value.is_object()) continue;
     config.groups.push_back(
-        {.targets = {name}, .scheme = mlx_scheme(value, where)});
+        {.targets = {mlx_target(name)}, .scheme = mlx_scheme(value, where)});
   }
   config.groups.push_back({.targets = {"Linear"}, .scheme = all});
   config.index(where);
@@ -248,6 +288,7 @@ constexpr std::array kMethods{
     QuantizationMethod{"fp8", read_fp8},
     QuantizationMethod{"bitsandbytes", read_bitsandbytes},
     QuantizationMethod{"mxfp4", read_mxfp4},
+    QuantizationMethod{"torchao", read_torchao_method},
     QuantizationMethod{"gptq", read_gptq},
     QuantizationMethod{"awq", read_awq},
     QuantizationMethod{"auto-round", read_auto_round},

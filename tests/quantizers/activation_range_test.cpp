@@ -66,6 +66,28 @@ TEST(ActivationRange, RoundsByTokenTensorAndOutlierColumn) {
   EXPECT_NEAR(split(1, 1), 0.13f, 1e-6f);
 }
 
+TEST(ActivationRange, RoundsEachGroupOfATokenOnItsOwn) {
+  const MatrixF X = testing_support::random_matrix(4, 22, 5);
+  const ActivationQuant groups{
+      .kind = Kind::kInt, .range = Range::kGroup, .group_size = 8};
+  MatrixF R = X;
+  round_activations_in_place(R.view(), groups);
+  for (std::size_t t = 0; t < X.rows(); ++t) {
+    for (std::size_t i = 0; i < X.cols(); i += 8) {
+      const std::size_t count = std::min<std::size_t>(8, X.cols() - i);
+      MatrixF part(1, count);
+      std::ranges::copy(X.row(t).subspan(i, count), part.row(0).begin());
+      round_activations_in_place(part.view(), {.kind = Kind::kInt});
+      for (std::size_t k = 0; k < count; ++k) {
+        EXPECT_EQ(R(t, i + k), part(0, k)) << t << ' ' << i + k;
+      }
+    }
+  }
+  EXPECT_THROW(resolve_activation({.kind = Kind::kInt, .range = Range::kGroup},
+                                  nullptr, "x"),
+               Error);
+}
+
 TEST(ActivationRange, RoundedValuesAreWithinAStep) {
   const MatrixF X = testing_support::random_matrix(9, 30, 3);
   for (const bool symmetric : {true, false}) {

@@ -88,6 +88,8 @@ TEST(QuantizeSection, PresetsMeanWhatCompressedTensorsMeans) {
   const QuantizeConfig block = quantize_stage("scheme: FP8_BLOCK").config;
   EXPECT_EQ(block.weights.block_rows, 128u);
   EXPECT_EQ(block.weights.block_cols, 128u);
+  EXPECT_EQ(block.input.range, Range::kGroup);
+  EXPECT_EQ(block.input.group_size, 128u);
 }
 
 TEST(QuantizeSection, FloatsAreNamedByTypeOrByBits) {
@@ -156,6 +158,12 @@ TEST(QuantizeSection, ActivationsAreDynamicStaticOrNone) {
   EXPECT_EQ(input("input: {type: int, dynamic: false}").range, Range::kStatic);
   EXPECT_EQ(input("activations: {range: tensor}").kind, Kind::kInt);
   EXPECT_EQ(input("input: {bits: 4, symmetric: false}").bits, 4);
+  EXPECT_EQ(input("input: {range: group}").group_size, 128u);
+  EXPECT_EQ(input("input: {range: group, group_size: 32}").group_size, 32u);
+  const ActivationQuant token =
+      quantize_stage("scheme: FP8_BLOCK, input: {range: token}").config.input;
+  EXPECT_EQ(token.range, Range::kToken);
+  EXPECT_EQ(token.group_size, 0u);
   EXPECT_EQ(quantize_stage("scheme: W8A8, input: {type: none}").config.input,
             ActivationQuant{});
   const auto message = [](const std::string& body) {
@@ -165,6 +173,7 @@ TEST(QuantizeSection, ActivationsAreDynamicStaticOrNone) {
   EXPECT_TRUE(has(message("input: {dynamic: true, range: static}"),
                   "contradicts 'range'"));
   EXPECT_TRUE(has(message("input: {bits: 6}"), "4 nor 8"));
+  EXPECT_TRUE(has(message("input: {group_size: 64}"), "needs 'range: group'"));
   EXPECT_TRUE(has(message("input: {type: none, bits: 8}"), "type: none"));
   EXPECT_TRUE(has(message("input: {type: fp8}"), "rounds activations to fp8"));
   EXPECT_TRUE(has(refusal(quantizing("scheme: FP8, input: {type: int}")),

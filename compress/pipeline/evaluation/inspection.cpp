@@ -4,6 +4,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "compress/core/activation_grid.h"
 #include "compress/model/block_weights.h"
 #include "compress/model/model_source.h"
 #include "compress/model/tensor_places.h"
@@ -81,8 +82,9 @@ Inspection inspect(const Checkpoint& checkpoint, const Architecture& arch) {
   }
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
     for (std::size_t l = 0; l < arch.block(layer).linears.size(); ++l) {
-      const PackedWeight weight =
-          read_block_linear(checkpoint, arch, layer, l).weight;
+      const LinearWeights stored =
+          read_block_linear(checkpoint, arch, layer, l);
+      const PackedWeight& weight = stored.weight;
       inspection.tensors.push_back(
           {.name = arch.linear_name(layer, l),
            .type = describe(weight),
@@ -90,7 +92,8 @@ Inspection inspect(const Checkpoint& checkpoint, const Architecture& arch) {
            .bytes = stored_bytes(weight),
            .bits_per_weight = bits_per_weight(weight),
            .sparsity = zero_fraction(dequantize(weight)),
-           .linear = true});
+           .linear = true,
+           .inputs = describe_rounding(stored.input)});
     }
   }
   return inspection;
@@ -126,7 +129,8 @@ std::string to_json(const Inspection& inspection) {
                        {"bytes", t.bytes},
                        {"bits_per_weight", t.bits_per_weight},
                        {"sparsity", t.sparsity},
-                       {"linear", t.linear}});
+                       {"linear", t.linear},
+                       {"inputs", t.inputs}});
   }
   nlohmann::ordered_json types = nlohmann::ordered_json::array();
   for (const TypeTotal& t : totals_by_type(inspection)) {

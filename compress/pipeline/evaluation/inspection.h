@@ -22,6 +22,7 @@ struct InspectedTensor {
   double bits_per_weight = 0;
   double sparsity = 0;
   bool linear = false;
+  std::string inputs{};  // how they are rounded: "fp8 g128"; empty: not at all
 };
 
 // All tensors of one type.

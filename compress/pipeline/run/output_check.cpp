@@ -244,9 +244,10 @@ class OutputChecker {
         method_of(treatment.quantize->config).chooses_precision()) {
       return kChosenLater;
     }
-    return formatted("{} {}{}{}", describe(form->weight),
+    return formatted("{} {}{}{} {}", describe(form->weight),
                      static_cast<int>(form->input.kind), form->input.bits,
-                     static_cast<int>(form->input.range));
+                     static_cast<int>(form->input.range),
+                     form->input.group_size);
   }
 
   // vLLM runs q, k and v as one product, gate and up as another.

@@ -76,6 +76,21 @@ TEST(ActivationGrid, RoundsAsCompressedTensorsDoes) {
   }
 }
 
+TEST(ActivationGrid, IsNamedForReports) {
+  using Range = ActivationQuant::Range;
+  EXPECT_EQ(describe_rounding({}), "");
+  EXPECT_EQ(describe_rounding({.kind = Kind::kInt}), "int8 token");
+  EXPECT_EQ(describe_rounding({.kind = Kind::kInt,
+                               .bits = 4,
+                               .range = Range::kStatic,
+                               .symmetric = false}),
+            "int4 static asym");
+  EXPECT_EQ(
+      describe_rounding(
+          {.kind = Kind::kFp8, .range = Range::kGroup, .group_size = 128}),
+      "fp8 g128");
+}
+
 TEST(ActivationGrid, LlmInt8HasStepsOfTheLargestMagnitudeBy127) {
   const ActivationQuant own{.kind = Kind::kInt, .outlier_threshold = 6};
   EXPECT_EQ(fit_activation_grid(own, -2.54f, 1).scale, 2.54f / 127);

@@ -416,6 +416,48 @@ TEST(LinearKernel, Fp8InputsAreRoundedThroughE4M3) {
   }
 }
 
+TEST(LinearKernel, InputsInGroupsAreTheProductOfTheRoundedInputs) {
+  Rng rng(8);
+  const Shape s{33, 200};  // groups of 64, 64, 64 and 8
+  const std::pair<PackedWeight, Kind> cases[] = {
+      {testing::random_fp8(s.out, s.in, DType::kF8E4M3, 16, 64, rng),
+       Kind::kFp8},
+      {testing::random_int8(s.out, s.in, true, true, 4, rng), Kind::kInt},
+      {testing::random_grouped(s.out, s.in, 4, 40, Zeros::kInteger, true,
+                               DType::kF16, rng),
+       Kind::kInt}};
+  for (const auto& [w, kind] : cases) {
+    const ActivationQuant quant{
+        .kind = kind, .range = Range::kGroup, .group_size = 64};
+    const MatrixF X = random_matrix(5, s.in, rng);
+    MatrixF rounded = X;
+    std::span<const std::uint32_t> exact;
+    if (const auto* q = std::get_if<Int8Weight>(&w)) exact = q->outlier_columns;
+    for (std::size_t i = 0; i < s.in; i += 64) {
+      const std::size_t count = std::min<std::size_t>(64, s.in - i);
+      MatrixF part(X.rows(), count);
+      std::vector<std::uint32_t> kept;
+      for (const std::uint32_t c : exact) {
+        if (c >= i && c < i + count) {
+          kept.push_back(c - static_cast<std::uint32_t>(i));
+        }
+      }
+      for (std::size_t t = 0; t < X.rows(); ++t) {
+        std::ranges::copy(X.row(t).subspan(i, count), part.row(t).begin());
+      }
+      quantize_activations_in_place({.kind = kind}, part.view(), kept);
+      for (std::size_t t = 0; t < X.rows(); ++t) {
+        std::ranges::copy(part.row(t), rounded.row(t).subspan(i).begin());
+      }
+    }
+    const MatrixF wanted = run({.weight = w}, Isa::kScalar, rounded.view());
+    for (const Isa isa : available_isas()) {
+      expect_close(run({.weight = w, .input = quant}, isa, X.view()), wanted,
+                   magnitudes(w), rounded.view(), std::string(isa_name(isa)));
+    }
+  }
+}
+
 TEST(LinearKernel, RotatesInputsAndAddsTheBiasLast) {
   Rng rng(6);
   const Shape s{20, 48};
@@ -516,6 +558,31 @@ TEST(ActivationRounding, TensorRangeIsSharedAndTokenRangeIsNot) {
   EXPECT_EQ(rounded(q, {75, 4, 7.5f, 4}, 2), (Floats{70, 0, 7, 4}));
   q.range = Range::kTensor;
   EXPECT_EQ(rounded(q, {75, 4, 7.5f, 4}, 2), (Floats{70, 0, 10, 0}));
+}
+
+TEST(ActivationRounding, EachGroupOfATokenHasItsOwnGrid) {
+  // Groups of 3 and the 2 that are left: s = 10, 1 and then 1, 2.
+  const ActivationQuant q{
+      .kind = Kind::kInt, .bits = 4, .range = Range::kGroup, .group_size = 3};
+  EXPECT_EQ(rounded(q, {75, 4, -22, 7.5f, 1.2f, 7.5f, 3.4f, -2.6f, 15, 5}, 2),
+            (Floats{70, 0, -20, 7, 1, 7, 3, -3, 14, 4}));
+  // Groups beyond a token are its token.
+  ActivationQuant wide = q, token = q;
+  wide.group_size = 1000;
+  token.range = Range::kToken;
+  const Floats x{75, 4, -22, 7.5f, 1.2f};
+  EXPECT_EQ(rounded(wide, x), rounded(token, x));
+}
+
+TEST(ActivationRounding, OutliersOfAGroupStayToo) {
+  // LLM.int8()'s steps, max / 7 of 4 bits: 1, 2 and 4.
+  const ActivationQuant q{.kind = Kind::kInt,
+                          .bits = 4,
+                          .range = Range::kGroup,
+                          .group_size = 2,
+                          .outlier_threshold = 50};
+  EXPECT_EQ(rounded(q, {7, 1.2f, 60.3f, 14, 2.2f, 28}),
+            (Floats{7, 1, 60.3f, 14, 4, 28}));
 }
 
 TEST(ActivationRounding, OutlierColumnsStayAndDoNotStretchTheGrid) {

@@ -70,7 +70,7 @@ std::vector<Target> targets(const SmallInputs& in) {
   const std::string text = " --context 16 --max-windows 2 --text ";
   const std::string eval = "eval ", txt = text + in.path("text.txt");
   std::vector<Target> all;
-  for (const char* model : {"model", "sharded", "w4", "nf4"}) {
+  for (const char* model : {"model", "sharded", "w4", "nf4", "mlx", "fp8"}) {
     const std::string folder = in.path(model);
     std::vector<std::string> files{"config.json", "model.safetensors"};
     if (model == std::string("sharded")) {
@@ -102,6 +102,7 @@ std::vector<Target> targets(const SmallInputs& in) {
   };
   for (const auto& [model, file] :
        {std::pair{"torch", "torch/pytorch_model.bin"},
+        std::pair{"torchao", "torchao/model.safetensors"},
         std::pair{"mistral", "mistral/params.json"},
         std::pair{"meta", "meta/consolidated.01.pth"},
         std::pair{"old.bin", "old.bin"}, std::pair{"new.bin", "new.bin"},
@@ -169,7 +170,7 @@ TEST_F(Mutation, ItsFilesAreSeedsOfTheFuzzers) {
     fs::create_directories(seeds / fuzzer);
     std::ofstream(seeds / fuzzer / name, std::ios::binary) << octets;
   };
-  for (const char* model : {"model", "w4", "nf4"}) {
+  for (const char* model : {"model", "w4", "nf4", "mlx", "fp8", "torchao"}) {
     const std::string in = model;
     const std::string config = inputs_.content(in + "/config.json");
     const std::string tensors = inputs_.content(in + "/model.safetensors");

@@ -12,6 +12,8 @@
 #include "formats/adapters/peft_adapter.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/containers/hdf5_tables.h"
+#include "formats/containers/safetensors.h"
+#include "formats/containers/typed_tensors.h"
 #include "tests/compress/model/model_forms.h"
 #include "tests/compress/model/tiny_model.h"
 #include "tests/formats/tokenizers/tiny_tokenizer.h"
@@ -27,7 +29,7 @@ class SmallInputs {
     write_forms();
     write_adapter();
     write_recipes();
-    for (const char* name : {"w4", "nf4", "w4.h5"}) {
+    for (const char* name : {"w4", "nf4", "w4.h5", "mlx", "fp8"}) {
       command("run " + path(std::string(name) + ".yaml") + " --output " +
               path(name));
     }
@@ -97,11 +99,40 @@ class SmallInputs {
          .format = "safetensors",
          .max_shard_bytes = 40'000});
     put({.output = "model.h5", .format = "hdf5"});
+    write_torchao(tensors, config_json(shape));
     put({.output = "pieces", .format = "safetensors"});
     std::filesystem::remove(folder_ / "pieces/tokenizer.json");
     std::filesystem::copy_file(std::string(LLMPRESS_SOURCE_DIR) +
                                    "/models/tinystories-3.7m/tokenizer.model",
                                folder_ / "pieces/tokenizer.model");
+  }
+
+  // Every projection as an Int8Tensor.
+  void write_torchao(const std::vector<NamedTensor>& tensors,
+                     std::string config) const {
+    std::vector<NamedTensor> stored;
+    std::map<std::string, std::string> metadata;
+    for (const NamedTensor& t : tensors) {
+      if (!t.name.ends_with("_proj.weight")) {
+        stored.push_back(t);
+        continue;
+      }
+      const std::string parts =
+          t.name.substr(0, t.name.size() - 6) + "_weight_";
+      const std::size_t out = t.shape[0], in = t.shape[1];
+      stored.push_back(tensor_of(parts + "qdata", DType::kI8, {out, in},
+                                 std::vector<std::int8_t>(out * in, 3)));
+      stored.push_back(tensor_of(parts + "scale", DType::kF32, {out, 2},
+                                 std::vector<float>(out * 2, 0.1f)));
+      metadata[t.name] =
+          R"({"_type": "Int8Tensor", "_data": {"block_size": [1, )" +
+          std::to_string(in / 2) + "]}}";
+    }
+    config.insert(config.rfind('}'),
+                  R"(, "quantization_config": {"quant_method": "torchao"})");
+    std::filesystem::create_directories(folder_ / "torchao");
+    write("torchao/config.json", config);
+    write("torchao/model.safetensors", write_safetensors(stored, metadata));
   }
 
   // Weights as other programs store them: without a tokenizer, but for that of
@@ -144,6 +175,11 @@ class SmallInputs {
     const std::string w4 = "{method: rtn, weights: {bits: 4, group_size: 32}}";
     recipe("w4", w4, "compressed-tensors");
     recipe("w4.h5", w4, "hdf5");
+    recipe("mlx", w4, "mlx");
+    recipe("fp8",
+           "{method: rtn, weights: {type: fp8, block_size: 16}, input: {type: "
+           "fp8, range: group, group_size: 16}}",
+           "compressed-tensors");
     for (const std::string file : {"im.gguf", "im.dat"}) {
       recipe(file, "{method: imatrix, importance: " + file + "}", "hdf5");
     }

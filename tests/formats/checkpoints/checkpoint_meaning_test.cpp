@@ -100,8 +100,8 @@ TEST(TiedHead, ATiedHeadInAnotherFormIsRefused) {
 
 TEST(QuantMethod, OneThatIsNotReadIsNamedWhateverIsStored) {
   const TemporaryDirectory tmp;
-  for (const std::string method : {"torchao", "hqq", "fbgemm_fp8", "modelopt",
-                                   "quark", "compressed_tensors"}) {
+  for (const std::string method :
+       {"hqq", "fbgemm_fp8", "modelopt", "quark", "compressed_tensors"}) {
     write_model(
         tmp.path(), {block()},
         R"({"quantization_config": {"quant_method": ")" + method + R"("}})");
@@ -182,17 +182,6 @@ TEST(Absence, SaysWhatLiesAtTheNameOfALinear) {
       "of which config.json says nothing (.qweight I32)");
   EXPECT_SAYS(said({tensor_of<float>("l.weight", DType::kF32, {1}, {1})}),
               "has shape [1], wanted 2 dimensions");
-}
-
-TEST(Absence, NamesMxfp8) {
-  const TemporaryDirectory tmp;
-  write_model(
-      tmp.path(),
-      {tensor_of<std::uint8_t>("l.weight", DType::kF8E4M3, {1, 1}, {1}),
-       tensor_of<std::uint8_t>("l.weight_scale", DType::kU8, {1, 1}, {127})},
-      "{}");
-  EXPECT_SAYS(error_of([&] { open_checkpoint(tmp.path())->read_linear("l"); }),
-              "MXFP8");
 }
 
 TEST(Absence, NamesWhatAFolderHasInPlaceOfSafetensors) {

@@ -2,9 +2,11 @@
 // safetensors file; every module that a tensor's name can stand for is read as
 // a Linear and decoded.
 #include <algorithm>
+#include <memory>
 #include <set>
 
 #include "compress/core/error.h"
+#include "formats/checkpoints/expert_stacks.h"
 #include "formats/containers/safetensors.h"
 #include "formats/linears/linear_form.h"
 
@@ -33,13 +35,16 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data,
   try {
     const QuantizationConfig quantization =
         parse_quantization_config(config, "fuzz");
-    const auto reader = read_safetensors({std::as_bytes(rest), {}}, "fuzz");
+    std::unique_ptr<TensorReader> reader =
+        read_safetensors({std::as_bytes(rest), {}}, "fuzz");
+    unstack_experts(reader, config, "fuzz");
     for (const std::string& module : modules_of(*reader)) {
       try {
-        const LinearWeights linear = read_linear(
-            {*reader, module, quantization.scheme_of(module),
-             quantization.extension_of(module), quantization.int8_threshold},
-            "fuzz");
+        const LinearWeights linear =
+            read_linear({*reader, module, quantization.scheme_of(module),
+                         quantization.extension_of(module),
+                         quantization.int8_threshold, quantization.method},
+                        "fuzz");
         if (dequantize(linear.weight).rows() != rows_of(linear.weight)) {
           __builtin_trap();
         }

@@ -98,6 +98,107 @@ TEST(Mlx, ReadsWhatMlxWrites) {
   }
 }
 
+LinearScheme floats_of(int bits, std::size_t group_size) {
+  return {.weights = QuantArgs{.bits = bits,
+                               .floating = true,
+                               .strategy = "group",
+                               .group_size = group_size},
+          .format = "mlx"};
+}
+
+// mx.quantize (0.32) of ((37 i) mod 64 - 32) / 16 times 1 for the first half of
+// i below 32 and 0.3 for the other, and what mx.dequantize makes of elements 0,
+// 7, 18 and 31. The last has the global scale 2 of the largest magnitude.
+struct FloatGolden {
+  int bits;
+  std::size_t group;
+  std::vector<std::uint32_t> words;
+  std::vector<std::uint8_t> scales;
+  float values[4];
+  float global = 0;
+};
+const std::vector<FloatGolden>& float_goldens() {
+  static const std::vector<FloatGolden> all{
+      {4,
+       32,
+       {0xe05b4d1eu, 0x3d05a4c2u, 0x91a02029u, 0x29191a02u},
+       {126},
+       {-2.0f, -2.0f, 0.0f, 0.5f}},
+      {8,
+       32,
+       {0x6ff362f8u, 0xf6d874ecu, 0xe971f268u, 0x6bf55076u, 0x69d665e2u,
+        0xe060e652u, 0x58e9ce66u, 0x68dc62e4u},
+       {120},
+       {-2.0f, -1.75f, -0.109375f, 0.5f}},
+      {4,
+       16,
+       {0xf96c5e2fu, 0x4e07b5d3u, 0xd5e27a6du, 0x7c5e3f96u},
+       {43, 28},
+       {-2.0625f, -2.0625f, -0.09375f, 0.5625f}},
+      {4,
+       16,
+       {0xf96c5e2fu, 0x4e07b5e3u, 0xd5e27a6du, 0x7c5e3f96u},
+       {126, 112},
+       {-2.0f, -2.0f, -0.095238097012043f, 0.5714285969734192f},
+       2.0f}};
+  return all;
+}
+
+TEST(Mlx, ReadsTheFloatsThatMlxWrites) {
+  for (const FloatGolden& golden : float_goldens()) {
+    std::vector<NamedTensor> tensors{
+        tensor_of("p.weight", DType::kU32, {1, golden.words.size()},
+                  golden.words),
+        tensor_of("p.scales", DType::kU8, {1, golden.scales.size()},
+                  golden.scales)};
+    if (golden.global != 0) {
+      tensors.push_back(tensor_of("p.global_scale", DType::kF32, {},
+                                  std::vector{golden.global}));
+    }
+    const LinearWeights linear =
+        read_with(tensors, floats_of(golden.bits, golden.group));
+    const MatrixF W = dequantize(linear.weight);
+    ASSERT_EQ(W.cols(), 32u);
+    const std::size_t places[]{0, 7, 18, 31};
+    for (std::size_t k = 0; k < 4; ++k) {
+      // Only a global scale is rounded: 2688 / g here, g / 2688 there.
+      const float bound =
+          golden.global == 0 ? 0 : 2 * std::abs(golden.values[k]) * 0x1p-23f;
+      EXPECT_NEAR(W(0, places[k]), golden.values[k], bound)
+          << golden.bits << ' ' << golden.group;
+    }
+    if (golden.global != 0) continue;
+    // Written again, they are the same octets.
+    const EncodedLinear e = encode_mlx("p", linear);
+    ASSERT_EQ(e.tensors.size(), 2u);
+    for (std::size_t k = 0; k < 2; ++k) {
+      EXPECT_EQ(e.tensors[k].bytes, tensors[k].bytes) << golden.bits;
+      EXPECT_EQ(e.tensors[k].shape, tensors[k].shape) << golden.bits;
+    }
+    EXPECT_EQ(e.scheme.weights->group_size, golden.group);
+  }
+}
+
+TEST(Mlx, PutsAScaleOfManyInputsBeforeEachGroupOfThem) {
+  Fp8Weight w = sample_fp8(4, 128, 2, 64);
+  w.scales = {0.5f, 2, 0x1p-9f, 1};
+  const EncodedLinear e = encode_mlx("p", {.weight = w});
+  EXPECT_EQ(e.tensors[1].shape, (std::vector<std::size_t>{4, 4}));
+  const MatrixF back = dequantize(read_with(e.tensors, e.scheme).weight);
+  EXPECT_TRUE(
+      std::ranges::equal(dequantize(PackedWeight(w)).data(), back.data()));
+}
+
+TEST(Mlx, FoldsAGlobalScaleThatGoesIntoTheOthers) {
+  MicroFp4Weight w = sample_micro_fp4(MicroFp4Kind::kNvfp4, 3, 64);
+  std::ranges::fill(w.scales, std::uint8_t{0x48});  // 4
+  w.global_scale = 8;
+  const EncodedLinear e = encode_mlx("p", {.weight = w});
+  const MatrixF back = dequantize(read_with(e.tensors, e.scheme).weight);
+  EXPECT_TRUE(
+      std::ranges::equal(dequantize(PackedWeight(w)).data(), back.data()));
+}
+
 TEST(Mlx, BringsIntegersOfEveryWidthBackAsTheyWere) {
   for (const int bits : {2, 3, 4, 5, 6, 8}) {
     for (const bool symmetric : {true, false}) {
@@ -161,6 +262,14 @@ TEST(Mlx, RefusesWhatItCannotHold) {
   GroupedIntWeight ordered = sample_grouped(4, 4, 64, 32, true);
   ordered.g_idx.assign(64, 0);
   EXPECT_TRUE(has(refused(ordered), "order"));
+  EXPECT_TRUE(has(refused(sample_fp8(4, 64, 1, 32)), "mxfp8"));
+  Fp8Weight narrow = sample_fp8(4, 64, 1, 16);
+  std::ranges::fill(narrow.scales, 0.5f);
+  EXPECT_TRUE(has(refused(narrow), "mxfp8"));
+  EXPECT_TRUE(has(refused(sample_micro_fp4(MicroFp4Kind::kNvfp4, 3, 64)),
+                  "global scale 1720.32"));
+  EXPECT_TRUE(has(refused(sample_micro_fp4(MicroFp4Kind::kMxfp4, 3, 41)),
+                  "32 does not divide"));
 }
 
 TEST(Mlx, RefusesFilesThatDoNotFitTogether) {
@@ -174,6 +283,19 @@ TEST(Mlx, RefusesFilesThatDoNotFitTogether) {
   EXPECT_THROW((void)read_with(tensors, scheme_of(4, 32)), Error);
   tensors.pop_back();
   EXPECT_THROW((void)read_with(tensors, scheme_of(4, 32)), Error);
+  for (const FloatGolden& floats : float_goldens()) {
+    auto parts = std::vector<NamedTensor>{
+        tensor_of("p.weight", DType::kU32, {1, floats.words.size()},
+                  floats.words),
+        tensor_of("p.scales", DType::kU8, {1, 7},
+                  std::vector<std::uint8_t>(7, 120)),
+        tensor_of("p.global_scale", DType::kF32, {2}, std::vector{1.0f, 2.0f})};
+    const LinearScheme scheme = floats_of(floats.bits, floats.group);
+    EXPECT_THROW((void)read_with(parts, scheme), Error);
+    if (floats.group != 16) continue;
+    parts[1] = tensor_of("p.scales", DType::kU8, {1, 2}, floats.scales);
+    EXPECT_THROW((void)read_with(parts, scheme), Error);
+  }
 }
 
 TEST(Mlx, SaysInTheConfigurationWhichModulesDiffer) {
@@ -193,6 +315,9 @@ TEST(Mlx, SaysInTheConfigurationWhichModulesDiffer) {
   const std::string config =
       with_quantization_config("{}", mlx_config(linears));
   EXPECT_EQ(nlohmann::json::parse(config)["quantization"]["bits"], 4);
+  const auto rope = nlohmann::json::parse(with_quantization_config(
+      R"({"rope_parameters": {"rope_theta": 5.0}})", mlx_config(linears)));
+  EXPECT_EQ(rope["rope_theta"], 5.0);
   const QuantizationConfig read = parse_quantization_config(config, "c");
   EXPECT_EQ(read.method, "mlx");
   EXPECT_EQ(read.scheme_of("c").weights->bits, 8);
@@ -204,6 +329,8 @@ TEST(Mlx, SaysInTheConfigurationWhichModulesDiffer) {
                    .scheme_of("lm_head")
                    .weights);
   for (const char* bad : {R"({"bits": 4, "group_size": 64, "mode": "nvfp4"})",
+                          R"({"bits": 8, "group_size": 16, "mode": "mxfp8"})",
+                          R"({"bits": 4, "group_size": 32, "mode": "fp4"})",
                           R"({"bits": 1, "group_size": 64})",
                           R"({"bits": 4, "group_size": "a"})"}) {
     EXPECT_THROW((void)parse_quantization_config(

@@ -65,29 +65,39 @@ TEST(QuantizationConfig, TheMostExactTargetWinsAndIgnoreBeatsAll) {
   EXPECT_FALSE(config.scheme_of("model.layers.7.mlp.down_proj").weights);
 }
 
-// FP8_BLOCK as llm-compressor writes it, and block FP8 of transformers.
-TEST(QuantizationConfig, SaysWhereInputsAreRoundedOtherwiseThanDeclared) {
-  const auto notes_with = [](const std::string& input) {
-    return parse(R"({"quant_method":"compressed-tensors","config_groups":{"g":{
-      "targets":["Linear"],"weights":{"num_bits":8,"type":"float",
-      "strategy":"block","block_structure":[128,128]},"input_activations":)" +
-                 input + "}}}")
-        .notes("config.json");
+// Block FP8 of transformers, whose kernels find a scale for each token and block.
+TEST(QuantizationConfig, BlocksOfFp8WeightsAreGroupsOfDynamicInputs) {
+  const auto input_of = [](const std::string& more) {
+    const auto config = parse(R"({"quant_method":"fp8")" + more + "}");
+    EXPECT_TRUE(config.notes("config.json").empty()) << more;
+    return *config.scheme_of("model.layers.0.mlp.up_proj").input;
   };
-  const auto grouped = notes_with(
-      R"({"num_bits":8,"type":"float","strategy":"group","group_size":128,"dynamic":true})");
-  ASSERT_EQ(grouped.size(), 1u);
-  EXPECT_NE(grouped[0].find("one a token"), std::string::npos);
-  EXPECT_TRUE(
-      notes_with(
-          R"({"num_bits":8,"type":"float","strategy":"token","dynamic":true})")
-          .empty());
-  EXPECT_TRUE(notes_with("null").empty());
-  EXPECT_EQ(parse(R"({"quant_method":"fp8","weight_block_size":[128,128]})")
-                .notes("config.json")
-                .size(),
-            1u);
-  EXPECT_TRUE(parse(R"({"quant_method":"fp8"})").notes("config.json").empty());
+  const QuantArgs blocks = input_of(R"(,"weight_block_size":[64,128])");
+  EXPECT_EQ(blocks.strategy, "group");
+  EXPECT_EQ(blocks.group_size, 128u);
+  EXPECT_TRUE(blocks.dynamic);
+  EXPECT_EQ(input_of("").strategy, "token");
+  const QuantArgs fixed =
+      input_of(R"(,"weight_block_size":[64,128],"activation_scheme":"static")");
+  EXPECT_EQ(fixed.strategy, "tensor");
+  EXPECT_FALSE(fixed.dynamic);
+}
+
+TEST(QuantizationConfig, RefusesInputsWithPowersOfTwoForScales) {
+  EXPECT_THROW(
+      parse(R"({"quant_method":"compressed-tensors","config_groups":{"g":{
+        "targets":["Linear"],"weights":{"num_bits":8,"type":"float",
+        "strategy":"group","group_size":32,"scale_dtype":"torch.uint8"},
+        "input_activations":{"num_bits":8,"type":"float","strategy":"group",
+        "group_size":32,"scale_dtype":"torch.uint8","dynamic":true}}}})"),
+      Error);
+}
+
+TEST(QuantizationConfig, SaysWhereScalesOfInputsMayBeOthers) {
+  const auto notes = parse(R"({"quant_method":"fp8","scale_fmt":"ue8m0"})")
+                         .notes("config.json");
+  ASSERT_EQ(notes.size(), 1u);
+  EXPECT_NE(notes[0].find("'ue8m0'"), std::string::npos);
 }
 
 TEST(QuantizationConfig, TheClassLinearDoesNotNameAnEmbedding) {

@@ -207,6 +207,14 @@ std::vector<SampleLinear> sample_linears() {
   add("fp8 channel", sample_fp8(5, 9, 1, 9)).input = {
       .kind = ActivationQuant::Kind::kFp8};
   add("fp8 block", sample_fp8(5, 9, 2, 4));
+  add("fp8 block, inputs in groups", sample_fp8(5, 9, 2, 4)).input = {
+      .kind = ActivationQuant::Kind::kFp8,
+      .range = ActivationQuant::Range::kGroup,
+      .group_size = 3};
+  Fp8Weight mxfp8 = sample_fp8(3, 64, 1, 32);
+  mxfp8.scale_dtype = DType::kBF16;
+  mxfp8.scales = {1, 0.5f, 0x1p-127f, 0x1p127f, 4, 0x1p-20f};
+  add("mxfp8", mxfp8);
   Fp8Weight e5m2 = sample_fp8(5, 9, 1, 9);
   e5m2.format = DType::kF8E5M2;
   for (auto& c : e5m2.codes) c &= 0x7b;
