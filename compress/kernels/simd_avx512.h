@@ -248,8 +248,11 @@ struct Avx512 {
     return _mm512_set1_epi32(x);
   }
   // sum + the products of the lane's four unsigned octets in `w` with `x`.
+  // _mm512_dpbusd_epi32, which GCC 12 gives a second register for the result,
+  // and a place on the stack, written in every round of a loop.
   static LLMPRESS_INLINE I dot(I sum, I w, Octets x) {
-    return _mm512_dpbusd_epi32(sum, w, x);
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x));
+    return sum;
   }
   // The same for unsigned octets up to 127 and signed ones from -127 on.
   using SmallOctets = __m512i;
