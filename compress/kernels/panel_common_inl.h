@@ -1,5 +1,9 @@
 // What the products of panels have in common, for one instruction set S.
 
+constexpr std::size_t kLineBytes = 64;
+// How many groups ahead to ask for scales.
+constexpr std::size_t kScalesAhead = 4;
+
 // --- scales and zeros of one panel and group --------------------------------
 
 template <class S>
@@ -35,6 +39,18 @@ LLMPRESS_INLINE typename S::F load_zeros(const PanelWeight& W,
       return S::load(W.zeros.data() + slot * 4);
   }
   return S::zero();
+}
+
+// Asks for the scales of N panels side by side: a stream of its own that is too
+// thin for the processor to foresee.
+template <class S, std::size_t N>
+LLMPRESS_INLINE void prefetch_scales(const PanelWeight& W, std::size_t panel,
+                                     std::size_t group) {
+  const std::size_t bytes = element_bytes(W.scale_type);
+  const std::byte* const p = W.scales.data() + W.slot(panel, group) * bytes;
+  for (std::size_t i = 0; i < N * kPanelRows * bytes; i += kLineBytes) {
+    S::prefetch(p + i);
+  }
 }
 
 // How many panels at a time, so that their accumulators fit the registers.

@@ -214,8 +214,12 @@ void few_rounded(const PanelWeight& W, std::size_t group,
       total[n][t] = S::zero();
     }
   }
+  for (std::size_t g = 0; g < std::min(kScalesAhead, W.groups); ++g) {
+    prefetch_scales<S, N>(W, panel, g);
+  }
   for (std::size_t b = 0; b < W.blocks.size(); ++b) {
     const PanelBlock block = W.blocks[b];
+    prefetch_scales<S, N>(W, panel, block.group + kScalesAhead);
     LLMPRESS_UNROLL for (std::size_t first = 0; first < N; first += P) {
       typename S::I acc[P][T];
       rounded_block<S, D, N, P, T>(W, block, p, first, rows, acc);
