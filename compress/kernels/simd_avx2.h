@@ -26,6 +26,7 @@ struct Avx2 {
   };
   static constexpr std::size_t kTileTokens = 6, kTilePanels = 1;
   static constexpr std::size_t kFewAccumulators = 4;
+  static constexpr std::size_t kFewestSums = 1;
   static constexpr std::size_t kRoundedTileTokens = 4;
 
   static LLMPRESS_INLINE F zero() {

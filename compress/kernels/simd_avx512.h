@@ -31,6 +31,8 @@ struct Avx512 {
   static constexpr std::size_t kTileTokens = 12, kTilePanels = 2;
   // Of a product with few tokens, panels times tokens.
   static constexpr std::size_t kFewAccumulators = 16;
+  // So many sums side by side hide the latency of a multiplication.
+  static constexpr std::size_t kFewestSums = 8;
   // Of a product with rounded inputs.
   static constexpr std::size_t kRoundedTileTokens = 12;
 
