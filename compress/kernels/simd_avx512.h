@@ -29,6 +29,8 @@ struct Avx512 {
   using Table = __m512;
   // The register tile of a product: kTileTokens x kTilePanels accumulators.
   static constexpr std::size_t kTileTokens = 12, kTilePanels = 2;
+  // Up to so many tiles of tokens a vector of codes is decoded for each of them.
+  static constexpr std::size_t kFusedTiles = 3;
   // Of a product with few tokens, panels times tokens.
   static constexpr std::size_t kFewAccumulators = 16;
   // So many sums side by side hide the latency of a multiplication.
