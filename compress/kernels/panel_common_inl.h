@@ -59,6 +59,20 @@ constexpr std::size_t panels_at_once(std::size_t panels, std::size_t tokens) {
   return std::clamp<std::size_t>(S::kFewAccumulators / tokens, 1, panels);
 }
 
+// The size of the next tile of tokens, of at most `largest`: of less than two
+// whole tiles the first one takes about half.
+constexpr std::size_t next_token_tile(std::size_t remaining,
+                                      std::size_t largest) {
+  if (remaining <= largest || remaining >= 2 * largest) {
+    return next_tile_of(remaining, largest);
+  }
+  std::size_t next = largest;
+  for (const std::size_t size : kTileSizes) {
+    if (size <= largest && 2 * size >= remaining) next = size;
+  }
+  return next;
+}
+
 // The panels of a register tile.
 template <class S>
 constexpr std::size_t tile_width(std::size_t panels) {

@@ -461,6 +461,11 @@ void multiply_group(const PanelWeight& W, const TileRange& range,
   }
 }
 
+template <class S>
+constexpr std::size_t next_panel_tile(std::size_t remaining) {
+  return next_token_tile(remaining, S::kTileTokens);
+}
+
 // --- some tokens: decode and multiply in registers, tile after tile ---------
 
 // One register tile, M tokens times P of the N panels side by side, over one

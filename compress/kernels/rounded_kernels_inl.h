@@ -386,7 +386,7 @@ void multiply_rounded_tile(const PanelWeight& W, const RoundedTile& tile) {
 // The sizes of tiles, S::kRoundedTileTokens the largest.
 template <class S>
 constexpr std::size_t next_rounded_tile(std::size_t remaining) {
-  return next_tile_of(remaining, S::kRoundedTileTokens);
+  return next_token_tile(remaining, S::kRoundedTileTokens);
 }
 
 // One decoded tile of a panel group times all tokens of the range.

@@ -15,18 +15,12 @@ LLMPRESS_INLINE void unrolled(F f) {
 // compiled; S::kTileTokens is one of them.
 constexpr std::size_t kTileSizes[] = {12, 8, 6, 4, 3, 2, 1};
 
-// The size of the next tile of at most `largest` when `remaining` > 0 are left:
-// of less than two whole tiles the first takes about half.
+// The size of the next tile of at most `largest` when `remaining` > 0 are left.
 constexpr std::size_t next_tile_of(std::size_t remaining, std::size_t largest) {
-  const bool two = remaining > largest && remaining < 2 * largest;
-  const std::size_t wanted = two ? (remaining + 1) / 2 : remaining;
-  std::size_t next = 1;
   for (const std::size_t size : kTileSizes) {
-    if (size > largest || size > remaining) continue;
-    next = std::max(next, size);
-    if (size >= wanted) next = size;
+    if (size <= largest && size <= remaining) return size;
   }
-  return next;
+  return 1;
 }
 template <class S>
 constexpr std::size_t next_tile(std::size_t remaining) {
