@@ -228,12 +228,15 @@ LLMPRESS_INLINE void few_of_blocks(const PanelBlock* blocks, const std::byte* p,
   p += first * D::kBytes;
   const std::size_t depth = blocks[0].end - blocks[0].begin;
   const std::size_t stride = depth / D::kInputs * N * D::kBytes;
+  // The same places of the next blocks: nothing is asked for twice.
+  const std::size_t ahead =
+      B == 1 ? kPrefetchBytes : std::max(kPrefetchBytes, B * stride);
   for (std::size_t k = blocks[0].begin; k < blocks[0].end; k += D::kInputs) {
     typename D::State state[B][P];
     LLMPRESS_UNROLL for (std::size_t b = 0; b < B; ++b) {
       LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
         const std::byte* const q = p + b * stride + n * D::kBytes;
-        S::prefetch(q + kPrefetchBytes);
+        S::prefetch(q + ahead);
         state[b][n] = D::load(q, table);
       }
     }
