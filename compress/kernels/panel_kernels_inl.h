@@ -201,12 +201,94 @@ struct BlockEnd {
 
 // --- few tokens: decode and multiply in registers ---------------------------
 
-// Blocks that are summed side by side, so that enough sums are under way to
-// hide the latency of a multiplication.
-// Only where a vector holds many codes: a second stream costs others more.
+// The block `b` of panels [first, first + P) of N side by side. `p` is where the
+// block begins in the stream.
+template <class S, class D, std::size_t N, std::size_t P, std::size_t T>
+LLMPRESS_INLINE void few_of_block(const PanelWeight& W, PanelBlock block,
+                                  const std::byte* p, std::size_t first,
+                                  const float* const* rows,
+                                  typename S::F (&acc)[P][T]) {
+  using F = typename S::F;
+  const auto table = D::Table::of(W);
+  LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+    LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+      acc[n][t] = S::zero();
+    }
+  }
+  p += first * D::kBytes;
+  for (std::size_t k = block.begin; k < block.end; k += D::kInputs) {
+    typename D::State state[P];
+    LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+      S::prefetch(p + n * D::kBytes + kPrefetchBytes);
+      state[n] = D::load(p + n * D::kBytes, table);
+    }
+    unrolled<D::kInputs>([&](auto j) LLMPRESS_LAMBDA {
+      F x[T];
+      LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+        x[t] = S::broadcast(rows[t][k + j]);
+      }
+      LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+        const F w = D::template in_place<decltype(j)::value>(state[n], table);
+        LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+          acc[n][t] = S::fma(x[t], w, acc[n][t]);
+        }
+      }
+    });
+    p += N * D::kBytes;
+  }
+}
+
+// N panels side by side, T tokens.
+template <class S, class D, std::size_t N, std::size_t T>
+void few_tokens(const PanelWeight& W, std::size_t group,
+                const float* const* rows, const FloatSums& sums, float* C) {
+  using F = typename S::F;
+  constexpr std::size_t P = panels_at_once<S>(N, T);
+  const std::byte* p = W.group_data(group);
+  const std::size_t panel = W.first_panel(group);
+  F total[N][T];
+  LLMPRESS_UNROLL for (std::size_t n = 0; n < N; ++n) {
+    LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+      total[n][t] = S::zero();
+    }
+  }
+  for (std::size_t g = 0; g < std::min(kScalesAhead, W.groups); ++g) {
+    prefetch_scales<S, N>(W, panel, g);
+  }
+  for (std::size_t b = 0; b < W.blocks.size(); ++b) {
+    const PanelBlock block = W.blocks[b];
+    prefetch_scales<S, N>(W, panel, block.group + kScalesAhead);
+    LLMPRESS_UNROLL for (std::size_t first = 0; first < N; first += P) {
+      F acc[P][T];
+      few_of_block<S, D, N, P, T>(W, block, p, first, rows, acc);
+      LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+        const auto end = BlockEnd<S>::load(W, panel + first + n, block.group);
+        LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+          F& sum = total[first + n][t];
+          sum = end.apply(sum, acc[n][t], sums.sums,
+                          b * sums.tokens + std::min(t, sums.tokens - 1));
+        }
+      }
+    }
+    p += (block.end - block.begin) / D::kInputs * N * D::kBytes;
+  }
+  LLMPRESS_UNROLL for (std::size_t n = 0; n < N; ++n) {
+    LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+      S::store(C + t * kGroupRows + n * kPanelRows, total[n][t]);
+    }
+  }
+}
+
+// Whether blocks are summed in pairs, so that enough sums are under way to hide
+// the latency of a multiplication: only where a vector holds many codes, since
+// a second stream costs others more, and where a block is long.
 template <class S, class D>
-constexpr std::size_t blocks_at_once(std::size_t panels, std::size_t tokens) {
-  return D::kDense && 2 * panels * tokens <= S::kFewestSums ? 2 : 1;
+constexpr bool sums_pairs(std::size_t panels, std::size_t tokens) {
+  return D::kDense && 2 * panels * tokens <= S::kFewestSums;
+}
+inline bool make_a_pair(PanelBlock a, PanelBlock b) {
+  constexpr std::size_t kLeastDepth = 64;
+  return a.end - a.begin == b.end - b.begin && a.end - a.begin >= kLeastDepth;
 }
 
 // B blocks of equal depth from block `b` on, of panels [first, first + P) of N
@@ -296,16 +378,11 @@ LLMPRESS_INLINE void add_blocks(FewSums<S, N, T>& few, std::size_t b) {
   few.p += (blocks[B - 1].end - blocks[0].begin) / D::kInputs * N * D::kBytes;
 }
 
-inline bool equal_depth(PanelBlock a, PanelBlock b) {
-  return a.end - a.begin == b.end - b.begin;
-}
-
-// N panels side by side, T tokens.
+// The same as few_tokens(), two blocks at a time.
 template <class S, class D, std::size_t N, std::size_t T>
-void few_tokens(const PanelWeight& W, std::size_t group,
-                const float* const* rows, const FloatSums& sums, float* C) {
-  constexpr std::size_t P = panels_at_once<S>(N, T);
-  constexpr std::size_t B = blocks_at_once<S, D>(P, T);
+void few_tokens_in_pairs(const PanelWeight& W, std::size_t group,
+                         const float* const* rows, const FloatSums& sums,
+                         float* C) {
   FewSums<S, N, T> few{W,    W.first_panel(group), rows,
                        sums, W.group_data(group),  {}};
   LLMPRESS_UNROLL for (std::size_t n = 0; n < N; ++n) {
@@ -318,10 +395,9 @@ void few_tokens(const PanelWeight& W, std::size_t group,
   }
   for (std::size_t b = 0; b < W.blocks.size();) {
     prefetch_scales<S, N>(W, few.panel, W.blocks[b].group + kScalesAhead);
-    if (B > 1 && b + B <= W.blocks.size() &&
-        equal_depth(W.blocks[b], W.blocks[b + B - 1])) {
-      add_blocks<S, D, B>(few, b);
-      b += B;
+    if (b + 2 <= W.blocks.size() && make_a_pair(W.blocks[b], W.blocks[b + 1])) {
+      add_blocks<S, D, 2>(few, b);
+      b += 2;
     } else {
       add_blocks<S, D, 1>(few, b);
       ++b;
@@ -341,8 +417,14 @@ void multiply_few(const PanelWeight& W, std::size_t group,
     using D = decltype(decoder);
     with_few(sums.tokens, [&](auto t) LLMPRESS_LAMBDA {
       constexpr std::size_t T = decltype(t)::value;
-      if (W.panels_in_group(group) == kGroupPanels) {
-        few_tokens<S, D, kGroupPanels, T>(W, group, rows, sums, C);
+      constexpr std::size_t N = kGroupPanels;
+      if (W.panels_in_group(group) == N) {
+        if constexpr (sums_pairs<S, D>(panels_at_once<S>(N, T), T)) {
+          if (W.blocks.size() > 1 && make_a_pair(W.blocks[0], W.blocks[1])) {
+            return few_tokens_in_pairs<S, D, N, T>(W, group, rows, sums, C);
+          }
+        }
+        few_tokens<S, D, N, T>(W, group, rows, sums, C);
       } else {
         few_tokens<S, D, 1, T>(W, group, rows, sums, C);
       }
