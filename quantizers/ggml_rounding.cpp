@@ -513,25 +513,59 @@ PackedWeight round_to_fitting_ggml(ConstMatrixView W, GgmlType type,
   return round_to_ggml(W, fitting, pool, importance);
 }
 
-GgmlWeight round_to_ggml(ConstMatrixView W, GgmlType type, ThreadPool& pool,
-                         std::span<const float> importance) {
+namespace {
+
+// Rows a task, which never hold more than a few megabytes in floating point.
+constexpr std::size_t kRowsPerTask = 4;
+
+GgmlWeight unset_blocks(std::size_t out, std::size_t in, GgmlType type) {
   const GgmlTypeFacts& f = facts(type);
   layout(type);  // refuses what is not written
-  if (W.cols() % f.elements != 0) {
+  if (in % f.elements != 0) {
     fail(ErrorCode::kInvalidArgument,
-         "rows of {} weights are no whole number of {} blocks of {}", W.cols(),
+         "rows of {} weights are no whole number of {} blocks of {}", in,
          f.name, f.elements);
   }
-  GgmlWeight weight{.out = W.rows(), .in = W.cols(), .type = type};
+  GgmlWeight weight{.out = out, .in = in, .type = type};
   weight.blocks.resize(weight.out * weight.row_bytes());
-  pool.for_ranges(weight.out, 4, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t o = begin; o < end; ++o) {
-      round_row_to_ggml(
-          type, W.row(o), importance,
-          std::span(weight.blocks)
-              .subspan(o * weight.row_bytes(), weight.row_bytes()));
-    }
-  });
+  return weight;
+}
+
+std::span<std::byte> row_of(GgmlWeight& weight, std::size_t o) {
+  return std::span(weight.blocks)
+      .subspan(o * weight.row_bytes(), weight.row_bytes());
+}
+
+}  // namespace
+
+GgmlWeight round_to_ggml(ConstMatrixView W, GgmlType type, ThreadPool& pool,
+                         std::span<const float> importance) {
+  GgmlWeight weight = unset_blocks(W.rows(), W.cols(), type);
+  pool.for_ranges(
+      weight.out, kRowsPerTask, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t o = begin; o < end; ++o) {
+          round_row_to_ggml(type, W.row(o), importance, row_of(weight, o));
+        }
+      });
+  return weight;
+}
+
+PackedWeight round_to_fitting_ggml(const PackedWeight& stored, GgmlType type,
+                                   ThreadPool& pool) {
+  const GgmlType fitting = fitting_ggml_type(type, cols_of(stored));
+  if (fitting == GgmlType::kF16) {
+    return make_dense(dequantize(stored).view(), DType::kF16);
+  }
+  GgmlWeight weight = unset_blocks(rows_of(stored), cols_of(stored), fitting);
+  pool.for_ranges(weight.out, kRowsPerTask,
+                  [&](std::size_t begin, std::size_t end) {
+                    MatrixF rows(end - begin, weight.in);
+                    dequantize_rows(stored, begin, rows.view());
+                    for (std::size_t o = begin; o < end; ++o) {
+                      round_row_to_ggml(fitting, rows.row(o - begin), {},
+                                        row_of(weight, o));
+                    }
+                  });
   return weight;
 }
 

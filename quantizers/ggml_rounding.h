@@ -43,6 +43,11 @@ PackedWeight round_to_fitting_ggml(ConstMatrixView W, GgmlType type,
                                    ThreadPool& pool,
                                    std::span<const float> importance = {});
 
+// The same of a stored weight, a few rows at a time: it is never in floating
+// point as a whole.
+PackedWeight round_to_fitting_ggml(const PackedWeight& stored, GgmlType type,
+                                   ThreadPool& pool);
+
 // Scales and minima of the block's sub-blocks by the same search, and its codes.
 // `mean_square` is the mean of the row's squares, which some types look at.
 GgmlBlock fit_ggml_block(GgmlType type, std::span<const float> x,

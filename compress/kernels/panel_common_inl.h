@@ -1,5 +1,9 @@
 // What the products of panels have in common, for one instruction set S.
 
+constexpr std::size_t kLineBytes = 64;
+// How many groups ahead to ask for scales.
+constexpr std::size_t kScalesAhead = 4;
+
 // --- scales and zeros of one panel and group --------------------------------
 
 template <class S>
@@ -37,10 +41,36 @@ LLMPRESS_INLINE typename S::F load_zeros(const PanelWeight& W,
   return S::zero();
 }
 
+// Asks for the scales of N panels side by side: a stream of its own that is too
+// thin for the processor to foresee.
+template <class S, std::size_t N>
+LLMPRESS_INLINE void prefetch_scales(const PanelWeight& W, std::size_t panel,
+                                     std::size_t group) {
+  const std::size_t bytes = element_bytes(W.scale_type);
+  const std::byte* const p = W.scales.data() + W.slot(panel, group) * bytes;
+  for (std::size_t i = 0; i < N * kPanelRows * bytes; i += kLineBytes) {
+    S::prefetch(p + i);
+  }
+}
+
 // How many panels at a time, so that their accumulators fit the registers.
 template <class S>
 constexpr std::size_t panels_at_once(std::size_t panels, std::size_t tokens) {
   return std::clamp<std::size_t>(S::kFewAccumulators / tokens, 1, panels);
+}
+
+// The size of the next tile of tokens, of at most `largest`: of less than two
+// whole tiles the first one takes about half.
+constexpr std::size_t next_token_tile(std::size_t remaining,
+                                      std::size_t largest) {
+  if (remaining <= largest || remaining >= 2 * largest) {
+    return next_tile_of(remaining, largest);
+  }
+  std::size_t next = largest;
+  for (const std::size_t size : kTileSizes) {
+    if (size <= largest && 2 * size >= remaining) next = size;
+  }
+  return next;
 }
 
 // The panels of a register tile.

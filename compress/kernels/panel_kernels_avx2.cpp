@@ -29,7 +29,7 @@ constexpr std::size_t kPrefetchBytes = 2048;
 
 const PanelKernels& panel_kernels_avx2() {
   static const PanelKernels kernels{
-      .next_tile = &next_tile<Avx2>,
+      .next_tile = &next_panel_tile<Avx2>,
       .multiply_few = &multiply_few<Avx2>,
       .multiply_few_int = &multiply_few_int<Avx2>,
       .multiply_tiles = &multiply_tiles<Avx2>,

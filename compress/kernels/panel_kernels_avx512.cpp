@@ -29,7 +29,7 @@ constexpr std::size_t kPrefetchBytes = 2048;
 
 const PanelKernels& panel_kernels_avx512() {
   static const PanelKernels kernels{
-      .next_tile = &next_tile<Avx512>,
+      .next_tile = &next_panel_tile<Avx512>,
       .multiply_few = &multiply_few<Avx512>,
       .multiply_few_int = &multiply_few_int<Avx512>,
       .multiply_tiles = &multiply_tiles<Avx512>,

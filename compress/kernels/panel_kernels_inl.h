@@ -14,6 +14,7 @@ template <class S, PanelFormat Format, std::size_t LaneBytes>
 struct DecodeElement {
   static constexpr std::size_t kInputs = 1;
   static constexpr std::size_t kBytes = LaneBytes * kPanelRows;
+  static constexpr bool kDense = false;
   using State = typename S::F;
   using Table = NoTable;
   static LLMPRESS_INLINE State load(const std::byte* p, Table) {
@@ -46,6 +47,7 @@ constexpr unsigned place_of(std::size_t j) {
 template <class S, unsigned Bits>
 struct DecodePlain {
   static constexpr std::size_t kInputs = 32 / Bits, kBytes = 4 * kPanelRows;
+  static constexpr bool kDense = Bits <= 4;
   using State = typename S::I;
   using Table = NoTable;
   static LLMPRESS_INLINE State load(const std::byte* p, Table) {
@@ -75,6 +77,7 @@ struct DecodePlain {
 template <class S, unsigned Bits>
 struct DecodeTable {
   static constexpr std::size_t kInputs = 32 / Bits, kBytes = 4 * kPanelRows;
+  static constexpr bool kDense = Bits <= 4;
   using State = typename S::I;
   struct Table {
     typename S::Table values;
@@ -101,6 +104,7 @@ struct DecodeTable {
 template <class S>
 struct DecodeMapped {
   static constexpr std::size_t kInputs = 8, kBytes = 4 * kPanelRows;
+  static constexpr bool kDense = false;
   using Octets = DecodePlain<S, 8>;
   struct State {
     typename S::I low, high;
@@ -248,8 +252,12 @@ void few_tokens(const PanelWeight& W, std::size_t group,
       total[n][t] = S::zero();
     }
   }
+  for (std::size_t g = 0; g < std::min(kScalesAhead, W.groups); ++g) {
+    prefetch_scales<S, N>(W, panel, g);
+  }
   for (std::size_t b = 0; b < W.blocks.size(); ++b) {
     const PanelBlock block = W.blocks[b];
+    prefetch_scales<S, N>(W, panel, block.group + kScalesAhead);
     LLMPRESS_UNROLL for (std::size_t first = 0; first < N; first += P) {
       F acc[P][T];
       few_of_block<S, D, N, P, T>(W, block, p, first, rows, acc);
@@ -271,6 +279,137 @@ void few_tokens(const PanelWeight& W, std::size_t group,
   }
 }
 
+// Whether blocks are summed in pairs, so that enough sums are under way to hide
+// the latency of a multiplication: only where a vector holds many codes, since
+// a second stream costs others more, and where a block is long.
+template <class S, class D>
+constexpr bool sums_pairs(std::size_t panels, std::size_t tokens) {
+  return D::kDense && 2 * panels * tokens <= S::kFewestSums;
+}
+inline bool make_a_pair(PanelBlock a, PanelBlock b) {
+  constexpr std::size_t kLeastDepth = 64;
+  return a.end - a.begin == b.end - b.begin && a.end - a.begin >= kLeastDepth;
+}
+
+// B blocks of equal depth from block `b` on, of panels [first, first + P) of N
+// side by side. `p` is where the first one begins in the stream.
+template <class S, class D, std::size_t N, std::size_t P, std::size_t T,
+          std::size_t B>
+LLMPRESS_INLINE void few_of_blocks(const PanelBlock* blocks, const std::byte* p,
+                                   std::size_t first, typename D::Table table,
+                                   const float* const* rows,
+                                   typename S::F (&acc)[B][P][T]) {
+  using F = typename S::F;
+  LLMPRESS_UNROLL for (std::size_t b = 0; b < B; ++b) {
+    LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+      LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+        acc[b][n][t] = S::zero();
+      }
+    }
+  }
+  p += first * D::kBytes;
+  const std::size_t depth = blocks[0].end - blocks[0].begin;
+  const std::size_t stride = depth / D::kInputs * N * D::kBytes;
+  // The same places of the next blocks: nothing is asked for twice.
+  const std::size_t ahead =
+      B == 1 ? kPrefetchBytes : std::max(kPrefetchBytes, B * stride);
+  for (std::size_t k = blocks[0].begin; k < blocks[0].end; k += D::kInputs) {
+    typename D::State state[B][P];
+    LLMPRESS_UNROLL for (std::size_t b = 0; b < B; ++b) {
+      LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+        const std::byte* const q = p + b * stride + n * D::kBytes;
+        S::prefetch(q + ahead);
+        state[b][n] = D::load(q, table);
+      }
+    }
+    unrolled<D::kInputs>([&](auto j) LLMPRESS_LAMBDA {
+      LLMPRESS_UNROLL for (std::size_t b = 0; b < B; ++b) {
+        F x[T];
+        LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+          x[t] = S::broadcast(rows[t][b * depth + k + j]);
+        }
+        LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+          const F w =
+              D::template in_place<decltype(j)::value>(state[b][n], table);
+          LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+            acc[b][n][t] = S::fma(x[t], w, acc[b][n][t]);
+          }
+        }
+      }
+    });
+    p += N * D::kBytes;
+  }
+}
+
+// One panel group and where its stream stands.
+template <class S, std::size_t N, std::size_t T>
+struct FewSums {
+  const PanelWeight& W;
+  std::size_t panel;
+  const float* const* rows;
+  const FloatSums& sums;
+  const std::byte* p;
+  typename S::F total[N][T];
+};
+
+// Adds blocks [b, b + B) of equal depth to the totals, in order.
+template <class S, class D, std::size_t B, std::size_t N, std::size_t T>
+LLMPRESS_INLINE void add_blocks(FewSums<S, N, T>& few, std::size_t b) {
+  constexpr std::size_t P = panels_at_once<S>(N, T);
+  const PanelWeight& W = few.W;
+  const auto table = D::Table::of(W);
+  const PanelBlock* const blocks = W.blocks.data() + b;
+  LLMPRESS_UNROLL for (std::size_t first = 0; first < N; first += P) {
+    typename S::F acc[B][P][T];
+    few_of_blocks<S, D, N, P, T, B>(blocks, few.p, first, table, few.rows, acc);
+    LLMPRESS_UNROLL for (std::size_t i = 0; i < B; ++i) {
+      LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+        const auto end =
+            BlockEnd<S>::load(W, few.panel + first + n, blocks[i].group);
+        LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+          auto& sum = few.total[first + n][t];
+          sum = end.apply(
+              sum, acc[i][n][t], few.sums.sums,
+              (b + i) * few.sums.tokens + std::min(t, few.sums.tokens - 1));
+        }
+      }
+    }
+  }
+  few.p += (blocks[B - 1].end - blocks[0].begin) / D::kInputs * N * D::kBytes;
+}
+
+// The same as few_tokens(), two blocks at a time.
+template <class S, class D, std::size_t N, std::size_t T>
+void few_tokens_in_pairs(const PanelWeight& W, std::size_t group,
+                         const float* const* rows, const FloatSums& sums,
+                         float* C) {
+  FewSums<S, N, T> few{W,    W.first_panel(group), rows,
+                       sums, W.group_data(group),  {}};
+  LLMPRESS_UNROLL for (std::size_t n = 0; n < N; ++n) {
+    LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+      few.total[n][t] = S::zero();
+    }
+  }
+  for (std::size_t g = 0; g < std::min(kScalesAhead, W.groups); ++g) {
+    prefetch_scales<S, N>(W, few.panel, g);
+  }
+  for (std::size_t b = 0; b < W.blocks.size();) {
+    prefetch_scales<S, N>(W, few.panel, W.blocks[b].group + kScalesAhead);
+    if (b + 2 <= W.blocks.size() && make_a_pair(W.blocks[b], W.blocks[b + 1])) {
+      add_blocks<S, D, 2>(few, b);
+      b += 2;
+    } else {
+      add_blocks<S, D, 1>(few, b);
+      ++b;
+    }
+  }
+  LLMPRESS_UNROLL for (std::size_t n = 0; n < N; ++n) {
+    LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+      S::store(C + t * kGroupRows + n * kPanelRows, few.total[n][t]);
+    }
+  }
+}
+
 template <class S>
 void multiply_few(const PanelWeight& W, std::size_t group,
                   const float* const* rows, const FloatSums& sums, float* C) {
@@ -278,8 +417,14 @@ void multiply_few(const PanelWeight& W, std::size_t group,
     using D = decltype(decoder);
     with_few(sums.tokens, [&](auto t) LLMPRESS_LAMBDA {
       constexpr std::size_t T = decltype(t)::value;
-      if (W.panels_in_group(group) == kGroupPanels) {
-        few_tokens<S, D, kGroupPanels, T>(W, group, rows, sums, C);
+      constexpr std::size_t N = kGroupPanels;
+      if (W.panels_in_group(group) == N) {
+        if constexpr (sums_pairs<S, D>(panels_at_once<S>(N, T), T)) {
+          if (W.blocks.size() > 1 && make_a_pair(W.blocks[0], W.blocks[1])) {
+            return few_tokens_in_pairs<S, D, N, T>(W, group, rows, sums, C);
+          }
+        }
+        few_tokens<S, D, N, T>(W, group, rows, sums, C);
       } else {
         few_tokens<S, D, 1, T>(W, group, rows, sums, C);
       }
@@ -402,6 +547,107 @@ void multiply_group(const PanelWeight& W, const TileRange& range,
 }
 
 template <class S>
+constexpr std::size_t next_panel_tile(std::size_t remaining) {
+  return next_token_tile(remaining, S::kTileTokens);
+}
+
+// --- some tokens: decode and multiply in registers, tile after tile ---------
+
+// One register tile, M tokens times P of the N panels side by side, over one
+// block: `p` is where the block of the first one begins.
+template <class S, class D, std::size_t N, std::size_t M, std::size_t P>
+void multiply_fused(const PanelWeight& W, const FloatTile& tile,
+                    const std::byte* p) {
+  using F = typename S::F;
+  const auto table = D::Table::of(W);
+  const PanelBlock block = W.blocks[tile.first_block];
+  const float* x = tile.x;
+  F acc[M][P];
+  LLMPRESS_UNROLL for (std::size_t m = 0; m < M; ++m) {
+    LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+      acc[m][n] = S::zero();
+    }
+  }
+  for (std::size_t k = block.begin; k < block.end; k += D::kInputs) {
+    typename D::State state[P];
+    LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+      S::prefetch(p + n * D::kBytes + kPrefetchBytes);
+      state[n] = D::load(p + n * D::kBytes, table);
+    }
+    unrolled<D::kInputs>([&](auto j) LLMPRESS_LAMBDA {
+      F column[P];
+      LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+        column[n] = D::template get<decltype(j)::value>(state[n], table);
+      }
+      LLMPRESS_UNROLL for (std::size_t m = 0; m < M; ++m) {
+        const F value = S::broadcast(x[j * M + m]);
+        LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+          acc[m][n] = S::fma(value, column[n], acc[m][n]);
+        }
+      }
+    });
+    x += D::kInputs * M;
+    p += N * D::kBytes;
+  }
+  LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+    const auto end = BlockEnd<S>::load(W, tile.panel + n, block.group);
+    LLMPRESS_UNROLL for (std::size_t m = 0; m < M; ++m) {
+      float* const c = tile.C + m * tile.ldc + n * kPanelRows;
+      S::store(c, end.apply(S::load(c), acc[m][n], tile.sums.sums,
+                            tile.first_block * tile.sums.tokens +
+                                tile.first_token + m));
+    }
+  }
+}
+
+// A whole panel group times the tokens of the range, block after block.
+template <class S, class D>
+void multiply_group_fused(const PanelWeight& W, const TileRange& range,
+                          std::size_t group, const TokenTiles& X,
+                          const FloatSums& sums, float* C) {
+  constexpr std::size_t N = kGroupPanels, P = S::kTilePanels;
+  const auto* const x = reinterpret_cast<const float*>(X.data.data());
+  const std::size_t ldc = range.groups * kGroupRows;
+  const std::byte* p = W.group_data(group);
+  C += (group - range.first_group) * kGroupRows;
+  for (std::size_t b = 0; b < W.blocks.size(); ++b) {
+    const PanelBlock block = W.blocks[b];
+    for (std::size_t n = 0; n < N; n += P) {
+      for (std::size_t i = range.first_tile; i < range.end_tile; ++i) {
+        const std::size_t first = X.first[i], tokens = X.first[i + 1] - first;
+        const FloatTile tile{
+            W.first_panel(group) + n,
+            b,
+            b + 1,
+            x + first * W.depth + block.begin * tokens,
+            nullptr,
+            sums,
+            first,
+            C + (first - X.first[range.first_tile]) * ldc + n * kPanelRows,
+            ldc};
+        with_tile_size<S>(tokens, [&](auto m) LLMPRESS_LAMBDA {
+          multiply_fused<S, D, N, decltype(m)::value, P>(W, tile,
+                                                         p + n * D::kBytes);
+        });
+      }
+    }
+    p += (block.end - block.begin) / D::kInputs * N * D::kBytes;
+  }
+}
+
+template <class S>
+void multiply_stretch(const PanelWeight& W, const TileRange& range,
+                      std::size_t group, std::size_t first_block,
+                      std::size_t end_block, const TokenTiles& X,
+                      const FloatSums& sums, float* tile, float* C) {
+  with_decoder<S>(W, [&](auto decoder) LLMPRESS_LAMBDA {
+    decode_tile<S, decltype(decoder)>(W, group, W.blocks[first_block].begin,
+                                      W.blocks[end_block - 1].end, tile);
+  });
+  multiply_group<S>(W, range, group, first_block, end_block, X, sums, tile, C);
+}
+
+template <class S>
 void multiply_tiles(const PanelWeight& W, const TileRange& range,
                     const TokenTiles& X, const FloatSums& sums, float* C) {
   // Kept for the life of the thread: a tile of this size would be mapped and
@@ -409,15 +655,20 @@ void multiply_tiles(const PanelWeight& W, const TileRange& range,
   static thread_local AlignedBuffer tile_buffer(kGroupRows * kBlockDepth *
                                                 sizeof(float));
   auto* const tile = reinterpret_cast<float*>(tile_buffer.data());
+  const bool fused = range.end_tile - range.first_tile <= S::kFusedTiles;
+  for (std::size_t g = 0; g < range.groups && fused; ++g) {
+    const std::size_t group = range.first_group + g;
+    if (W.panels_in_group(group) != kGroupPanels) continue;
+    with_decoder<S>(W, [&](auto decoder) {
+      multiply_group_fused<S, decltype(decoder)>(W, range, group, X, sums, C);
+    });
+  }
   for (std::size_t b = 0; b < W.blocks.size();) {
     const std::size_t end = end_of_stretch(W.blocks, b, kBlockDepth);
     for (std::size_t g = 0; g < range.groups; ++g) {
       const std::size_t group = range.first_group + g;
-      with_decoder<S>(W, [&](auto decoder) LLMPRESS_LAMBDA {
-        decode_tile<S, decltype(decoder)>(W, group, W.blocks[b].begin,
-                                          W.blocks[end - 1].end, tile);
-      });
-      multiply_group<S>(W, range, group, b, end, X, sums, tile, C);
+      if (fused && W.panels_in_group(group) == kGroupPanels) continue;
+      multiply_stretch<S>(W, range, group, b, end, X, sums, tile, C);
     }
     b = end;
   }

@@ -20,8 +20,12 @@ namespace llmpress {
 // tokens, whose results stay in the second level cache.
 inline constexpr std::size_t kGroupsPerTask = 2;
 inline constexpr std::size_t kTilesPerTask = 48;
-// A task of few tokens reads about this much of W.
-inline constexpr std::size_t kBytesPerTask = std::size_t{64} << 10;
+// A task of few tokens reads this much of W at most, because the first lines of
+// a stretch come at the pace of the memory's latency, and this much at least,
+// unless a thread would have fewer than so many tasks.
+inline constexpr std::size_t kMostBytesPerTask = std::size_t{256} << 10;
+inline constexpr std::size_t kLeastBytesPerTask = std::size_t{32} << 10;
+inline constexpr std::size_t kTasksPerThread = 8;
 
 // Scratch that lives as long as its thread, because a buffer of this size would
 // be mapped and unmapped by the allocator at every call.
@@ -73,15 +77,23 @@ inline std::vector<std::size_t> cut_tokens(
   return first;
 }
 
+// How many panel groups a task of few tokens takes; no result depends on it.
+inline std::size_t groups_per_task(const PanelWeight& W, std::size_t threads) {
+  const std::size_t bytes =
+      std::clamp(W.data.size() / (kTasksPerThread * threads),
+                 kLeastBytesPerTask, kMostBytesPerTask);
+  const std::size_t group_bytes =
+      W.data.size() / std::max<std::size_t>(1, W.full_groups());
+  return std::max<std::size_t>(1,
+                               bytes / std::max<std::size_t>(1, group_bytes));
+}
+
 // Calls multiply(group, c) for every panel group, c [tokens, kGroupRows], and
 // stores the results; scale(t) multiplies a token's row.
 template <class Multiply, class Scale>
 void run_few(const PanelWeight& W, MatrixView<float> Y, ThreadPool& pool,
              Multiply multiply, Scale scale) {
-  const std::size_t group_bytes =
-      W.data.size() / std::max<std::size_t>(1, W.full_groups());
-  const std::size_t grain = std::max<std::size_t>(
-      1, kBytesPerTask / std::max<std::size_t>(1, group_bytes));
+  const std::size_t grain = groups_per_task(W, pool.size());
   pool.for_ranges(W.panel_groups(), grain,
                   [&](std::size_t begin, std::size_t end) {
                     float c[kFewTokens * kGroupRows];

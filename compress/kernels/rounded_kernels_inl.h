@@ -214,8 +214,12 @@ void few_rounded(const PanelWeight& W, std::size_t group,
       total[n][t] = S::zero();
     }
   }
+  for (std::size_t g = 0; g < std::min(kScalesAhead, W.groups); ++g) {
+    prefetch_scales<S, N>(W, panel, g);
+  }
   for (std::size_t b = 0; b < W.blocks.size(); ++b) {
     const PanelBlock block = W.blocks[b];
+    prefetch_scales<S, N>(W, panel, block.group + kScalesAhead);
     LLMPRESS_UNROLL for (std::size_t first = 0; first < N; first += P) {
       typename S::I acc[P][T];
       rounded_block<S, D, N, P, T>(W, block, p, first, rows, acc);
@@ -382,7 +386,7 @@ void multiply_rounded_tile(const PanelWeight& W, const RoundedTile& tile) {
 // The sizes of tiles, S::kRoundedTileTokens the largest.
 template <class S>
 constexpr std::size_t next_rounded_tile(std::size_t remaining) {
-  return next_tile_of(remaining, S::kRoundedTileTokens);
+  return next_token_tile(remaining, S::kRoundedTileTokens);
 }
 
 // One decoded tile of a panel group times all tokens of the range.

@@ -25,7 +25,9 @@ struct Avx2 {
     __m256 low8, high8;
   };
   static constexpr std::size_t kTileTokens = 6, kTilePanels = 1;
+  static constexpr std::size_t kFusedTiles = 4;
   static constexpr std::size_t kFewAccumulators = 4;
+  static constexpr std::size_t kFewestSums = 1;
   static constexpr std::size_t kRoundedTileTokens = 4;
 
   static LLMPRESS_INLINE F zero() {

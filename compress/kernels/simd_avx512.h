@@ -29,8 +29,12 @@ struct Avx512 {
   using Table = __m512;
   // The register tile of a product: kTileTokens x kTilePanels accumulators.
   static constexpr std::size_t kTileTokens = 12, kTilePanels = 2;
+  // Up to so many tiles of tokens a vector of codes is decoded for each of them.
+  static constexpr std::size_t kFusedTiles = 3;
   // Of a product with few tokens, panels times tokens.
   static constexpr std::size_t kFewAccumulators = 16;
+  // So many sums side by side hide the latency of a multiplication.
+  static constexpr std::size_t kFewestSums = 8;
   // Of a product with rounded inputs.
   static constexpr std::size_t kRoundedTileTokens = 12;
 
@@ -248,8 +252,11 @@ struct Avx512 {
     return _mm512_set1_epi32(x);
   }
   // sum + the products of the lane's four unsigned octets in `w` with `x`.
+  // _mm512_dpbusd_epi32, which GCC 12 gives a second register for the result,
+  // and a place on the stack, written in every round of a loop.
   static LLMPRESS_INLINE I dot(I sum, I w, Octets x) {
-    return _mm512_dpbusd_epi32(sum, w, x);
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x));
+    return sum;
   }
   // The same for unsigned octets up to 127 and signed ones from -127 on.
   using SmallOctets = __m512i;

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "compress/core/formatted.h"
+#include "compress/core/heap_reuse.h"
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/benchmark/speed.h"
 #include "compress/tool/commands.h"
@@ -55,6 +56,7 @@ void print_report(const SpeedReport& report) {
 
 void bench(const BenchArguments& arguments) {
   Session session(arguments.session);
+  const HeapReuse reuse;
   std::vector<OutputPath> outputs;
   if (!arguments.json.empty()) outputs.push_back(json_output(arguments.json));
   const OutputGuard guard({{"the model", arguments.model}}, outputs);

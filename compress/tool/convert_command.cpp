@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "compress/core/formatted.h"
+#include "compress/core/heap_reuse.h"
 #include "compress/pipeline/conversion/conversion.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
@@ -47,6 +48,7 @@ void convert(const ConvertArguments& arguments) {
       .ends_type = type_of("--ends-type", arguments.ends_type),
       .allow_lossy = arguments.allow_lossy};
   Session session(arguments.session);
+  const HeapReuse reuse;
   options.progress = session.progress();
   const OutputGuard guard({{"the model", arguments.input}},
                           {{"the output", arguments.output, kind_of(format)}});

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "compress/core/formatted.h"
+#include "compress/core/heap_reuse.h"
 #include "compress/model/model_source.h"
 #include "compress/pipeline/adapters/adapter_beside.h"
 #include "compress/pipeline/evaluation/evaluation.h"
@@ -128,6 +129,7 @@ LoadedModel load(const std::filesystem::path& path,
 
 void eval(const EvalArguments& arguments) {
   Session session(arguments.session);
+  const HeapReuse reuse;
   const OutputGuard guard(inputs_of(arguments), outputs_of(arguments));
   log_notes(guard, session);
   (void)weighted(arguments.adapters);
@@ -180,6 +182,7 @@ void print_comparison(const Comparison& comparison) {
 
 void compare_models(const EvalArguments& arguments) {
   Session session(arguments.session);
+  const HeapReuse reuse;
   const OutputGuard guard(inputs_of(arguments), outputs_of(arguments));
   log_notes(guard, session);
   const LoadedModel base = load(arguments.model, arguments.config, session);

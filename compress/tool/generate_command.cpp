@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "compress/core/heap_reuse.h"
 #include "compress/model/generation.h"
 #include "compress/model/model_source.h"
 #include "compress/pipeline/adapters/adapter_beside.h"
@@ -114,6 +115,7 @@ void hold_conversation(const Decoder& decoder, const ModelSource& source,
 
 void generate_text(GenerateArguments& arguments) {
   Session session(arguments.session);
+  const HeapReuse reuse;
   const ModelSource source = open_model(arguments.model);
   for (const std::string& note : source.checkpoint->notes()) session.log(note);
   const AdaptersBeside adapters =

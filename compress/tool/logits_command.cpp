@@ -7,6 +7,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/formatted.h"
+#include "compress/core/heap_reuse.h"
 #include "compress/model/decoder.h"
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/adapters/adapter_beside.h"
@@ -114,6 +115,7 @@ void write_logits(const std::filesystem::path& path, const MatrixF& logits) {
 
 void write(const LogitsArguments& arguments) {
   Session session(arguments.session);
+  const HeapReuse reuse;
   std::vector<InputPath> inputs{{"the model", arguments.model},
                                 {"the token ids", arguments.ids}};
   add_inputs(arguments.adapters, inputs);

@@ -105,11 +105,13 @@ class Conversion {
 
   void convert_linear(const std::string& name, LinearWeights linear,
                       std::optional<GgmlType> type) {
-    const PackedWeight stored = linear.weight;
     const bool dense = std::holds_alternative<DenseWeight>(linear.weight);
     bool exact = true;
     // Codes become numbers where that is asked for; numbers anything.
-    if (type && (dense || !is_blocks(*type))) {
+    const bool rounds = type && (dense || !is_blocks(*type));
+    const PackedWeight stored =
+        rounds ? std::move(linear.weight) : linear.weight;
+    if (rounds) {
       linear.weight = rounded(name, stored, *type);
       exact = false;
     } else if (const auto* const blocks = std::get_if<GgmlWeight>(&stored)) {
@@ -204,15 +206,14 @@ class Conversion {
 
   PackedWeight rounded(const std::string& name, const PackedWeight& weight,
                        GgmlType type) {
-    const MatrixF W = dequantize(weight);
     if (const auto plain = facts(type).plain)
-      return make_dense(W.view(), *plain);
-    PackedWeight result = round_to_fitting_ggml(W.view(), type, pool_);
+      return make_dense(dequantize(weight).view(), *plain);
+    PackedWeight result = round_to_fitting_ggml(weight, type, pool_);
     if (const std::string is = describe(result); is != facts(type).name) {
       report_.notes.push_back(
           formatted("{}: {} inputs are no whole number of {} blocks; stored as "
                     "{}",
-                    name, W.cols(), facts(type).name, is));
+                    name, cols_of(weight), facts(type).name, is));
     }
     return result;
   }
