@@ -8,6 +8,7 @@
 #include "compress/calibration/calibration_text.h"
 #include "compress/core/input_stats.h"
 #include "compress/core/parallel.h"
+#include "compress/core/ranks.h"
 #include "compress/model/block.h"
 #include "compress/model/decoder.h"
 
@@ -28,10 +29,22 @@ struct GroupRange {
 class CalibrationStates {
  public:
   // The embeddings of all sequences, in batches of a fixed number of tokens.
+  // `ranks`: who has the others; batch b is on rank b mod ranks.size().
   CalibrationStates(const CalibrationSet& set, const ModelEnds& ends,
-                    ThreadPool& pool);
+                    ThreadPool& pool, const Ranks& ranks = {});
 
-  std::size_t tokens() const { return tokens_; }
+  std::size_t tokens() const { return tokens_; }  // of all ranks
+  const Ranks& ranks() const { return ranks_; }
+  // Of the batches of all ranks, counted through.
+  std::size_t all_batches() const { return segments_.size(); }
+  const std::vector<Segment>& segments(std::size_t batch) const {
+    return segments_[batch];
+  }
+  // Batches in rounds, one of each rank: batches()[r] is of round r. In the
+  // last one a rank may have none.
+  std::size_t rounds() const {
+    return (all_batches() + ranks_.size() - 1) / ranks_.size();
+  }
   std::span<CalibrationBatch> batches() { return batches_; }
   std::span<const CalibrationBatch> batches() const { return batches_; }
 
@@ -42,7 +55,8 @@ class CalibrationStates {
   void run(const Block& block, ThreadPool& pool);
 
   // Statistics of the input of `next`, the stage that runs next, one for each
-  // of these groups of it (an expert sees the rows that are routed to it).
+  // of these groups of it (an expert sees the rows that are routed to it):
+  // those of the batches of all ranks, on all ranks. Collective.
   // `reference`: the same tokens in the uncompressed model, where
   // needs.reference_moment asks for it. An expert's are those that the
   // compressed model routes to it, as at run time. Where the uncompressed model
@@ -67,7 +81,9 @@ class CalibrationStates {
       const Block* reference_block = nullptr) const;
 
  private:
+  Ranks ranks_;
   std::size_t tokens_ = 0;
+  std::vector<std::vector<Segment>> segments_;  // of the batches of all ranks
   std::vector<CalibrationBatch> batches_;
 };
 

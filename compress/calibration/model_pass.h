@@ -6,6 +6,7 @@
 #include "compress/calibration/stage_plan.h"
 #include "compress/core/parallel.h"
 #include "compress/core/progress.h"
+#include "compress/core/ranks.h"
 #include "compress/kernels/cpu.h"
 #include "compress/model/architecture.h"
 #include "formats/checkpoints/checkpoint.h"
@@ -19,6 +20,7 @@ struct ModelPass {
   const CalibrationSet* calibration = nullptr;
   Isa isa = best_isa();
   ThreadPool* pool = nullptr;
+  Ranks ranks{};  // who passes its batches through the model together
   Progress progress{};
 };
 

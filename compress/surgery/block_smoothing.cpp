@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 
+#include "compress/calibration/rank_rows.h"
 #include "compress/core/formatted.h"
 #include "compress/model/facts.h"
 #include "quantizers/method.h"
@@ -175,33 +176,38 @@ class BlockSmoother {
 
   BlockState choose_rows(std::optional<std::size_t> tokens,
                          std::vector<Segment>& segments) const {
-    const auto batches = states_.batches();
+    const Ranks& ranks = states_.ranks();
     std::size_t sequences = 0;
-    for (const CalibrationBatch& batch : batches) {
-      sequences += batch.segments.size();
+    for (std::size_t b = 0; b < states_.all_batches(); ++b) {
+      sequences += states_.segments(b).size();
     }
     const std::size_t wanted = std::clamp<std::size_t>(
         kSearchTokens * sequences / std::max<std::size_t>(1, states_.tokens()),
         1, sequences);
     // Sequence k is taken where k * wanted / sequences grows.
     std::vector<RowsOfBatch> rows;
+    std::vector<RankRows> parts;
     std::size_t index = 0;
-    for (const CalibrationBatch& batch : batches) {
+    for (std::size_t b = 0; b < states_.all_batches(); ++b) {
       std::size_t first = 0;
-      for (const Segment& segment : batch.segments) {
+      for (const Segment& segment : states_.segments(b)) {
         if ((index + 1) * wanted / sequences > index * wanted / sequences) {
           segments.push_back(segment);
           std::size_t& count = segments.back().rows;
           if (tokens) {
             count = std::min(count, std::max<std::size_t>(1, *tokens / wanted));
           }
-          rows.push_back({&batch.state, first, count});
+          parts.push_back({ranks.owner(b), count});
+          if (ranks.owns(b)) {
+            const auto& batch = states_.batches()[b / ranks.size()];
+            rows.push_back({&batch.state, first, count});
+          }
         }
         ++index;
         first += segment.rows;
       }
     }
-    return gather(rows);
+    return join_rows(rows.empty() ? BlockState{} : gather(rows), parts, ranks);
   }
 
   struct RowsOfBatch {
@@ -243,10 +249,15 @@ class BlockSmoother {
     const Block runner(*job_.arch, job_.layer, block_.runnable(), job_.isa);
     std::vector<InputStatsCollector> collectors;
     for (const StageSpec& stage : stages) {
-      collectors.push_back(
-          InputStatsCollector(stage.in, needs_of(stage), states_.tokens()));
+      collectors.push_back(InputStatsCollector(
+          stage.in, needs_of(stage), states_.tokens(), 512, states_.ranks()));
     }
-    for (const CalibrationBatch& batch : states_.batches()) {
+    for (std::size_t b = 0; b < states_.rounds(); ++b) {
+      if (b >= states_.batches().size()) {
+        for (InputStatsCollector& c : collectors) c.add({}, *job_.pool);
+        continue;
+      }
+      const CalibrationBatch& batch = states_.batches()[b];
       BlockState state = batch.state;
       runner.begin(state, batch.segments, *job_.pool);
       for (std::size_t s = 0; s < stages.size(); ++s) {
@@ -277,7 +288,8 @@ class BlockSmoother {
                    group, stage,
                    tokens == ObjectiveTokens::kAll ? sample_ : screening_);
              },
-         .pool = *job_.pool});
+         .pool = *job_.pool,
+         .ranks = states_.ranks()});
     fold_scales(group, found.s, block_);
     rescale_inputs(stage, found.s);
     return describe(group, task, found.identity_error, found.error);

@@ -4,6 +4,8 @@
 
 #include "compress/core/formatted.h"
 #include "compress/pipeline/run/block_rounding.h"
+#include "compress/pipeline/run/outcome_bytes.h"
+#include "compress/pipeline/run/rank_plan.h"
 #include "compress/surgery/block_smoothing.h"
 #include "quantizers/method.h"
 
@@ -69,7 +71,8 @@ class StagedBlock {
       advance(s);
     }
     if (const QuantizeKvCacheStage* stage = job_.plan->kv_cache()) {
-      compressed_.kv_scales = kv_scales(*stage, spec_, stream_.kv_ranges);
+      compressed_.kv_scales =
+          kv_scales(*stage, spec_, widest(stream_.kv_ranges, ranks()));
     }
     return std::move(compressed_);
   }
@@ -95,11 +98,63 @@ class StagedBlock {
     for (std::size_t first = 0; first < stage.groups; first += step) {
       const GroupRange groups{first, std::min(step, stage.groups - first)};
       const std::vector<InputStats> stats = collect(s, groups, needs);
+      std::vector<std::size_t> linears;
       for (const std::size_t l : stage.linears) {
         const std::size_t group = spec_.linears[l].group;
         if (group < first || group >= first + groups.count) continue;
-        compress(l, any(needs) ? &stats[group - first] : nullptr);
+        linears.push_back(l);
       }
+      const auto stats_of = [&](std::size_t l) {
+        return any(needs) ? &stats[spec_.linears[l].group - first] : nullptr;
+      };
+      if (ranks().is_spread()) {
+        compress_on_ranks(linears, stats_of);
+      } else {
+        for (const std::size_t l : linears) keep(l, compress(l, stats_of(l)));
+      }
+    }
+  }
+
+  const Ranks& ranks() const { return job_.ranks; }
+
+  // The rank of each of these Linears: all of an expert's go to one.
+  std::vector<std::size_t> solvers(
+      const std::vector<std::size_t>& linears) const {
+    std::map<std::size_t, std::size_t> unit_of_group;
+    std::vector<std::size_t> unit;
+    std::vector<double> costs;
+    for (const std::size_t l : linears) {
+      const LinearSpec& linear = spec_.linears[l];
+      const auto in = static_cast<double>(linear.in);
+      std::size_t own = costs.size();
+      if (spec_.stages[linear.stage].groups > 1) {
+        own = unit_of_group.try_emplace(linear.group, own).first->second;
+      }
+      if (own == costs.size()) costs.push_back(0);
+      costs[own] += static_cast<double>(linear.out) * in * in;
+      unit.push_back(own);
+    }
+    const std::vector<std::size_t> rank = deal_out(costs, ranks().size());
+    for (std::size_t& u : unit) u = rank[u];
+    return unit;
+  }
+
+  // Every rank its own; all ranks then have all of them.
+  template <class StatsOf>
+  void compress_on_ranks(const std::vector<std::size_t>& linears,
+                         const StatsOf& stats_of) {
+    const std::vector<std::size_t> rank = solvers(linears);
+    std::map<std::size_t, LinearOutcome> own;
+    for (std::size_t k = 0; k < linears.size(); ++k) {
+      if (rank[k] != ranks().rank()) continue;
+      own[linears[k]] = compress(linears[k], stats_of(linears[k]));
+    }
+    for (std::size_t k = 0; k < linears.size(); ++k) {
+      const bool is_own = rank[k] == ranks().rank();
+      const std::string bytes = ranks().broadcast(
+          is_own ? to_bytes(own[linears[k]]) : std::string(), rank[k]);
+      keep(linears[k],
+           is_own ? std::move(own[linears[k]]) : outcome_from_bytes(bytes));
     }
   }
 
@@ -187,7 +242,7 @@ class StagedBlock {
     return &*rounding_.weights[l];
   }
 
-  void compress(std::size_t l, const InputStats* stats) {
+  LinearOutcome compress(std::size_t l, const InputStats* stats) {
     const DenseLinear linear = take(l);
     const LinearJob job{.name = job_.arch->linear_name(job_.layer, l),
                         .linear = &linear,
@@ -200,6 +255,10 @@ class StagedBlock {
                                 ? compress_starved(job, stats->tokens)
                                 : compress_linear(job, *job_.pool);
     if (stats != nullptr) outcome.report.calibration_tokens = stats->tokens;
+    return outcome;
+  }
+
+  void keep(std::size_t l, LinearOutcome outcome) {
     if (stream_.block) stream_.block->replace_linear(l, outcome.weights);
     if (job_.on_layer) job_.on_layer(outcome.report);
     compressed_.weights.linears[l] = std::move(outcome.weights);
