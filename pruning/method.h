@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "compress/core/damping.h"
 #include "compress/core/input_stats.h"
 #include "compress/core/matrix.h"
 #include "compress/core/parallel.h"
@@ -26,6 +27,8 @@ struct PruneRequest {
   double sparsity = 0.5;
   ThreadPool* pool = nullptr;
   std::string_view name{};  // of the Linear, for messages
+  // For requests with the same stats; null: not shared.
+  SharedInverse* inverse = nullptr;
 };
 
 struct PruneResult {

@@ -47,11 +47,12 @@ std::optional<double> undamped_error(ConstMatrixView W, ConstMatrixView Q,
 
 PruneResult prune_sparsegpt(const PruneRequest& request,
                             const ColumnCompressor& then) {
+  SharedInverse own;
+  SharedInverse& shared = request.inverse == nullptr ? own : *request.inverse;
   return prune_sparsegpt(
       request,
-      damped_inverse_cholesky(request.stats->second_moment.view(),
-                              kHessianScale, request.config->damping(),
-                              *request.pool, request.name),
+      shared.get(request.stats->second_moment.view(), kHessianScale,
+                 request.config->damping(), *request.pool, request.name),
       then);
 }
 

@@ -89,21 +89,27 @@ MatrixF reorder_both(ConstMatrixView S, std::span<const std::uint32_t> column,
   return ordered;
 }
 
-DampedInverse invert_hessian(const QuantizeRequest& request,
-                             const GptqOrder& order) {
+// Zeroes columns of W [out, in] in solve order.
+void zero_columns(MatrixF& W, std::span<const std::size_t> columns) {
+  for (std::size_t o = 0; o < W.rows(); ++o) {
+    for (const std::size_t p : columns) W(o, p) = 0;
+  }
+}
+
+// What a request shares with others, or an own one.
+const DampedInverse& invert_hessian(const QuantizeRequest& request,
+                                    const GptqOrder& order,
+                                    SharedInverse& own) {
   const GptqConfig& gptq = request.config->gptq;
   const DampingConfig damping{.fraction = gptq.damping_fraction,
                               .policy = gptq.damping_policy,
                               .increment = gptq.damping_increment,
                               .bound = gptq.damping_bound};
-  ConstMatrixView S = second_moment_of(request);
-  MatrixF ordered;
-  if (order.permuted) {
-    ordered = reorder_both(S, order.column, *request.pool);
-    S = ordered.view();
-  }
-  DampedInverse inverse = damped_inverse_cholesky(S, kHessianScale, damping,
-                                                  *request.pool, request.name);
+  const ConstMatrixView S = second_moment_of(request);
+  SharedInverse& shared = request.inverse == nullptr ? own : *request.inverse;
+  const DampedInverse& inverse = shared.get(
+      S, kHessianScale, damping, *request.pool, request.name,
+      order.permuted ? std::span(order.column) : std::span<std::uint32_t>{});
   if (inverse.dead.size() == S.rows()) {
     fail(ErrorCode::kNumeric, "{}: gptq: every input was 0 in calibration",
          request.name);
@@ -111,16 +117,29 @@ DampedInverse invert_hessian(const QuantizeRequest& request,
   return inverse;
 }
 
-// The grids of the original groups of W [out, in], which is in solve order.
-IntGrids fit_fixed_grids(ConstMatrixView W, const GptqOrder& order,
-                         const WeightScheme& scheme, ThreadPool& pool) {
-  MatrixF original(W.rows(), W.cols());
-  for (std::size_t o = 0; o < W.rows(); ++o) {
-    for (std::size_t p = 0; p < W.cols(); ++p) {
-      original(o, order.column[p]) = W(o, p);
-    }
+// W [out, in] in solve order, 0 where the inputs were and `config` says so.
+MatrixF ordered_weight(const QuantizeRequest& request, const GptqOrder& order,
+                       const DampedInverse& inverse) {
+  MatrixF W = reorder_columns(request.W, order.column);
+  if (request.config->gptq.dead_columns == DeadColumns::kZero) {
+    zero_columns(W, inverse.dead);
   }
-  return fit_int_grids(original.view(), scheme, pool);
+  return W;
+}
+
+// The grids of the groups of W [out, in] as it is, before the solve.
+IntGrids fit_fixed_grids(const QuantizeRequest& request, const GptqOrder& order,
+                         const DampedInverse& inverse) {
+  const WeightScheme& scheme = request.config->weights;
+  if (inverse.dead.empty() ||
+      request.config->gptq.dead_columns != DeadColumns::kZero) {
+    return fit_int_grids(request.W, scheme, *request.pool);
+  }
+  MatrixF W(request.W);
+  for (std::size_t o = 0; o < W.rows(); ++o) {
+    for (const std::size_t p : inverse.dead) W(o, order.column[p]) = 0;
+  }
+  return fit_int_grids(W.view(), scheme, *request.pool);
 }
 
 // GPTAQ's P = alpha triu(C U^T, 1) U, C = E[(x_full - x) x^T] on H's scale.
@@ -147,26 +166,26 @@ MatrixF full_model_pull(const QuantizeRequest& request, const GptqOrder& order,
   return P;
 }
 
-// Zeroes columns of W [out, in] in solve order.
-void zero_columns(MatrixF& W, std::span<const std::size_t> columns) {
-  for (std::size_t o = 0; o < W.rows(); ++o) {
-    for (const std::size_t p : columns) W(o, p) = 0;
-  }
-}
-
 // output_error from the solver's own sum, tr(D H D^T) with
 // H = scale S + damping I + [dead] I and D = W - Q; -1 where little of the sum
 // is left after subtraction, so that rounding would show.
-double known_output_error(const ColumnSolution& solution,
-                          const DampedInverse& inverse, const MatrixF& W,
-                          const MatrixF& Q) {
+double known_output_error(const QuantizeRequest& request,
+                          const GptqOrder& order,
+                          const ColumnSolution& solution,
+                          const DampedInverse& inverse, const MatrixF& Q) {
+  const ConstMatrixView W = request.W;
+  const bool zeroed = request.config->gptq.dead_columns == DeadColumns::kZero;
   double added = 0;
   std::vector<double> weight(W.cols(), inverse.damping);
-  for (const std::size_t p : inverse.dead) weight[p] += 1;
+  std::vector<float> kept(W.cols(), 1);
+  for (const std::size_t p : inverse.dead) {
+    weight[p] += 1;
+    if (zeroed) kept[p] = 0;
+  }
   for (std::size_t o = 0; o < W.rows(); ++o) {
     for (std::size_t p = 0; p < W.cols(); ++p) {
-      const double d =
-          static_cast<double>(W(o, p)) - static_cast<double>(Q(o, p));
+      const double d = static_cast<double>(kept[p] * W(o, order.column[p])) -
+                       static_cast<double>(Q(o, p));
       added += weight[p] * d * d;
     }
   }
@@ -191,23 +210,20 @@ QuantizeResult quantize_blocks(const QuantizeRequest& request) {
   for (std::size_t i = 0; i < in; ++i) {
     order.column.push_back(static_cast<std::uint32_t>(i));
   }
-  const DampedInverse inverse = invert_hessian(request, order);
-  MatrixF W(request.W);
-  if (config.gptq.dead_columns == DeadColumns::kZero) {
-    zero_columns(W, inverse.dead);
-  }
+  SharedInverse own;
+  const DampedInverse& inverse = invert_hessian(request, order, own);
   MatrixF P;
   if (config.gptq.asymmetric_calibration) {
     P = full_model_pull(request, order, inverse.U);
   }
   const std::vector<float> importance = diagonal_of(second_moment_of(request));
-  GgmlGptqRounding rounding(W.rows(), in, type, importance, pool);
-  MatrixF Q = W;
+  MatrixF Q = ordered_weight(request, order, inverse);
+  GgmlGptqRounding rounding(Q.rows(), in, type, importance, pool);
   const ColumnSolution solution = solve_columns_in_place(
       Q.view(), inverse.U.view(), rounding.compressor(),
       {.block_size = order.block_size, .P = P.view()}, pool);
   const double error =
-      P.empty() ? known_output_error(solution, inverse, W, Q) : -1;
+      P.empty() ? known_output_error(request, order, solution, inverse, Q) : -1;
   QuantizeResult result = finish_result(request, rounding.take_weight(), error);
   result.damping_fraction = inverse.damping_fraction;
   result.notes = inverse.notes();
@@ -230,35 +246,29 @@ QuantizeResult quantize_gptq(const QuantizeRequest& request) {
   ThreadPool& pool = *request.pool;
   const GptqOrder order = make_gptq_order(
       diagonal_of(second_moment_of(request)), config.weights, config.gptq);
-  const DampedInverse inverse = invert_hessian(request, order);
-
-  MatrixF W = reorder_columns(request.W, order.column);
-  if (config.gptq.dead_columns == DeadColumns::kZero) {
-    zero_columns(W, inverse.dead);
-  }
+  SharedInverse own;
+  const DampedInverse& inverse = invert_hessian(request, order, own);
   IntGrids fixed;
-  if (order.fixed_grids) {
-    fixed = fit_fixed_grids(W.view(), order, config.weights, pool);
-  }
+  if (order.fixed_grids) fixed = fit_fixed_grids(request, order, inverse);
   MatrixF P;
   if (config.gptq.asymmetric_calibration) {
     P = full_model_pull(request, order, inverse.U);
   }
-  GptqRounding rounding(W.rows(), order, config.weights, fixed, request.mask,
+  MatrixF Q = ordered_weight(request, order, inverse);
+  GptqRounding rounding(Q.rows(), order, config.weights, fixed, request.mask,
                         pool);
-  MatrixF Q = W;
   const ColumnSolution solution = solve_columns_in_place(
       Q.view(), inverse.U.view(), rounding.compressor(),
       {.block_size = order.block_size, .P = P.view()}, pool);
 
   GroupedIntWeight weight = pack_grouped_int(
       rounding.codes().view(),
-      rounding.grids(resolved_group_size(config.weights, W.cols())),
+      rounding.grids(resolved_group_size(config.weights, Q.cols())),
       config.weights, order.g_idx);
   const double error =
-      P.empty() ? known_output_error(solution, inverse, W, Q) : -1;
+      P.empty() ? known_output_error(request, order, solution, inverse, Q) : -1;
   QuantizeResult result =
-      wants_int8(config, W.cols())
+      wants_int8(config, Q.cols())
           ? finish_result(request, to_int8(weight), error)
           : finish_result(request, std::move(weight), error);
   result.damping_fraction = inverse.damping_fraction;

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "compress/core/damping.h"
 #include "compress/core/input_stats.h"
 #include "compress/core/matrix.h"
 #include "compress/core/packed_weight.h"
@@ -36,6 +37,8 @@ struct QuantizeRequest {
   const QuantizeConfig* config = nullptr;
   ThreadPool* pool = nullptr;
   std::string_view name{};  // of the Linear, for messages
+  // For requests with the same stats; null: not shared.
+  SharedInverse* inverse = nullptr;
 };
 
 struct QuantizeResult {

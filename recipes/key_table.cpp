@@ -27,6 +27,8 @@ constexpr RecipeKey kKeys[] = {
     {"", "evaluate"},
     {"", "report"},
     {"", "isa"},
+    {"", "memory_limit"},
+    {"", "scratch"},
 
     {"calibration", "text"},
     {"calibration", "samples"},

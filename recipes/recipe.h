@@ -283,8 +283,12 @@ struct Recipe {
   std::optional<std::filesystem::path> report{};
   // Instruction set of the kernels, by name; empty: the best there is.
   std::string isa{};
+  // Bytes; 0: as much as the work takes.
+  std::uint64_t memory_limit = 0;
+  // A folder for what the limit leaves no room for; empty: beside the output.
+  std::filesystem::path scratch{};
 
-  // All but `origin`.
+  // All that says what comes out: not `origin`, `memory_limit`, `scratch`.
   bool operator==(const Recipe& other) const;
 };
 

@@ -215,6 +215,10 @@ Recipe read_recipe(const YamlNode& root, const Path& folder,
   if (section.has("isa")) {
     recipe.isa = kIsaWords[section.choice_index("isa", kIsaWords)];
   }
+  recipe.memory_limit = section.bytes("memory_limit", recipe.memory_limit);
+  if (section.has("scratch")) {
+    recipe.scratch = resolve_path(folder, section.text("scratch", ""));
+  }
   recipe.stages = read_stages(section.find("stages"), folder);
   read_variants(section.find("variants"), folder, recipe);
   return recipe;

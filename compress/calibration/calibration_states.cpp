@@ -7,9 +7,6 @@
 namespace llmpress {
 namespace {
 
-// Tokens of a batch; fixed, so that sums over batches are the same bytes on
-// every machine.
-constexpr std::size_t kBatchTokens = 4096;
 constexpr std::size_t kSampleRows = 512;  // of a statistic
 
 BlockState state_after(const Block& block, std::size_t stage,
@@ -91,14 +88,15 @@ class GroupCollectors {
 
 CalibrationStates::CalibrationStates(const CalibrationSet& set,
                                      const ModelEnds& ends, ThreadPool& pool,
+                                     std::filesystem::path scratch,
                                      const Ranks& ranks)
-    : ranks_(ranks), tokens_(set.tokens()) {
+    : ranks_(ranks), tokens_(set.tokens()), store_(std::move(scratch)) {
   std::size_t at = 0;
   while (at < set.sequences.size()) {
     const std::size_t length = set.sequences[at].size();
     const std::size_t count =
         std::min(set.sequences.size() - at,
-                 std::max<std::size_t>(1, kBatchTokens / length));
+                 std::max<std::size_t>(1, kCalibrationBatchTokens / length));
     CalibrationBatch batch;
     std::vector<TokenId> ids;
     for (std::size_t s = at; s < at + count; ++s) {
@@ -110,25 +108,25 @@ CalibrationStates::CalibrationStates(const CalibrationSet& set,
     segments_.push_back(batch.segments);
     if (!ranks_.owns(segments_.size() - 1)) continue;
     batch.state = ends.begin(ids, batch.segments, pool);
-    batches_.push_back(std::move(batch));
+    store_.add(std::move(batch));
   }
 }
 
 void CalibrationStates::begin(const Block& block, ThreadPool& pool) {
-  for (CalibrationBatch& batch : batches_) {
+  for (CalibrationBatch& batch : batches()) {
     block.begin(batch.state, batch.segments, pool);
   }
 }
 
 void CalibrationStates::run_stage(const Block& block, std::size_t stage,
                                   ThreadPool& pool) {
-  for (CalibrationBatch& batch : batches_) {
+  for (CalibrationBatch& batch : batches()) {
     block.run_stage(stage, batch.segments, batch.state, pool);
   }
 }
 
 void CalibrationStates::run(const Block& block, ThreadPool& pool) {
-  for (CalibrationBatch& batch : batches_) {
+  for (CalibrationBatch& batch : batches()) {
     block.run(batch.segments, batch.state, pool);
   }
 }
@@ -138,13 +136,14 @@ std::vector<InputStats> CalibrationStates::collect(
     ThreadPool& pool, const CalibrationStates* reference) const {
   GroupCollectors collectors(next, groups, needs, *this);
   for (std::size_t b = 0; b < rounds(); ++b) {
-    if (b >= batches_.size()) {
+    if (b >= store_.size()) {
       collectors.add_none(pool);
       continue;
     }
     collectors.add(
-        batches_[b].state,
-        reference == nullptr ? nullptr : &reference->batches_[b].state, pool);
+        store_.read(b).state,
+        reference == nullptr ? nullptr : &reference->store_.read(b).state,
+        pool);
   }
   return collectors.finish();
 }
@@ -156,14 +155,15 @@ std::vector<InputStats> CalibrationStates::collect_after(
   GroupCollectors collectors(block.spec().stages.at(stage + 1), groups, needs,
                              *this);
   for (std::size_t b = 0; b < rounds(); ++b) {
-    if (b >= batches_.size()) {
+    if (b >= store_.size()) {
       collectors.add_none(pool);
       continue;
     }
-    const BlockState state = state_after(block, stage, batches_[b], pool);
+    const BlockState state = state_after(block, stage, store_.read(b), pool);
     std::optional<BlockState> full;
     if (reference != nullptr) {
-      full = state_after(*reference_block, stage, reference->batches_[b], pool);
+      full =
+          state_after(*reference_block, stage, reference->store_.read(b), pool);
     }
     collectors.add(state, full ? &*full : nullptr, pool);
   }

@@ -2,9 +2,10 @@
 #pragma once
 
 #include <cstddef>
-#include <span>
+#include <filesystem>
 #include <vector>
 
+#include "compress/calibration/batch_store.h"
 #include "compress/calibration/calibration_text.h"
 #include "compress/core/input_stats.h"
 #include "compress/core/parallel.h"
@@ -14,11 +15,9 @@
 
 namespace llmpress {
 
-// A few sequences that run through a block together.
-struct CalibrationBatch {
-  std::vector<Segment> segments{};
-  BlockState state{};
-};
+// Tokens of a batch, or one longer sequence; fixed, so that sums over batches
+// are the same bytes on every machine.
+inline constexpr std::size_t kCalibrationBatchTokens = 2048;
 
 // Experts of a stage whose inputs are looked at together; a second moment for
 // each of all of them may take more than their weights.
@@ -29,9 +28,11 @@ struct GroupRange {
 class CalibrationStates {
  public:
   // The embeddings of all sequences, in batches of a fixed number of tokens.
+  // `scratch`: a folder for all batches but one; empty: all stay in memory.
   // `ranks`: who has the others; batch b is on rank b mod ranks.size().
   CalibrationStates(const CalibrationSet& set, const ModelEnds& ends,
-                    ThreadPool& pool, const Ranks& ranks = {});
+                    ThreadPool& pool, std::filesystem::path scratch = {},
+                    const Ranks& ranks = {});
 
   std::size_t tokens() const { return tokens_; }  // of all ranks
   const Ranks& ranks() const { return ranks_; }
@@ -40,13 +41,14 @@ class CalibrationStates {
   const std::vector<Segment>& segments(std::size_t batch) const {
     return segments_[batch];
   }
-  // Batches in rounds, one of each rank: batches()[r] is of round r. In the
-  // last one a rank may have none.
+  // Batches come in rounds, one of each rank: batches()[r] is of round r. In
+  // the last one a rank may have none.
   std::size_t rounds() const {
     return (all_batches() + ranks_.size() - 1) / ranks_.size();
   }
-  std::span<CalibrationBatch> batches() { return batches_; }
-  std::span<const CalibrationBatch> batches() const { return batches_; }
+  // A batch is good until another one is asked for.
+  BatchesToChange batches() { return BatchesToChange(store_); }
+  BatchesToRead batches() const { return BatchesToRead(store_); }
 
   // Sets the input of stage 0 of `block`.
   void begin(const Block& block, ThreadPool& pool);
@@ -84,7 +86,7 @@ class CalibrationStates {
   Ranks ranks_;
   std::size_t tokens_ = 0;
   std::vector<std::vector<Segment>> segments_;  // of the batches of all ranks
-  std::vector<CalibrationBatch> batches_;
+  BatchStore store_;
 };
 
 }  // namespace llmpress

@@ -1,5 +1,7 @@
 #include "compress/calibration/dense_block.h"
 
+#include <utility>
+
 namespace llmpress {
 
 DenseLinear dense_linear(LinearWeights stored) {
@@ -11,15 +13,20 @@ DenseLinear dense_linear(LinearWeights stored) {
   return linear;
 }
 
-BlockWeights DenseBlock::runnable() const {
-  BlockWeights weights{.linears = {}, .norms = norms, .parameters = parameters};
-  for (const DenseLinear& linear : linears) {
-    weights.linears.push_back(linear.stored);
-    if (linear.changed) {
-      weights.linears.back().weight = make_dense(linear.W.view(), DType::kF32);
-    }
-  }
-  return weights;
+LinearWeights DenseBlock::runnable(std::size_t linear) const {
+  const auto& [W, stored, changed, dtype] = linears[linear];
+  if (!changed) return stored;
+  return {.weight = make_dense(W.view(), DType::kF32),
+          .bias = stored.bias,
+          .input = stored.input,
+          .input_hadamard = stored.input_hadamard};
+}
+
+Block runner_of(const Architecture& arch, std::size_t layer,
+                const DenseBlock& block, BlockOptions options) {
+  return Block(
+      arch, layer, {.norms = block.norms, .parameters = block.parameters},
+      [&](std::size_t l) { return block.runnable(l); }, std::move(options));
 }
 
 std::map<std::string, DType> read_norm_dtypes(const Checkpoint& checkpoint,

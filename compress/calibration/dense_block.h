@@ -31,9 +31,13 @@ struct DenseBlock {
   std::map<std::string, DType> norm_dtypes{};
   std::vector<std::vector<float>> parameters{};  // as BlockWeights has them
 
-  // As the runner wants it: changed weights in float32, the others as stored.
-  BlockWeights runnable() const;
+  // As a runner wants it: changed weights in float32, the others as stored.
+  LinearWeights runnable(std::size_t linear) const;
 };
+
+// Runs it; beside its kernels no more than one Linear is copied.
+Block runner_of(const Architecture& arch, std::size_t layer,
+                const DenseBlock& block, BlockOptions options);
 
 DenseBlock load_dense_block(const Checkpoint& checkpoint,
                             const Architecture& arch, std::size_t layer);

@@ -11,24 +11,26 @@
 namespace llmpress {
 namespace {
 
-MatrixF scaled_copy(ConstMatrixView S, float scale, ThreadPool& pool,
+// Of rows and columns in `order`; empty: as they are.
+MatrixF scaled_copy(ConstMatrixView S, float scale,
+                    std::span<const std::uint32_t> order, ThreadPool& pool,
                     std::string_view name) {
   MatrixF H(S.rows(), S.cols());
   pool.for_ranges(S.rows(), 64, [&](std::size_t begin, std::size_t end) {
     for (std::size_t r = begin; r < end; ++r) {
-      const auto from = S.row(r);
+      const auto from = S.row(order.empty() ? r : order[r]);
       const auto to = H.row(r);
       // 0 * x is 0 for every finite x and NaN for the others, so one sum tells.
       float poison = 0;
       for (std::size_t c = 0; c < from.size(); ++c) {
-        to[c] = scale * from[c];
+        to[c] = scale * (order.empty() ? from[c] : from[order[c]]);
         poison += 0.0f * to[c];
       }
       if (poison != 0) {
         fail(ErrorCode::kNumeric,
              "{}: the second moment of the input has a value that is not "
              "finite in row {}",
-             name, r);
+             name, order.empty() ? r : order[r]);
       }
     }
   });
@@ -91,10 +93,12 @@ std::vector<std::string> DampedInverse::notes() const {
 
 DampedInverse damped_inverse_cholesky(ConstMatrixView S, float scale,
                                       const DampingConfig& config,
-                                      ThreadPool& pool, std::string_view name) {
-  assert(S.rows() == S.cols());
+                                      ThreadPool& pool, std::string_view name,
+                                      std::span<const std::uint32_t> order) {
+  assert(S.rows() == S.cols() && (order.empty() || order.size() == S.rows()));
   const std::size_t n = S.rows();
-  MatrixF H = scaled_copy(S, scale, pool, name);
+  // Consumed by an attempt; made again for the next.
+  MatrixF H = scaled_copy(S, scale, order, pool, name);
   DampedInverse result;
   std::vector<double> diagonal(n);
   double sum = 0;
@@ -106,10 +110,11 @@ DampedInverse damped_inverse_cholesky(ConstMatrixView S, float scale,
     sum += diagonal[i] = static_cast<double>(H(i, i));
   }
   const auto invert = [&](double damping) {
+    if (H.empty() && n != 0) H = scaled_copy(S, scale, order, pool, name);
     for (std::size_t i = 0; i < n; ++i) {
       H(i, i) = static_cast<float>(diagonal[i] + damping);
     }
-    auto U = inverse_cholesky_upper(H.view(), pool);
+    auto U = inverse_cholesky_upper(std::exchange(H, {}), pool);
     if (!U) return false;
     result.U = *std::move(U);
     return true;
@@ -120,6 +125,22 @@ DampedInverse damped_inverse_cholesky(ConstMatrixView S, float scale,
   result.damping = damped.damping;
   result.raises = damped.raises;
   return result;
+}
+
+const DampedInverse& SharedInverse::get(ConstMatrixView S, float scale,
+                                        const DampingConfig& config,
+                                        ThreadPool& pool, std::string_view name,
+                                        std::span<const std::uint32_t> order) {
+  if (inverse_ && scale == scale_ && config == config_ &&
+      std::ranges::equal(order, order_)) {
+    return *inverse_;
+  }
+  inverse_.reset();  // before the next takes its memory
+  scale_ = scale;
+  config_ = config;
+  order_.assign(order.begin(), order.end());
+  return inverse_.emplace(
+      damped_inverse_cholesky(S, scale, config, pool, name, order));
 }
 
 }  // namespace llmpress

@@ -8,7 +8,10 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -67,10 +70,30 @@ struct DampedInverse {
 
 // Inverts H = scale * S [n, n] (symmetric, only the lower triangle counts) in
 // place of a copy: S itself is not changed. Costs n^3 / 1.5 multiply-adds for
-// each attempt and two [n, n]. Throws Error(kNumeric, "<name>: ...") if S is
+// each attempt and one [n, n]. Throws Error(kNumeric, "<name>: ...") if S is
 // not finite or cannot be factored under the policy.
-DampedInverse damped_inverse_cholesky(ConstMatrixView S, float scale,
-                                      const DampingConfig& config,
-                                      ThreadPool& pool, std::string_view name);
+// With `order` [n], rows and columns of H are those of S in this order.
+DampedInverse damped_inverse_cholesky(
+    ConstMatrixView S, float scale, const DampingConfig& config,
+    ThreadPool& pool, std::string_view name,
+    std::span<const std::uint32_t> order = {});
+
+// The inverse that Linears which read one input share: theirs is one second
+// moment. Holds the last one that was made.
+class SharedInverse {
+ public:
+  // damped_inverse_cholesky() of these, or what it returned before for the same
+  // `scale`, `config` and `order`; S must be the same in every call.
+  const DampedInverse& get(ConstMatrixView S, float scale,
+                           const DampingConfig& config, ThreadPool& pool,
+                           std::string_view name,
+                           std::span<const std::uint32_t> order = {});
+
+ private:
+  float scale_ = 0;
+  DampingConfig config_{};
+  std::vector<std::uint32_t> order_{};
+  std::optional<DampedInverse> inverse_{};
+};
 
 }  // namespace llmpress

@@ -47,9 +47,9 @@ std::optional<MatrixF> cholesky_lower(ConstMatrixView A, ThreadPool& pool);
 // Upper triangular U with A^-1 = U^T U, i.e. the transposed Cholesky factor of
 // the inverse that GPTQ and SparseGPT use. Found from one factorization and one
 // triangular inversion: with J the reversal of rows and columns, J A J = L L^T
-// gives A = R R^T, R = J L J upper, so U = R^-1. nullopt as above.
-std::optional<MatrixF> inverse_cholesky_upper(ConstMatrixView A,
-                                              ThreadPool& pool);
+// gives A = R R^T, R = J L J upper, so U = R^-1. All in A's own memory. nullopt
+// as above.
+std::optional<MatrixF> inverse_cholesky_upper(MatrixF A, ThreadPool& pool);
 
 // X of A X = B for symmetric positive definite A [n, n], B [n, m]; nullopt if A
 // cannot be factored.

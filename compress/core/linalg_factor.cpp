@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <utility>
 
 #include "compress/core/blas.h"
 #include "compress/core/checked.h"
@@ -12,6 +13,9 @@
 // LAPACK, inside OpenBLAS. The hidden last argument is the length of `uplo`.
 extern "C" void spotrf_(const char* uplo, const int* n, float* a,
                         const int* lda, int* info, std::size_t uplo_length);
+extern "C" void strtri_(const char* uplo, const char* diag, const int* n,
+                        float* a, const int* lda, int* info,
+                        std::size_t uplo_length, std::size_t diag_length);
 
 namespace llmpress {
 namespace {
@@ -89,37 +93,49 @@ bool factor_in_place(Square A, ThreadPool& pool) {
   return true;
 }
 
-// Columns [begin, end) of X = L^-1, found top to bottom in blocks of rows:
-//   X_i = L_ii^-1 (E_i - sum_{k < i} L_ik X_k).
-// X [n, n] is zero on entry. Columns do not depend on each other.
-void invert_columns(Square L, Square X, std::size_t begin, std::size_t end) {
-  use_one_blas_thread();
-  const auto stride = blas_int(L.n), width = blas_int(end - begin);
-  for (std::size_t i = begin; i < end; ++i) *X.at(i, i) = 1.0f;
-  for (std::size_t r = begin; r < L.n;) {
-    // The first block is the square on the diagonal.
-    const std::size_t rows =
-        std::min(r == begin ? end - begin : kPanel, L.n - r);
-    if (r > begin) {
-      cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, blas_int(rows),
-                  width, blas_int(r - begin), -1.0f, L.at(r, begin), stride,
-                  X.at(begin, begin), stride, 0.0f, X.at(r, begin), stride);
+// Replaces L, whose upper triangle is 0, by L^-1, panel by panel of columns from
+// the last: below the panel's block L11, with X22 the inverse of what lies right
+// of it, X21 = -X22 L21 L11^-1; in its place L11^-1.
+void invert_in_place(Square L, ThreadPool& pool) {
+  const std::size_t panels = ceil_div(L.n, kPanel);
+  const auto stride = blas_int(L.n);
+  for (std::size_t panel = panels; panel-- > 0;) {
+    const std::size_t begin = panel * kPanel;
+    const std::size_t end = std::min(L.n, begin + kPanel);
+    const auto width = blas_int(end - begin);
+    MatrixF below(L.n - end, end - begin);
+    for (std::size_t r = end; r < L.n; ++r) {
+      std::copy_n(L.at(r, begin), end - begin, below.row(r - end).begin());
     }
-    cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans,
-                CblasNonUnit, blas_int(rows), width, 1.0f, L.at(r, r), stride,
-                X.at(r, begin), stride);
-    r += rows;
+    pool.for_ranges(L.n - end, kPanel, [&](std::size_t r0, std::size_t r1) {
+      use_one_blas_thread();
+      cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, blas_int(r1 - r0),
+                  width, blas_int(r1), -1.0f, L.at(end + r0, end), stride,
+                  below.data().data(), width, 0.0f, L.at(end + r0, begin),
+                  stride);
+      cblas_strsm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans,
+                  CblasNonUnit, blas_int(r1 - r0), width, 1.0f,
+                  L.at(begin, begin), stride, L.at(end + r0, begin), stride);
+    });
+    use_one_blas_thread();
+    const int n = width;
+    int info = 0;
+    // LAPACK is column-major: its upper triangle is our lower one.
+    strtri_("U", "N", &n, L.at(begin, begin), &stride, &info, 1, 1);
+    assert(info == 0);  // no pivot of a factor is 0
   }
 }
 
-// B(i, j) = A(n - 1 - i, n - 1 - j) over whole rows.
-void reverse_into(std::span<const float> A, std::span<float> B, std::size_t n,
-                  ThreadPool& pool) {
-  pool.for_ranges(n, 64, [&](std::size_t begin, std::size_t end) {
-    const auto from = A.subspan((n - end) * n, (end - begin) * n);
-    std::reverse_copy(from.begin(), from.end(),
-                      B.begin() + static_cast<std::ptrdiff_t>(begin * n));
-  });
+// A(i, j) <-> A(n - 1 - i, n - 1 - j).
+void reverse_in_place(MatrixF& A, ThreadPool& pool) {
+  constexpr std::size_t kNumbers = std::size_t{1} << 20;
+  const std::span<float> all = A.data();
+  pool.for_ranges(all.size() / 2, kNumbers,
+                  [&](std::size_t begin, std::size_t end) {
+                    for (std::size_t k = begin; k < end; ++k) {
+                      std::swap(all[k], all[all.size() - 1 - k]);
+                    }
+                  });
 }
 
 void clear_above_diagonal(Square A, ThreadPool& pool) {
@@ -141,23 +157,15 @@ std::optional<MatrixF> cholesky_lower(ConstMatrixView A, ThreadPool& pool) {
   return L;
 }
 
-std::optional<MatrixF> inverse_cholesky_upper(ConstMatrixView A,
-                                              ThreadPool& pool) {
+std::optional<MatrixF> inverse_cholesky_upper(MatrixF A, ThreadPool& pool) {
   assert(A.rows() == A.cols());
-  const std::size_t n = A.rows();
-  MatrixF L(n, n);
-  reverse_into(A.data(), L.data(), n, pool);
-  const Square l{L.data().data(), n};
-  if (!factor_in_place(l, pool)) return std::nullopt;
-  MatrixF X(n, n);
-  const Square x{X.data().data(), n};
-  constexpr std::size_t kColumns = 128;
-  pool.for_ranges(n, kColumns, [&](std::size_t begin, std::size_t end) {
-    invert_columns(l, x, begin, end);
-  });
-  // U = J L^-1 J; L's storage is free for it.
-  reverse_into(X.data(), L.data(), n, pool);
-  return L;
+  reverse_in_place(A, pool);
+  const Square square{A.data().data(), A.rows()};
+  if (!factor_in_place(square, pool)) return std::nullopt;
+  clear_above_diagonal(square, pool);
+  invert_in_place(square, pool);
+  reverse_in_place(A, pool);
+  return A;
 }
 
 std::optional<MatrixF> solve_spd(ConstMatrixView A, ConstMatrixView B,

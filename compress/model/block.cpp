@@ -56,9 +56,7 @@ RopeTablesOfModel make_ropes(const Architecture& arch) {
 Block::Block(const Architecture& arch, std::size_t layer,
              const BlockWeights& weights, BlockOptions options)
     : arch_(&arch), layer_(layer), options_(std::move(options)) {
-  if (options_.ropes.empty()) options_.ropes = make_ropes(arch);
-  if (options_.kv.rotate_keys) check_key_rotation(arch, spec());
-  linears_.resize(spec().linears.size());
+  prepare(weights);
   if (weights.linears.size() != linears_.size()) {
     fail(ErrorCode::kInvalidInput, "{}: has {} Linears, wanted {}",
          arch.block_name(layer), weights.linears.size(), linears_.size());
@@ -66,6 +64,22 @@ Block::Block(const Architecture& arch, std::size_t layer,
   for (std::size_t i = 0; i < linears_.size(); ++i) {
     replace_linear(i, weights.linears[i]);
   }
+}
+
+Block::Block(const Architecture& arch, std::size_t layer,
+             const BlockWeights& rest, const LinearReader& read,
+             BlockOptions options)
+    : arch_(&arch), layer_(layer), options_(std::move(options)) {
+  prepare(rest);
+  for (std::size_t i = 0; i < linears_.size(); ++i) replace_linear(i, read(i));
+}
+
+// All but the Linears.
+void Block::prepare(const BlockWeights& weights) {
+  const Architecture& arch = *arch_;
+  if (options_.ropes.empty()) options_.ropes = make_ropes(arch);
+  if (options_.kv.rotate_keys) check_key_rotation(arch, spec());
+  linears_.resize(spec().linears.size());
   norms_.resize(spec().norms.size());
   for (const NormSpec& norm : spec().norms) {
     const auto found = weights.norms.find(norm.name);
@@ -76,7 +90,7 @@ Block::Block(const Architecture& arch, std::size_t layer,
   parameters_ = weights.parameters;
   if (parameters_.size() != spec().parameters.size()) {
     fail(ErrorCode::kInvalidInput, "{}: has {} other tensors, wanted {}",
-         arch.block_name(layer), parameters_.size(), spec().parameters.size());
+         arch.block_name(layer_), parameters_.size(), spec().parameters.size());
   }
 }
 

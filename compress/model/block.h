@@ -80,6 +80,11 @@ class Block {
   // Error(kInvalidInput) if the weights are not of the shapes of `arch`.
   Block(const Architecture& arch, std::size_t layer,
         const BlockWeights& weights, BlockOptions options);
+  // `rest` without Linears: each is read when its kernel is prepared and gone
+  // before the next.
+  using LinearReader = std::function<LinearWeights(std::size_t linear)>;
+  Block(const Architecture& arch, std::size_t layer, const BlockWeights& rest,
+        const LinearReader& read, BlockOptions options);
   Block(const Architecture& arch, std::size_t layer,
         const BlockWeights& weights, Isa isa, KvFormat kv = {})
       : Block(arch, layer, weights, {.isa = isa, .kv = kv, .ropes = {}}) {}
@@ -138,6 +143,7 @@ class Block {
 
  private:
   enum class Keep { kNothing, kAll };
+  void prepare(const BlockWeights& weights);
   void run_operations(std::size_t begin, std::size_t end,
                       std::vector<Activations>& values,
                       const OpContext& context,

@@ -288,16 +288,6 @@ LinearWeights read_block_linear(const Checkpoint& checkpoint,
   return linear;
 }
 
-std::vector<LinearWeights> read_block_linears(const Checkpoint& checkpoint,
-                                              const Architecture& arch,
-                                              std::size_t layer) {
-  std::vector<LinearWeights> linears;
-  for (std::size_t i = 0; i < arch.block(layer).linears.size(); ++i) {
-    linears.push_back(read_block_linear(checkpoint, arch, layer, i));
-  }
-  return linears;
-}
-
 BlockWeights read_written_block(const Checkpoint& checkpoint,
                                 const Architecture& arch, std::size_t layer) {
   BlockWeights block{.norms = read_block_norms(checkpoint, arch, layer)};
@@ -340,12 +330,20 @@ std::optional<KvScheme> own_kv_scheme(const Checkpoint& checkpoint,
 
 }  // namespace
 
-BlockWeights read_block(const Checkpoint& checkpoint, const Architecture& arch,
-                        std::size_t layer) {
-  return {.linears = read_block_linears(checkpoint, arch, layer),
-          .norms = read_block_norms(checkpoint, arch, layer),
+BlockWeights read_block_rest(const Checkpoint& checkpoint,
+                             const Architecture& arch, std::size_t layer) {
+  return {.norms = read_block_norms(checkpoint, arch, layer),
           .parameters = read_block_parameters(checkpoint, arch, layer),
           .kv_scheme = own_kv_scheme(checkpoint, arch, layer)};
+}
+
+BlockWeights read_block(const Checkpoint& checkpoint, const Architecture& arch,
+                        std::size_t layer) {
+  BlockWeights block = read_block_rest(checkpoint, arch, layer);
+  for (std::size_t i = 0; i < arch.block(layer).linears.size(); ++i) {
+    block.linears.push_back(read_block_linear(checkpoint, arch, layer, i));
+  }
+  return block;
 }
 
 }  // namespace llmpress

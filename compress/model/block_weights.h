@@ -30,10 +30,10 @@ BlockWeights read_block(const Checkpoint& checkpoint, const Architecture& arch,
 // own name.
 BlockWeights read_written_block(const Checkpoint& checkpoint,
                                 const Architecture& arch, std::size_t layer);
+// read_block() without Linears.
+BlockWeights read_block_rest(const Checkpoint& checkpoint,
+                             const Architecture& arch, std::size_t layer);
 // Its parts.
-std::vector<LinearWeights> read_block_linears(const Checkpoint& checkpoint,
-                                              const Architecture& arch,
-                                              std::size_t layer);
 std::map<std::string, NormWeights> read_block_norms(
     const Checkpoint& checkpoint, const Architecture& arch, std::size_t layer);
 std::vector<std::vector<float>> read_block_parameters(

@@ -63,6 +63,17 @@ MatrixF project(const LinearKernel& kernel, ConstMatrixView X,
 ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
                      Isa isa, std::shared_ptr<const WeightCompanion> companion,
                      InputPrecision precision)
+    : ModelEnds(checkpoint, arch, isa, std::move(companion), precision,
+                Head::kLoaded) {}
+
+ModelEnds ModelEnds::without_head(const Checkpoint& checkpoint,
+                                  const Architecture& arch, Isa isa) {
+  return {checkpoint, arch, isa, nullptr, InputPrecision::kExact, Head::kNone};
+}
+
+ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
+                     Isa isa, std::shared_ptr<const WeightCompanion> companion,
+                     InputPrecision precision, Head head)
     : arch_(&arch),
       embedding_(checkpoint, arch.embedding, arch.vocabulary,
                  arch.input_width()),
@@ -84,6 +95,12 @@ ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
     positions_ =
         read_matrix(checkpoint.tensors(), arch.position_embedding + ".weight");
   }
+  if (head == Head::kLoaded) load_head(checkpoint, isa, precision);
+}
+
+void ModelEnds::load_head(const Checkpoint& checkpoint, Isa isa,
+                          InputPrecision precision) {
+  const Architecture& arch = *arch_;
   const std::string& head = arch.tied_head ? arch.embedding : arch.head;
   if (!checkpoint.has_linear(head)) {
     fail(ErrorCode::kInvalidInput,
@@ -168,7 +185,8 @@ MatrixF ModelEnds::logits(ConstMatrixView hidden, ThreadPool& pool) const {
 }
 
 std::size_t ModelEnds::bytes() const {
-  return head_->bytes() + embedding_.bytes() + layer_embedding_.bytes() +
+  return (head_ == nullptr ? 0 : head_->bytes()) + embedding_.bytes() +
+         layer_embedding_.bytes() +
          (final_norm_.gain.size() + positions_.size()) * sizeof(float);
 }
 
@@ -212,17 +230,19 @@ Decoder::Decoder(const Checkpoint& checkpoint, const Options& options)
 Block Decoder::load_block(const Checkpoint& checkpoint, std::size_t layer,
                           const Options& options,
                           const RopeTablesOfModel& ropes) {
-  const BlockWeights weights = read_block(checkpoint, *arch_, layer);
-  Block block(*arch_, layer, weights,
+  const auto read = [&](std::size_t linear) {
+    return read_block_linear(checkpoint, *arch_, layer, linear);
+  };
+  Block block(*arch_, layer, read_block_rest(checkpoint, *arch_, layer), read,
               BlockOptions{.isa = options.isa,
                            .kv = kv_,
                            .ropes = ropes,
                            .inputs = options.inputs});
-  for (std::size_t l = 0; options.companion && l < weights.linears.size();
-       ++l) {
+  const std::size_t linears = block.spec().linears.size();
+  for (std::size_t l = 0; options.companion && l < linears; ++l) {
     block.wrap_linear(l, [&](std::unique_ptr<LinearKernel> kernel) {
-      return options.companion->beside(arch_->linear_name(layer, l),
-                                       weights.linears[l], std::move(kernel));
+      return options.companion->beside(arch_->linear_name(layer, l), read(l),
+                                       std::move(kernel));
     });
   }
   return block;

@@ -28,6 +28,10 @@ class ModelEnds {
   ModelEnds(const Checkpoint& checkpoint, const Architecture& arch, Isa isa,
             std::shared_ptr<const WeightCompanion> companion = nullptr,
             InputPrecision precision = InputPrecision::kExact);
+  // For who asks for no logits: the head, at times the largest weight of all, is
+  // not loaded.
+  static ModelEnds without_head(const Checkpoint& checkpoint,
+                                const Architecture& arch, Isa isa);
 
   // The residual stream before the first block for `tokens`, the rows of
   // `segments`: [tokens, hidden]. Throws Error(kInvalidInput) for an id that is
@@ -46,6 +50,13 @@ class ModelEnds {
   std::size_t bytes() const;  // held in memory: head, packed embedding, norm
 
  private:
+  enum class Head { kLoaded, kNone };
+  ModelEnds(const Checkpoint& checkpoint, const Architecture& arch, Isa isa,
+            std::shared_ptr<const WeightCompanion> companion,
+            InputPrecision precision, Head head);
+  void load_head(const Checkpoint& checkpoint, Isa isa,
+                 InputPrecision precision);
+
   const Architecture* arch_;
   MatrixF layer_inputs(std::span<const TokenId> tokens, ConstMatrixView X,
                        ThreadPool& pool) const;
@@ -74,7 +85,7 @@ class Decoder {
     ThreadPool* pool = nullptr;  // that loads; null: this thread
   };
   // Loads block by block: beside the prepared weights, never more than one
-  // block of each thread is held in its stored form.
+  // Linear of each thread is held in its stored form.
   explicit Decoder(const Checkpoint& checkpoint);
   Decoder(const Checkpoint& checkpoint, const Options& options);
 

@@ -32,6 +32,11 @@ void unscale_norm_in_place(NormWeights& norm, std::span<const float> s);
 void fold_scales(const ScaleGroup& group, std::span<const float> s,
                  DenseBlock& block);
 
+// Tokens that scales are tried on. More change nothing that can be measured: KL
+// of a 3.7M model at 4 bits 0.0119 with 1024, 2048, 4096 and 32768 tokens, at 3
+// bits 0.0515, 0.0515, 0.0510, 0.0511.
+inline constexpr std::size_t kSmoothingTokens = 1024;
+
 struct SmoothingJob {
   const Architecture* arch = nullptr;
   const StagePlan* plan = nullptr;

@@ -23,9 +23,9 @@ Block load_block(const UnitChoiceJob& job, std::size_t layer) {
 }
 
 DepthChoice choose_by_influence(const UnitChoiceJob& job, std::size_t kept) {
-  CalibrationStates states(*job.calibration,
-                           ModelEnds(*job.checkpoint, *job.arch, job.isa),
-                           *job.pool);
+  CalibrationStates states(
+      *job.calibration,
+      ModelEnds::without_head(*job.checkpoint, *job.arch, job.isa), *job.pool);
   std::vector<double> influence;
   for (std::size_t layer = 0; layer < job.arch->layers; ++layer) {
     report(job.progress, {.phase = "measure influence",

@@ -35,7 +35,7 @@ class MixtureProbe {
         spec_(job.arch->block(job.layer)),
         units_(expert_units(spec_).value()),
         dense_(dense),
-        block_(*job.arch, job.layer, dense.runnable(), job.isa) {}
+        block_(runner_of(*job.arch, job.layer, dense, {.isa = job.isa})) {}
 
   const ExpertUnits& units() const { return units_; }
 

@@ -13,7 +13,8 @@ namespace {
 template <class Visit>
 void each_input(const UnitMeasureJob& job, std::size_t linear,
                 const Visit& visit) {
-  const Block block(*job.arch, job.layer, job.dense->runnable(), job.isa);
+  const Block block =
+      runner_of(*job.arch, job.layer, *job.dense, {.isa = job.isa});
   const std::size_t stage = block.spec().linears[linear].stage;
   for (const CalibrationBatch& batch : job.states->batches()) {
     BlockState state = batch.state;

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "compress/core/process_memory.h"
 #include "compress/pipeline/run/run.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
@@ -18,6 +19,7 @@ struct RunArguments {
   std::filesystem::path recipe{};
   RecipeOverrides overrides{};
   std::uint64_t memory_limit = 0;
+  std::filesystem::path scratch{};
   bool no_resume = false;
   std::filesystem::path json{};
 };
@@ -44,10 +46,15 @@ void add_recipe_options(CLI::App& command, RunArguments& arguments) {
       ->take_all()
       ->allow_extra_args(false);
   command
-      .add_option("--memory-limit", arguments.memory_limit,
-                  "most memory to use, e.g. 8GiB; refuses what cannot fit")
+      .add_option(
+          "--memory-limit", arguments.memory_limit,
+          "most memory to use, e.g. 8GiB; what grows goes to disk, what "
+          "cannot fit is refused")
       ->transform(CLI::AsSizeValue(false))
       ->transform(CLI::Validator(positive_size, "SIZE"));
+  command.add_option("--scratch", arguments.scratch,
+                     "folder for what the memory limit leaves no room for "
+                     "instead of the output's");
   add_session_options(command, arguments.session);
 }
 
@@ -91,11 +98,13 @@ void run(const RunArguments& arguments) {
   const Recipe recipe = ranks.first_then_others(
       [&] { return load_recipe(arguments.recipe, arguments.overrides); });
   Session session(session_options(arguments, recipe));
+  return_large_memory_at_once();
   const RunReport report = run_recipe(
       recipe,
       {.isa = session.isa(),
        .resume = !arguments.no_resume,
        .memory_limit = arguments.memory_limit,
+       .scratch = arguments.scratch,
        .json = json_output(arguments.json).path,
        .ranks = ranks,
        .progress = session.progress(),
@@ -112,6 +121,7 @@ void run(const RunArguments& arguments) {
 void print_plan(const RunPlan& plan) {
   print("model %s\ncalibration tokens %zu\n", plan.model.c_str(),
         plan.calibration_tokens);
+  for (const std::string& note : plan.notes) print("note: %s\n", note.c_str());
   for (const PlannedVariant& variant : plan.variants) {
     print("\n%s -> %s (%s)\n", variant.name.c_str(), variant.output.c_str(),
           variant.format.c_str());
@@ -140,9 +150,11 @@ void print_plan(const RunPlan& plan) {
 void plan(const RunArguments& arguments) {
   const Recipe recipe = load_recipe(arguments.recipe, arguments.overrides);
   Session session(session_options(arguments, recipe));
-  print_plan(plan_recipe(
-      recipe, {.isa = session.isa(), .memory_limit = arguments.memory_limit},
-      session.pool()));
+  print_plan(plan_recipe(recipe,
+                         {.isa = session.isa(),
+                          .memory_limit = arguments.memory_limit,
+                          .scratch = arguments.scratch},
+                         session.pool()));
 }
 
 }  // namespace

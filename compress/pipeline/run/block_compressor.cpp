@@ -4,6 +4,7 @@
 
 #include "compress/core/formatted.h"
 #include "compress/pipeline/run/block_rounding.h"
+#include "compress/pipeline/run/memory_model.h"
 #include "compress/pipeline/run/outcome_bytes.h"
 #include "compress/pipeline/run/rank_plan.h"
 #include "compress/surgery/block_smoothing.h"
@@ -12,12 +13,15 @@
 namespace llmpress {
 namespace {
 
-// As the runner wants it.
-BlockWeights runnable(const BlockJob& job, const DenseBlock& block) {
-  if (!block.unread) return block.runnable();
-  return {.linears = read_block_linears(*job.source, *job.arch, job.layer),
-          .norms = block.norms,
-          .parameters = block.parameters};
+Block runner_of(const BlockJob& job, const DenseBlock& block,
+                const BlockOptions& options) {
+  if (!block.unread) return runner_of(*job.arch, job.layer, block, options);
+  const auto read = [&](std::size_t l) {
+    return read_block_linear(*job.source, *job.arch, job.layer, l);
+  };
+  return Block(*job.arch, job.layer,
+               {.norms = block.norms, .parameters = block.parameters}, read,
+               options);
 }
 
 // The calibration tokens and the block that they run through.
@@ -28,10 +32,10 @@ struct Stream {
 
   void begin(const BlockJob& job, const DenseBlock& weights) {
     if (states == nullptr) return;
-    block.emplace(
-        *job.arch, job.layer, runnable(job, weights),
-        BlockOptions{.isa = job.isa,
-                     .kv_ranges = job.plan->kv_cache() ? &kv_ranges : nullptr});
+    block =
+        runner_of(job, weights,
+                  {.isa = job.isa,
+                   .kv_ranges = job.plan->kv_cache() ? &kv_ranges : nullptr});
     if (job.experts == ExpertPolicy::kAllTokens) block->route_to_all_experts();
     states->begin(*block, *job.pool);
   }
@@ -78,84 +82,86 @@ class StagedBlock {
   }
 
  private:
-  // Second moments of no more experts at a time than take the room of the
-  // block's weights in 16 bits: those of all of them can be many blocks large.
-  std::size_t groups_at_once(const StageSpec& stage,
-                             const StatsNeeds& needs) const {
-    if (!needs.second_moment) return stage.groups;
-    std::size_t weights = 0;
-    for (const LinearSpec& linear : spec_.linears) {
-      weights += linear.out * linear.in;
-    }
-    const std::size_t of_group = stage.in * stage.in * sizeof(float);
-    return std::clamp<std::size_t>(weights * 2 / of_group, 1, stage.groups);
-  }
-
   void compress_stage(std::size_t s) {
     const StageSpec& stage = spec_.stages[s];
     const StatsNeeds needs = needs_of_stage(s);
-    const std::size_t step = groups_at_once(stage, needs);
+    const std::size_t step = groups_at_once(spec_, stage, needs);
     for (std::size_t first = 0; first < stage.groups; first += step) {
       const GroupRange groups{first, std::min(step, stage.groups - first)};
-      const std::vector<InputStats> stats = collect(s, groups, needs);
-      std::vector<std::size_t> linears;
-      for (const std::size_t l : stage.linears) {
-        const std::size_t group = spec_.linears[l].group;
-        if (group < first || group >= first + groups.count) continue;
-        linears.push_back(l);
+      std::vector<InputStats> stats = collect(s, groups, needs);
+      const std::vector<std::size_t> rank = solvers(stage, groups);
+      for (std::size_t g = 0; g < groups.count; ++g) {
+        compress_group(stage, first + g, rank,
+                       any(needs) ? &stats[g] : nullptr);
+        if (any(needs)) stats[g] = {};
       }
-      const auto stats_of = [&](std::size_t l) {
-        return any(needs) ? &stats[spec_.linears[l].group - first] : nullptr;
-      };
-      if (ranks().is_spread()) {
-        compress_on_ranks(linears, stats_of);
-      } else {
-        for (const std::size_t l : linears) keep(l, compress(l, stats_of(l)));
-      }
+      share(stage, groups, rank);
     }
   }
 
   const Ranks& ranks() const { return job_.ranks; }
 
-  // The rank of each of these Linears: all of an expert's go to one.
-  std::vector<std::size_t> solvers(
-      const std::vector<std::size_t>& linears) const {
-    std::map<std::size_t, std::size_t> unit_of_group;
-    std::vector<std::size_t> unit;
+  // The rank of each Linear of the block, where it is of these groups: all of
+  // an expert's go to one.
+  std::vector<std::size_t> solvers(const StageSpec& stage,
+                                   GroupRange groups) const {
     std::vector<double> costs;
-    for (const std::size_t l : linears) {
+    std::vector<std::size_t> item(spec_.linears.size());
+    std::vector<std::size_t> of_group(stage.groups, stage.linears.size());
+    for (const std::size_t l : stage.linears) {
       const LinearSpec& linear = spec_.linears[l];
+      if (!contains(groups, linear.group)) continue;
       const auto in = static_cast<double>(linear.in);
-      std::size_t own = costs.size();
-      if (spec_.stages[linear.stage].groups > 1) {
-        own = unit_of_group.try_emplace(linear.group, own).first->second;
+      std::size_t& shared = of_group[linear.group];
+      if (stage.groups == 1 || shared == stage.linears.size()) {
+        shared = costs.size();
+        costs.push_back(0);
       }
-      if (own == costs.size()) costs.push_back(0);
-      costs[own] += static_cast<double>(linear.out) * in * in;
-      unit.push_back(own);
+      item[l] = shared;
+      costs[shared] += static_cast<double>(linear.out) * in * in;
     }
-    const std::vector<std::size_t> rank = deal_out(costs, ranks().size());
-    for (std::size_t& u : unit) u = rank[u];
-    return unit;
+    const std::vector<std::size_t> dealt = deal_out(costs, ranks().size());
+    std::vector<std::size_t> rank(spec_.linears.size());
+    for (const std::size_t l : stage.linears) {
+      if (contains(groups, spec_.linears[l].group)) rank[l] = dealt[item[l]];
+    }
+    return rank;
   }
 
-  // Every rank its own; all ranks then have all of them.
-  template <class StatsOf>
-  void compress_on_ranks(const std::vector<std::size_t>& linears,
-                         const StatsOf& stats_of) {
-    const std::vector<std::size_t> rank = solvers(linears);
-    std::map<std::size_t, LinearOutcome> own;
-    for (std::size_t k = 0; k < linears.size(); ++k) {
-      if (rank[k] != ranks().rank()) continue;
-      own[linears[k]] = compress(linears[k], stats_of(linears[k]));
+  static bool contains(GroupRange groups, std::size_t group) {
+    return group >= groups.first && group < groups.first + groups.count;
+  }
+
+  // The Linears that read one input, those of this rank.
+  void compress_group(const StageSpec& stage, std::size_t group,
+                      const std::vector<std::size_t>& rank,
+                      const InputStats* stats) {
+    SharedInverse inverse;
+    for (const std::size_t l : stage.linears) {
+      if (spec_.linears[l].group != group || rank[l] != ranks().rank()) {
+        continue;
+      }
+      LinearOutcome outcome = compress(l, stats, inverse);
+      if (ranks().is_spread()) {
+        own_[l] = std::move(outcome);
+      } else {
+        keep(l, std::move(outcome));
+      }
     }
-    for (std::size_t k = 0; k < linears.size(); ++k) {
-      const bool is_own = rank[k] == ranks().rank();
+  }
+
+  // All ranks get what each of them made.
+  void share(const StageSpec& stage, GroupRange groups,
+             const std::vector<std::size_t>& rank) {
+    if (!ranks().is_spread()) return;
+    for (const std::size_t l : stage.linears) {
+      if (!contains(groups, spec_.linears[l].group)) continue;
+      const bool is_own = rank[l] == ranks().rank();
       const std::string bytes = ranks().broadcast(
-          is_own ? to_bytes(own[linears[k]]) : std::string(), rank[k]);
-      keep(linears[k],
-           is_own ? std::move(own[linears[k]]) : outcome_from_bytes(bytes));
+          is_own ? to_bytes(own_.at(l)) : std::string(), rank[l]);
+      keep(l, is_own ? std::move(own_.at(l)) : outcome_from_bytes(bytes));
     }
+    own_.clear();
   }
 
   LinearTreatment treatment(std::size_t linear) const {
@@ -242,7 +248,8 @@ class StagedBlock {
     return &*rounding_.weights[l];
   }
 
-  LinearOutcome compress(std::size_t l, const InputStats* stats) {
+  LinearOutcome compress(std::size_t l, const InputStats* stats,
+                         SharedInverse& inverse) {
     const DenseLinear linear = take(l);
     const LinearJob job{.name = job_.arch->linear_name(job_.layer, l),
                         .linear = &linear,
@@ -250,7 +257,8 @@ class StagedBlock {
                         .stats = stats,
                         .importance = job_.importance,
                         .sparsity = sparsity_of(treatment(l)),
-                        .learned = learned(l)};
+                        .learned = learned(l),
+                        .inverse = &inverse};
     LinearOutcome outcome = is_starved(l, stats)
                                 ? compress_starved(job, stats->tokens)
                                 : compress_linear(job, *job_.pool);
@@ -265,11 +273,6 @@ class StagedBlock {
     compressed_.layers[l] = std::move(outcome.report);
   }
 
-  // Wider than the residual stream, all told.
-  bool is_wide(const StageSpec& stage) const {
-    return stage.in > job_.arch->hidden || stage.groups > 1;
-  }
-
   void run_stage(std::size_t stage) {
     stream_.run_stage(stage, *job_.pool);
     reference_.run_stage(stage, *job_.pool);
@@ -279,7 +282,8 @@ class StagedBlock {
     if (stream_.states == nullptr) return;
     const auto& stages = spec_.stages;
     if (pending_) run_stage(stage - 1);
-    pending_ = stage + 1 < stages.size() && is_wide(stages[stage + 1]) &&
+    pending_ = stage + 1 < stages.size() &&
+               is_wide(stages[stage + 1], *job_.arch) &&
                any(needs_of_stage(stage + 1));
     if (!pending_) run_stage(stage);
   }
@@ -289,6 +293,7 @@ class StagedBlock {
   DenseBlock block_;
   BlockRounding rounding_;
   Stream stream_, reference_;
+  std::map<std::size_t, LinearOutcome> own_;  // until all ranks have them
   bool pending_ = false;  // the stage before the current one has not run
   CompressedBlock compressed_;
 };
@@ -381,8 +386,7 @@ void pass_block(const BlockJob& job, const BlockWeights& compressed,
   if (streams.reference != nullptr) {
     const DenseBlock ready =
         smoothed(job, std::move(block), streams.compressed);
-    streams.reference->run(
-        Block(*job.arch, job.layer, runnable(job, ready), job.isa), *job.pool);
+    streams.reference->run(runner_of(job, ready, {.isa = job.isa}), *job.pool);
   }
   if (streams.compressed != nullptr) {
     streams.compressed->run(Block(*job.arch, job.layer, compressed, job.isa),

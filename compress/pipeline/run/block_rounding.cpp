@@ -8,9 +8,9 @@
 #include <utility>
 #include <variant>
 
+#include "compress/calibration/calibration_sequences.h"
 #include "compress/core/formatted.h"
 #include "compress/model/training/trainable_linear.h"
-#include "compress/pipeline/run/calibration_sequences.h"
 #include "compress/pipeline/run/norm_transformation.h"
 #include "compress/pipeline/run/rounded_linear.h"
 #include "quantizers/method.h"
@@ -49,22 +49,22 @@ class BlockLearner {
         spec_(job.arch->block(job.layer)),
         inputs_(inputs),
         sequences_(sequences_of(inputs)),
-        block_(*job.arch, job.layer, block.runnable(), job.isa) {
+        block_(runner_of(*job.arch, job.layer, block, {.isa = job.isa})) {
     own_.norms.resize(spec_.norms.size());
     own_.parameters.resize(spec_.parameters.size());
     for (const DenseLinear& linear : block.linears) {
       weights_.push_back(linear.W);
     }
-    BlockWeights stored = block.runnable();
     for (std::size_t l = 0; l < spec_.linears.size(); ++l) {
-      add_linear(l, std::move(stored.linears[l]));
+      add_linear(l, block.runnable(l));
     }
     if (schedule_->transformation_rate > 0) add_transformations(block);
   }
 
   void set_targets(const DenseBlock& block,
                    const CalibrationStates& reference) {
-    const Block whole(*job_.arch, job_.layer, block.runnable(), job_.isa);
+    const Block whole =
+        runner_of(*job_.arch, job_.layer, block, {.isa = job_.isa});
     for (const CalibrationBatch& batch : reference.batches()) {
       BlockState state = batch.state;
       whole.run(batch.segments, state, *job_.pool);

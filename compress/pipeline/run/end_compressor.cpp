@@ -104,7 +104,8 @@ class EndsCompressor {
 
   // Statistics of the final norm's output.
   InputStats collect(const StatsNeeds& needs) const {
-    const ModelEnds ends(*job_.checkpoint, *job_.arch, job_.isa);
+    const ModelEnds ends =
+        ModelEnds::without_head(*job_.checkpoint, *job_.arch, job_.isa);
     InputStatsCollector collector(job_.arch->hidden, needs,
                                   streams_.compressed->tokens(), 512,
                                   job_.ranks);

@@ -73,7 +73,8 @@ PruneResult prune(const LinearJob& job, ThreadPool& pool,
                                      .config = &config,
                                      .sparsity = job.sparsity,
                                      .pool = &pool,
-                                     .name = job.name});
+                                     .name = job.name,
+                                     .inverse = job.inverse});
   outcome.weights.weight =
       make_dense(result.W.view(), job.linear->dtype.value_or(DType::kF32));
   outcome.report.method = facts_of(config.method).name;
@@ -95,7 +96,8 @@ std::optional<double> quantize(const LinearJob& job, const PruneResult& pruned,
                           .stats = job.stats,
                           .config = &config,
                           .pool = &pool,
-                          .name = job.name};
+                          .name = job.name,
+                          .inverse = job.inverse};
   InputStats importance;
   if (!job.treatment.quantize->importance.empty() &&
       method_of(config).takes_importance) {
@@ -158,8 +160,12 @@ std::optional<double> treat(const LinearJob& job, ThreadPool& pool,
     outcome.weights = kept_form(*job.linear);
     return error;
   }
-  outcome.weights = job.linear->stored;  // bias, activations, rotation
+  const LinearWeights& stored = job.linear->stored;
+  outcome.weights = {.bias = stored.bias,
+                     .input = stored.input,
+                     .input_hadamard = stored.input_hadamard};
   if (job.treatment.learned) {
+    outcome.weights.weight = stored.weight;
     outcome.report.method = "trained";
     return error;
   }

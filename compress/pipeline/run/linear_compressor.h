@@ -5,6 +5,7 @@
 
 #include "compress/calibration/dense_block.h"
 #include "compress/calibration/stage_plan.h"
+#include "compress/core/damping.h"
 #include "compress/core/input_stats.h"
 #include "compress/core/parallel.h"
 #include "compress/pipeline/reports/run_report.h"
@@ -33,6 +34,8 @@ struct LinearJob {
   double sparsity = 0;  // that pruning aims for, if it prunes
   // What it learned together with its block (block_rounding.h), or null.
   const GroupedIntWeight* learned = nullptr;
+  // For jobs with the same stats; null: not shared.
+  SharedInverse* inverse = nullptr;
 };
 
 // Throws Error(kNumeric) naming the Linear when a method fails.

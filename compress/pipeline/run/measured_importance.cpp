@@ -14,7 +14,7 @@ class ImportanceMeter {
         arch_(*job.model->arch),
         names_(job.model->checkpoint->config_json(),
                job.model->checkpoint->path().string()),
-        ends_(*job.model->checkpoint, arch_, job.isa),
+        ends_(ModelEnds::without_head(*job.model->checkpoint, arch_, job.isa)),
         states_(*job.calibration, ends_, *job.pool) {
     result_.chunks = job.calibration->sequences.size();
     result_.chunk_size = job.calibration->sequences.front().size();

@@ -68,6 +68,7 @@ std::unique_ptr<Checkpoint> TransformedModel::reduce(
                      .arch = arch_,
                      .stage = &stage,
                      .calibration = context.calibration,
+                     .scratch = context.scratch,
                      .output = output,
                      .isa = context.isa,
                      .pool = &pool,

@@ -24,6 +24,7 @@ namespace llmpress {
 struct TransformContext {
   const CalibrationSet* calibration = nullptr;  // null: none in the recipe
   std::filesystem::path directory{};  // for their results; kept while in use
+  std::filesystem::path scratch{};  // for calibration states; empty: in memory
   Isa isa = best_isa();
   Progress progress{};
   std::function<void(const std::string&)> log{};

@@ -73,35 +73,6 @@ std::string method_of(const LinearTreatment& treatment) {
   return name.empty() ? "kept" : name;
 }
 
-// Without calibration: the compressed block (at most float32) and one Linear in
-// its forms. With it: calibration activations, the block in its forms (as
-// stored, laid out for the kernels, compressed; in float32 where scales move),
-// and second moments, one with its factor and a copy.
-// `streams`: how many models the calibration tokens run through side by side.
-std::size_t peak_bytes(const Architecture& arch, std::size_t tokens,
-                       std::size_t streams) {
-  constexpr std::size_t kFloat = sizeof(float), kBatch = 4096;
-  std::size_t block = 0, largest = 0, widest = 0, wide_sum = 0;
-  for (const BlockSpec& kind : arch.kinds) {
-    std::size_t of_kind = 0, outputs = 0;
-    for (const LinearSpec& linear : kind.linears) {
-      of_kind += linear.out * linear.in * kFloat;
-      largest = std::max(largest, linear.out * linear.in * kFloat);
-      widest = std::max(widest, linear.in);
-      outputs += linear.out;
-    }
-    block = std::max(block, of_kind);
-    wide_sum = std::max(wide_sum, outputs);
-  }
-  const std::size_t ends = arch.vocabulary * arch.hidden * kFloat * 2;
-  if (tokens == 0) return block + 4 * largest + ends;
-  // Stream and stage input of each; what the dense half started from.
-  const std::size_t states = 2 * streams + (streams - 1);
-  return states * tokens * arch.hidden * kFloat +
-         kBatch * wide_sum * kFloat * 2 + 3 * streams * block +
-         3 * widest * widest * kFloat + ends;
-}
-
 double estimated_seconds(const Architecture& arch, std::size_t tokens,
                          std::size_t threads) {
   double flops = 0;
@@ -153,26 +124,8 @@ PlannedLayer planned_layer(const std::string& name, const PackedWeight& stored,
           .bytes_after = bytes};
 }
 
-// What removing experts by the error of the output keeps of a mixture.
-std::size_t expert_products_bytes(const StagePlan& plan,
-                                  const Architecture& arch) {
-  const RouteOp* const route = first_route(arch);
-  if (route == nullptr) return 0;
-  const std::size_t experts = route->experts;
-  const bool measured =
-      std::ranges::any_of(plan.transforms(), [](const Stage* stage) {
-        const auto* const prune = std::get_if<PruneStage>(stage);
-        return prune != nullptr &&
-               prune->config.method == PruneMethod::kExperts &&
-               prune->config.expert_importance ==
-                   ExpertImportance::kOutputError;
-      });
-  return measured
-             ? expert_probe_tokens(experts) * experts * experts * sizeof(float)
-             : 0;
-}
-
-PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
+PlannedVariant plan_variant(const VariantJob& job, const Recipe& recipe,
+                            const ModelSource& model,
                             CalibrationSize calibration, ThreadPool& pool) {
   const Architecture arch =
       planned_architecture(job.plan, model.checkpoint->config_json(),
@@ -215,7 +168,10 @@ PlannedVariant plan_variant(const VariantJob& job, const ModelSource& model,
       calibration_use(job.plan, arch) == CalibrationUse::kNone
           ? CalibrationSize{}
           : calibration;
-  planned.peak_memory_bytes = predicted_peak_bytes(job.plan, *model.arch, used);
+  const MemoryNeed need = memory_need_of(job, recipe, model, calibration);
+  const bool spills = !job.scratch.empty();
+  planned.peak_memory_bytes = spills ? need.spilled : need.in_memory;
+  if (spills) planned.disk_bytes += need.scratch;
   planned.seconds = estimated_seconds(arch, used.tokens, pool.size());
   for (const Stage* stage : job.plan.training()) {
     const double flops = training_flops(arch, *stage);
@@ -235,8 +191,8 @@ RunPlan plan_model_free(const Recipe& recipe, const Checkpoint& checkpoint,
                         std::vector<VariantJob>& jobs,
                         const RunOptions& options, ThreadPool& pool) {
   const TensorModules tensors = find_modules(checkpoint);
-  check_model_free(recipe, jobs, checkpoint, tensors, options.memory_limit,
-                   pool);
+  check_model_free(recipe, jobs, checkpoint, tensors,
+                   memory_limit_of(recipe, options), pool);
   const ModelSize before = measure_tensors(checkpoint, tensors);
   RunPlan plan{.model = recipe.model.string()};
   for (const VariantJob& job : jobs) {
@@ -291,34 +247,12 @@ RunPlan plan_recipe(const Recipe& recipe, const RunOptions& options,
   RunPlan plan{.model = recipe.model.string()};
   if (texts.calibration) plan.calibration_tokens = texts.calibration->tokens();
   const CalibrationSize calibration = size_of(texts.calibration);
-  check_memory(jobs, *model.arch, calibration, options.memory_limit);
+  plan.notes = settle_memory(jobs, recipe, options, model, calibration);
   for (const VariantJob& job : jobs) {
-    plan.variants.push_back(plan_variant(job, model, calibration, pool));
+    plan.variants.push_back(
+        plan_variant(job, recipe, model, calibration, pool));
   }
   return plan;
-}
-
-std::size_t predicted_peak_bytes(const StagePlan& plan,
-                                 const Architecture& arch,
-                                 CalibrationSize calibration) {
-  const bool reduced =
-      std::ranges::any_of(plan.transforms(), [](const Stage* stage) {
-        return std::holds_alternative<PruneStage>(*stage);
-      });
-  const bool pair = reduced || wants_reference(plan, arch);
-  std::size_t bytes =
-      peak_bytes(arch, calibration.tokens, pair ? 2 : 1) +
-      block_rounding_bytes(plan, arch, calibration.sequence_tokens) +
-      expert_products_bytes(plan, arch) +
-      (wants_auto_precision(plan) ? auto_precision_bytes(arch) : 0);
-  for (const Stage* stage : plan.training()) {
-    const bool packed = std::ranges::count(plan.recovery(), stage) != 0;
-    bytes = std::max(bytes, training_peak_bytes(arch, *stage,
-                                                packed ? TrainedForm::kPacked
-                                                       : TrainedForm::kDense,
-                                                grid_end_weights(plan, arch)));
-  }
-  return bytes;
 }
 
 }  // namespace llmpress

@@ -20,10 +20,6 @@
 namespace llmpress {
 namespace {
 
-// Models whose stored weights add up to no more than this are compared in one
-// pass; larger ones one by one beside the base.
-constexpr std::size_t kCompareAtOnceBytes = std::size_t{2} << 30;
-
 class Run {
  public:
   Run(const Recipe& recipe, const RunOptions& options, ThreadPool& pool)
@@ -62,18 +58,22 @@ class Run {
   const Ranks& ranks() const { return options_.ranks; }
 
   // What can be wrong with a run is found here, and told by the first rank.
-  RunTexts check(std::vector<VariantJob>& jobs) {
+  RunTexts check(std::vector<VariantJob>& jobs,
+                 std::vector<std::string>& memory_notes) {
     check_jobs(recipe_, jobs, model_, pool_);
     RunTexts texts = load_texts(recipe_, jobs, model_);
-    check_memory(jobs, *model_.arch, size_of(texts.calibration),
-                 options_.memory_limit);
+    memory_notes = settle_memory(jobs, recipe_, options_, model_,
+                                 size_of(texts.calibration));
     return texts;
   }
 
   void run_known(std::unique_ptr<Checkpoint> checkpoint,
                  std::vector<VariantJob>& jobs) {
     model_ = open_model(std::move(checkpoint));
-    take_texts(ranks().first_then_others([&] { return check(jobs); }));
+    std::vector<std::string> memory_notes;
+    take_texts(
+        ranks().first_then_others([&] { return check(jobs, memory_notes); }));
+    for (const std::string& note : memory_notes) add_note(note);
     describe_run(*model_.checkpoint);
     report_.tokenizer_sha256 = model_.tokenizer->sha256;
     report_.base_size = measure_model(*model_.checkpoint, *model_.arch);
@@ -152,7 +152,7 @@ class Run {
     const TensorModules tensors = find_modules(checkpoint);
     ranks().first_then_others([&] {
       check_model_free(recipe_, jobs, checkpoint, tensors,
-                       options_.memory_limit, pool_);
+                       memory_limit_of(recipe_, options_), pool_);
       return true;
     });
     describe_run(checkpoint);

@@ -21,7 +21,10 @@ namespace llmpress {
 struct RunOptions {
   Isa isa = best_isa();
   bool resume = true;  // go on from the finished blocks of an interrupted run
-  std::uint64_t memory_limit = 0;  // bytes; 0: none
+  std::uint64_t memory_limit = 0;  // bytes; 0: the recipe's, if it has one
+  // A folder for what the limit leaves no room for; empty: the recipe's, or
+  // beside the output.
+  std::filesystem::path scratch{};
   // Where the caller will write the report as JSON, if at all: an output too.
   std::filesystem::path json{};
   // Who carries out the recipe together, from the same arguments: every rank
@@ -59,6 +62,7 @@ struct PlannedVariant {
 struct RunPlan {
   std::string model{};
   std::size_t calibration_tokens = 0;
+  std::vector<std::string> notes{};  // of the memory limit
   std::vector<PlannedVariant> variants{};
 };
 

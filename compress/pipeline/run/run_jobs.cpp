@@ -179,20 +179,58 @@ CalibrationSize size_of(const std::optional<CalibrationSet>& calibration) {
   return size;
 }
 
-void check_memory(std::span<const VariantJob> jobs, const Architecture& arch,
-                  CalibrationSize calibration, std::uint64_t limit) {
-  if (limit == 0) return;
-  for (const VariantJob& job : jobs) {
-    const bool calibrated =
-        calibration_use(job.plan, arch) != CalibrationUse::kNone;
-    const std::size_t bytes = predicted_peak_bytes(
-        job.plan, arch, calibrated ? calibration : CalibrationSize{});
-    if (bytes <= limit) continue;
-    fail(ErrorCode::kResource,
-         "'{}' needs about {} MiB, the limit is {} MiB; fewer calibration "
-         "samples or shorter ones need less",
-         job.name, bytes >> 20, limit >> 20);
+std::uint64_t memory_limit_of(const Recipe& recipe, const RunOptions& options) {
+  return options.memory_limit != 0 ? options.memory_limit : recipe.memory_limit;
+}
+
+MemoryNeed memory_need_of(const VariantJob& job, const Recipe& recipe,
+                          const ModelSource& model,
+                          CalibrationSize calibration) {
+  const Architecture& arch = *model.arch;
+  std::size_t largest = 0;
+  for (const TensorInfo& tensor : model.checkpoint->tensors().tensors()) {
+    largest = std::max(largest, tensor.bytes);
   }
+  const bool calibrated =
+      calibration_use(job.plan, arch) != CalibrationUse::kNone;
+  return memory_need({
+      .plan = &job.plan,
+      .arch = &arch,
+      .stored = measure_model(*model.checkpoint, arch),
+      .largest_tensor = largest,
+      .calibration = calibrated ? calibration : CalibrationSize{},
+      .evaluated_tokens = recipe.evaluate ? recipe.evaluate->context : 0,
+      .variants = std::max<std::size_t>(1, recipe.variants.size()),
+  });
+}
+
+std::vector<std::string> settle_memory(std::span<VariantJob> jobs,
+                                       const Recipe& recipe,
+                                       const RunOptions& options,
+                                       const ModelSource& model,
+                                       CalibrationSize calibration) {
+  const std::uint64_t limit = memory_limit_of(recipe, options);
+  std::vector<std::string> notes;
+  if (limit == 0) return notes;
+  for (VariantJob& job : jobs) {
+    const MemoryNeed need = memory_need_of(job, recipe, model, calibration);
+    if (need.in_memory <= limit) continue;
+    if (need.spilled > limit) {
+      fail(ErrorCode::kResource,
+           "'{}' does not fit into --memory-limit {} MiB: {} takes {} MiB, the "
+           "smallest limit that would do",
+           job.name, limit >> 20, need.phase, (need.spilled >> 20) + 1);
+    }
+    job.scratch = options.scratch;
+    if (job.scratch.empty()) job.scratch = recipe.scratch;
+    if (job.scratch.empty()) job.scratch = resume_path(job.output.path);
+    notes.push_back(formatted(
+        "{}: calibration states go to a scratch file of about {} MiB in {}: "
+        "with them in memory it would take {} MiB, with the file {} MiB",
+        job.name, need.scratch >> 20, job.scratch, need.in_memory >> 20,
+        need.spilled >> 20));
+  }
+  return notes;
 }
 
 }  // namespace llmpress

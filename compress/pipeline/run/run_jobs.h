@@ -7,11 +7,13 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "compress/calibration/calibration_text.h"
 #include "compress/model/model_source.h"
 #include "compress/pipeline/evaluation/evaluation.h"
+#include "compress/pipeline/run/memory_model.h"
 #include "compress/pipeline/run/variant_compressor.h"
 #include "formats/files/output_guard.h"
 #include "recipes/recipe.h"
@@ -46,25 +48,27 @@ RunTexts load_texts(const Recipe& recipe, std::span<const VariantJob> jobs,
 void check_jobs(const Recipe& recipe, std::span<VariantJob> jobs,
                 const ModelSource& model, ThreadPool& pool);
 
-// What calibration makes blocks keep: all tokens, and those of a sequence.
-struct CalibrationSize {
-  std::size_t tokens = 0, sequence_tokens = 0;
-};
 CalibrationSize size_of(const std::optional<CalibrationSet>& calibration);
 
-// Throws Error(kResource) for a job that needs more than `limit` bytes (0:
-// any).
-void check_memory(std::span<const VariantJob> jobs, const Architecture& arch,
-                  CalibrationSize calibration, std::uint64_t limit);
+// Of the options, else of the recipe; 0: none.
+std::uint64_t memory_limit_of(const Recipe& recipe, const RunOptions& options);
+
+// What a job takes of memory.
+MemoryNeed memory_need_of(const VariantJob& job, const Recipe& recipe,
+                          const ModelSource& model,
+                          CalibrationSize calibration);
+
+// Sets `scratch` of the jobs whose calibration states do not fit into memory
+// under the limit of the options or the recipe, and says so. Throws
+// Error(kResource) for a job that needs more in any case, with the smallest
+// limit that would do.
+std::vector<std::string> settle_memory(std::span<VariantJob> jobs,
+                                       const Recipe& recipe,
+                                       const RunOptions& options,
+                                       const ModelSource& model,
+                                       CalibrationSize calibration);
 
 // A recipe's name: its `name`, or the stem of its file.
 std::string result_name(const Recipe& recipe);
-
-// Bytes that compressing with so much calibration (0: none) takes at its peak:
-// one block in its forms, the activations, one second moment; of two models
-// where one is compared with the other; what a block that learns keeps.
-std::size_t predicted_peak_bytes(const StagePlan& plan,
-                                 const Architecture& arch,
-                                 CalibrationSize calibration);
 
 }  // namespace llmpress

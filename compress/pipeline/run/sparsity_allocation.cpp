@@ -27,8 +27,8 @@ class SparsityAllocator {
       : job_(job),
         stages_(owl_stages(*job.plan)),
         states_(*job.calibration,
-                ModelEnds(*job.checkpoint, *job.arch, job.isa), *job.pool,
-                job.ranks),
+                ModelEnds::without_head(*job.checkpoint, *job.arch, job.isa),
+                *job.pool, job.scratch, job.ranks),
         ratios_(stages_.size(),
                 std::vector<std::optional<double>>(job.arch->layers)) {}
 
@@ -52,20 +52,19 @@ class SparsityAllocator {
   void measure_block(std::size_t layer) {
     const DenseBlock dense =
         load_dense_block(*job_.checkpoint, *job_.arch, layer);
-    const Block block(*job_.arch, layer, dense.runnable(), job_.isa);
+    const Block block = runner_of(*job_.arch, layer, dense, {.isa = job_.isa});
     const auto& stages = block.spec().stages;
     std::vector<InputStatsCollector> collectors;
     for (const StageSpec& stage : stages) {
       collectors.emplace_back(stage.in, StatsNeeds{.channel_moments = true},
                               states_.tokens(), 0, job_.ranks);
     }
-    const auto batches = states_.batches();
     for (std::size_t b = 0; b < states_.rounds(); ++b) {
-      if (b >= batches.size()) {
+      if (b >= states_.batches().size()) {
         for (InputStatsCollector& c : collectors) c.add({}, *job_.pool);
         continue;
       }
-      CalibrationBatch& batch = batches[b];
+      CalibrationBatch& batch = states_.batches()[b];
       block.begin(batch.state, batch.segments, *job_.pool);
       for (std::size_t s = 0; s < stages.size(); ++s) {
         collectors[s].add(batch.state.stage_input.view(), *job_.pool);

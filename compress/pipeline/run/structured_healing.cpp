@@ -40,10 +40,10 @@ class BlockHealer {
         dense_(dense),
         reduced_(reduced),
         states_(states),
-        dense_block_(*job.dense_arch, job.dense_layer, dense.runnable(),
-                     job.isa),
-        reduced_block_(*job.reduced_arch, job.reduced_layer, reduced.runnable(),
-                       job.isa) {}
+        dense_block_(runner_of(*job.dense_arch, job.dense_layer, dense,
+                               {.isa = job.isa})),
+        reduced_block_(runner_of(*job.reduced_arch, job.reduced_layer, reduced,
+                                 {.isa = job.isa})) {}
 
   std::vector<LayerReport> heal() {
     states_.dense.begin(dense_block_, *job_.pool);

@@ -129,7 +129,8 @@ class StructuredPruner {
 
   CalibrationStates embedded(const Checkpoint& checkpoint) const {
     return CalibrationStates(
-        calibration(), ModelEnds(checkpoint, arch_, job_.isa), *job_.pool);
+        calibration(), ModelEnds::without_head(checkpoint, arch_, job_.isa),
+        *job_.pool, job_.scratch);
   }
 
   UnitChoiceJob choice_job(const CalibrationSet* calibration) const {
@@ -264,8 +265,9 @@ class StructuredPruner {
                const DenseBlock& reduced,
                const std::vector<std::string>& notes) {
     const std::size_t layer = layers_[p];
-    const Block dense_block(arch_, layer, dense.runnable(), job_.isa);
-    const Block reduced_block(reduced_arch_, p, reduced.runnable(), job_.isa);
+    const Block dense_block = runner_of(arch_, layer, dense, {.isa = job_.isa});
+    const Block reduced_block =
+        runner_of(reduced_arch_, p, reduced, {.isa = job_.isa});
     double added = 0, squared = 0;
     for (std::size_t b = 0; b < states_->dense.batches().size(); ++b) {
       CalibrationBatch& was = states_->dense.batches()[b];

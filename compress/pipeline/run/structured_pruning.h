@@ -31,6 +31,7 @@ struct StructuredJob {
   const Architecture* arch = nullptr;
   const PruneStage* stage = nullptr;
   const CalibrationSet* calibration = nullptr;  // null: none in the recipe
+  std::filesystem::path scratch{};  // for calibration states; empty: in memory
   // kDepth: the blocks that stay, instead of the least important's rest.
   std::vector<std::size_t> kept_layers{};
   std::filesystem::path output{};  // folder of the result

@@ -134,6 +134,7 @@ class VariantCompressor {
       return TransformedModel(*inputs_.checkpoint, plan_, pool_,
                               {.calibration = inputs_.calibration,
                                .directory = store_.directory(),
+                               .scratch = job_.scratch,
                                .isa = options_.isa,
                                .progress = options_.progress,
                                .log = options_.log});
@@ -166,8 +167,9 @@ class VariantCompressor {
            job_.name);
     }
     if (use != CalibrationUse::kNone && inputs_.calibration != nullptr) {
-      const ModelEnds ends(model_.checkpoint(), arch, options_.isa);
-      states_.emplace(*inputs_.calibration, ends, pool_, ranks_);
+      const ModelEnds ends =
+          ModelEnds::without_head(model_.checkpoint(), arch, options_.isa);
+      states_.emplace(*inputs_.calibration, ends, pool_, job_.scratch, ranks_);
       if (wants_reference(plan_, arch)) reference_ = states_;
     }
     if (wants_sparsity_allocation(plan_)) choose_sparsities();
@@ -249,6 +251,7 @@ class VariantCompressor {
             .isa = options_.isa,
             .pool = &pool_,
             .ranks = ranks_,
+            .scratch = job_.scratch,
             .progress = options_.progress};
   }
 

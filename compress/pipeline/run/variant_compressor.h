@@ -26,6 +26,8 @@ struct VariantJob {
   OutputConfig output{};
   StagePlan plan;
   std::vector<std::string> warnings{};  // of output_check.h
+  // Where calibration states lie; empty: in memory.
+  std::filesystem::path scratch{};
 };
 
 // Throws as run_recipe() does.

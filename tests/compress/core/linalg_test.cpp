@@ -166,7 +166,7 @@ std::vector<std::vector<float>> all_results(std::size_t n, ThreadPool& pool) {
   add_cross_gram(S.view(), A.view(), 0.5f, G.view(), pool);
   results.push_back(copy_of(G));
   results.push_back(copy_of(cholesky_lower(S.view(), pool).value()));
-  results.push_back(copy_of(inverse_cholesky_upper(S.view(), pool).value()));
+  results.push_back(copy_of(inverse_cholesky_upper(S, pool).value()));
   results.push_back(copy_of(solve_spd(S.view(), A.view(), pool).value()));
   return results;
 }
@@ -220,7 +220,7 @@ TEST_P(Factorizations, CholeskyFactorMultipliesBackToTheMatrix) {
 // With U = R^-1 and A = R R^T: U A U^T = I. Both steps are backward stable, so
 // the residual is below a few n units times the condition of A, here <= 4.
 TEST_P(Factorizations, InverseFactorTurnsTheMatrixIntoTheIdentity) {
-  const auto U = inverse_cholesky_upper(A.view(), pool);
+  const auto U = inverse_cholesky_upper(A, pool);
   ASSERT_TRUE(U.has_value());
   MatrixF UA(n, n), UAUt(n, n);
   matmul(U->view(), A.view(), UA.view(), pool);
@@ -270,7 +270,7 @@ TEST(Linalg, FactorsMatchAHandComputedCase) {
   EXPECT_FLOAT_EQ(L(1, 0), 1);
   EXPECT_FLOAT_EQ(L(1, 1), std::sqrt(2.0f));
   // A^-1 = [3 -2; -2 4] / 8 = U^T U.
-  const MatrixF U = inverse_cholesky_upper(A.view(), pool).value();
+  const MatrixF U = inverse_cholesky_upper(A, pool).value();
   EXPECT_FLOAT_EQ(U(0, 0), std::sqrt(3.0f / 8));
   EXPECT_FLOAT_EQ(U(0, 1), -0.25f / std::sqrt(3.0f / 8));
   EXPECT_FLOAT_EQ(U(1, 1), std::sqrt(1.0f / 3));
@@ -285,7 +285,7 @@ TEST(Linalg, MatricesThatCannotBeFactoredGiveNothing) {
   const auto refused = [&](const MatrixF& A) {
     const MatrixF B(A.rows(), 1);
     return !cholesky_lower(A.view(), pool) &&
-           !inverse_cholesky_upper(A.view(), pool) &&
+           !inverse_cholesky_upper(A, pool) &&
            !solve_spd(A.view(), B.view(), pool);
   };
   EXPECT_TRUE(refused(MatrixF({0}, 1, 1)));
@@ -307,7 +307,7 @@ TEST(Linalg, EmptyMatricesAreFactoredToEmptyOnes) {
   ThreadPool pool(2);
   const MatrixF empty;
   EXPECT_EQ(cholesky_lower(empty.view(), pool).value().size(), 0u);
-  EXPECT_EQ(inverse_cholesky_upper(empty.view(), pool).value().size(), 0u);
+  EXPECT_EQ(inverse_cholesky_upper(empty, pool).value().size(), 0u);
 }
 
 void expect_orthonormal_columns(const MatrixF& Q) {

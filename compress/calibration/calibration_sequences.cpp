@@ -1,8 +1,10 @@
-#include "compress/pipeline/run/calibration_sequences.h"
+#include "compress/calibration/calibration_sequences.h"
 
 #include <algorithm>
 #include <numeric>
 #include <utility>
+
+#include "compress/calibration/rank_rows.h"
 
 namespace llmpress {
 namespace {
@@ -45,9 +47,9 @@ std::span<const std::size_t> SequenceOrder::draw() {
 
 std::vector<SequenceRows> sequences_of(const CalibrationStates& states) {
   std::vector<SequenceRows> all;
-  for (std::size_t b = 0; b < states.batches().size(); ++b) {
+  for (std::size_t b = 0; b < states.all_batches(); ++b) {
     std::size_t first = 0;
-    for (const Segment& segment : states.batches()[b].segments) {
+    for (const Segment& segment : states.segments(b)) {
       all.push_back({b, first, segment.rows});
       first += segment.rows;
     }
@@ -61,23 +63,42 @@ MatrixF gather(std::span<const SequenceRows> chosen,
       chosen, [&](std::size_t b) -> const MatrixF& { return batches[b]; });
 }
 
-BlockState gather_state(std::span<const SequenceRows> chosen,
-                        const CalibrationStates& states) {
-  const auto batches = states.batches();
+namespace {
+
+// `chosen` of this rank's batches.
+BlockState gather_own(std::span<const SequenceRows> chosen,
+                      BatchesToRead batches) {
+  if (chosen.empty()) return {};
   BlockState state;
   state.hidden = gather_rows(chosen, [&](std::size_t b) -> const MatrixF& {
     return batches[b].state.hidden;
   });
-  const auto& carried = batches[chosen.front().batch].state.carried;
-  for (std::size_t c = 0; c < carried.size(); ++c) {
+  const std::size_t first = chosen.front().batch;
+  const std::size_t channels = batches[first].state.carried.size();
+  for (std::size_t c = 0; c < channels; ++c) {
     state.carried.emplace_back();
-    if (carried[c].rows.empty()) continue;
+    if (batches[first].state.carried[c].rows.empty()) continue;
     state.carried[c].rows =
         gather_rows(chosen, [&](std::size_t b) -> const MatrixF& {
           return batches[b].state.carried[c].rows;
         });
   }
   return state;
+}
+
+}  // namespace
+
+BlockState gather_state(std::span<const SequenceRows> chosen,
+                        const CalibrationStates& states) {
+  const Ranks& ranks = states.ranks();
+  std::vector<SequenceRows> own;
+  std::vector<RankRows> parts;
+  for (const SequenceRows& s : chosen) {
+    parts.push_back({ranks.owner(s.batch), s.rows});
+    if (!ranks.owns(s.batch)) continue;
+    own.push_back({s.batch / ranks.size(), s.first, s.rows});
+  }
+  return join_rows(gather_own(own, states.batches()), parts, ranks);
 }
 
 }  // namespace llmpress

@@ -1,0 +1,340 @@
+#include "compress/pipeline/run/memory_model.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "compress/calibration/calibration_states.h"
+#include "compress/model/live_widths.h"
+#include "compress/pipeline/run/auto_precision.h"
+#include "compress/pipeline/run/block_rounding.h"
+#include "compress/pipeline/run/linear_compressor.h"
+#include "compress/pipeline/run/variant_compressor.h"
+#include "compress/pipeline/training/grid_linears.h"
+#include "compress/pipeline/training/training_cost.h"
+#include "compress/surgery/block_smoothing.h"
+#include "compress/surgery/structured_experts.h"
+#include "quantizers/method.h"
+
+namespace llmpress {
+namespace {
+
+constexpr std::size_t kFloat = sizeof(float);
+// The program itself, its threads and a tokenizer; what calibration adds.
+constexpr double kProgram = 36.0 * (1 << 20);
+constexpr double kCalibrating = 28.0 * (1 << 20);
+// What an allocator holds beyond what is asked for, as measured.
+constexpr double kSlack = 1.02;
+
+struct LinearCost {
+  double numbers = 0;  // of W
+  double stored = 0;   // bytes as the checkpoint has it
+  double packed = 0;   // as it is written
+};
+
+class BlockMemory {
+ public:
+  BlockMemory(const MemoryJob& job, std::size_t layer, bool calibrated)
+      : job_(job),
+        layer_(layer),
+        spec_(job.arch->block(layer)),
+        widths_(live_widths(spec_)),
+        calibrated_(calibrated),
+        streams_(calibrated && wants_reference(*job.plan, *job.arch) ? 2 : 1) {
+    const double bytes_per_weight =
+        job.stored.linear_weights == 0
+            ? 4
+            : static_cast<double>(job.stored.linear_bytes) /
+                  static_cast<double>(job.stored.linear_weights);
+    for (std::size_t l = 0; l < spec_.linears.size(); ++l) {
+      LinearCost cost;
+      cost.numbers = static_cast<double>(spec_.linears[l].out) *
+                     static_cast<double>(spec_.linears[l].in);
+      cost.stored = cost.numbers * bytes_per_weight;
+      const LinearTreatment treatment = treatment_of(l);
+      cost.packed = treatment.quantize == nullptr
+                        ? cost.stored
+                        : cost.numbers * packed_bytes(*treatment.quantize);
+      linears_.push_back(cost);
+      numbers_ += cost.numbers;
+      stored_ += cost.stored;
+    }
+  }
+
+  // Of all calibration tokens between two stages: numbers a token.
+  std::size_t kept_width() const {
+    std::size_t kept = widths_.at_stage.back();
+    for (std::size_t s = 0; s < spec_.stages.size(); ++s) {
+      if (!is_made_by_batches(s)) kept = std::max(kept, widths_.at_stage[s]);
+    }
+    return kept;
+  }
+
+  // Beside the states of all tokens.
+  double peak() const {
+    if (!calibrated_) return without_calibration();
+    const bool smooths = wants_smoothing(*job_.plan, *job_.arch, layer_);
+    // A block whose scales moved stays in float32.
+    const double dense = smooths ? numbers_ * kFloat + stored_ : 0;
+    double most = smooths ? smoothing() : 0;
+    // What runs the Linears, and those that are packed.
+    double kernels = smooths ? numbers_ * kFloat : stored_;
+    const double reference = streams_ == 2 ? kernels : 0;
+    double done = 0;
+    for (std::size_t s = 0; s < spec_.stages.size(); ++s) {
+      most = std::max(most, dense + kernels + reference + done +
+                                std::max(collecting(s), solving(s)));
+      for (const std::size_t l : spec_.stages[s].linears) {
+        done += linears_[l].packed;
+        kernels += linears_[l].packed - (smooths ? linears_[l].numbers * kFloat
+                                                 : linears_[l].stored);
+      }
+    }
+    return most;
+  }
+
+  double packed() const {
+    double bytes = 0;
+    for (const LinearCost& linear : linears_) bytes += linear.packed;
+    return bytes;
+  }
+
+  // A batch of the states of all tokens.
+  double batch_bytes() const {
+    return static_cast<double>(batch_tokens() * kept_width() * kFloat);
+  }
+
+ private:
+  LinearTreatment treatment_of(std::size_t l) const {
+    return llmpress::treatment_of(*job_.plan, *job_.arch, layer_, l);
+  }
+
+  static double packed_bytes(const QuantizeStage& stage) {
+    const double bits = stage.target_bits.value_or(stage.config.weights.bits);
+    return bits / 8 + 0.05;
+  }
+
+  StatsNeeds needs_of_stage(std::size_t s) const {
+    StatsNeeds needs;
+    for (const std::size_t l : spec_.stages[s].linears) {
+      needs = needs | needs_of(treatment_of(l));
+    }
+    return needs;
+  }
+
+  bool is_made_by_batches(std::size_t s) const {
+    return s != 0 && is_wide(spec_.stages[s], *job_.arch) &&
+           any(needs_of_stage(s));
+  }
+
+  std::size_t batch_tokens() const {
+    return std::min(
+        job_.calibration.tokens,
+        std::max(kCalibrationBatchTokens, job_.calibration.sequence_tokens));
+  }
+
+  double moments(std::size_t s) const {
+    const StatsNeeds needs = needs_of_stage(s);
+    const StageSpec& stage = spec_.stages[s];
+    const double matrix =
+        static_cast<double>(stage.in) * static_cast<double>(stage.in) * kFloat;
+    const std::size_t groups = groups_at_once(spec_, stage, needs);
+    return matrix * static_cast<double>(groups) *
+           ((needs.second_moment ? 1 : 0) + (needs.reference_moment ? 1 : 0));
+  }
+
+  // A batch runs towards the stage while its moments grow.
+  double collecting(std::size_t s) const {
+    const auto tokens = static_cast<double>(batch_tokens());
+    double numbers = static_cast<double>(widths_.towards[s]);
+    if (is_made_by_batches(s)) {
+      numbers += static_cast<double>(widths_.at_stage[s - 1]);
+    }
+    return moments(s) +
+           static_cast<double>(streams_) * tokens * numbers * kFloat;
+  }
+
+  double solving(std::size_t s) const {
+    double most = 0;
+    for (const std::size_t l : spec_.stages[s].linears) {
+      most = std::max(most, work(l));
+    }
+    return moments(s) + most;
+  }
+
+  // W as it was read and in float32, what the methods make of it.
+  double work(std::size_t l) const {
+    const LinearTreatment treatment = treatment_of(l);
+    const LinearCost& cost = linears_[l];
+    double bytes = cost.stored + cost.numbers * kFloat + cost.packed;
+    const StatsNeeds needs = needs_of(treatment);
+    const auto in = static_cast<double>(spec_.linears[l].in);
+    if (needs.second_moment) bytes += in * in * kFloat;  // the inverse
+    if (needs.reference_moment) bytes += 3 * in * in * kFloat;
+    if (treatment.prune != nullptr) bytes += cost.numbers * (kFloat + 1);
+    if (treatment.quantize != nullptr && needs.second_moment) {
+      bytes += cost.numbers * (kFloat + 3);  // solved weights, codes
+    }
+    return bytes;
+  }
+
+  double without_calibration() const {
+    double packed = 0, most = 0;
+    for (std::size_t l = 0; l < linears_.size(); ++l) {
+      most = std::max(most, work(l));
+      packed += linears_[l].packed;
+    }
+    return packed + most;
+  }
+
+  // The block in float32, a runner with all of it and one whose weights a
+  // search changes; the sample that it looks at.
+  double smoothing() const {
+    double sample = 0;
+    for (const std::size_t width : widths_.at_stage) {
+      sample += static_cast<double>(kSmoothingTokens * width * kFloat);
+    }
+    return 3 * numbers_ * kFloat + stored_ + sample;
+  }
+
+  const MemoryJob& job_;
+  std::size_t layer_;
+  const BlockSpec& spec_;
+  LiveWidths widths_;
+  bool calibrated_;
+  std::size_t streams_;
+  std::vector<LinearCost> linears_;
+  double numbers_ = 0, stored_ = 0;
+};
+
+// What removing experts by the error of the output keeps of a mixture.
+double expert_products(const StagePlan& plan, const Architecture& arch) {
+  const RouteOp* const route = first_route(arch);
+  if (route == nullptr) return 0;
+  const std::size_t experts = route->experts;
+  const bool measured =
+      std::ranges::any_of(plan.transforms(), [](const Stage* stage) {
+        const auto* const prune = std::get_if<PruneStage>(stage);
+        return prune != nullptr &&
+               prune->config.method == PruneMethod::kExperts &&
+               prune->config.expert_importance ==
+                   ExpertImportance::kOutputError;
+      });
+  return measured ? static_cast<double>(expert_probe_tokens(experts) * experts *
+                                        experts * kFloat)
+                  : 0;
+}
+
+class ModelMemory {
+ public:
+  explicit ModelMemory(const MemoryJob& job) : job_(job) {}
+
+  MemoryNeed need() {
+    compressing();
+    add("writing the largest tensor",
+        2.0 * static_cast<double>(job_.largest_tensor));
+    if (wants_auto_precision(*job_.plan)) {
+      add("choosing widths",
+          static_cast<double>(auto_precision_bytes(*job_.arch)));
+    }
+    training();
+    evaluating();
+    const double fixed =
+        kProgram + (job_.calibration.tokens != 0 ? kCalibrating : 0);
+    return {.in_memory = static_cast<std::size_t>(fixed + kSlack * in_memory_),
+            .spilled = static_cast<std::size_t>(fixed + kSlack * spilled_),
+            .scratch = static_cast<std::size_t>(scratch_),
+            .phase = phase_};
+  }
+
+ private:
+  void add(const std::string& phase, double bytes) { add(phase, bytes, bytes); }
+  void add(const std::string& phase, double in_memory, double spilled) {
+    in_memory_ = std::max(in_memory_, in_memory);
+    if (spilled > spilled_) {
+      spilled_ = spilled;
+      phase_ = phase;
+    }
+  }
+
+  bool is_reduced() const {
+    return std::ranges::any_of(job_.plan->transforms(), [](const Stage* stage) {
+      return std::holds_alternative<PruneStage>(*stage);
+    });
+  }
+
+  void compressing() {
+    const Architecture& arch = *job_.arch;
+    const bool calibrated = job_.calibration.tokens != 0;
+    const bool pair = is_reduced() || wants_reference(*job_.plan, arch);
+    const double streams = pair ? 2 : 1;
+    const auto tokens = static_cast<double>(job_.calibration.tokens);
+    for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+      const BlockMemory block(job_, layer, calibrated);
+      packed_ += block.packed();
+      const double peak =
+          block.peak() * (is_reduced() ? 2 : 1) +
+          static_cast<double>(block_rounding_bytes(
+              *job_.plan, arch, job_.calibration.sequence_tokens)) +
+          expert_products(*job_.plan, arch);
+      const double states =
+          streams * tokens * static_cast<double>(block.kept_width() * kFloat);
+      // In a file they still come in, one batch of each stream.
+      add("compressing " + arch.block_name(layer), peak + states,
+          peak + (calibrated ? streams * block.batch_bytes() : 0));
+      scratch_ = std::max(scratch_, states);
+    }
+  }
+
+  void training() {
+    const StagePlan& plan = *job_.plan;
+    for (const Stage* stage : plan.training()) {
+      const bool packed = std::ranges::count(plan.recovery(), stage) != 0;
+      add("training", static_cast<double>(training_peak_bytes(
+                          *job_.arch, *stage,
+                          packed ? TrainedForm::kPacked : TrainedForm::kDense,
+                          grid_end_weights(plan, *job_.arch))));
+    }
+  }
+
+  // Whole models, and the logits of a window of each.
+  void evaluating() {
+    if (job_.evaluated_tokens == 0) return;
+    const auto base = static_cast<double>(job_.stored.weight_bytes);
+    const double output =
+        base - static_cast<double>(job_.stored.linear_bytes) + packed_;
+    const auto variants = static_cast<double>(job_.variants);
+    const double together =
+        variants * output <= static_cast<double>(kCompareAtOnceBytes) ? variants
+                                                                      : 1;
+    add("evaluating", base + together * output +
+                          2.0 * static_cast<double>(job_.evaluated_tokens) *
+                              static_cast<double>(job_.arch->vocabulary) *
+                              kFloat);
+  }
+
+  const MemoryJob& job_;
+  double in_memory_ = 0, spilled_ = 0, scratch_ = 0;
+  double packed_ = 0;  // of all blocks
+  std::string phase_{};
+};
+
+}  // namespace
+
+std::size_t groups_at_once(const BlockSpec& block, const StageSpec& stage,
+                           const StatsNeeds& needs) {
+  if (!needs.second_moment) return stage.groups;
+  std::size_t weights = 0;
+  for (const LinearSpec& linear : block.linears) {
+    weights += linear.out * linear.in;
+  }
+  const std::size_t of_group = stage.in * stage.in * kFloat;
+  return std::clamp<std::size_t>(weights * 2 / of_group, 1, stage.groups);
+}
+
+bool is_wide(const StageSpec& stage, const Architecture& arch) {
+  return stage.in > arch.hidden || stage.groups > 1;
+}
+
+MemoryNeed memory_need(const MemoryJob& job) { return ModelMemory(job).need(); }
+
+}  // namespace llmpress

@@ -1,0 +1,55 @@
+// What compressing a model takes of memory at its peak, before it runs: the sum
+// of what the code holds, phase by phase, with the sizes that the plan, the
+// program of the blocks and the calibration set fix.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "compress/calibration/stage_plan.h"
+#include "compress/core/input_stats.h"
+#include "compress/model/architecture.h"
+#include "compress/model/model_check.h"
+
+namespace llmpress {
+
+// What calibration makes blocks keep: all tokens, and those of a sequence.
+struct CalibrationSize {
+  std::size_t tokens = 0, sequence_tokens = 0;
+};
+
+struct MemoryJob {
+  const StagePlan* plan = nullptr;
+  const Architecture* arch = nullptr;
+  ModelSize stored{};                // of the checkpoint
+  std::size_t largest_tensor = 0;    // of the checkpoint, bytes
+  CalibrationSize calibration{};     // of the recipe; none: 0
+  std::size_t evaluated_tokens = 0;  // of a window; 0: nothing is evaluated
+  std::size_t variants = 1;          // that are evaluated beside the base
+};
+
+// Models whose stored weights add up to no more than this are compared in one
+// pass; larger ones one by one beside the base.
+inline constexpr std::size_t kCompareAtOnceBytes = std::size_t{2} << 30;
+
+// Bytes.
+struct MemoryNeed {
+  std::size_t in_memory = 0;  // with calibration states in memory
+  std::size_t spilled = 0;    // with all of them but one batch in a file
+  std::size_t scratch = 0;    // of that file
+  std::string phase{};        // that takes the most when spilled
+};
+
+MemoryNeed memory_need(const MemoryJob& job);
+
+// Groups (experts) of a stage whose statistics are collected together: no more
+// than take the room of the block's weights in 16 bits.
+std::size_t groups_at_once(const BlockSpec& block, const StageSpec& stage,
+                           const StatsNeeds& needs);
+
+// Wider than the residual stream, all told: its input is not kept of all tokens
+// at once, but made batch by batch.
+bool is_wide(const StageSpec& stage, const Architecture& arch);
+
+}  // namespace llmpress
