@@ -111,6 +111,11 @@ class Program {
     try {
       throw;
     } catch (const Error& e) {
+      // A launcher that ends all ranks because of one interrupts the others:
+      // nothing to tell.
+      if (e.code() == ErrorCode::kCancelled && is_one_of_many()) {
+        return exit_code(e.code());
+      }
       return report(exit_code(e.code()), e.what());
     } catch (const std::bad_alloc&) {
       return report(exit_code(ErrorCode::kResource), "out of memory");
@@ -129,10 +134,11 @@ class Program {
     }
   }
 
+  bool is_one_of_many() const { return processes_ && ranks().is_spread(); }
+
   int report(int code, const char* what) const {
-    const std::string rank = processes_ && ranks().is_spread()
-                                 ? formatted("rank {}: ", ranks().rank())
-                                 : "";
+    const std::string rank =
+        is_one_of_many() ? formatted("rank {}: ", ranks().rank()) : "";
     std::fprintf(stderr, "llmpress: error: %s%s\n", rank.c_str(),
                  printable(what, "\n").c_str());
     return code;
