@@ -44,3 +44,16 @@ get_target_property(spdlog_include spdlog::spdlog INTERFACE_INCLUDE_DIRECTORIES)
 llmpress_wrap(llmpress_spdlog INCLUDES ${spdlog_include} LIBRARIES spdlog::spdlog)
 find_path(CLI11_INCLUDE CLI/CLI.hpp REQUIRED)
 llmpress_wrap(llmpress_cli11 INCLUDES ${CLI11_INCLUDE})
+
+# Several processes for one run (compress/tool/mpi_ranks.h). On where MPI is
+# installed, unless LLMPRESS_MPI says otherwise; its C interface alone.
+set(MPI_CXX_SKIP_MPICXX TRUE)
+find_package(MPI QUIET COMPONENTS CXX)
+option(LLMPRESS_MPI "Runs spread over processes by MPI" ${MPI_CXX_FOUND})
+add_library(llmpress_mpi INTERFACE)
+if(LLMPRESS_MPI)
+  find_package(MPI REQUIRED COMPONENTS CXX)
+  target_include_directories(llmpress_mpi SYSTEM INTERFACE ${MPI_CXX_INCLUDE_DIRS})
+  target_link_libraries(llmpress_mpi INTERFACE MPI::MPI_CXX)
+  target_compile_definitions(llmpress_mpi INTERFACE LLMPRESS_HAVE_MPI)
+endif()

@@ -161,6 +161,25 @@ std::vector<ScaleCandidate> scale_candidates(const Consumers& consumers,
   return all;
 }
 
+// Of the output with each candidate, in turn by the ranks, all on all of them.
+std::vector<double> errors_of(std::span<const ScaleCandidate> candidates,
+                              const OutputObjective& objective,
+                              TrialWeights& rounded, const Ranks& ranks) {
+  std::vector<double> own;
+  for (std::size_t k = 0; k < candidates.size(); ++k) {
+    if (ranks.owns(k)) own.push_back(objective(rounded(candidates[k].s)));
+  }
+  std::vector<double> all(candidates.size());
+  const std::vector<std::string> parts = ranks.gather(bytes_of(std::span(own)));
+  for (std::size_t r = 0; r < parts.size(); ++r) {
+    const auto errors = values_of<double>(parts[r]);
+    for (std::size_t i = 0; i < errors.size(); ++i) {
+      all[r + i * ranks.size()] = errors[i];
+    }
+  }
+  return all;
+}
+
 constexpr std::size_t kFinalists = 5;
 
 // The kFinalists of least error, in the order in which they were.
@@ -288,7 +307,7 @@ AwqScales search_awq_scales(const Consumers& consumers,
                             std::span<const float> x_mean,
                             const QuantizeConfig& config,
                             const OutputObjective& evaluate, ThreadPool& pool,
-                            const OutputObjective& screen) {
+                            const OutputObjective& screen, const Ranks& ranks) {
   if (consumers.empty()) {
     throw Error(ErrorCode::kInvalidArgument, "awq: no Linear reads the input");
   }
@@ -300,14 +319,13 @@ AwqScales search_awq_scales(const Consumers& consumers,
   std::vector<ScaleCandidate> candidates =
       scale_candidates(consumers, x_mean, config);
   if (screen && candidates.size() > kFinalists) {
-    std::vector<double> errors;
-    for (const ScaleCandidate& c : candidates) {
-      errors.push_back(screen(rounded(c.s)));
-    }
-    keep_finalists(candidates, errors);
+    keep_finalists(candidates, errors_of(candidates, screen, rounded, ranks));
   }
-  for (ScaleCandidate& c : candidates) {
-    const double error = evaluate(rounded(c.s));
+  const std::vector<double> errors =
+      errors_of(candidates, evaluate, rounded, ranks);
+  for (std::size_t k = 0; k < candidates.size(); ++k) {
+    ScaleCandidate& c = candidates[k];
+    const double error = errors[k];
     const bool better = std::isfinite(error) &&
                         !(std::isfinite(best.error) && error >= best.error);
     if (!better) continue;
@@ -429,7 +447,7 @@ FoundScales find_scales(const ScaleRequest& request) {
   AwqScales found = search_awq_scales(
       request.consumers, request.stats.abs_mean, request.config,
       request.module_objective(ObjectiveTokens::kAll), request.pool,
-      request.module_objective(ObjectiveTokens::kFew));
+      request.module_objective(ObjectiveTokens::kFew), request.ranks);
   if (gptq_rounds(request.config)) {
     found.s = fit_scales_to_gptq(request.consumers, request.stats,
                                  request.config, found.s, request.pool);

@@ -42,13 +42,15 @@ struct AwqScales {
 
 // `x_mean` [in]; `config` gives the grid (weights, input) and the search (awq).
 // `evaluate` is the error of the inspected module's output, `screen` the same on
-// fewer tokens (empty: every candidate is evaluated). Throws
+// fewer tokens (empty: every candidate is evaluated). `ranks`: who has the same
+// arguments and tries candidates in turn; all get the same result. Throws
 // Error(kInvalidArgument) if shapes disagree.
 AwqScales search_awq_scales(const Consumers& consumers,
                             std::span<const float> x_mean,
                             const QuantizeConfig& config,
                             const OutputObjective& evaluate, ThreadPool& pool,
-                            const OutputObjective& screen = {});
+                            const OutputObjective& screen = {},
+                            const Ranks& ranks = {});
 
 // The search rounds to nearest; where GPTQ rounds, part of what scales gain is
 // gained twice. Of s^p, p = 0, 1/2, 1, the one that leaves the least error

@@ -10,6 +10,7 @@
 #include "compress/core/input_stats.h"
 #include "compress/core/matrix.h"
 #include "compress/core/parallel.h"
+#include "compress/core/ranks.h"
 #include "quantizers/quantize_config.h"
 
 namespace llmpress {
@@ -35,6 +36,8 @@ struct ScaleRequest {
   // Makes the error of the output of the module that the group feeds; dear.
   std::function<OutputObjective(ObjectiveTokens)> module_objective;
   ThreadPool& pool;
+  // Who has the same request and tries candidates in turn.
+  Ranks ranks{};
 };
 
 struct FoundScales {

@@ -4,6 +4,8 @@
 #include <numeric>
 #include <utility>
 
+#include "compress/calibration/rank_rows.h"
+
 namespace llmpress {
 namespace {
 
@@ -45,7 +47,7 @@ std::span<const std::size_t> SequenceOrder::draw() {
 
 std::vector<SequenceRows> sequences_of(const CalibrationStates& states) {
   std::vector<SequenceRows> all;
-  for (std::size_t b = 0; b < states.batches().size(); ++b) {
+  for (std::size_t b = 0; b < states.all_batches(); ++b) {
     std::size_t first = 0;
     for (const Segment& segment : states.segments(b)) {
       all.push_back({b, first, segment.rows});
@@ -61,9 +63,12 @@ MatrixF gather(std::span<const SequenceRows> chosen,
       chosen, [&](std::size_t b) -> const MatrixF& { return batches[b]; });
 }
 
-BlockState gather_state(std::span<const SequenceRows> chosen,
-                        const CalibrationStates& states) {
-  const auto batches = states.batches();
+namespace {
+
+// `chosen` of this rank's batches.
+BlockState gather_own(std::span<const SequenceRows> chosen,
+                      BatchesToRead batches) {
+  if (chosen.empty()) return {};
   BlockState state;
   state.hidden = gather_rows(chosen, [&](std::size_t b) -> const MatrixF& {
     return batches[b].state.hidden;
@@ -79,6 +84,21 @@ BlockState gather_state(std::span<const SequenceRows> chosen,
         });
   }
   return state;
+}
+
+}  // namespace
+
+BlockState gather_state(std::span<const SequenceRows> chosen,
+                        const CalibrationStates& states) {
+  const Ranks& ranks = states.ranks();
+  std::vector<SequenceRows> own;
+  std::vector<RankRows> parts;
+  for (const SequenceRows& s : chosen) {
+    parts.push_back({ranks.owner(s.batch), s.rows});
+    if (!ranks.owns(s.batch)) continue;
+    own.push_back({s.batch / ranks.size(), s.first, s.rows});
+  }
+  return join_rows(gather_own(own, states.batches()), parts, ranks);
 }
 
 }  // namespace llmpress

@@ -7,6 +7,8 @@
 namespace llmpress {
 namespace {
 
+constexpr std::size_t kSampleRows = 512;  // of a statistic
+
 BlockState state_after(const Block& block, std::size_t stage,
                        const CalibrationBatch& batch, ThreadPool& pool) {
   BlockState copy = batch.state;
@@ -35,11 +37,17 @@ MatrixF paired_rows(ConstMatrixView X, const Routing& routing,
 class GroupCollectors {
  public:
   GroupCollectors(const StageSpec& stage, GroupRange groups,
-                  const StatsNeeds& needs, std::size_t tokens)
+                  const StatsNeeds& needs, const CalibrationStates& states)
       : first_(groups.first) {
     for (std::size_t g = 0; g < groups.count; ++g) {
-      collectors_.emplace_back(stage.in, needs, tokens);
+      collectors_.emplace_back(stage.in, needs, states.tokens(), kSampleRows,
+                               states.ranks());
     }
+  }
+
+  // In a round in which this rank has no batch.
+  void add_none(ThreadPool& pool) {
+    for (InputStatsCollector& c : collectors_) c.add({}, pool);
   }
 
   void add(const BlockState& state, const BlockState* reference,
@@ -56,10 +64,9 @@ class GroupCollectors {
     for (std::size_t g = 0; g < collectors_.size(); ++g) {
       const std::size_t begin = routing.offsets[first_ + g];
       const std::size_t rows = routing.offsets[first_ + g + 1] - begin;
-      if (rows == 0) continue;
       const ConstMatrixView own = X.rows_slice(begin, rows);
       MatrixF full;
-      if (reference != nullptr) {
+      if (reference != nullptr && rows != 0) {
         full = paired_rows(own, routing, *reference, first_ + g);
       }
       collectors_[g].add(own, pool, std::as_const(full).view());
@@ -81,8 +88,9 @@ class GroupCollectors {
 
 CalibrationStates::CalibrationStates(const CalibrationSet& set,
                                      const ModelEnds& ends, ThreadPool& pool,
-                                     std::filesystem::path scratch)
-    : store_(std::move(scratch)) {
+                                     std::filesystem::path scratch,
+                                     const Ranks& ranks)
+    : ranks_(ranks), tokens_(set.tokens()), store_(std::move(scratch)) {
   std::size_t at = 0;
   while (at < set.sequences.size()) {
     const std::size_t length = set.sequences[at].size();
@@ -96,10 +104,11 @@ CalibrationStates::CalibrationStates(const CalibrationSet& set,
       ids.insert(ids.end(), sequence.begin(), sequence.end());
       batch.segments.push_back({.rows = sequence.size()});
     }
-    batch.state = ends.begin(ids, batch.segments, pool);
-    tokens_ += ids.size();
-    store_.add(std::move(batch));
     at += count;
+    segments_.push_back(batch.segments);
+    if (!ranks_.owns(segments_.size() - 1)) continue;
+    batch.state = ends.begin(ids, batch.segments, pool);
+    store_.add(std::move(batch));
   }
 }
 
@@ -125,8 +134,12 @@ void CalibrationStates::run(const Block& block, ThreadPool& pool) {
 std::vector<InputStats> CalibrationStates::collect(
     const StageSpec& next, GroupRange groups, const StatsNeeds& needs,
     ThreadPool& pool, const CalibrationStates* reference) const {
-  GroupCollectors collectors(next, groups, needs, tokens_);
-  for (std::size_t b = 0; b < store_.size(); ++b) {
+  GroupCollectors collectors(next, groups, needs, *this);
+  for (std::size_t b = 0; b < rounds(); ++b) {
+    if (b >= store_.size()) {
+      collectors.add_none(pool);
+      continue;
+    }
     collectors.add(
         store_.read(b).state,
         reference == nullptr ? nullptr : &reference->store_.read(b).state,
@@ -140,8 +153,12 @@ std::vector<InputStats> CalibrationStates::collect_after(
     const StatsNeeds& needs, ThreadPool& pool,
     const CalibrationStates* reference, const Block* reference_block) const {
   GroupCollectors collectors(block.spec().stages.at(stage + 1), groups, needs,
-                             tokens_);
-  for (std::size_t b = 0; b < store_.size(); ++b) {
+                             *this);
+  for (std::size_t b = 0; b < rounds(); ++b) {
+    if (b >= store_.size()) {
+      collectors.add_none(pool);
+      continue;
+    }
     const BlockState state = state_after(block, stage, store_.read(b), pool);
     std::optional<BlockState> full;
     if (reference != nullptr) {

@@ -9,6 +9,7 @@
 #include "compress/calibration/calibration_text.h"
 #include "compress/core/input_stats.h"
 #include "compress/core/parallel.h"
+#include "compress/core/ranks.h"
 #include "compress/model/block.h"
 #include "compress/model/decoder.h"
 
@@ -28,16 +29,26 @@ class CalibrationStates {
  public:
   // The embeddings of all sequences, in batches of a fixed number of tokens.
   // `scratch`: a folder for all batches but one; empty: all stay in memory.
+  // `ranks`: who has the others; batch b is on rank b mod ranks.size().
   CalibrationStates(const CalibrationSet& set, const ModelEnds& ends,
-                    ThreadPool& pool, std::filesystem::path scratch = {});
+                    ThreadPool& pool, std::filesystem::path scratch = {},
+                    const Ranks& ranks = {});
 
-  std::size_t tokens() const { return tokens_; }
+  std::size_t tokens() const { return tokens_; }  // of all ranks
+  const Ranks& ranks() const { return ranks_; }
+  // Of the batches of all ranks, counted through.
+  std::size_t all_batches() const { return segments_.size(); }
+  const std::vector<Segment>& segments(std::size_t batch) const {
+    return segments_[batch];
+  }
+  // Batches come in rounds, one of each rank: batches()[r] is of round r. In
+  // the last one a rank may have none.
+  std::size_t rounds() const {
+    return (all_batches() + ranks_.size() - 1) / ranks_.size();
+  }
   // A batch is good until another one is asked for.
   BatchesToChange batches() { return BatchesToChange(store_); }
   BatchesToRead batches() const { return BatchesToRead(store_); }
-  const std::vector<Segment>& segments(std::size_t batch) const {
-    return store_.segments(batch);
-  }
 
   // Sets the input of stage 0 of `block`.
   void begin(const Block& block, ThreadPool& pool);
@@ -46,7 +57,8 @@ class CalibrationStates {
   void run(const Block& block, ThreadPool& pool);
 
   // Statistics of the input of `next`, the stage that runs next, one for each
-  // of these groups of it (an expert sees the rows that are routed to it).
+  // of these groups of it (an expert sees the rows that are routed to it):
+  // those of the batches of all ranks, on all ranks. Collective.
   // `reference`: the same tokens in the uncompressed model, where
   // needs.reference_moment asks for it. An expert's are those that the
   // compressed model routes to it, as at run time. Where the uncompressed model
@@ -71,7 +83,9 @@ class CalibrationStates {
       const Block* reference_block = nullptr) const;
 
  private:
+  Ranks ranks_;
   std::size_t tokens_ = 0;
+  std::vector<std::vector<Segment>> segments_;  // of the batches of all ranks
   BatchStore store_;
 };
 

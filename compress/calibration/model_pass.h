@@ -21,6 +21,7 @@ struct ModelPass {
   const CalibrationSet* calibration = nullptr;
   Isa isa = best_isa();
   ThreadPool* pool = nullptr;
+  Ranks ranks{};  // who passes its batches through the model together
   std::filesystem::path scratch{};  // for calibration states; empty: in memory
   Progress progress{};
 };

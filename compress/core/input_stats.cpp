@@ -4,11 +4,13 @@
 #include <cassert>
 #include <cmath>
 #include <limits>
+#include <numeric>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "compress/core/checked.h"
 #include "compress/core/formatted.h"
-#include "compress/core/linalg.h"
 
 namespace llmpress {
 namespace {
@@ -34,37 +36,64 @@ void require_finite(ConstMatrixView X, std::size_t tokens_before,
   });
 }
 
-// (x_full - x) x^T, summed.
-void add_reference_moment(ConstMatrixView X, ConstMatrixView X_full,
-                          float alpha, MatrixView<float> moment,
-                          ThreadPool& pool) {
+// x_full - x.
+MatrixF difference_of(ConstMatrixView X_full, ConstMatrixView X) {
   MatrixF difference(X_full);
   for (std::size_t k = 0; k < X.size(); ++k) {
     difference.data()[k] -= X.data()[k];
   }
-  add_cross_gram(difference.view(), X, alpha, moment, pool);
+  return difference;
 }
 
+// Of one batch.
+struct ChannelSums {
+  std::vector<double> abs, square;
+  std::vector<float> min, max;
+};
+
 // Each range of channels runs over all tokens in order.
-void add_channel_moments(ConstMatrixView X, InputStats& stats,
-                         std::vector<double>& abs_sum,
-                         std::vector<double>& square_sum, ThreadPool& pool) {
+ChannelSums sum_channels(ConstMatrixView X, ThreadPool& pool) {
   constexpr std::size_t kChannels = 128;
-  pool.for_ranges(X.cols(), kChannels, [&](std::size_t begin, std::size_t end) {
+  const std::size_t in = X.cols();
+  ChannelSums sums{std::vector<double>(in), std::vector<double>(in),
+                   std::vector<float>(in), std::vector<float>(in)};
+  pool.for_ranges(in, kChannels, [&](std::size_t begin, std::size_t end) {
+    std::copy_n(X.row(0).begin() + static_cast<std::ptrdiff_t>(begin),
+                end - begin,
+                sums.min.begin() + static_cast<std::ptrdiff_t>(begin));
+    std::copy_n(X.row(0).begin() + static_cast<std::ptrdiff_t>(begin),
+                end - begin,
+                sums.max.begin() + static_cast<std::ptrdiff_t>(begin));
     for (std::size_t t = 0; t < X.rows(); ++t) {
       const auto row = X.row(t);
       for (std::size_t i = begin; i < end; ++i) {
         const double x = row[i];
-        abs_sum[i] += std::abs(x);
-        square_sum[i] += x * x;
-        stats.min[i] = std::min(stats.min[i], row[i]);
-        stats.max[i] = std::max(stats.max[i], row[i]);
+        sums.abs[i] += std::abs(x);
+        sums.square[i] += x * x;
+        sums.min[i] = std::min(sums.min[i], row[i]);
+        sums.max[i] = std::max(sums.max[i], row[i]);
       }
     }
-    for (std::size_t i = begin; i < end; ++i) {
-      stats.abs_max[i] = std::max(stats.max[i], -stats.min[i]);
-    }
   });
+  return sums;
+}
+
+template <class T>
+void add_to(std::vector<T>& total, const std::vector<T>& part) {
+  for (std::size_t i = 0; i < total.size(); ++i) total[i] += part[i];
+}
+
+std::string bytes_of_sums(const ChannelSums& sums) {
+  return bytes_of(std::span(sums.abs)) + bytes_of(std::span(sums.square)) +
+         bytes_of(std::span(sums.min)) + bytes_of(std::span(sums.max));
+}
+
+ChannelSums sums_of_bytes(std::string_view bytes, std::size_t in) {
+  const std::size_t doubles = in * sizeof(double), floats = in * sizeof(float);
+  return {values_of<double>(bytes.substr(0, doubles)),
+          values_of<double>(bytes.substr(doubles, doubles)),
+          values_of<float>(bytes.substr(2 * doubles, floats)),
+          values_of<float>(bytes.substr(2 * doubles + floats, floats))};
 }
 
 void scale(MatrixF& moment, float factor) {
@@ -88,18 +117,23 @@ bool any(const StatsNeeds& needs) {
 InputStatsCollector::InputStatsCollector(std::size_t in,
                                          const StatsNeeds& needs,
                                          std::size_t total_tokens,
-                                         std::size_t max_sample_rows)
+                                         std::size_t max_sample_rows,
+                                         const Ranks& ranks)
     : in_(in),
       needs_(needs),
       total_tokens_(std::max<std::size_t>(total_tokens, 1)),
       sample_stride_(std::max<std::size_t>(
           ceil_div(total_tokens, std::max<std::size_t>(max_sample_rows, 1)),
           1)),
-      max_sample_rows_(max_sample_rows) {
-  if (needs.second_moment) stats_.second_moment = MatrixF(in, in);
-  if (needs.reference_moment) stats_.reference_moment = MatrixF(in, in);
+      max_sample_rows_(max_sample_rows),
+      ranks_(ranks) {
+  if (needs.second_moment) {
+    second_moment_ = MomentSum(in, GramShape::kSymmetric, ranks);
+  }
+  if (needs.reference_moment) {
+    reference_moment_ = MomentSum(in, GramShape::kFull, ranks);
+  }
   if (needs.channel_moments) {
-    stats_.abs_max.assign(in, 0.0f);
     stats_.min.assign(in, std::numeric_limits<float>::infinity());
     stats_.max.assign(in, -std::numeric_limits<float>::infinity());
     abs_sum_.assign(in, 0.0);
@@ -109,33 +143,83 @@ InputStatsCollector::InputStatsCollector(std::size_t in,
 
 void InputStatsCollector::add(ConstMatrixView X, ThreadPool& pool,
                               ConstMatrixView X_full) {
-  assert(X.cols() == in_);
-  if (X.rows() == 0 || in_ == 0) return;
-  require_finite(X, stats_.tokens, pool);
+  assert(X.rows() == 0 || X.cols() == in_);
+  if (in_ == 0) return;
+  pool_ = &pool;
+  std::vector<std::size_t> rows;
+  const std::size_t own_rows = X.rows();
+  for (const std::string& bytes :
+       ranks_.gather(bytes_of(std::span(&own_rows, 1)))) {
+    rows.push_back(values_of<std::size_t>(bytes).front());
+  }
+  std::size_t first = stats_.tokens;
+  for (std::size_t r = 0; r < ranks_.rank(); ++r) first += rows[r];
+  const std::size_t all =
+      std::accumulate(rows.begin(), rows.end(), std::size_t{0});
+  if (all == 0) return;
+  if (X.rows() != 0) require_finite(X, first, pool);
+  add_moments(X, X_full, rows, first, pool);
+  if (needs_.channel_moments) add_channels(X, rows, pool);
+  if (needs_.sample_rows) add_samples(X, first);
+  stats_.tokens += all;
+}
+
+void InputStatsCollector::add_moments(ConstMatrixView X, ConstMatrixView X_full,
+                                      std::span<const std::size_t> rows,
+                                      std::size_t first, ThreadPool& pool) {
   const float weight = 1.0f / static_cast<float>(total_tokens_);
-  if (needs_.second_moment) {
-    add_gram(X, weight, stats_.second_moment.view(), pool);
-  }
-  if (needs_.reference_moment) {
+  if (needs_.second_moment) second_moment_.add(X, X, weight, rows, pool);
+  if (!needs_.reference_moment) return;
+  MatrixF difference;
+  if (X.rows() != 0) {
     assert(X_full.rows() == X.rows() && X_full.cols() == X.cols());
-    require_finite(X_full, stats_.tokens, pool);
-    add_reference_moment(X, X_full, weight, stats_.reference_moment.view(),
-                         pool);
+    require_finite(X_full, first, pool);
+    difference = difference_of(X_full, X);
   }
-  if (needs_.channel_moments) {
-    add_channel_moments(X, stats_, abs_sum_, square_sum_, pool);
+  reference_moment_.add(std::as_const(difference).view(), X, weight, rows,
+                        pool);
+}
+
+void InputStatsCollector::add_channels(ConstMatrixView X,
+                                       std::span<const std::size_t> rows,
+                                       ThreadPool& pool) {
+  ChannelSums own;
+  if (X.rows() != 0) own = sum_channels(X, pool);
+  std::vector<std::string> parts;
+  if (ranks_.is_spread()) parts = ranks_.gather(bytes_of_sums(own));
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    if (rows[r] == 0) continue;
+    const ChannelSums sums =
+        r == ranks_.rank() ? std::move(own) : sums_of_bytes(parts[r], in_);
+    add_to(abs_sum_, sums.abs);
+    add_to(square_sum_, sums.square);
+    for (std::size_t i = 0; i < in_; ++i) {
+      stats_.min[i] = std::min(stats_.min[i], sums.min[i]);
+      stats_.max[i] = std::max(stats_.max[i], sums.max[i]);
+    }
   }
-  for (std::size_t t = 0; needs_.sample_rows && t < X.rows(); ++t) {
-    if ((stats_.tokens + t) % sample_stride_ != 0) continue;
-    if (samples_.size() / in_ == max_sample_rows_) break;
-    samples_.insert(samples_.end(), X.row(t).begin(), X.row(t).end());
+}
+
+// `first`: the rows that come before X's.
+void InputStatsCollector::add_samples(ConstMatrixView X, std::size_t first) {
+  std::vector<float> own;
+  for (std::size_t t = 0; t < X.rows(); ++t) {
+    if ((first + t) % sample_stride_ != 0) continue;
+    if ((first + t) / sample_stride_ >= max_sample_rows_) break;
+    own.insert(own.end(), X.row(t).begin(), X.row(t).end());
   }
-  stats_.tokens += X.rows();
+  for (const std::string& bytes :
+       ranks_.gather(bytes_of(std::span<const float>(own)))) {
+    const auto rows = values_of<float>(bytes);
+    samples_.insert(samples_.end(), rows.begin(), rows.end());
+  }
 }
 
 InputStats InputStatsCollector::finish() {
   const auto tokens =
       static_cast<double>(std::max<std::size_t>(stats_.tokens, 1));
+  stats_.second_moment = second_moment_.finish(pool_);
+  stats_.reference_moment = reference_moment_.finish(pool_);
   // More or fewer rows came than were announced.
   if (stats_.tokens != total_tokens_) {
     const auto factor =
@@ -151,6 +235,10 @@ InputStats InputStatsCollector::finish() {
   };
   stats_.abs_mean = mean(abs_sum_);
   stats_.square_mean = mean(square_sum_);
+  for (std::size_t i = 0; i < stats_.min.size(); ++i) {
+    stats_.abs_max.push_back(
+        stats_.tokens == 0 ? 0 : std::max(stats_.max[i], -stats_.min[i]));
+  }
   const std::size_t rows = in_ == 0 ? 0 : samples_.size() / in_;
   stats_.sample_rows = MatrixF(std::move(samples_), rows, in_);
   return std::move(stats_);

@@ -199,10 +199,15 @@ class BlockSmoother {
         runner_of(*job_.arch, job_.layer, block_, {.isa = job_.isa});
     std::vector<InputStatsCollector> collectors;
     for (const StageSpec& stage : stages) {
-      collectors.push_back(
-          InputStatsCollector(stage.in, needs_of(stage), states_.tokens()));
+      collectors.push_back(InputStatsCollector(
+          stage.in, needs_of(stage), states_.tokens(), 512, states_.ranks()));
     }
-    for (const CalibrationBatch& batch : states_.batches()) {
+    for (std::size_t b = 0; b < states_.rounds(); ++b) {
+      if (b >= states_.batches().size()) {
+        for (InputStatsCollector& c : collectors) c.add({}, *job_.pool);
+        continue;
+      }
+      const CalibrationBatch& batch = states_.batches()[b];
       BlockState state = batch.state;
       runner.begin(state, batch.segments, *job_.pool);
       for (std::size_t s = 0; s < stages.size(); ++s) {
@@ -233,7 +238,8 @@ class BlockSmoother {
                    group, stage,
                    tokens == ObjectiveTokens::kAll ? sample_ : screening_);
              },
-         .pool = *job_.pool});
+         .pool = *job_.pool,
+         .ranks = states_.ranks()});
     fold_scales(group, found.s, block_);
     rescale_inputs(stage, found.s);
     return describe(group, task, found.identity_error, found.error);

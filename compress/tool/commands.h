@@ -8,10 +8,12 @@ class App;
 
 namespace llmpress {
 
-void add_run_command(CLI::App& app);
+struct CommandRanks;
+
+void add_run_command(CLI::App& app, const CommandRanks& ranks);
 void add_plan_command(CLI::App& app);
-void add_eval_command(CLI::App& app);
-void add_compare_command(CLI::App& app);
+void add_eval_command(CLI::App& app, const CommandRanks& ranks);
+void add_compare_command(CLI::App& app, const CommandRanks& ranks);
 void add_bench_command(CLI::App& app);
 void add_convert_command(CLI::App& app);
 void add_synth_command(CLI::App& app);

@@ -17,6 +17,9 @@ void print_generated(std::string_view text);
 // that no file gets its number. Throws Error(kIo) if stdout is closed.
 void open_standard_streams();
 
+// From now on what is printed goes nowhere.
+void silence_results();
+
 // Throws Error(kIo) unless everything that was printed has been written.
 void flush_results();
 

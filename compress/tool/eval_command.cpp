@@ -127,21 +127,39 @@ LoadedModel load(const std::filesystem::path& path,
   return model;
 }
 
+// The first rank writes for all.
+std::unique_ptr<OutputGuard> guard_outputs(const EvalArguments& arguments,
+                                           Session& session) {
+  if (!session.ranks().is_first()) return nullptr;
+  auto guard = std::make_unique<OutputGuard>(inputs_of(arguments),
+                                             outputs_of(arguments));
+  log_notes(*guard, session);
+  return guard;
+}
+
+// Refuses before the weights are read what is too short for a window.
+EvaluationText load_text(const EvaluateConfig& config,
+                         const Tokenizer& tokenizer) {
+  EvaluationText text = load_evaluation_text(config.text, tokenizer);
+  (void)plan_windows(text, config);
+  return text;
+}
+
 void eval(const EvalArguments& arguments) {
   Session session(arguments.session);
   const HeapReuse reuse;
-  const OutputGuard guard(inputs_of(arguments), outputs_of(arguments));
-  log_notes(guard, session);
+  const auto guard = guard_outputs(arguments, session);
   (void)weighted(arguments.adapters);
-  const ModelSource source = open_model(arguments.model);
-  const EvaluationText text =
-      load_evaluation_text(arguments.config.text, *source.tokenizer);
-  (void)plan_windows(text, arguments.config);  // before the weights are read
+  const ModelSource source = session.ranks().first_then_others(
+      [&] { return open_model(arguments.model); });
+  const EvaluationText text = session.ranks().first_then_others(
+      [&] { return load_text(arguments.config, *source.tokenizer); });
   const LoadedModel model =
       load(arguments.model, arguments.config, session, arguments.adapters);
   const EvaluationResult result =
       evaluate(model.under_test, text, arguments.config, session.pool(),
-               session.progress());
+               session.progress(), session.ranks());
+  if (!session.ranks().is_first()) return;
   if (arguments.json != "-") {
     print("perplexity %.4f +- %.4f\n", result.perplexity,
           result.perplexity_stderr);
@@ -183,12 +201,12 @@ void print_comparison(const Comparison& comparison) {
 void compare_models(const EvalArguments& arguments) {
   Session session(arguments.session);
   const HeapReuse reuse;
-  const OutputGuard guard(inputs_of(arguments), outputs_of(arguments));
-  log_notes(guard, session);
+  const auto guard = guard_outputs(arguments, session);
+  (void)session.ranks().first_then_others(
+      [&] { return open_model(arguments.model); });
   const LoadedModel base = load(arguments.model, arguments.config, session);
-  const EvaluationText text =
-      load_evaluation_text(arguments.config.text, *base.source.tokenizer);
-  (void)plan_windows(text, arguments.config);
+  const EvaluationText text = session.ranks().first_then_others(
+      [&] { return load_text(arguments.config, *base.source.tokenizer); });
   std::vector<LoadedModel> loaded;
   std::vector<ModelUnderTest> candidates;
   for (const auto& path : arguments.candidates) {
@@ -205,7 +223,8 @@ void compare_models(const EvalArguments& arguments) {
   }
   const Comparison comparison =
       compare(base.under_test, candidates, text, arguments.config,
-              session.pool(), session.progress());
+              session.pool(), session.progress(), session.ranks());
+  if (!session.ranks().is_first()) return;
   if (arguments.json != "-") print_comparison(comparison);
   if (!arguments.json.empty()) write_json(to_json(comparison), arguments.json);
   if (!arguments.report.empty()) {
@@ -216,8 +235,9 @@ void compare_models(const EvalArguments& arguments) {
 
 }  // namespace
 
-void add_eval_command(CLI::App& app) {
+void add_eval_command(CLI::App& app, const CommandRanks& ranks) {
   auto arguments = std::make_shared<EvalArguments>();
+  arguments->session.ranks = ranks;
   CLI::App* command =
       app.add_subcommand("eval", "perplexity of a model on a text");
   command->add_option("model", arguments->model, "model or artifact")
@@ -231,8 +251,9 @@ void add_eval_command(CLI::App& app) {
   command->callback([arguments] { eval(*arguments); });
 }
 
-void add_compare_command(CLI::App& app) {
+void add_compare_command(CLI::App& app, const CommandRanks& ranks) {
   auto arguments = std::make_shared<EvalArguments>();
+  arguments->session.ranks = ranks;
   CLI::App* command = app.add_subcommand(
       "compare", "perplexity and divergence of models against a base");
   command->add_option("base", arguments->model, "the model to compare with")

@@ -94,7 +94,9 @@ SessionOptions session_options(const RunArguments& arguments,
 }
 
 void run(const RunArguments& arguments) {
-  const Recipe recipe = load_recipe(arguments.recipe, arguments.overrides);
+  const Ranks& ranks = arguments.session.ranks.ranks;
+  const Recipe recipe = ranks.first_then_others(
+      [&] { return load_recipe(arguments.recipe, arguments.overrides); });
   Session session(session_options(arguments, recipe));
   return_large_memory_at_once();
   const RunReport report = run_recipe(
@@ -104,9 +106,11 @@ void run(const RunArguments& arguments) {
        .memory_limit = arguments.memory_limit,
        .scratch = arguments.scratch,
        .json = json_output(arguments.json).path,
+       .ranks = ranks,
        .progress = session.progress(),
        .log = [&session](const std::string& line) { session.log(line); }},
       session.pool());
+  if (!ranks.is_first()) return;
   print_results(report);
   if (!arguments.json.empty()) write_json(to_json(report), arguments.json);
   if (recipe.report) {
@@ -155,8 +159,9 @@ void plan(const RunArguments& arguments) {
 
 }  // namespace
 
-void add_run_command(CLI::App& app) {
+void add_run_command(CLI::App& app, const CommandRanks& ranks) {
   auto arguments = std::make_shared<RunArguments>();
+  arguments->session.ranks = ranks;
   CLI::App* command = app.add_subcommand(
       "run", "carry out a recipe: compress, write artifacts, evaluate, report");
   add_recipe_options(*command, *arguments);

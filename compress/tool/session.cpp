@@ -29,6 +29,23 @@ std::size_t most_threads() {
   return std::max(64u, 4 * std::thread::hardware_concurrency());
 }
 
+// 0: one for each processor.
+std::size_t threads_of(const SessionOptions& options) {
+  const std::size_t sharing = options.ranks.sharing_processors;
+  if (options.threads != 0 || sharing == 1) {
+    return std::min(options.threads, most_threads());
+  }
+  return std::max<std::size_t>(1,
+                               std::thread::hardware_concurrency() / sharing);
+}
+
+SessionOptions quiet_unless_first(SessionOptions options) {
+  if (options.ranks.ranks.is_first()) return options;
+  options.quiet = true;
+  options.verbose = false;
+  return options;
+}
+
 }  // namespace
 
 void add_session_options(CLI::App& command, SessionOptions& options) {
@@ -57,15 +74,14 @@ void add_activations_option(CLI::App& command, InputPrecision& inputs) {
 }
 
 Session::Session(const SessionOptions& options)
-    : options_(options),
+    : options_(quiet_unless_first(options)),
       isa_(choose_isa(options.isa)),
-      pool_(std::make_unique<ThreadPool>(
-          std::min(options.threads, most_threads()))) {
+      pool_(std::make_unique<ThreadPool>(threads_of(options))) {
   auto logger = spdlog::stderr_color_mt("llmpress");
   logger->set_pattern("%^%v%$");
-  logger->set_level(options.verbose ? spdlog::level::debug
-                    : options.quiet ? spdlog::level::err
-                                    : spdlog::level::info);
+  logger->set_level(options_.verbose ? spdlog::level::debug
+                    : options_.quiet ? spdlog::level::err
+                                     : spdlog::level::info);
   spdlog::set_default_logger(logger);
   if (options.threads > pool_->size()) {
     log(formatted("--threads {}: more than this machine can use, taking {}",

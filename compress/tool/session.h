@@ -9,6 +9,7 @@
 #include "compress/core/error.h"
 #include "compress/core/parallel.h"
 #include "compress/core/progress.h"
+#include "compress/core/ranks.h"
 #include "compress/kernels/cpu.h"
 #include "compress/kernels/linear_kernel.h"
 #include "compress/tool/interrupt.h"
@@ -20,19 +21,27 @@ class App;
 
 namespace llmpress {
 
+// The ranks that carry out a command together.
+struct CommandRanks {
+  Ranks ranks{};
+  std::size_t sharing_processors = 1;  // as MpiRanks has it
+};
+
 // Options of every subcommand, filled by CLI11.
 struct SessionOptions {
   bool quiet = false;
   bool verbose = false;
   std::size_t threads = 0;  // 0: all processors
   std::string isa{};        // empty: the best one
+  CommandRanks ranks{};
 };
 
 void add_session_options(CLI::App& command, SessionOptions& options);
 // --activations of the commands that run a model.
 void add_activations_option(CLI::App& command, InputPrecision& inputs);
 
-// Lives as long as a subcommand runs. Logs go to stderr, results to stdout.
+// Lives as long as a subcommand runs. Logs go to stderr, results to stdout; of
+// ranks but the first nothing comes but errors.
 class Session {
  public:
   explicit Session(const SessionOptions& options);
@@ -40,6 +49,7 @@ class Session {
 
   ThreadPool& pool() { return *pool_; }
   Isa isa() const { return isa_; }
+  const Ranks& ranks() const { return options_.ranks.ranks; }
   // A bar with ETA on a terminal, a line now and then otherwise, nothing with
   // --quiet. Throws Error(kCancelled) after Ctrl-C.
   Progress progress();

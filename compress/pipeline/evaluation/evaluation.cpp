@@ -130,42 +130,106 @@ void require_finite(const ModelUnderTest& model, const EvaluationText& text,
   }
 }
 
-// The first model is the base of the divergences.
-std::vector<Scores> score(std::span<const ModelUnderTest> models,
-                          const EvaluationText& text,
-                          std::span<const EvaluationWindow> windows,
-                          ThreadPool& pool, const Progress& progress) {
-  std::vector<Scores> scores(models.size());
+// Windows that run together, in text order.
+struct WindowRange {
+  std::size_t first, count;
+};
+
+std::vector<WindowRange> batches_of(std::span<const EvaluationWindow> windows) {
+  std::vector<WindowRange> batches;
   std::size_t done = 0;
   while (done < windows.size()) {
     const std::size_t count =
         std::min(windows.size() - done,
                  std::max<std::size_t>(1, kBatchTokens / windows[done].length));
-    const Batch batch = make_batch(text, windows.subspan(done, count));
-    std::vector<MatrixF> hidden;
-    for (std::size_t m = 0; m < models.size(); ++m) {
-      const auto start = Clock::now();
-      hidden.push_back(
-          models[m].decoder->forward(batch.tokens, batch.segments, pool));
-      scores[m].seconds += seconds_since(start);
-    }
-    const std::span<const Target> targets = batch.targets;
-    const std::size_t scored = scores[0].nll.size();
-    for (std::size_t t = 0; t < targets.size(); t += kLogitRows) {
-      score_targets(
-          models, hidden,
-          targets.subspan(t, std::min(kLogitRows, targets.size() - t)), pool,
-          scores);
-    }
-    for (std::size_t m = 0; m < models.size(); ++m) {
-      require_finite(models[m], text, windows.subspan(done, count),
-                     std::span(scores[m].nll).subspan(scored), done, pool);
-    }
+    batches.push_back({done, count});
     done += count;
-    report(progress,
-           {.phase = "evaluate", .done = done, .total = windows.size()});
+  }
+  return batches;
+}
+
+// The first model is the base of the divergences.
+std::vector<Scores> score_batch(std::span<const ModelUnderTest> models,
+                                const EvaluationText& text,
+                                std::span<const EvaluationWindow> windows,
+                                const WindowRange& range, ThreadPool& pool) {
+  std::vector<Scores> scores(models.size());
+  const auto own = windows.subspan(range.first, range.count);
+  const Batch batch = make_batch(text, own);
+  std::vector<MatrixF> hidden;
+  for (std::size_t m = 0; m < models.size(); ++m) {
+    const auto start = Clock::now();
+    hidden.push_back(
+        models[m].decoder->forward(batch.tokens, batch.segments, pool));
+    scores[m].seconds += seconds_since(start);
+  }
+  const std::span<const Target> targets = batch.targets;
+  for (std::size_t t = 0; t < targets.size(); t += kLogitRows) {
+    score_targets(models, hidden,
+                  targets.subspan(t, std::min(kLogitRows, targets.size() - t)),
+                  pool, scores);
+  }
+  for (std::size_t m = 0; m < models.size(); ++m) {
+    require_finite(models[m], text, own, scores[m].nll, range.first, pool);
   }
   return scores;
+}
+
+void append(const Scores& part, Scores& all) {
+  all.nll.insert(all.nll.end(), part.nll.begin(), part.nll.end());
+  all.kl.insert(all.kl.end(), part.kl.begin(), part.kl.end());
+  all.agrees.insert(all.agrees.end(), part.agrees.begin(), part.agrees.end());
+}
+
+// What every rank's batches gave for one model, in text order on all ranks.
+Scores gather_scores(std::span<const Scores> own, std::size_t batches,
+                     const Ranks& ranks) {
+  Scores all;
+  double seconds = 0;
+  for (const Scores& scores : own) seconds += scores.seconds;
+  for (const std::string& bytes :
+       ranks.gather(bytes_of(std::span(&seconds, 1)))) {
+    all.seconds = std::max(all.seconds, values_of<double>(bytes).front());
+  }
+  for (std::size_t b = 0; b < batches; b += ranks.size()) {
+    const bool has_one = b + ranks.rank() < batches;
+    const Scores none;
+    const Scores& mine = has_one ? own[b / ranks.size()] : none;
+    const auto nll = ranks.gather(bytes_of(std::span(mine.nll)));
+    const auto kl = ranks.gather(bytes_of(std::span(mine.kl)));
+    const auto agrees = ranks.gather(bytes_of(std::span(mine.agrees)));
+    for (std::size_t r = 0; r < ranks.size(); ++r) {
+      append({.nll = values_of<double>(nll[r]),
+              .kl = values_of<double>(kl[r]),
+              .agrees = values_of<char>(agrees[r])},
+             all);
+    }
+  }
+  return all;
+}
+
+std::vector<Scores> score(std::span<const ModelUnderTest> models,
+                          const EvaluationText& text,
+                          std::span<const EvaluationWindow> windows,
+                          ThreadPool& pool, const Progress& progress,
+                          const Ranks& ranks) {
+  const std::vector<WindowRange> batches = batches_of(windows);
+  std::vector<std::vector<Scores>> own(models.size());  // [models][batches]
+  for (std::size_t b = 0; b < batches.size(); ++b) {
+    if (!ranks.owns(b)) continue;
+    auto scores = score_batch(models, text, windows, batches[b], pool);
+    for (std::size_t m = 0; m < models.size(); ++m) {
+      own[m].push_back(std::move(scores[m]));
+    }
+    report(progress, {.phase = "evaluate",
+                      .done = batches[b].first + batches[b].count,
+                      .total = windows.size()});
+  }
+  std::vector<Scores> all;
+  for (const auto& of_model : own) {
+    all.push_back(gather_scores(of_model, batches.size(), ranks));
+  }
+  return all;
 }
 
 double mean(std::span<const double> values) {
@@ -378,14 +442,15 @@ std::vector<EvaluationWindow> plan_windows(const EvaluationText& text,
 EvaluationResult evaluate(const ModelUnderTest& model,
                           const EvaluationText& text,
                           const EvaluateConfig& config, ThreadPool& pool,
-                          const Progress& progress) {
-  return compare(model, {}, text, config, pool, progress).base;
+                          const Progress& progress, const Ranks& ranks) {
+  return compare(model, {}, text, config, pool, progress, ranks).base;
 }
 
 Comparison compare(const ModelUnderTest& base,
                    std::span<const ModelUnderTest> candidates,
                    const EvaluationText& text, const EvaluateConfig& config,
-                   ThreadPool& pool, const Progress& progress) {
+                   ThreadPool& pool, const Progress& progress,
+                   const Ranks& ranks) {
   std::vector<ModelUnderTest> models{base};
   models.insert(models.end(), candidates.begin(), candidates.end());
   const std::size_t vocabulary = base.decoder->architecture().vocabulary;
@@ -397,7 +462,7 @@ Comparison compare(const ModelUnderTest& base,
     }
   }
   const auto windows = plan_windows(text, config);
-  const auto scores = score(models, text, windows, pool, progress);
+  const auto scores = score(models, text, windows, pool, progress, ranks);
   Comparison comparison;
   comparison.base = summarize(models[0], scores[0], text, config, windows);
   for (std::size_t m = 1; m < models.size(); ++m) {

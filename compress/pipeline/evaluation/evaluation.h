@@ -15,6 +15,7 @@
 
 #include "compress/core/parallel.h"
 #include "compress/core/progress.h"
+#include "compress/core/ranks.h"
 #include "compress/model/decoder.h"
 #include "formats/tokenizers/tokenizer.h"
 #include "recipes/recipe.h"
@@ -90,17 +91,21 @@ struct Comparison {
 };
 
 // Throws Error(kNumeric) naming the first window and block whose output is not
-// finite.
+// finite. `ranks`: who has the same models and takes windows in turn; all get
+// the same result. Collective.
 EvaluationResult evaluate(const ModelUnderTest& model,
                           const EvaluationText& text,
                           const EvaluateConfig& config, ThreadPool& pool,
-                          const Progress& progress = {});
+                          const Progress& progress = {},
+                          const Ranks& ranks = {});
 
-// All models on the same windows; a model's seconds are its own forward passes.
-// Throws Error(kInvalidInput) if the vocabularies differ.
+// All models on the same windows; a model's seconds are its own forward passes,
+// on several ranks those of the one that took longest. Throws
+// Error(kInvalidInput) if the vocabularies differ.
 Comparison compare(const ModelUnderTest& base,
                    std::span<const ModelUnderTest> candidates,
                    const EvaluationText& text, const EvaluateConfig& config,
-                   ThreadPool& pool, const Progress& progress = {});
+                   ThreadPool& pool, const Progress& progress = {},
+                   const Ranks& ranks = {});
 
 }  // namespace llmpress

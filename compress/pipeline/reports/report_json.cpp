@@ -133,6 +133,10 @@ std::string to_json(const RunReport& report) {
             {"base_size", json_of(report.base_size)},
             {"notes", report.notes},
             {"recipe", report.recipe_yaml}};
+  for (const RankTraffic& traffic : report.traffic) {
+    json["ranks"].push_back(
+        {{"bytes_sent", traffic.sent}, {"bytes_received", traffic.received}});
+  }
   if (report.base) json["base"] = json_of(*report.base);
   json["variants"] = Json::array();
   for (const VariantReport& v : report.variants) {

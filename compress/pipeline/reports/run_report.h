@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "compress/core/ranks.h"
 #include "compress/pipeline/evaluation/evaluation.h"
 #include "compress/pipeline/reports/training_report.h"
 
@@ -68,6 +69,7 @@ struct RunReport {
   std::vector<VariantReport> variants{};
   double seconds = 0;
   std::size_t peak_memory_bytes = 0;
+  std::vector<RankTraffic> traffic{};  // of each rank; none of one process
   std::vector<std::string> notes{};
 };
 

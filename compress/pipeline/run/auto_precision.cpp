@@ -112,19 +112,33 @@ class PrecisionChooser {
                    *job_.pool);
   }
 
-  Candidate measure(const QuantizeStage& stage, std::size_t layer,
-                    std::size_t linear) {
-    Candidate candidate{.layer = layer,
-                        .linear = linear,
-                        .name = job_.arch->linear_name(layer, linear),
-                        .stage = &stage};
+  Candidate candidate_of(const QuantizeStage& stage, std::size_t layer,
+                         std::size_t linear) const {
+    const LinearSpec& spec = job_.arch->block(layer).linears[linear];
+    return {.layer = layer,
+            .linear = linear,
+            .name = job_.arch->linear_name(layer, linear),
+            .stage = &stage,
+            .weights = spec.out * spec.in};
+  }
+
+  // Each rank measured those that it owns; all get all.
+  void share_options(std::vector<Candidate>& candidates) const {
+    for (std::size_t c = 0; c < candidates.size(); ++c) {
+      std::vector<BitOption>& options = candidates[c].options;
+      options = values_of<BitOption>(job_.ranks.broadcast(
+          bytes_of(std::span(options)), job_.ranks.owner(c)));
+    }
+  }
+
+  void measure(Candidate& candidate) {
+    const std::size_t layer = candidate.layer, linear = candidate.linear;
     const LinearWeights stored =
         read_block_linear(*job_.checkpoint, *job_.arch, layer, linear);
     const MatrixF W = dequantize(stored.weight);
-    candidate.weights = W.size();
     for (const int bits : kWidths) {
-      QuantizeConfig config = stage.config;
-      config.weights = scheme_of(stage, bits);
+      QuantizeConfig config = candidate.stage->config;
+      config.weights = scheme_of(*candidate.stage, bits);
       LinearWeights rounded = stored;
       rounded.weight = round_to_nearest(W.view(), config, *job_.pool);
       rounded.input = config.input;
@@ -133,7 +147,6 @@ class PrecisionChooser {
           {.bytes = stored_bytes(rounded.weight), .loss = loss_from(layer)});
     }
     blocks_[layer].replace_linear(linear, stored);
-    return candidate;
   }
 
   std::vector<Candidate> measure_all(const QuantizeStage& stage) {
@@ -150,11 +163,15 @@ class PrecisionChooser {
                                .detail = job_.arch->linear_name(layer, l)});
         const LinearTreatment treatment =
             treatment_of(*job_.plan, *job_.arch, layer, l);
-        if (treatment.written == &stage && treatment.quantize != nullptr) {
-          candidates.push_back(measure(*treatment.quantize, layer, l));
+        if (treatment.written != &stage || treatment.quantize == nullptr) {
+          continue;
         }
+        const bool own = job_.ranks.owns(candidates.size());
+        candidates.push_back(candidate_of(*treatment.quantize, layer, l));
+        if (own) measure(candidates.back());
       }
     }
+    share_options(candidates);
     report(job_.progress,
            {.phase = "measure sensitivity", .done = total, .total = total});
     return candidates;

@@ -5,6 +5,8 @@
 #include "compress/core/formatted.h"
 #include "compress/pipeline/run/block_rounding.h"
 #include "compress/pipeline/run/memory_model.h"
+#include "compress/pipeline/run/outcome_bytes.h"
+#include "compress/pipeline/run/rank_plan.h"
 #include "compress/surgery/block_smoothing.h"
 #include "quantizers/method.h"
 
@@ -73,7 +75,8 @@ class StagedBlock {
       advance(s);
     }
     if (const QuantizeKvCacheStage* stage = job_.plan->kv_cache()) {
-      compressed_.kv_scales = kv_scales(*stage, spec_, stream_.kv_ranges);
+      compressed_.kv_scales =
+          kv_scales(*stage, spec_, widest(stream_.kv_ranges, ranks()));
     }
     return std::move(compressed_);
   }
@@ -86,20 +89,79 @@ class StagedBlock {
     for (std::size_t first = 0; first < stage.groups; first += step) {
       const GroupRange groups{first, std::min(step, stage.groups - first)};
       std::vector<InputStats> stats = collect(s, groups, needs);
+      const std::vector<std::size_t> rank = solvers(stage, groups);
       for (std::size_t g = 0; g < groups.count; ++g) {
-        compress_group(s, first + g, any(needs) ? &stats[g] : nullptr);
+        compress_group(stage, first + g, rank,
+                       any(needs) ? &stats[g] : nullptr);
         if (any(needs)) stats[g] = {};
+      }
+      share(stage, groups, rank);
+    }
+  }
+
+  const Ranks& ranks() const { return job_.ranks; }
+
+  // The rank of each Linear of the block, where it is of these groups: all of
+  // an expert's go to one.
+  std::vector<std::size_t> solvers(const StageSpec& stage,
+                                   GroupRange groups) const {
+    std::vector<double> costs;
+    std::vector<std::size_t> item(spec_.linears.size());
+    std::vector<std::size_t> of_group(stage.groups, stage.linears.size());
+    for (const std::size_t l : stage.linears) {
+      const LinearSpec& linear = spec_.linears[l];
+      if (!contains(groups, linear.group)) continue;
+      const auto in = static_cast<double>(linear.in);
+      std::size_t& shared = of_group[linear.group];
+      if (stage.groups == 1 || shared == stage.linears.size()) {
+        shared = costs.size();
+        costs.push_back(0);
+      }
+      item[l] = shared;
+      costs[shared] += static_cast<double>(linear.out) * in * in;
+    }
+    const std::vector<std::size_t> dealt = deal_out(costs, ranks().size());
+    std::vector<std::size_t> rank(spec_.linears.size());
+    for (const std::size_t l : stage.linears) {
+      if (contains(groups, spec_.linears[l].group)) rank[l] = dealt[item[l]];
+    }
+    return rank;
+  }
+
+  static bool contains(GroupRange groups, std::size_t group) {
+    return group >= groups.first && group < groups.first + groups.count;
+  }
+
+  // The Linears that read one input, those of this rank.
+  void compress_group(const StageSpec& stage, std::size_t group,
+                      const std::vector<std::size_t>& rank,
+                      const InputStats* stats) {
+    SharedInverse inverse;
+    for (const std::size_t l : stage.linears) {
+      if (spec_.linears[l].group != group || rank[l] != ranks().rank()) {
+        continue;
+      }
+      LinearOutcome outcome = compress(l, stats, inverse);
+      if (ranks().is_spread()) {
+        own_[l] = std::move(outcome);
+      } else {
+        keep(l, std::move(outcome));
       }
     }
   }
 
-  // The Linears that read one input.
-  void compress_group(std::size_t s, std::size_t group,
-                      const InputStats* stats) {
-    SharedInverse inverse;
-    for (const std::size_t l : spec_.stages[s].linears) {
-      if (spec_.linears[l].group == group) compress(l, stats, inverse);
+  // All ranks get what each of them made.
+  void share(const StageSpec& stage, GroupRange groups,
+             const std::vector<std::size_t>& rank) {
+    if (!ranks().is_spread()) return;
+    for (const std::size_t l : stage.linears) {
+      if (!contains(groups, spec_.linears[l].group)) continue;
+      const bool is_own = rank[l] == ranks().rank();
+      const std::string bytes = ranks().broadcast(
+          is_own ? to_bytes(own_.at(l)) : std::string(), rank[l]);
+      keep(l, is_own ? std::move(own_.at(l)) : outcome_from_bytes(bytes));
     }
+    own_.clear();
   }
 
   LinearTreatment treatment(std::size_t linear) const {
@@ -186,8 +248,8 @@ class StagedBlock {
     return &*rounding_.weights[l];
   }
 
-  void compress(std::size_t l, const InputStats* stats,
-                SharedInverse& inverse) {
+  LinearOutcome compress(std::size_t l, const InputStats* stats,
+                         SharedInverse& inverse) {
     const DenseLinear linear = take(l);
     const LinearJob job{.name = job_.arch->linear_name(job_.layer, l),
                         .linear = &linear,
@@ -201,6 +263,10 @@ class StagedBlock {
                                 ? compress_starved(job, stats->tokens)
                                 : compress_linear(job, *job_.pool);
     if (stats != nullptr) outcome.report.calibration_tokens = stats->tokens;
+    return outcome;
+  }
+
+  void keep(std::size_t l, LinearOutcome outcome) {
     if (stream_.block) stream_.block->replace_linear(l, outcome.weights);
     if (job_.on_layer) job_.on_layer(outcome.report);
     compressed_.weights.linears[l] = std::move(outcome.weights);
@@ -227,6 +293,7 @@ class StagedBlock {
   DenseBlock block_;
   BlockRounding rounding_;
   Stream stream_, reference_;
+  std::map<std::size_t, LinearOutcome> own_;  // until all ranks have them
   bool pending_ = false;  // the stage before the current one has not run
   CompressedBlock compressed_;
 };

@@ -14,6 +14,7 @@
 #include "compress/calibration/dense_block.h"
 #include "compress/calibration/stage_plan.h"
 #include "compress/core/parallel.h"
+#include "compress/core/ranks.h"
 #include "compress/kernels/cpu.h"
 #include "compress/pipeline/run/kv_scales.h"
 #include "compress/pipeline/run/linear_compressor.h"
@@ -35,6 +36,8 @@ struct BlockJob {
   Isa isa = best_isa();
   ThreadPool* pool = nullptr;
   const ImportanceFiles* importance = nullptr;  // that stages name
+  // Who compresses the block together, each with its calibration batches.
+  Ranks ranks{};
   ExpertPolicy experts = ExpertPolicy::kNearest;
   std::size_t expert_min_tokens = 0;
   // Of this block, for the stages whose sparsity was allocated.

@@ -55,7 +55,7 @@ class EndsCompressor {
  private:
   void compress_embedding() {
     const LinearTreatment wanted = embedding_treatment(*job_.plan, *job_.arch);
-    if (!wanted.changes()) return;
+    if (!wanted.changes() || !job_.ranks.is_first()) return;
     LinearTreatment treatment = wanted;
     QuantizeStage uncalibrated;
     if (wanted.quantize != nullptr) {
@@ -82,6 +82,7 @@ class EndsCompressor {
     const StatsNeeds needs = needs_of(treatment);
     InputStats stats;
     if (any(needs)) stats = collect(needs);
+    if (!job_.ranks.is_first()) return;
     LinearOutcome outcome =
         run(job_.arch->head, treatment, any(needs) ? &stats : nullptr);
     if (job_.arch->tied_head) {
@@ -106,9 +107,14 @@ class EndsCompressor {
     const ModelEnds ends =
         ModelEnds::without_head(*job_.checkpoint, *job_.arch, job_.isa);
     InputStatsCollector collector(job_.arch->hidden, needs,
-                                  streams_.compressed->tokens());
+                                  streams_.compressed->tokens(), 512,
+                                  job_.ranks);
     const auto batches = std::as_const(*streams_.compressed).batches();
-    for (std::size_t b = 0; b < batches.size(); ++b) {
+    for (std::size_t b = 0; b < streams_.compressed->rounds(); ++b) {
+      if (b >= batches.size()) {
+        collector.add({}, *job_.pool);
+        continue;
+      }
       const MatrixF X =
           ends.head_input(batches[b].state.hidden.view(), *job_.pool);
       MatrixF full;

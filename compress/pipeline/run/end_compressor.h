@@ -25,6 +25,7 @@ struct EndsJob {
   const StagePlan* plan = nullptr;
   Isa isa = best_isa();
   ThreadPool* pool = nullptr;
+  Ranks ranks{};  // the first compresses, all have calibration batches
   const ImportanceFiles* importance = nullptr;
   std::function<void(const LayerReport&)> on_layer{};  // may be empty
 };

@@ -69,6 +69,24 @@ void check_kv_scales(const StagePlan& plan, const Architecture& arch,
   }
 }
 
+KvRanges widest(const KvRanges& own, const Ranks& ranks) {
+  struct Entry {
+    std::size_t slot;
+    KvRange range;
+  };
+  std::vector<Entry> entries;
+  for (const auto& [slot, range] : own) entries.push_back({slot, range});
+  KvRanges all;
+  for (const std::string& bytes : ranks.gather(bytes_of(std::span(entries)))) {
+    for (const Entry& entry : values_of<Entry>(bytes)) {
+      KvRange& range = all[entry.slot];
+      range.keys = std::max(range.keys, entry.range.keys);
+      range.values = std::max(range.values, entry.range.values);
+    }
+  }
+  return all;
+}
+
 KvScales kv_scales(const QuantizeKvCacheStage& stage, const BlockSpec& block,
                    const KvRanges& ranges) {
   KvScales scales;

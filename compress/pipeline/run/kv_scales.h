@@ -27,6 +27,9 @@ void check_kv_scales(const StagePlan& plan, const Architecture& arch,
                      const Checkpoint& checkpoint, const std::string& format);
 
 // Throws Error(kNumeric) if a range is not finite.
+// The ranges of what ran on all ranks. Collective.
+KvRanges widest(const KvRanges& own, const Ranks& ranks);
+
 KvScales kv_scales(const QuantizeKvCacheStage& stage, const BlockSpec& block,
                    const KvRanges& ranges);
 // As block `layer` of an unfinished run has them.

@@ -10,6 +10,7 @@
 #include "compress/pipeline/reports/sparsity_curve.h"
 #include "compress/pipeline/run/importance_files.h"
 #include "compress/pipeline/run/linear_compressor.h"
+#include "compress/pipeline/run/outcome_bytes.h"
 #include "compress/pipeline/run/output_check.h"
 #include "compress/pipeline/run/sparsity_allocation.h"
 #include "formats/checkpoints/artifact_writer.h"
@@ -128,12 +129,15 @@ class ModelFreeVariant {
         job_(job),
         importance_(job.plan, *inputs.checkpoint),
         options_(options),
-        pool_(pool),
-        writer_(
-            make_artifact_writer({.output = job.output.path,
-                                  .format = job.output.format,
-                                  .max_shard_bytes = job.output.max_shard_size,
-                                  .source = inputs.checkpoint->path()})) {}
+        ranks_(options.ranks),
+        pool_(pool) {
+    if (!ranks_.is_first()) return;
+    writer_ =
+        make_artifact_writer({.output = job.output.path,
+                              .format = job.output.format,
+                              .max_shard_bytes = job.output.max_shard_size,
+                              .source = inputs.checkpoint->path()});
+  }
 
   VariantReport run() {
     report_ = {.name = job_.name,
@@ -144,17 +148,15 @@ class ModelFreeVariant {
     add(selection_notes(job_.plan, tensors_.modules));
     add(left_alone(tensors_, job_.plan));
     for (const std::string& note : report_.notes) log(note);
-    for (std::size_t m = 0; m < tensors_.modules.size(); ++m) {
+    for (std::size_t m = 0; m < tensors_.modules.size(); m += ranks_.size()) {
       report(options_.progress, {.phase = "compress " + job_.name,
                                  .done = m,
                                  .total = tensors_.modules.size(),
                                  .detail = tensors_.modules[m].name});
-      add_module(tensors_.modules[m]);
+      add_modules(m);
     }
-    copy_others();
-    writer_->add_file("recipe.yaml", inputs_.recipe_yaml);
-    writer_->add_file("llmpress.json", provenance_of(inputs_, job_.name));
-    writer_->finish(checkpoint_.config_json());
+    if (ranks_.is_first()) write_rest();
+    ranks_.barrier();
     report_.seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start_)
             .count();
@@ -176,12 +178,36 @@ class ModelFreeVariant {
     return linear;
   }
 
-  void add_module(const Module& module) {
+  // Modules from `first` on, one for each rank; the first writes all of them.
+  void add_modules(std::size_t first) {
+    const std::size_t count =
+        std::min(ranks_.size(), tensors_.modules.size() - first);
+    const auto changed = [&](std::size_t r) {
+      const Module& module = tensors_.modules[first + r];
+      return job_.plan.treatment(module.name, module.role).changes();
+    };
+    LinearOutcome own;
+    std::string bytes;
+    if (ranks_.rank() < count && changed(ranks_.rank())) {
+      own = compress(tensors_.modules[first + ranks_.rank()]);
+      if (!ranks_.is_first()) bytes = to_bytes(own);
+    }
+    const std::vector<std::string> all = ranks_.gather_on_first(bytes);
+    for (std::size_t r = 0; r < count && ranks_.is_first(); ++r) {
+      const Module& module = tensors_.modules[first + r];
+      if (!changed(r)) {
+        keep(module);
+      } else {
+        add(module, r == 0 ? std::move(own) : outcome_from_bytes(all[r]));
+      }
+    }
+  }
+
+  LinearOutcome compress(const Module& module) const {
     const LinearTreatment treatment =
         job_.plan.treatment(module.name, module.role);
-    if (!treatment.changes()) return keep(module);
     const DenseLinear dense = dense_linear(read_without_bias(module.name));
-    const LinearOutcome outcome = compress_linear(
+    return compress_linear(
         {.name = module.name,
          .linear = &dense,
          .treatment = treatment,
@@ -190,6 +216,9 @@ class ModelFreeVariant {
                          ? 0
                          : treatment.prune->config.target_sparsity()},
         pool_);
+  }
+
+  void add(const Module& module, const LinearOutcome& outcome) {
     log(layer_line(outcome.report));
     for (const std::string& note : outcome.report.notes) {
       log(formatted("{}: {}", module.name, note));
@@ -214,6 +243,13 @@ class ModelFreeVariant {
             job_.plan.treatment(module->name, module->role).changes());
   }
 
+  void write_rest() {
+    copy_others();
+    writer_->add_file("recipe.yaml", inputs_.recipe_yaml);
+    writer_->add_file("llmpress.json", provenance_of(inputs_, job_.name));
+    writer_->finish(checkpoint_.config_json());
+  }
+
   void copy_others() {
     const TensorReader& reader = checkpoint_.tensors();
     for (const TensorInfo& info : reader.tensors()) {
@@ -234,8 +270,9 @@ class ModelFreeVariant {
   const VariantJob& job_;
   ImportanceFiles importance_;
   const RunOptions& options_;
+  const Ranks ranks_;
   ThreadPool& pool_;
-  std::unique_ptr<ArtifactWriter> writer_;
+  std::unique_ptr<ArtifactWriter> writer_;      // of the first rank
   std::set<std::string, std::less<>> written_;  // packed before, kept
   VariantReport report_;
 };

@@ -53,7 +53,7 @@ const StudentConfig* common_student(std::span<const VariantJob> jobs) {
 }  // namespace
 
 RecipeModel::RecipeModel(const Recipe& recipe, std::span<const VariantJob> jobs,
-                         fs::path scratch)
+                         fs::path scratch, const Ranks& ranks)
     : path_(recipe.model) {
   if (recipe.model.empty()) {
     fail(ErrorCode::kInvalidArgument,
@@ -62,13 +62,16 @@ RecipeModel::RecipeModel(const Recipe& recipe, std::span<const VariantJob> jobs,
   if (!has_no_weights(recipe.model)) return;
   const StudentConfig* const student = common_student(jobs);
   if (student == nullptr) return;  // open_checkpoint() says what is missing
-  scratch_ = std::move(scratch);
-  path_ = scratch_;
-  fs::remove_all(scratch_);
-  write_random_model({.config = student->config,
-                      .source = recipe.model,
-                      .output = scratch_,
-                      .seed = student->seed});
+  path_ = std::move(scratch);
+  if (ranks.is_first()) {
+    scratch_ = path_;
+    fs::remove_all(scratch_);
+    write_random_model({.config = student->config,
+                        .source = recipe.model,
+                        .output = scratch_,
+                        .seed = student->seed});
+  }
+  ranks.barrier();
 }
 
 RecipeModel::~RecipeModel() {

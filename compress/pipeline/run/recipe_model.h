@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 
+#include "compress/core/ranks.h"
 #include "compress/pipeline/run/variant_compressor.h"
 #include "formats/checkpoints/checkpoint.h"
 #include "recipes/recipe.h"
@@ -14,13 +15,13 @@ namespace llmpress {
 // What `model` names. A folder with a config.json and a tokenizer but without
 // weights will do where the first stage of every result trains a student of
 // given shape (`student: {config}`): the model is then that student, untrained,
-// written to `scratch` for as long as this lives.
+// written to `scratch`, by the first rank, for as long as its object lives.
 class RecipeModel {
  public:
   // Throws Error(kInvalidArgument) if the recipe names no model, else as
   // open_checkpoint() and write_random_model().
   RecipeModel(const Recipe& recipe, std::span<const VariantJob> jobs,
-              std::filesystem::path scratch);
+              std::filesystem::path scratch, const Ranks& ranks = {});
   ~RecipeModel();
   RecipeModel(const RecipeModel&) = delete;
   RecipeModel& operator=(const RecipeModel&) = delete;
@@ -29,7 +30,7 @@ class RecipeModel {
 
  private:
   std::filesystem::path path_;
-  std::filesystem::path scratch_{};  // empty: the weights are there
+  std::filesystem::path scratch_{};  // to be removed; empty: none
 };
 
 }  // namespace llmpress

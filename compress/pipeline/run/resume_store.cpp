@@ -1,6 +1,8 @@
 #include "compress/pipeline/run/resume_store.h"
 
+#include <chrono>
 #include <cstdio>
+#include <thread>
 
 #include "compress/core/formatted.h"
 #include "compress/pipeline/reports/layer_report_json.h"
@@ -40,6 +42,26 @@ ResumeStore::ResumeStore(fs::path directory, const std::string& fingerprint,
   write_file_atomically(file, mark);
 }
 
+ResumeStore::ResumeStore(fs::path directory)
+    : directory_(std::move(directory)) {
+  await(directory_ / kResumeFile);
+}
+
+// File systems over a network show what another machine wrote some time later.
+void ResumeStore::await(const fs::path& file) const {
+  constexpr auto kLongest = std::chrono::seconds(30);
+  const auto start = std::chrono::steady_clock::now();
+  while (!fs::exists(file)) {
+    if (std::chrono::steady_clock::now() - start > kLongest) {
+      fail(ErrorCode::kIo,
+           "{}: another rank wrote it, and it does not come in sight here: the "
+           "output must stand on a file system that all ranks share",
+           file);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+}
+
 bool ResumeStore::has(std::size_t layer) const {
   return fs::exists(block_path(layer));
 }
@@ -55,6 +77,12 @@ CompressedBlock ResumeStore::load(std::size_t layer, const Architecture& arch,
           .layers = layers_from_json(read_file(path / kLayersFile),
                                      (path / kLayersFile).string()),
           .kv_scales = read_kv_scales(checkpoint->tensors(), arch, layer)};
+}
+
+std::vector<LayerReport> ResumeStore::layers(std::size_t layer) const {
+  const fs::path path = block_path(layer) / kLayersFile;
+  await(path);
+  return layers_from_json(read_file(path), path.string());
 }
 
 void ResumeStore::save(const CompressedBlock& block, std::size_t layer,

@@ -35,10 +35,17 @@ class ResumeStore {
   ResumeStore(std::filesystem::path directory, const std::string& fingerprint,
               bool resume);
 
+  // What another rank opened there; it stands on a file system that all ranks
+  // share. Throws Error(kIo) if nothing comes in sight within half a minute.
+  explicit ResumeStore(std::filesystem::path directory);
+
   bool has(std::size_t layer) const;
   // What no stage changes (BlockWeights::parameters) comes from `source`.
   CompressedBlock load(std::size_t layer, const Architecture& arch,
                        const Checkpoint& source) const;
+  // The reports alone of a block that some rank has saved; as the constructor
+  // without a fingerprint if it is not in sight.
+  std::vector<LayerReport> layers(std::size_t layer) const;
   // Appears whole or not at all.
   void save(const CompressedBlock& block, std::size_t layer,
             const Architecture& arch, const std::string& config_json);
@@ -49,6 +56,7 @@ class ResumeStore {
 
  private:
   std::filesystem::path block_path(std::size_t layer) const;
+  void await(const std::filesystem::path& file) const;
   std::filesystem::path directory_;
 };
 

@@ -11,6 +11,7 @@
 #include "compress/pipeline/adapters/adapter_beside.h"
 #include "compress/pipeline/run/adapter_variant.h"
 #include "compress/pipeline/run/model_free.h"
+#include "compress/pipeline/run/rank_plan.h"
 #include "compress/pipeline/run/recipe_model.h"
 #include "compress/pipeline/run/run_jobs.h"
 #include "compress/pipeline/run/variant_compressor.h"
@@ -27,11 +28,15 @@ class Run {
   RunReport run() {
     const auto start = std::chrono::steady_clock::now();
     std::vector<VariantJob> jobs = jobs_of(recipe_);
-    const OutputGuard guard(inputs_of(recipe_),
-                            outputs_of(recipe_, jobs, options_.json));
-    for (const std::string& note : guard.notes()) add_note(note);
-    const RecipeModel model(recipe_, jobs, untrained_path(jobs));
-    std::unique_ptr<Checkpoint> checkpoint = model.open();
+    std::optional<OutputGuard> guard;
+    if (ranks().is_first()) {
+      guard.emplace(inputs_of(recipe_),
+                    outputs_of(recipe_, jobs, options_.json));
+      for (const std::string& note : guard->notes()) add_note(note);
+    }
+    const RecipeModel model(recipe_, jobs, untrained_path(jobs), ranks());
+    std::unique_ptr<Checkpoint> checkpoint =
+        ranks().first_then_others([&] { return model.open(); });
     for (const std::string& note : checkpoint->notes()) add_note(note);
     if (!has_known_architecture(*checkpoint)) {
       run_model_free(*checkpoint, jobs);
@@ -42,20 +47,33 @@ class Run {
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
             .count();
     report_.peak_memory_bytes = peak_memory_bytes();
-    if (recipe_.report) write_report(report_, *recipe_.report);
+    report_traffic();
+    if (recipe_.report && ranks().is_first()) {
+      write_report(report_, *recipe_.report);
+    }
     return std::move(report_);
   }
 
  private:
+  const Ranks& ranks() const { return options_.ranks; }
+
+  // What can be wrong with a run is found here, and told by the first rank.
+  RunTexts check(std::vector<VariantJob>& jobs,
+                 std::vector<std::string>& memory_notes) {
+    check_jobs(recipe_, jobs, model_, pool_);
+    RunTexts texts = load_texts(recipe_, jobs, model_);
+    memory_notes = settle_memory(jobs, recipe_, options_, model_,
+                                 size_of(texts.calibration));
+    return texts;
+  }
+
   void run_known(std::unique_ptr<Checkpoint> checkpoint,
                  std::vector<VariantJob>& jobs) {
     model_ = open_model(std::move(checkpoint));
-    check_jobs(recipe_, jobs, model_, pool_);
-    take_texts(load_texts(recipe_, jobs, model_));
-    for (const std::string& note : settle_memory(
-             jobs, recipe_, options_, model_, size_of(calibration_))) {
-      add_note(note);
-    }
+    std::vector<std::string> memory_notes;
+    take_texts(
+        ranks().first_then_others([&] { return check(jobs, memory_notes); }));
+    for (const std::string& note : memory_notes) add_note(note);
     describe_run(*model_.checkpoint);
     report_.tokenizer_sha256 = model_.tokenizer->sha256;
     report_.base_size = measure_model(*model_.checkpoint, *model_.arch);
@@ -69,24 +87,74 @@ class Run {
         .kernels = report_.kernels};
     for (const VariantJob& job : jobs) {
       if (job.output.is_adapter()) {
-        report_.variants.push_back(tune_variant(inputs, job, options_, pool_));
+        report_.variants.push_back(by_first_rank(
+            job, "an adapter is trained", [&](const RunOptions& alone) {
+              return tune_variant(inputs, job, alone, pool_);
+            }));
         measure_adapter(report_.variants.back(),
                         adapter_numbers(job.plan, *model_.arch));
       } else {
-        report_.variants.push_back(
-            compress_variant(inputs, job, options_, pool_));
+        report_.variants.push_back(compress(inputs, job));
         measure_artifact(report_.variants.back());
       }
     }
     if (text_) evaluate_all();
   }
 
+  VariantReport compress(const RunInputs& inputs, const VariantJob& job) {
+    const auto reason = reason_for_one_rank(job.plan, *model_.arch);
+    if (!reason) return compress_variant(inputs, job, options_, pool_);
+    return by_first_rank(job, *reason, [&](const RunOptions& alone) {
+      return compress_variant(inputs, job, alone, pool_);
+    });
+  }
+
+  // Work that is not spread: the others wait until it is done.
+  template <class Work>
+  VariantReport by_first_rank(const VariantJob& job, const std::string& reason,
+                              const Work& work) {
+    if (!ranks().is_spread()) return work(options_);
+    if (options_.log) {
+      options_.log(
+          formatted("{} is not spread over ranks, the first works "
+                    "alone: {}",
+                    job.name, reason));
+    }
+    VariantReport report{.name = job.name,
+                         .output = job.output.path.string(),
+                         .format = job.output.format};
+    if (ranks().is_first()) {
+      RunOptions alone = options_;
+      alone.ranks = {};
+      report = work(alone);
+    }
+    ranks().barrier();
+    return report;
+  }
+
+  void report_traffic() {
+    if (!ranks().is_spread()) return;
+    const RankTraffic own = ranks().traffic();
+    for (const std::string& bytes :
+         ranks().gather(bytes_of(std::span(&own, 1)))) {
+      report_.traffic.push_back(values_of<RankTraffic>(bytes).front());
+      if (!options_.log) continue;
+      options_.log(formatted("rank {}: sent {}, received {}",
+                             report_.traffic.size() - 1,
+                             megabytes(report_.traffic.back().sent),
+                             megabytes(report_.traffic.back().received)));
+    }
+  }
+
   void run_model_free(const Checkpoint& checkpoint,
                       std::vector<VariantJob>& jobs) {
     add_note(model_free_note(checkpoint));
     const TensorModules tensors = find_modules(checkpoint);
-    check_model_free(recipe_, jobs, checkpoint, tensors,
-                     memory_limit_of(recipe_, options_), pool_);
+    ranks().first_then_others([&] {
+      check_model_free(recipe_, jobs, checkpoint, tensors,
+                       memory_limit_of(recipe_, options_), pool_);
+      return true;
+    });
     describe_run(checkpoint);
     report_.base_size = measure_tensors(checkpoint, tensors);
     const RunInputs inputs{.checkpoint = &checkpoint,
@@ -119,7 +187,8 @@ class Run {
     report_.title = result_name(recipe_);
     report_.recipe_yaml = resolved_yaml(recipe_);
     report_.model = recipe_.model.string();
-    report_.model_sha256 = model_sha256(checkpoint);
+    report_.model_sha256 =
+        ranks().broadcast(ranks().is_first() ? model_sha256(checkpoint) : "");
     if (calibration_) {
       report_.calibration_sha256 = calibration_->sha256;
       report_.calibration_tokens = calibration_->tokens();
@@ -189,8 +258,9 @@ class Run {
                         .decoder = decoders.back().get(),
                         .size = variant.size});
     }
-    const Comparison comparison = compare(
-        base, models, *text_, *recipe_.evaluate, pool_, options_.progress);
+    const Comparison comparison =
+        compare(base, models, *text_, *recipe_.evaluate, pool_,
+                options_.progress, ranks());
     report_.base = comparison.base;
     for (std::size_t v = 0; v < variants.size(); ++v) {
       variants[v].evaluation = comparison.models[v].evaluation;

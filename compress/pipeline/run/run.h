@@ -11,6 +11,7 @@
 
 #include "compress/core/parallel.h"
 #include "compress/core/progress.h"
+#include "compress/core/ranks.h"
 #include "compress/kernels/cpu.h"
 #include "compress/pipeline/reports/run_report.h"
 #include "recipes/recipe.h"
@@ -26,13 +27,18 @@ struct RunOptions {
   std::filesystem::path scratch{};
   // Where the caller will write the report as JSON, if at all: an output too.
   std::filesystem::path json{};
+  // Who carries out the recipe together, from the same arguments: every rank
+  // calls run_recipe(), and the first writes the outputs.
+  Ranks ranks{};
   Progress progress{};
   std::function<void(const std::string&)> log{};  // one line, for people
 };
 
 // Throws Error before any work for whatever can be known then; see the exit
 // codes of the command line for the rest. Nothing half-written remains, save
-// the finished blocks that a later run resumes from.
+// the finished blocks that a later run resumes from. The outputs are the same
+// bytes at any number of threads and ranks. Only the report of the first rank
+// knows the Linears.
 RunReport run_recipe(const Recipe& recipe, const RunOptions& options,
                      ThreadPool& pool);
 

@@ -28,7 +28,7 @@ class SparsityAllocator {
         stages_(owl_stages(*job.plan)),
         states_(*job.calibration,
                 ModelEnds::without_head(*job.checkpoint, *job.arch, job.isa),
-                *job.pool, job.scratch),
+                *job.pool, job.scratch, job.ranks),
         ratios_(stages_.size(),
                 std::vector<std::optional<double>>(job.arch->layers)) {}
 
@@ -57,9 +57,14 @@ class SparsityAllocator {
     std::vector<InputStatsCollector> collectors;
     for (const StageSpec& stage : stages) {
       collectors.emplace_back(stage.in, StatsNeeds{.channel_moments = true},
-                              states_.tokens());
+                              states_.tokens(), 0, job_.ranks);
     }
-    for (CalibrationBatch& batch : states_.batches()) {
+    for (std::size_t b = 0; b < states_.rounds(); ++b) {
+      if (b >= states_.batches().size()) {
+        for (InputStatsCollector& c : collectors) c.add({}, *job_.pool);
+        continue;
+      }
+      CalibrationBatch& batch = states_.batches()[b];
       block.begin(batch.state, batch.segments, *job_.pool);
       for (std::size_t s = 0; s < stages.size(); ++s) {
         collectors[s].add(batch.state.stage_input.view(), *job_.pool);

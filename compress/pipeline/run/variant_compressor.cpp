@@ -81,18 +81,12 @@ class VariantCompressor {
       : inputs_(inputs),
         job_(job),
         options_(options),
+        ranks_(options.ranks),
         pool_(pool),
         plan_(job.plan),
         importance_(job.plan, *inputs.checkpoint),
-        store_(resume_path(job.output.path), fingerprint_of(inputs, job),
-               options.resume),
-        model_(*inputs.checkpoint, plan_, pool,
-               {.calibration = inputs.calibration,
-                .directory = store_.directory(),
-                .scratch = job.scratch,
-                .isa = options.isa,
-                .progress = options.progress,
-                .log = options.log}) {}
+        store_(ranks_.first_then_others([this] { return open_store(); })),
+        model_(transformed_model()) {}
 
   VariantReport run() {
     report_ = {.name = job_.name,
@@ -113,9 +107,13 @@ class VariantCompressor {
     for (const std::string& note : report_.notes) log(note);
     for (const LayerReport& layer : report_.structured) log_layer(layer);
     compress_blocks();
-    if (!plan_.recovery().empty()) recover();
-    write_artifact();
-    store_.remove();
+    ranks_.barrier();
+    if (ranks_.is_first()) {
+      if (!plan_.recovery().empty()) recover();
+      write_artifact();
+    }
+    ranks_.barrier();
+    if (ranks_.is_first()) store_.remove();
     report_.seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start_)
             .count();
@@ -123,6 +121,42 @@ class VariantCompressor {
   }
 
  private:
+  ResumeStore open_store() const {
+    const std::filesystem::path path = resume_path(job_.output.path);
+    if (!ranks_.is_first()) return ResumeStore(path);
+    return {path, fingerprint_of(inputs_, job_), options_.resume};
+  }
+
+  // What stages write on their way is written by the first rank and read by
+  // the others.
+  TransformedModel transformed_model() {
+    const auto make = [this] {
+      return TransformedModel(*inputs_.checkpoint, plan_, pool_,
+                              {.calibration = inputs_.calibration,
+                               .directory = store_.directory(),
+                               .scratch = job_.scratch,
+                               .isa = options_.isa,
+                               .progress = options_.progress,
+                               .log = options_.log});
+    };
+    const bool writes =
+        std::ranges::any_of(plan_.transforms(), [](const Stage* stage) {
+          return std::holds_alternative<PruneStage>(*stage) ||
+                 training_of(*stage) != nullptr;
+        });
+    return writes ? ranks_.first_then_others(make) : make();
+  }
+
+  // Which blocks an interrupted run left, the same on all ranks.
+  std::vector<char> finished_blocks() const {
+    std::string finished;
+    for (std::size_t l = 0; l < model_.architecture().layers; ++l) {
+      finished += store_.has(l) ? '\1' : '\0';
+    }
+    finished = ranks_.broadcast(std::move(finished));
+    return {finished.begin(), finished.end()};
+  }
+
   void compress_blocks() {
     const Architecture& arch = model_.architecture();
     const CalibrationUse use = calibration_use_of_blocks(plan_, arch);
@@ -135,36 +169,78 @@ class VariantCompressor {
     if (use != CalibrationUse::kNone && inputs_.calibration != nullptr) {
       const ModelEnds ends =
           ModelEnds::without_head(model_.checkpoint(), arch, options_.isa);
-      states_.emplace(*inputs_.calibration, ends, pool_, job_.scratch);
+      states_.emplace(*inputs_.calibration, ends, pool_, job_.scratch, ranks_);
       if (wants_reference(plan_, arch)) reference_ = states_;
     }
     if (wants_sparsity_allocation(plan_)) choose_sparsities();
     if (wants_auto_precision(plan_)) choose_widths();
-    for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-      report(options_.progress, {.phase = "compress " + job_.name,
-                                 .done = layer,
-                                 .total = arch.layers,
-                                 .detail = arch.block_name(layer)});
-      if (store_.has(layer)) {
-        reuse_block(layer);
-      } else {
-        compress_one_block(layer);
-      }
+    finished_ = finished_blocks();
+    if (ranks_.is_spread() && !states_) {
+      deal_blocks_out();
+    } else {
+      compress_in_order();
     }
     report(options_.progress, {.phase = "compress " + job_.name,
                                .done = arch.layers,
                                .total = arch.layers});
+    if (ranks_.is_first() || states_) compress_both_ends();
+  }
+
+  void compress_both_ends() {
+    const Architecture& arch = model_.architecture();
     ends_ = compress_ends(
         {.checkpoint = &model_.checkpoint(),
          .arch = &arch,
          .plan = &plan_,
          .isa = options_.isa,
          .pool = &pool_,
+         .ranks = ranks_,
          .importance = &importance_,
          .on_layer = [this](const LayerReport& l) { log_layer(l); }},
         streams());
     report_.layers.insert(report_.layers.end(), ends_.layers.begin(),
                           ends_.layers.end());
+  }
+
+  void report_block(std::size_t layer) const {
+    const Architecture& arch = model_.architecture();
+    report(options_.progress, {.phase = "compress " + job_.name,
+                               .done = layer,
+                               .total = arch.layers,
+                               .detail = arch.block_name(layer)});
+  }
+
+  void compress_in_order() {
+    for (std::size_t layer = 0; layer < finished_.size(); ++layer) {
+      report_block(layer);
+      if (finished_[layer]) {
+        reuse_block(layer);
+      } else {
+        compress_one_block(layer);
+      }
+    }
+  }
+
+  // Blocks that do not depend on one another, in turn to the ranks.
+  void deal_blocks_out() {
+    std::size_t unfinished = 0;
+    for (std::size_t layer = 0; layer < finished_.size(); ++layer) {
+      if (finished_[layer] || !ranks_.owns(unfinished++)) continue;
+      report_block(layer);
+      compress_one_block(layer);
+    }
+    ranks_.barrier();
+    if (!ranks_.is_first()) return;
+    unfinished = 0;
+    for (std::size_t layer = 0; layer < finished_.size(); ++layer) {
+      const std::vector<LayerReport> layers = store_.layers(layer);
+      if (finished_[layer]) {
+        log_resumed(layer);
+      } else if (!ranks_.owns(unfinished++)) {
+        for (const LayerReport& l : layers) log_layer(l);
+      }
+      keep_reports(layers);
+    }
   }
 
   ModelPass model_pass() {
@@ -174,6 +250,7 @@ class VariantCompressor {
             .calibration = inputs_.calibration,
             .isa = options_.isa,
             .pool = &pool_,
+            .ranks = ranks_,
             .scratch = job_.scratch,
             .progress = options_.progress};
   }
@@ -199,11 +276,15 @@ class VariantCompressor {
   void reuse_block(std::size_t layer) {
     const CompressedBlock block =
         store_.load(layer, model_.architecture(), model_.checkpoint());
-    log("resumed " + model_.architecture().block_name(layer) +
-        " from an interrupted run");
-    keep_reports(block);
+    log_resumed(layer);
+    keep_reports(block.layers);
     if (!states_) return;
     pass_block(job_of(layer), block.weights, unread_block(layer), streams());
+  }
+
+  void log_resumed(std::size_t layer) const {
+    log("resumed " + model_.architecture().block_name(layer) +
+        " from an interrupted run");
   }
 
   void compress_one_block(std::size_t layer) {
@@ -211,10 +292,11 @@ class VariantCompressor {
     job.on_layer = [this](const LayerReport& l) { log_layer(l); };
     job.on_note = [this](const std::string& note) { log(note); };
     CompressedBlock block = compress_block(job, unread_block(layer), streams());
+    if (states_ && !ranks_.is_first()) return;
     note_adapters(layer, block);
     store_.save(block, layer, model_.architecture(),
                 model_.checkpoint().config_json());
-    keep_reports(block);
+    if (states_ || !ranks_.is_spread()) keep_reports(block.layers);
   }
 
   // What rounding left of merged adapters, where nothing else changed the
@@ -249,6 +331,7 @@ class VariantCompressor {
             .isa = options_.isa,
             .pool = &pool_,
             .importance = &importance_,
+            .ranks = states_ ? ranks_ : Ranks{},
             .experts = inputs_.calibration == nullptr
                            ? ExpertPolicy::kNearest
                            : inputs_.calibration->experts,
@@ -363,13 +446,12 @@ class VariantCompressor {
            !plan_.quantizing().empty();
   }
 
-  void keep_reports(const CompressedBlock& block) {
-    for (const LayerReport& l : block.layers) {
+  void keep_reports(const std::vector<LayerReport>& layers) {
+    for (const LayerReport& l : layers) {
       report_.linear_nonzeros +=
           static_cast<double>(l.out * l.in) * (1 - l.sparsity);
     }
-    report_.layers.insert(report_.layers.end(), block.layers.begin(),
-                          block.layers.end());
+    report_.layers.insert(report_.layers.end(), layers.begin(), layers.end());
   }
 
   void log(const std::string& line) const {
@@ -386,6 +468,7 @@ class VariantCompressor {
   const RunInputs& inputs_;
   const VariantJob& job_;
   const RunOptions& options_;
+  const Ranks ranks_;
   ThreadPool& pool_;
   StagePlan plan_;
   ImportanceFiles importance_;
@@ -393,6 +476,7 @@ class VariantCompressor {
   TransformedModel model_;
   std::optional<CalibrationStates> states_, reference_;
   SparsityAllocations sparsities_;
+  std::vector<char> finished_{};  // [blocks] an interrupted run left it
   CompressedEnds ends_;
   // What training made of it, if it followed.
   std::unique_ptr<Checkpoint> recovered_{};

@@ -8,6 +8,7 @@
 
 #include "compress/core/error.h"
 #include "compress/core/rng.h"
+#include "tests/compress/core/thread_ranks.h"
 
 namespace llmpress {
 namespace {
@@ -88,6 +89,85 @@ TEST(InputStats, AreTheSameAtAnyThreadCount) {
     EXPECT_EQ(many.abs_max, one.abs_max);
     EXPECT_EQ(copy_of(many.sample_rows), copy_of(one.sample_rows));
   }
+}
+
+// Batches as `ranks` ranks have them, in rounds; some are empty, as those of an
+// expert may be.
+InputStats collect_on(const Ranks& ranks, const MatrixF& X, const MatrixF& full,
+                      std::span<const std::size_t> batches,
+                      std::size_t announced) {
+  ThreadPool pool(2);
+  InputStatsCollector collector(X.cols(), kAll, announced, 50, ranks);
+  std::size_t first = 0;
+  for (std::size_t b = 0; b < batches.size(); b += ranks.size()) {
+    std::size_t own_first = first, own_rows = 0;
+    for (std::size_t r = 0; r < ranks.size() && b + r < batches.size(); ++r) {
+      if (r == ranks.rank()) {
+        own_first = first;
+        own_rows = batches[b + r];
+      }
+      first += batches[b + r];
+    }
+    collector.add(X.view().rows_slice(own_first, own_rows), pool,
+                  full.view().rows_slice(own_first, own_rows));
+  }
+  return collector.finish();
+}
+
+void expect_same(const InputStats& a, const InputStats& b) {
+  EXPECT_EQ(a.tokens, b.tokens);
+  EXPECT_EQ(copy_of(a.second_moment), copy_of(b.second_moment));
+  EXPECT_EQ(copy_of(a.reference_moment), copy_of(b.reference_moment));
+  EXPECT_EQ(a.abs_max, b.abs_max);
+  EXPECT_EQ(a.abs_mean, b.abs_mean);
+  EXPECT_EQ(a.square_mean, b.square_mean);
+  EXPECT_EQ(a.min, b.min);
+  EXPECT_EQ(a.max, b.max);
+  EXPECT_EQ(copy_of(a.sample_rows), copy_of(b.sample_rows));
+}
+
+TEST(InputStats, AreTheSameAtAnyNumberOfRanks) {
+  // One panel of columns, several, the last one ragged; a batch so small that
+  // its product is one tile.
+  for (const std::size_t in : {1u, 5u, 307u, 512u, 513u, 1100u}) {
+    const MatrixF X = random_matrix(300, in, 2),
+                  full = random_matrix(300, in, 3);
+    const std::vector<std::size_t> batches{90, 1, 0, 110, 64, 0, 0, 35};
+    const InputStats one = collect_on({}, X, full, batches, 300);
+    ASSERT_EQ(one.second_moment.rows(), in);
+    for (const std::size_t size : {2u, 3u, 4u, 9u}) {
+      if (in > 600 && size == 9) continue;  // slow
+      run_on_ranks(size, [&](const Ranks& ranks) {
+        expect_same(collect_on(ranks, X, full, batches, 300), one);
+      });
+    }
+  }
+}
+
+TEST(InputStats, OfAnExpertWithoutTokensAreZeroOnAllRanks) {
+  const MatrixF X(1, 3);
+  const std::vector<std::size_t> none{0, 0, 0};
+  const InputStats one = collect_on({}, X, X, none, 64);
+  EXPECT_EQ(copy_of(one.second_moment), std::vector<float>(9));
+  EXPECT_EQ(one.abs_max, std::vector<float>(3));
+  run_on_ranks(2, [&](const Ranks& ranks) {
+    expect_same(collect_on(ranks, X, X, none, 64), one);
+  });
+}
+
+TEST(InputStats, SendHalfAMatrixAWayForASecondMoment) {
+  const MatrixF X = random_matrix(64, 1024, 5);
+  run_on_ranks(2, [&](const Ranks& ranks) {
+    ThreadPool pool(1);
+    InputStatsCollector collector(1024, {.second_moment = true}, 128, 0, ranks);
+    collector.add(X.view(), pool);
+    (void)collector.finish();
+    // Two panels of 512 rows, up to the diagonal: [512, 512] and [512, 1024].
+    // Each rank sends the one that it does not own, and in the end its own.
+    const std::size_t panels = 512 * 512 * 4 + 512 * 1024 * 4;
+    EXPECT_EQ(ranks.traffic().sent, panels + 16);  // and the counts of rows
+    EXPECT_EQ(ranks.traffic().received, panels + 16);
+  });
 }
 
 TEST(InputStats, AreMeansOverTheTokensThatCameNotThoseAnnounced) {

@@ -1,0 +1,85 @@
+#include "compress/core/ranks.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+
+#include "tests/compress/core/thread_ranks.h"
+
+namespace llmpress {
+namespace {
+
+TEST(Ranks, OneProcessNeedsNoTransport) {
+  const Ranks ranks;
+  EXPECT_EQ(ranks.rank(), 0u);
+  EXPECT_EQ(ranks.size(), 1u);
+  EXPECT_TRUE(ranks.is_first());
+  EXPECT_FALSE(ranks.is_spread());
+  EXPECT_TRUE(ranks.owns(0) && ranks.owns(7));
+  ranks.barrier();
+  EXPECT_EQ(ranks.broadcast("abc"), "abc");
+  EXPECT_EQ(ranks.gather("x"), std::vector<std::string>{"x"});
+  EXPECT_EQ(ranks.first_then_others([] { return 3; }), 3);
+  EXPECT_EQ(ranks.traffic().sent, 0u);
+}
+
+TEST(Ranks, BroadcastTheRootsBytesOfAnySize) {
+  for (const std::size_t size : {2u, 3u, 5u}) {
+    run_on_ranks(size, [&](const Ranks& ranks) {
+      for (std::size_t root = 0; root < size; ++root) {
+        const std::string own(3 * root, static_cast<char>('a' + root));
+        EXPECT_EQ(ranks.broadcast(ranks.rank() == root ? own : "other", root),
+                  own);
+        std::vector<float> numbers(4, static_cast<float>(ranks.rank()));
+        ranks.broadcast(std::span(numbers), root);
+        EXPECT_EQ(numbers, std::vector<float>(4, static_cast<float>(root)));
+      }
+    });
+  }
+}
+
+TEST(Ranks, GatherInRankOrder) {
+  run_on_ranks(3, [](const Ranks& ranks) {
+    const std::string own(ranks.rank(), static_cast<char>('a' + ranks.rank()));
+    const std::vector<std::string> all{"", "b", "cc"};
+    EXPECT_EQ(ranks.gather(own), all);
+    const auto first = ranks.gather_on_first(own);
+    if (ranks.is_first()) {
+      EXPECT_EQ(first, all);
+    } else {
+      EXPECT_EQ(first[ranks.rank()], own);
+    }
+  });
+}
+
+TEST(Ranks, CountEveryByteOnceForEachRankThatItGoesTo) {
+  run_on_ranks(3, [](const Ranks& ranks) {
+    std::vector<float> numbers(10);
+    ranks.broadcast(std::span(numbers), 1);
+    const RankTraffic traffic = ranks.traffic();
+    EXPECT_EQ(traffic.sent, ranks.rank() == 1 ? 80u : 0u);
+    EXPECT_EQ(traffic.received, ranks.rank() == 1 ? 0u : 40u);
+    (void)ranks.gather("12345");  // its size, 8 bytes, goes before it
+    EXPECT_EQ(ranks.traffic().sent - traffic.sent, 2u * 13u);
+    EXPECT_EQ(ranks.traffic().received - traffic.received, 2u * 13u);
+  });
+}
+
+TEST(Ranks, LetTheFirstWorkBeforeTheOthers) {
+  std::atomic<int> done{0};
+  run_on_ranks(4, [&](const Ranks& ranks) {
+    const int before = ranks.first_then_others([&] { return done++; });
+    EXPECT_EQ(before == 0, ranks.is_first());
+  });
+}
+
+TEST(Ranks, DealItemsOutInTurn) {
+  run_on_ranks(3, [](const Ranks& ranks) {
+    for (std::size_t item = 0; item < 9; ++item) {
+      EXPECT_EQ(ranks.owns(item), item % 3 == ranks.rank());
+    }
+  });
+}
+
+}  // namespace
+}  // namespace llmpress

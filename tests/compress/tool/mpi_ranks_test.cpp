@@ -1,0 +1,282 @@
+// One command on several ranks: the same bytes of every output as one process
+// writes.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "compress/pipeline/training/random_model.h"
+#include "formats/adapters/peft_adapter.h"
+#include "formats/checkpoints/artifact_writer.h"
+#include "formats/checkpoints/checkpoint.h"
+#include "tests/formats/temporary_directory.h"
+
+namespace llmpress {
+namespace {
+
+namespace fs = std::filesystem;
+
+#ifdef LLMPRESS_MPIRUN
+
+const std::string kRoot = LLMPRESS_SOURCE_DIR;
+
+using Files = std::map<std::string, std::string>;  // name -> content
+
+struct Outcome {
+  int code = 0;
+  std::string output{}, errors{};
+};
+
+class MpiRanks : public testing::Test {
+ protected:
+  fs::path path(const std::string& name) const {
+    return directory_.path() / name;
+  }
+
+  // How `ranks` of the program are started; 1: without mpirun.
+  static std::string program(int ranks) {
+    if (ranks == 1) return std::string(LLMPRESS_BINARY) + " ";
+    // More ranks than processors, in a container, as root or not.
+    return "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
+           "OMPI_MCA_btl_vader_single_copy_mechanism=none "
+           "OMPI_MCA_rmaps_base_oversubscribe=1 "
+           "OMPI_MCA_mpi_yield_when_idle=1 "
+           // Open MPI keeps what it allocated.
+           "LSAN_OPTIONS=exitcode=0 " LLMPRESS_MPIRUN " --bind-to none -n " +
+           std::to_string(ranks) + " " + LLMPRESS_BINARY + " ";
+  }
+
+  Outcome command(int ranks, const std::string& arguments) const {
+    const std::string line = program(ranks) + arguments + " >" +
+                             path("stdout").string() + " 2>" +
+                             path("stderr").string();
+    const int status = std::system(line.c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1,
+            read_file(path("stdout")), read_file(path("stderr"))};
+  }
+
+  std::string write_recipe(const std::string& text) const {
+    write_file_atomically(path("recipe.yaml"), text);
+    return path("recipe.yaml").string();
+  }
+
+  // Of everything below a folder, which goes.
+  static Files take(const fs::path& folder) {
+    Files files;
+    for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+      if (!entry.is_regular_file()) continue;
+      files[fs::relative(entry.path(), folder).string()] =
+          read_file(entry.path());
+    }
+    fs::remove_all(folder);
+    return files;
+  }
+
+  // What a run of the recipe writes to "out", but for times.
+  Files files_of(int ranks, const std::string& recipe,
+                 const std::string& options = "") {
+    const Outcome run =
+        command(ranks, "run " + recipe + " --json " +
+                           path("report.json").string() + " " + options);
+    EXPECT_EQ(run.code, 0) << ranks << " ranks:\n" << run.errors;
+    EXPECT_FALSE(fs::exists(path("out/gptq.resume")));
+    Files files = take(path("out"));
+    EXPECT_FALSE(files.empty());
+    const auto report = nlohmann::json::parse(read_file(path("report.json")));
+    EXPECT_EQ(report.value("ranks", nlohmann::json::array()).size(),
+              ranks == 1 ? 0u : static_cast<unsigned>(ranks));
+    for (const auto& variant : report.at("variants")) {
+      const std::string name = variant.at("name");
+      files[name + ":notes"] = variant.at("notes").dump();
+      for (const auto& layer : variant.at("layers")) {
+        files[name + ":" + layer.at("name").get<std::string>()] =
+            layer.at("output_error").dump() + layer.at("notes").dump();
+      }
+      if (!variant.contains("evaluation")) continue;
+      auto evaluation = variant.at("evaluation");
+      evaluation.erase("seconds");
+      evaluation.erase("tokens_per_second");
+      files[name + ":evaluation"] =
+          evaluation.dump() + variant.at("divergence").dump();
+    }
+    return files;
+  }
+
+  static void expect_same(const Files& a, const Files& b) {
+    ASSERT_EQ(a.size(), b.size());
+    for (const auto& [name, content] : a) {
+      ASSERT_TRUE(b.contains(name)) << name;
+      EXPECT_TRUE(content == b.at(name)) << name << " differs";
+    }
+  }
+
+  void write_adapter() const {
+    PeftModule module;
+    module.A = MatrixF(std::vector<float>(4 * 256, 0.01f), 4, 256);
+    module.B = MatrixF(std::vector<float>(256 * 4, 0.02f), 256, 4);
+    module.scaling = 2;
+    write_peft_adapter(path("adapter"),
+                       {{"model.layers.1.self_attn.q_proj", module}}, {});
+  }
+
+  // 20 sequences: more batches than ranks, and not a multiple of them.
+  static std::string calibration() {
+    return "calibration: {text: " + kRoot +
+           "/models/text/calibration.txt, samples: 20, sequence_length: "
+           "512}\n";
+  }
+
+  TemporaryDirectory directory_;
+};
+
+TEST_F(MpiRanks, WriteTheBytesOfOneProcess) {
+  write_adapter();
+  const auto variant = [this](const std::string& name,
+                              const std::string& stages) {
+    return "  - name: " + name +
+           "\n    output: {path: " + path("out/" + name).string() +
+           "}\n    stages: [" + stages + "]\n";
+  };
+  const std::string int4 = "weights: {bits: 4, group_size: 32}";
+  const std::string recipe = write_recipe(
+      "model: " + kRoot + "/models/tinystories-3.7m\n" + calibration() +
+      "evaluate: {text: " + kRoot +
+      "/models/text/evaluation.txt, context: 512, max_windows: 17}\n" +
+      "variants:\n" + variant("rtn", "quantize: {method: rtn, " + int4 + "}") +
+      variant("gptq", "merge_lora: {adapter: " + path("adapter").string() +
+                          "}, quantize: {method: gptq, act_order: true, " +
+                          int4 + "}") +
+      variant("awq",
+              "quantize: {method: awq, awq: {ratios: 3}, " + int4 + "}") +
+      variant("sparsegpt", "prune: {method: sparsegpt, pattern: \"2:4\"}"));
+  const Files one = files_of(1, recipe);
+  EXPECT_TRUE(one.contains("gptq/model.safetensors"));
+  for (const int ranks : {2, 3, 4}) {
+    expect_same(files_of(ranks, recipe, "--threads 1"), one);
+  }
+}
+
+TEST_F(MpiRanks, WriteTheBytesOfOneProcessForAMixtureOfExperts) {
+  write_random_model(
+      {.config = {},
+       .config_json = R"({"architectures": ["MixtralForCausalLM"],
+         "model_type": "mixtral", "hidden_size": 64, "intermediate_size": 96,
+         "num_hidden_layers": 2, "num_attention_heads": 4,
+         "num_key_value_heads": 2, "vocab_size": 2048, "hidden_act": "silu",
+         "max_position_embeddings": 512, "rms_norm_eps": 1e-5,
+         "num_local_experts": 5, "num_experts_per_tok": 2,
+         "tie_word_embeddings": false, "bos_token_id": 1, "eos_token_id": 2})",
+       .source = kRoot + "/models/tinystories-3.7m",
+       .output = path("experts"),
+       .seed = 5,
+       .dtype = DType::kBF16});
+  const std::string recipe = write_recipe(
+      "model: " + path("experts").string() + "\n" + calibration() +
+      "output: {path: " + path("out/experts").string() + "}\n" +
+      "stages:\n  - quantize: {method: gptq, weights: {bits: 4, group_size: "
+      "32}}\n");
+  const Files one = files_of(1, recipe);
+  expect_same(files_of(3, recipe, "--threads 1"), one);
+}
+
+// The processes that mpirun `launcher` started.
+std::vector<pid_t> ranks_of(pid_t launcher) {
+  std::vector<pid_t> ranks;
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    std::ifstream file(entry.path() / "stat");
+    pid_t process = 0, parent = 0;
+    std::string name, state;
+    if (!(file >> process >> name >> state >> parent)) continue;
+    if (parent == launcher && name == "(llmpress)") ranks.push_back(process);
+  }
+  return ranks;
+}
+
+TEST_F(MpiRanks, EndTogetherWhenOneIsKilledAndGoOnWithAnyNumber) {
+  const std::string recipe = write_recipe(
+      "model: " + kRoot + "/models/tinystories-3.7m\n" + calibration() +
+      "output: {path: " + path("out/gptq").string() + "}\n" +
+      "stages:\n  - quantize: {method: gptq, weights: {bits: 4, group_size: "
+      "32}}\n");
+  const Files one = files_of(1, recipe);
+  int round = 0;
+  for (const int milliseconds : {50, 400}) {
+    const pid_t launcher = fork();
+    if (launcher == 0) {
+      const std::string line = "exec env " + program(3) + "run " + recipe +
+                               " --threads 1 --quiet >/dev/null 2>&1";
+      execl("/bin/sh", "sh", "-c", line.c_str(), static_cast<char*>(nullptr));
+      _exit(127);
+    }
+    const auto ended = [&] { return waitpid(launcher, nullptr, WNOHANG) != 0; };
+    while (!fs::exists(path("out/gptq.resume")) ||
+           ranks_of(launcher).size() < 3) {
+      ASSERT_FALSE(ended());
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+    const std::vector<pid_t> ranks = ranks_of(launcher);
+    if (ranks.size() == 3)
+      kill(ranks[static_cast<std::size_t>(round)], SIGKILL);
+    int status = 0;
+    ASSERT_EQ(waitpid(launcher, &status, 0), launcher);
+    if (ranks.size() == 3) {
+      EXPECT_NE(status, 0);
+    }
+    expect_same(files_of(++round, recipe), one);
+  }
+}
+
+TEST_F(MpiRanks, TellAMistakeOnceAndEndWithItsCode) {
+  const std::string recipe =
+      write_recipe("model: " + path("nowhere").string() +
+                   "\noutput: {path: " + path("out/x").string() +
+                   "}\nstages: [{quantize: {method: rtn}}]\n");
+  const Outcome run = command(3, "run " + recipe);
+  EXPECT_EQ(run.code, command(1, "run " + recipe).code);
+  const std::size_t at = run.errors.find("llmpress: error: rank 0: ");
+  ASSERT_NE(at, std::string::npos) << run.errors;
+  EXPECT_EQ(run.errors.find("llmpress: error:", at + 1), std::string::npos)
+      << run.errors;
+}
+
+TEST_F(MpiRanks, PrintOneResultAndLeaveOtherCommandsToTheFirst) {
+  const std::string version = command(1, "--version").output;
+  EXPECT_EQ(command(2, "--version").output, version);
+  const std::string evaluation =
+      "eval " + kRoot + "/models/tinystories-3.7m --text " + kRoot +
+      "/models/text/evaluation.txt --context 256 --max-windows 33 --json -";
+  auto one = nlohmann::json::parse(command(1, evaluation).output);
+  auto two = nlohmann::json::parse(command(2, evaluation).output);
+  for (auto* const result : {&one, &two}) {
+    result->erase("seconds");
+    result->erase("tokens_per_second");
+  }
+  EXPECT_EQ(one, two);
+  EXPECT_EQ(command(2, "run").code, 2);
+}
+
+#else
+
+TEST(MpiRanks, AreRefusedByAProgramWithoutMpi) {
+  const std::string line =
+      "OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=1 " LLMPRESS_BINARY
+      " --version >/dev/null 2>&1";
+  const int status = std::system(line.c_str());
+  EXPECT_EQ(WEXITSTATUS(status), 2);
+}
+
+#endif
+
+}  // namespace
+}  // namespace llmpress
