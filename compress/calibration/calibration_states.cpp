@@ -95,8 +95,7 @@ CalibrationStates::CalibrationStates(const CalibrationSet& set,
   while (at < set.sequences.size()) {
     const std::size_t length = set.sequences[at].size();
     const std::size_t count =
-        std::min(set.sequences.size() - at,
-                 std::max<std::size_t>(1, kCalibrationBatchTokens / length));
+        std::min(set.sequences.size() - at, tokens_of_batch(length) / length);
     CalibrationBatch batch;
     std::vector<TokenId> ids;
     for (std::size_t s = at; s < at + count; ++s) {

@@ -1,6 +1,7 @@
 // The calibration tokens' activations as they travel from block to block.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <filesystem>
 #include <vector>
@@ -18,6 +19,12 @@ namespace llmpress {
 // Tokens of a batch, or one longer sequence; fixed, so that sums over batches
 // are the same bytes on every machine.
 inline constexpr std::size_t kCalibrationBatchTokens = 2048;
+// Of batches of sequences of this length.
+constexpr std::size_t tokens_of_batch(std::size_t sequence_tokens) {
+  return sequence_tokens == 0 || sequence_tokens >= kCalibrationBatchTokens
+             ? std::max(sequence_tokens, std::size_t{1})
+             : kCalibrationBatchTokens / sequence_tokens * sequence_tokens;
+}
 
 // Experts of a stage whose inputs are looked at together; a second moment for
 // each of all of them may take more than their weights.

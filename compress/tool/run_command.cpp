@@ -21,6 +21,8 @@ struct RunArguments {
   std::uint64_t memory_limit = 0;
   std::filesystem::path scratch{};
   bool no_resume = false;
+  std::size_t planned_ranks = 1;
+  std::uint64_t planned_network = 1'250'000'000;
   std::filesystem::path json{};
 };
 
@@ -140,21 +142,29 @@ void print_plan(const RunPlan& plan) {
     }
     print(
         "  output %s, peak memory about %s, disk at the peak %s, time "
-        "about %.0f s\n",
+        "about %.0f s",
         human_bytes(variant.output_bytes).c_str(),
         human_bytes(variant.peak_memory_bytes).c_str(),
         human_bytes(variant.disk_bytes).c_str(), variant.seconds);
+    if (plan.ranks > 1) {
+      print(", on each of %zu machines like this; each sends %s", plan.ranks,
+            human_bytes(variant.traffic_bytes).c_str());
+    }
+    print("\n");
   }
 }
 
 void plan(const RunArguments& arguments) {
   const Recipe recipe = load_recipe(arguments.recipe, arguments.overrides);
   Session session(session_options(arguments, recipe));
-  print_plan(plan_recipe(recipe,
-                         {.isa = session.isa(),
-                          .memory_limit = arguments.memory_limit,
-                          .scratch = arguments.scratch},
-                         session.pool()));
+  print_plan(plan_recipe(
+      recipe,
+      {.isa = session.isa(),
+       .memory_limit = arguments.memory_limit,
+       .scratch = arguments.scratch,
+       .planned_ranks = arguments.planned_ranks,
+       .planned_network = static_cast<double>(arguments.planned_network)},
+      session.pool()));
 }
 
 }  // namespace
@@ -183,6 +193,15 @@ void add_plan_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "plan", "say what a recipe would do to each Linear, and what it takes");
   add_recipe_options(*command, *arguments);
+  command
+      ->add_option("--ranks", arguments->planned_ranks,
+                   "what it would take on so many machines like this one")
+      ->check(whole_number(1));
+  command
+      ->add_option("--network", arguments->planned_network,
+                   "bytes a second between them (default: 1.25GB, 10 Gbit)")
+      ->transform(CLI::AsSizeValue(true))
+      ->transform(CLI::Validator(positive_size, "SIZE"));
   command->footer(
       "Example:\n  llmpress plan recipes/w4a16_gptq.yaml --model ./my-model");
   command->callback([arguments] { plan(*arguments); });

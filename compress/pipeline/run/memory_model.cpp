@@ -129,9 +129,8 @@ class BlockMemory {
   }
 
   std::size_t batch_tokens() const {
-    return std::min(
-        job_.calibration.tokens,
-        std::max(kCalibrationBatchTokens, job_.calibration.sequence_tokens));
+    return std::min(job_.calibration.tokens,
+                    tokens_of_batch(job_.calibration.sequence_tokens));
   }
 
   double moments(std::size_t s) const {

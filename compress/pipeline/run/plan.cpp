@@ -101,8 +101,15 @@ PlannedLayer planned_layer(const std::string& name, const PackedWeight& stored,
           .bytes_after = bytes};
 }
 
+Machine machine_like_this(double products, const RunOptions& options,
+                          const ThreadPool& pool) {
+  return {.products = products,
+          .threads = static_cast<double>(pool.size()),
+          .network = options.planned_network};
+}
+
 PlannedVariant plan_variant(const VariantJob& job, const Recipe& recipe,
-                            const ModelSource& model,
+                            const RunOptions& options, const ModelSource& model,
                             CalibrationSize calibration, ThreadPool& pool) {
   const Architecture arch =
       planned_architecture(job.plan, model.checkpoint->config_json(),
@@ -145,15 +152,18 @@ PlannedVariant plan_variant(const VariantJob& job, const Recipe& recipe,
       calibration_use(job.plan, arch) == CalibrationUse::kNone
           ? CalibrationSize{}
           : calibration;
-  const MemoryNeed need = memory_need_of(job, recipe, model, calibration);
+  const MemoryNeed need = memory_need_of(
+      job, recipe, model, share_of_rank(calibration, options.planned_ranks));
   const bool spills = !job.scratch.empty();
   planned.peak_memory_bytes = spills ? need.spilled : need.in_memory;
   if (spills) planned.disk_bytes += need.scratch;
   const double rate = product_rate(pool);
-  planned.seconds =
-      seconds_of(work_of(job.plan, arch, used.tokens, before.weight_bytes,
-                         planned.output_bytes),
-                 rate, pool.size());
+  const SpreadCost cost =
+      cost_on(work_of(job.plan, arch, used.tokens, used.sequence_tokens,
+                      before.weight_bytes, planned.output_bytes),
+              machine_like_this(rate, options, pool), options.planned_ranks);
+  planned.seconds = cost.seconds;
+  planned.traffic_bytes = static_cast<std::size_t>(cost.traffic);
   for (const Stage* stage : job.plan.training()) {
     const double flops = training_flops(arch, *stage);
     planned.seconds += flops / rate;
@@ -204,10 +214,12 @@ RunPlan plan_model_free(const Recipe& recipe, const Checkpoint& checkpoint,
     }
     planned.disk_bytes = 2 * planned.output_bytes;
     planned.seconds =
-        seconds_of({.weights = weights,
-                    .bytes = 2.0 * static_cast<double>(before.weight_bytes) +
-                             3.0 * static_cast<double>(planned.output_bytes)},
-                   1, pool.size());
+        cost_on({.weights = weights,
+                 .read = 2.0 * static_cast<double>(before.weight_bytes),
+                 .written = 3.0 * static_cast<double>(planned.output_bytes),
+                 .blocks = tensors.modules.size()},
+                machine_like_this(1, options, pool), options.planned_ranks)
+            .seconds;
     plan.variants.push_back(std::move(planned));
   }
   return plan;
@@ -230,10 +242,12 @@ RunPlan plan_recipe(const Recipe& recipe, const RunOptions& options,
   RunPlan plan{.model = recipe.model.string()};
   if (texts.calibration) plan.calibration_tokens = texts.calibration->tokens();
   const CalibrationSize calibration = size_of(texts.calibration);
-  plan.notes = settle_memory(jobs, recipe, options, model, calibration);
+  plan.ranks = options.planned_ranks;
+  plan.notes = settle_memory(jobs, recipe, options, model,
+                             share_of_rank(calibration, options.planned_ranks));
   for (const VariantJob& job : jobs) {
     plan.variants.push_back(
-        plan_variant(job, recipe, model, calibration, pool));
+        plan_variant(job, recipe, options, model, calibration, pool));
   }
   return plan;
 }

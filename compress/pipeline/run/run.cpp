@@ -62,8 +62,9 @@ class Run {
                  std::vector<std::string>& memory_notes) {
     check_jobs(recipe_, jobs, model_, pool_);
     RunTexts texts = load_texts(recipe_, jobs, model_);
-    memory_notes = settle_memory(jobs, recipe_, options_, model_,
-                                 size_of(texts.calibration));
+    memory_notes = settle_memory(
+        jobs, recipe_, options_, model_,
+        share_of_rank(size_of(texts.calibration), options_.ranks.size()));
     return texts;
   }
 

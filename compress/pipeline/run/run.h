@@ -30,6 +30,10 @@ struct RunOptions {
   // Who carries out the recipe together, from the same arguments: every rank
   // calls run_recipe(), and the first writes the outputs.
   Ranks ranks{};
+  // plan_recipe(): says what it would take on so many machines like this one,
+  // one rank each, with a network of so many bytes a second.
+  std::size_t planned_ranks = 1;
+  double planned_network = 1.25e9;
   Progress progress{};
   std::function<void(const std::string&)> log{};  // one line, for people
 };
@@ -55,14 +59,16 @@ struct PlannedVariant {
   std::vector<std::string> warnings{};  // as the run would say them
   std::size_t output_bytes = 0;
   std::size_t peak_memory_bytes = 0;
-  std::size_t disk_bytes = 0;  // at the peak, temporary files included
-  double seconds = 0;          // a rough estimate from operation counts
+  std::size_t disk_bytes = 0;     // at the peak, temporary files included
+  std::size_t traffic_bytes = 0;  // that each rank sends
+  double seconds = 0;             // a rough estimate from operation counts
 };
 
 struct RunPlan {
   std::string model{};
   std::size_t calibration_tokens = 0;
   std::vector<std::string> notes{};  // of the memory limit
+  std::size_t ranks = 1;             // for which it says what each takes
   std::vector<PlannedVariant> variants{};
 };
 

@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 
+#include "compress/core/checked.h"
 #include "compress/core/formatted.h"
 #include "compress/pipeline/run/adapter_variant.h"
 #include "compress/pipeline/run/importance_files.h"
@@ -177,6 +178,14 @@ CalibrationSize size_of(const std::optional<CalibrationSet>& calibration) {
     size.sequence_tokens = std::max(size.sequence_tokens, sequence.size());
   }
   return size;
+}
+
+CalibrationSize share_of_rank(CalibrationSize all, std::size_t ranks) {
+  if (all.tokens == 0 || ranks == 1) return all;
+  const std::size_t batch = tokens_of_batch(all.sequence_tokens);
+  all.tokens = std::min(all.tokens,
+                        ceil_div(ceil_div(all.tokens, batch), ranks) * batch);
+  return all;
 }
 
 std::uint64_t memory_limit_of(const Recipe& recipe, const RunOptions& options) {

@@ -49,6 +49,8 @@ void check_jobs(const Recipe& recipe, std::span<VariantJob> jobs,
                 const ModelSource& model, ThreadPool& pool);
 
 CalibrationSize size_of(const std::optional<CalibrationSet>& calibration);
+// Of the batches that one of so many ranks holds at most.
+CalibrationSize share_of_rank(CalibrationSize all, std::size_t ranks);
 
 // Of the options, else of the recipe; 0: none.
 std::uint64_t memory_limit_of(const Recipe& recipe, const RunOptions& options);

@@ -2,7 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
+#include <utility>
 
+#include "compress/calibration/calibration_states.h"
+#include "compress/core/checked.h"
 #include "compress/core/linalg.h"
 #include "compress/pipeline/run/linear_compressor.h"
 #include "compress/pipeline/run/memory_model.h"
@@ -17,10 +21,10 @@ namespace {
 constexpr double kShareOfProducts = 0.7;
 // Of rounding a weight to nearest, with its error measured.
 constexpr double kSecondsPerWeight = 5e-9;
-// Hashing, reading, writing and comparing.
-constexpr double kBytesPerSecond = 5e8;
 // Scales that a search tries on its sample.
 constexpr double kCandidates = 20;
+// A moment travels as its triangle, with squares of this side on the diagonal.
+constexpr double kPanel = 512;
 
 class BlockWork {
  public:
@@ -38,13 +42,12 @@ class BlockWork {
     }
   }
 
-  RunWork count() {
-    for (std::size_t s = 0; s < spec_.stages.size(); ++s) add_stage(s);
+  void add_to(RunWork& work) {
+    for (std::size_t s = 0; s < spec_.stages.size(); ++s) add_stage(s, work);
     if (tokens_ != 0 && searches_scales(plan_, arch_, layer_)) {
-      work_.products +=
+      work.searches +=
           kCandidates * 2 * static_cast<double>(kSmoothingTokens) * numbers_;
     }
-    return work_;
   }
 
  private:
@@ -67,7 +70,7 @@ class BlockWork {
                : tokens_ * top_ / static_cast<double>(stage.groups);
   }
 
-  void add_stage(std::size_t s) {
+  void add_stage(std::size_t s, RunWork& work) {
     const StageSpec& stage = spec_.stages[s];
     const StatsNeeds needs = needs_of_stage(s);
     const auto in = static_cast<double>(stage.in);
@@ -78,20 +81,29 @@ class BlockWork {
                        any(needs_of_stage(s + 1));
     const double passes =
         (again ? 2 : 1) * (wants_reference(plan_, arch_) ? 2 : 1);
+    SolveWork solve{.groups = stage.groups};
+    const auto add_moment = [&](double products, double inverse) {
+      work.passes += groups * products;
+      work.moments += groups * 2 * in * (in + kPanel);
+      solve.inverse += inverse;
+    };
     if (needs.second_moment) {
-      work_.products += groups * (tokens * in * in + 2.0 / 3 * in * in * in);
+      add_moment(tokens * in * in, 2.0 / 3 * in * in * in);
     }
     if (needs.reference_moment) {
-      work_.products += groups * (2 * tokens * in * in + 4 * in * in * in);
+      add_moment(2 * tokens * in * in, 4 * in * in * in);
     }
     for (const std::size_t l : stage.linears) {
       const auto out = static_cast<double>(spec_.linears[l].out);
       numbers_ += out * in;
-      work_.products += passes * 2 * tokens * out * in;
+      work.passes += passes * 2 * tokens * out * in;
       const LinearTreatment wanted = treatment(l);
-      if (needs_of(wanted).second_moment) work_.products += out * in * in;
-      if (wanted.changes()) work_.weights += out * in;
+      if (needs_of(wanted).second_moment && spec_.linears[l].group == 0) {
+        solve.linears.push_back(out * in * in);
+      }
+      if (wanted.changes()) work.weights += out * in;
     }
+    if (!solve.linears.empty()) work.solves.push_back(std::move(solve));
   }
 
   const StagePlan& plan_;
@@ -99,20 +111,38 @@ class BlockWork {
   std::size_t layer_;
   const BlockSpec& spec_;
   double tokens_, top_ = 1, numbers_ = 0;
-  RunWork work_;
 };
+
+// Operations of the rank with the most of a stage: groups are dealt out whole
+// where there are several, else Linears, dearest first, each to the rank with
+// the least.
+double slowest_share(const SolveWork& work, std::size_t ranks) {
+  double group = 0;
+  for (const double linear : work.linears) group += linear;
+  if (work.groups > 1) {
+    const std::size_t most = ceil_div(work.groups, ranks);
+    return static_cast<double>(most) * (work.inverse + group);
+  }
+  std::vector<double> linears = work.linears, load(ranks);
+  std::ranges::sort(linears, std::greater<>());
+  for (const double linear : linears) *std::ranges::min_element(load) += linear;
+  return work.inverse + std::ranges::max(load);
+}
 
 }  // namespace
 
 RunWork work_of(const StagePlan& plan, const Architecture& arch,
-                std::size_t tokens, std::size_t model_bytes,
-                std::size_t output_bytes) {
-  RunWork work{.bytes = 2.0 * static_cast<double>(model_bytes) +
-                        3.0 * static_cast<double>(output_bytes)};
+                std::size_t tokens, std::size_t sequence_tokens,
+                std::size_t model_bytes, std::size_t output_bytes) {
+  RunWork work{.read = 2.0 * static_cast<double>(model_bytes),
+               .written = 3.0 * static_cast<double>(output_bytes),
+               .packed = static_cast<double>(output_bytes),
+               .blocks = arch.layers};
+  if (tokens != 0) {
+    work.batches = ceil_div(tokens, tokens_of_batch(sequence_tokens));
+  }
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-    const RunWork block = BlockWork(plan, arch, layer, tokens).count();
-    work.products += block.products;
-    work.weights += block.weights;
+    BlockWork(plan, arch, layer, tokens).add_to(work);
   }
   return work;
 }
@@ -133,11 +163,38 @@ double product_rate(ThreadPool& pool) {
   return best;
 }
 
-double seconds_of(const RunWork& work, double product_rate,
-                  std::size_t threads) {
-  return work.products / (kShareOfProducts * product_rate) +
-         kSecondsPerWeight * work.weights / static_cast<double>(threads) +
-         work.bytes / kBytesPerSecond;
+SpreadCost cost_on(const RunWork& work, const Machine& machine,
+                   std::size_t ranks) {
+  const bool calibrated = work.batches != 0;
+  const std::size_t rounds = ceil_div(work.batches, ranks);
+  const double others =
+      static_cast<double>(ranks - 1) / static_cast<double>(ranks);
+  double products = work.searches;
+  if (calibrated) {
+    products += work.passes * static_cast<double>(rounds) /
+                static_cast<double>(work.batches);
+  }
+  for (const SolveWork& solve : work.solves) {
+    products += slowest_share(solve, ranks);
+  }
+  // Blocks are dealt out where nothing runs through them; with calibration
+  // every rank reads all, and one writes.
+  const double share = calibrated
+                           ? 1
+                           : static_cast<double>(ceil_div(work.blocks, ranks)) /
+                                 static_cast<double>(work.blocks);
+  SpreadCost cost;
+  if (ranks > 1 && calibrated) {
+    cost.traffic = work.moments * others * static_cast<double>(rounds + 1) +
+                   work.packed * others;
+  }
+  cost.seconds =
+      products / (kShareOfProducts * machine.products) +
+      kSecondsPerWeight * work.weights /
+          (machine.threads * static_cast<double>(calibrated ? 1 : ranks)) +
+      (work.read * share + work.written) / machine.disk +
+      cost.traffic / machine.network;
+  return cost;
 }
 
 }  // namespace llmpress
