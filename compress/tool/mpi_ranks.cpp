@@ -138,8 +138,6 @@ class MpiTransport : public RankTransport {
   int rank_ = 0, size_ = 1;
 };
 
-#endif
-
 // This machine and the processors of it that this process may run on.
 std::string own_processors() {
   char host[256] = {};
@@ -150,6 +148,8 @@ std::string own_processors() {
   return std::string(host) + '/' +
          std::string(reinterpret_cast<const char*>(&mask), sizeof(mask));
 }
+
+#endif
 
 }  // namespace
 

@@ -32,7 +32,7 @@ class MpiRanks {
  private:
   Ranks ranks_{};
   std::size_t sharing_ = 1;
-  bool running_ = false;
+  [[maybe_unused]] bool running_ = false;
 };
 
 }  // namespace llmpress
