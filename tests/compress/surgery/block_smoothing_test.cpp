@@ -14,7 +14,7 @@ namespace {
 // The output of block 0 for the calibration sequences.
 MatrixF output_of(const Architecture& arch, const DenseBlock& block,
                   CalibrationStates states, ThreadPool& pool) {
-  states.run(Block(arch, 0, block.runnable(), best_isa()), pool);
+  states.run(runner_of(arch, 0, block, {.isa = best_isa()}), pool);
   return states.batches()[0].state.hidden;
 }
 

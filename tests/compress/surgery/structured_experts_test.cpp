@@ -174,8 +174,8 @@ TEST(StructuredExperts, MeasureTheErrorThatTheBlockThenHas) {
     const Architecture cut = parse_architecture(config, "cut");
     DenseBlock reduced = dense;
     keep_experts(*expert_units(model.arch.block(0)), kept, reduced);
-    const Block was(model.arch, 0, dense.runnable(), best_isa());
-    const Block is(cut, 0, reduced.runnable(), best_isa());
+    const Block was = runner_of(model.arch, 0, dense, {.isa = best_isa()});
+    const Block is = runner_of(cut, 0, reduced, {.isa = best_isa()});
     double squared = 0;
     for (const CalibrationBatch& batch : states.batches()) {
       BlockState a = batch.state, b = batch.state;
@@ -235,7 +235,8 @@ TEST(StructuredExperts, LoseLeastByOutputErrorAndMostByChance) {
         if (std::ranges::count(stays, true) != 4) continue;
         error["chance"] += of_mixture.of(stays) / (24 * 70);
       }
-      states.run(Block(model.arch, layer, dense.runnable(), best_isa()), pool);
+      states.run(runner_of(model.arch, layer, dense, {.isa = best_isa()}),
+                 pool);
     }
   }
   for (const auto& [name, mean] : error) {
