@@ -82,7 +82,7 @@ void print_shape(const Shape& shape, const StagePlan& plan,
          .stored = size,
          .largest_tensor = 2 * shape.arch.vocabulary * shape.arch.hidden,
          .calibration = share_of_rank({kSamples * kLength, kLength}, ranks)});
-    std::printf("| %s | %zu | %.1f h | %.0f GB | %.1f GB | %.1f GB |\n",
+    std::printf("| %s | %zu | %.2f h | %.0f GB | %.1f GB | %.1f GB |\n",
                 ranks == 1 ? shape.name.c_str() : "", ranks,
                 cost.seconds / 3600, cost.traffic / 1e9,
                 static_cast<double>(need.in_memory) / 1e9,

@@ -33,7 +33,7 @@ namespace fs = std::filesystem;
 constexpr const char* kOpenBlas = "OpenBLAS 0.3.21";
 constexpr const char* kLibc = "2.36";
 constexpr const char* kWeightsSha256 =
-    "8dbab9479552a8694e47efa779ecab10a938ff1ea39cd64b712c22e6294fc759";
+    "52a35e63b15447944f24216c31c2fd194f3bf10f575eb1410d665c4a950c89bf";
 
 // AWQ's scales come out of pow(), GPTQ's codes of long chains of products.
 constexpr const char* kRecipe = R"(
