@@ -69,11 +69,11 @@ void print_shape(const Shape& shape, const StagePlan& plan,
                  const Machine& machine) {
   const ModelSize size = size_in_bf16(shape.arch);
   // 4 bits, an f16 scale and a zero in 128 weights.
-  const auto output = static_cast<std::size_t>(
-      static_cast<double>(size.linear_weights) * 4.16 / 8 +
-      static_cast<double>(size.weight_bytes - size.linear_bytes));
+  const auto packed = static_cast<std::size_t>(
+      static_cast<double>(size.linear_weights) * 4.16 / 8);
+  const std::size_t output = packed + size.weight_bytes - size.linear_bytes;
   const RunWork work = work_of(plan, shape.arch, kSamples * kLength, kLength,
-                               size.weight_bytes, output);
+                               size.weight_bytes, output, packed);
   for (const std::size_t ranks : {1u, 4u, 16u, 64u, 256u}) {
     const SpreadCost cost = cost_on(work, machine, ranks);
     const MemoryNeed need = memory_need(

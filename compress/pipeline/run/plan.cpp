@@ -160,7 +160,7 @@ PlannedVariant plan_variant(const VariantJob& job, const Recipe& recipe,
   const double rate = product_rate(pool);
   const SpreadCost cost =
       cost_on(work_of(job.plan, arch, used.tokens, used.sequence_tokens,
-                      before.weight_bytes, planned.output_bytes),
+                      before.weight_bytes, planned.output_bytes, linear_bytes),
               machine_like_this(rate, options, pool), options.planned_ranks);
   planned.seconds = cost.seconds;
   planned.traffic_bytes = static_cast<std::size_t>(cost.traffic);

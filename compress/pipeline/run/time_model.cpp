@@ -21,8 +21,9 @@ namespace {
 constexpr double kShareOfProducts = 0.7;
 // Of rounding a weight to nearest, with its error measured.
 constexpr double kSecondsPerWeight = 5e-9;
-// Scales that a search tries on its sample.
-constexpr double kCandidates = 20;
+// Passes over its sample that a search of scales takes, what clips included: as
+// measured.
+constexpr double kCandidates = 60;
 // A moment travels as its triangle, with squares of this side on the diagonal.
 constexpr double kPanel = 512;
 
@@ -133,10 +134,11 @@ double slowest_share(const SolveWork& work, std::size_t ranks) {
 
 RunWork work_of(const StagePlan& plan, const Architecture& arch,
                 std::size_t tokens, std::size_t sequence_tokens,
-                std::size_t model_bytes, std::size_t output_bytes) {
+                std::size_t model_bytes, std::size_t output_bytes,
+                std::size_t packed_bytes) {
   RunWork work{.read = 2.0 * static_cast<double>(model_bytes),
                .written = 3.0 * static_cast<double>(output_bytes),
-               .packed = static_cast<double>(output_bytes),
+               .packed = static_cast<double>(packed_bytes),
                .blocks = arch.layers};
   if (tokens != 0) {
     work.batches = ceil_div(tokens, tokens_of_batch(sequence_tokens));

@@ -35,11 +35,13 @@ struct RunWork {
 };
 
 // `tokens`: of calibration, if the plan uses any, in sequences of
-// `sequence_tokens`. Searching methods count with their forward passes; training
+// `sequence_tokens`; `packed_bytes`: of the blocks' Linears among those of the
+// output. Searching methods count with their forward passes; training
 // does not count.
 RunWork work_of(const StagePlan& plan, const Architecture& arch,
                 std::size_t tokens, std::size_t sequence_tokens,
-                std::size_t model_bytes, std::size_t output_bytes);
+                std::size_t model_bytes, std::size_t output_bytes,
+                std::size_t packed_bytes);
 
 // One of so many that are alike.
 struct Machine {
