@@ -189,8 +189,9 @@ void InputStatsCollector::add_channels(ConstMatrixView X,
   if (ranks_.is_spread()) parts = ranks_.gather(bytes_of_sums(own));
   for (std::size_t r = 0; r < rows.size(); ++r) {
     if (rows[r] == 0) continue;
-    const ChannelSums sums =
-        r == ranks_.rank() ? std::move(own) : sums_of_bytes(parts[r], in_);
+    ChannelSums received;
+    if (r != ranks_.rank()) received = sums_of_bytes(parts[r], in_);
+    const ChannelSums& sums = r == ranks_.rank() ? own : received;
     add_to(abs_sum_, sums.abs);
     add_to(square_sum_, sums.square);
     for (std::size_t i = 0; i < in_; ++i) {

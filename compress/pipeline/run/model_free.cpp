@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <set>
+#include <utility>
 
 #include "compress/calibration/dense_block.h"
 #include "compress/core/formatted.h"
@@ -198,7 +199,8 @@ class ModelFreeVariant {
       if (!changed(r)) {
         keep(module);
       } else {
-        add(module, r == 0 ? std::move(own) : outcome_from_bytes(all[r]));
+        add(module,
+            r == 0 ? std::exchange(own, {}) : outcome_from_bytes(all[r]));
       }
     }
   }
