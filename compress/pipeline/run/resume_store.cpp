@@ -2,12 +2,16 @@
 
 #include <chrono>
 #include <cstdio>
+#include <map>
+#include <set>
+#include <sstream>
 #include <thread>
 
 #include "compress/core/formatted.h"
 #include "compress/pipeline/reports/layer_report_json.h"
 #include "compress/pipeline/run/block_writer.h"
 #include "formats/checkpoints/checkpoint.h"
+#include "formats/files/atomic_file.h"
 #include "formats/files/path_location.h"
 #include "formats/files/replaceable.h"
 
@@ -17,6 +21,60 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kLayersFile = "layers.json";
+// A line for each other file of a block's folder: its SHA-256, its name.
+constexpr const char* kHashesFile = "sha256";
+
+std::map<std::string, std::string> lines_by_name(const std::string& text) {
+  std::map<std::string, std::string> lines;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) {
+    const std::size_t colon = line.find(": ");
+    if (colon != std::string::npos) {
+      lines[line.substr(0, colon)] = line.substr(colon + 2);
+    }
+  }
+  return lines;
+}
+
+// Names of lines that only one has, or that differ.
+std::vector<std::string> differing_names(const std::string& was,
+                                         const std::string& is) {
+  const auto before = lines_by_name(was), now = lines_by_name(is);
+  std::set<std::string> names;
+  for (const auto* lines : {&before, &now}) {
+    for (const auto& [name, value] : *lines) {
+      const auto other = (lines == &before ? now : before).find(name);
+      if (other == (lines == &before ? now : before).end() ||
+          other->second != value) {
+        names.insert(name);
+      }
+    }
+  }
+  return {names.begin(), names.end()};
+}
+
+std::string hashes_of(const fs::path& folder) {
+  std::set<std::string> lines;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name == kHashesFile) continue;
+    lines.insert(sha256_of_file(entry.path()) + "  " + name + "\n");
+  }
+  std::string text;
+  for (const std::string& line : lines) text += line;
+  return text;
+}
+
+void take_away(const fs::path& entry) {
+  // No name of a block: half of one is never taken up. A leftover folder is no
+  // reason to fail.
+  std::error_code ignored;
+  fs::path going = entry;
+  going += ".going";
+  fs::remove_all(going, ignored);
+  fs::rename(entry, going, ignored);
+  fs::remove_all(going, ignored);
+}
 
 }  // namespace
 
@@ -32,7 +90,11 @@ ResumeStore::ResumeStore(fs::path directory, const std::string& fingerprint,
   check_replaceable(directory_, OutputKind::kResume);
   const fs::path file = directory_ / kResumeFile;
   const std::string mark = std::string(kResumeMark) + fingerprint;
-  if (resume && fs::exists(file) && read_file(file) == mark) return;
+  if (resume && fs::exists(file)) {
+    const std::string was = read_file(file);
+    if (was == mark) return;
+    changed_ = differing_names(was, mark);
+  }
   remove();
   std::error_code error;
   fs::create_directories(directory_, error);
@@ -62,8 +124,14 @@ void ResumeStore::await(const fs::path& file) const {
   }
 }
 
-bool ResumeStore::has(std::size_t layer) const {
-  return fs::exists(block_path(layer));
+bool ResumeStore::has(std::size_t layer, bool& damaged) {
+  const fs::path path = block_path(layer);
+  if (!fs::exists(path)) return false;
+  const fs::path hashes = path / kHashesFile;
+  if (fs::exists(hashes) && read_file(hashes) == hashes_of(path)) return true;
+  damaged = true;
+  take_away(path);
+  return false;
 }
 
 CompressedBlock ResumeStore::load(std::size_t layer, const Architecture& arch,
@@ -88,27 +156,25 @@ std::vector<LayerReport> ResumeStore::layers(std::size_t layer) const {
 void ResumeStore::save(const CompressedBlock& block, std::size_t layer,
                        const Architecture& arch,
                        const std::string& config_json) {
-  const auto writer = make_artifact_writer({.output = block_path(layer)});
+  // Under another name until its hashes are there.
+  fs::path unhashed = block_path(layer);
+  unhashed += ".unhashed";
+  const auto writer = make_artifact_writer({.output = unhashed});
   add_block(*writer, block, layer, arch);
   writer->add_file(kLayersFile, layers_to_json(block.layers));
   writer->finish(config_json);
+  write_file_atomically(unhashed / kHashesFile, hashes_of(unhashed));
+  replace_path(unhashed, block_path(layer));
 }
 
 void ResumeStore::remove() {
-  // A leftover folder is no reason to fail. The mark goes last, so that what a
-  // kill leaves is known for ours.
+  // The mark goes last, so that what a kill leaves is known for ours.
   std::error_code ignored;
   std::vector<fs::path> entries;
   for (const auto& entry : fs::directory_iterator(directory_, ignored)) {
     if (entry.path().filename() != kResumeFile) entries.push_back(entry.path());
   }
-  for (const fs::path& entry : entries) {
-    fs::path going = entry;
-    going += ".going";  // no name of a block: half of one is never taken up
-    fs::remove_all(going, ignored);
-    fs::rename(entry, going, ignored);
-    fs::remove_all(going, ignored);
-  }
+  for (const fs::path& entry : entries) take_away(entry);
   fs::remove_all(directory_, ignored);
 }
 

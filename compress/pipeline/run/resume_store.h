@@ -17,6 +17,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "compress/model/architecture.h"
 #include "compress/pipeline/run/block_compressor.h"
@@ -29,9 +30,10 @@ std::filesystem::path resume_path(const std::filesystem::path& output);
 
 class ResumeStore {
  public:
-  // Keeps the blocks found in `directory` if they carry `fingerprint` and
-  // `resume` says so, otherwise starts empty. Throws Error(kInvalidArgument) if
-  // `directory` is not what an unfinished run left (formats/files/replaceable.h).
+  // Keeps the blocks found in `directory` if they carry `fingerprint`, lines of
+  // "name: value", and `resume` says so, otherwise starts empty. Throws
+  // Error(kInvalidArgument) if `directory` is not what an unfinished run left
+  // (formats/files/replaceable.h).
   ResumeStore(std::filesystem::path directory, const std::string& fingerprint,
               bool resume);
 
@@ -39,7 +41,13 @@ class ResumeStore {
   // share. Throws Error(kIo) if nothing comes in sight within half a minute.
   explicit ResumeStore(std::filesystem::path directory);
 
-  bool has(std::size_t layer) const;
+  // Names of the fingerprint's lines that differ from those of blocks that were
+  // there and are not used for it.
+  const std::vector<std::string>& changed() const { return changed_; }
+
+  // Whether it is there with the bytes that were written, by their hashes; what
+  // is damaged is taken away, and `damaged` set.
+  bool has(std::size_t layer, bool& damaged);
   // What no stage changes (BlockWeights::parameters) comes from `source`.
   CompressedBlock load(std::size_t layer, const Architecture& arch,
                        const Checkpoint& source) const;
@@ -58,6 +66,7 @@ class ResumeStore {
   std::filesystem::path block_path(std::size_t layer) const;
   void await(const std::filesystem::path& file) const;
   std::filesystem::path directory_;
+  std::vector<std::string> changed_{};
 };
 
 }  // namespace llmpress

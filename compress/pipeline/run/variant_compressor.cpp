@@ -51,25 +51,39 @@ std::string files_of(const TrainStage& train, const Stage& stage) {
 }  // namespace
 
 std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job) {
-  std::string text =
-      formatted("llmpress {}\n{}\n{}\n{}\n{}\n", LLMPRESS_VERSION, job.name,
-                inputs.model_sha256, inputs.recipe_yaml, inputs.kernels);
-  if (inputs.calibration != nullptr) text += inputs.calibration->sha256;
+  std::string importance, training, adapters;
   for (const QuantizeStage* stage : job.plan.quantizing()) {
-    if (!stage->importance.empty()) text += sha256_of_file(stage->importance);
+    if (!stage->importance.empty()) {
+      importance += sha256_of_file(stage->importance);
+    }
   }
   for (const Stage* stage : job.plan.training()) {
-    text += files_of(*training_of(*stage), *stage);
+    training += files_of(*training_of(*stage), *stage);
   }
   for (const Stage* stage : job.plan.transforms()) {
     const auto* merge = std::get_if<MergeLoraStage>(stage);
     if (merge == nullptr) continue;
     for (const auto& file :
          std::filesystem::directory_iterator(merge->adapter)) {
-      if (file.is_regular_file()) text += sha256_of_file(file.path());
+      if (file.is_regular_file()) adapters += sha256_of_file(file.path());
     }
   }
-  return sha256_hex(text) + "\n";
+  std::string text = formatted(
+      "\nprogram's version: {}\nresult: {}\nmodel: {}\nrecipe: {}\nkernels: "
+      "{}\n",
+      LLMPRESS_VERSION, job.name, inputs.model_sha256,
+      sha256_hex(inputs.recipe_yaml), inputs.kernels);
+  if (inputs.calibration != nullptr) {
+    text += formatted("calibration tokens: {}\n", inputs.calibration->sha256);
+  }
+  for (const auto& [name, hashes] : {std::pair{"importance matrix", importance},
+                                     std::pair{"training texts", training},
+                                     std::pair{"adapter", adapters}}) {
+    if (!hashes.empty()) {
+      text += formatted("{}: {}\n", name, sha256_hex(hashes));
+    }
+  }
+  return text;
 }
 
 namespace {
@@ -103,6 +117,14 @@ class VariantCompressor {
     add(selection_notes(plan_, model_.architecture()));
     if (plan_.kv_cache() != nullptr) {
       add({describe_kv_scales(*plan_.kv_cache(), model_.architecture())});
+    }
+    if (!store_.changed().empty()) {
+      std::string line =
+          "what an interrupted run left is not used: it was made with another ";
+      for (const std::string& name : store_.changed()) {
+        line += (line.back() == ' ' ? "" : ", ") + name;
+      }
+      log(line);
     }
     for (const std::string& note : report_.notes) log(note);
     for (const LayerReport& layer : report_.structured) log_layer(layer);
@@ -148,10 +170,18 @@ class VariantCompressor {
   }
 
   // Which blocks an interrupted run left, the same on all ranks.
-  std::vector<char> finished_blocks() const {
+  std::vector<char> finished_blocks() {
     std::string finished;
-    for (std::size_t l = 0; l < model_.architecture().layers; ++l) {
-      finished += store_.has(l) ? '\1' : '\0';
+    const std::size_t layers = model_.architecture().layers;
+    for (std::size_t l = 0; l < layers && ranks_.is_first(); ++l) {
+      bool damaged = false;
+      finished += store_.has(l, damaged) ? '\1' : '\0';
+      if (damaged) {
+        log(
+            formatted("{} of an interrupted run is not what was written (its "
+                      "hashes differ): it is compressed again",
+                      model_.architecture().block_name(l)));
+      }
     }
     finished = ranks_.broadcast(std::move(finished));
     return {finished.begin(), finished.end()};

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <fstream>
 
 #include "compress/core/error.h"
 #include "compress/model/model_source.h"
@@ -67,6 +68,54 @@ TEST_F(RunRecipe, WritesTheSameBytesAtAnyThreadCount) {
   a.erase("recipe.yaml");  // holds the output's own path
   b.erase("recipe.yaml");
   EXPECT_EQ(a, b);
+}
+
+// Stops a run of `recipe` before its third block.
+void interrupt(const Recipe& recipe, ThreadPool& pool) {
+  const RunOptions interrupted{.progress = [](const ProgressEvent& event) {
+    if (event.detail == "model.layers.2") {
+      throw Error(ErrorCode::kCancelled, "stop");
+    }
+  }};
+  EXPECT_THROW(run_recipe(recipe, interrupted, pool), Error);
+}
+
+TEST_F(RunRecipe, ADamagedBlockOfAnInterruptedRunIsCompressedAgain) {
+  const Recipe recipe = small_recipe(kGptq, path("out"));
+  run(recipe);
+  const auto whole = files_of(path("out"));
+  fs::remove_all(path("out"));
+  interrupt(recipe, pool_);
+  const fs::path weights =
+      path("out.resume") / "block-00000" / "model.safetensors";
+  std::string octets = read_file(weights);
+  octets[octets.size() / 2] ^= 1;
+  std::ofstream(weights, std::ios::binary) << octets;
+
+  std::string damaged;
+  int resumed = 0;
+  const RunOptions second{.log = [&](const std::string& line) {
+    if (line.find("hashes differ") != std::string::npos) damaged += line;
+    resumed += line.starts_with("resumed");
+  }};
+  run(recipe, second);
+  EXPECT_EQ(resumed, 1);
+  EXPECT_TRUE(damaged.starts_with("model.layers.0 ")) << damaged;
+  EXPECT_EQ(files_of(path("out")), whole);
+}
+
+TEST_F(RunRecipe, SaysWhatKeepsItFromGoingOn) {
+  interrupt(small_recipe(kGptq, path("out")), pool_);
+  Recipe other = small_recipe(
+      "[{quantize: {method: gptq, weights: {bits: 3, group_size: 32}}}]",
+      path("out"));
+  other.calibration->samples = 3;
+  std::string said;
+  const RunOptions options{.log = [&](const std::string& line) {
+    if (line.find("is not used") != std::string::npos) said = line;
+  }};
+  run(other, options);
+  EXPECT_TRUE(said.ends_with("another calibration tokens, recipe")) << said;
 }
 
 TEST_F(RunRecipe, GoesOnFromTheLastFinishedBlockAfterAnInterruption) {
