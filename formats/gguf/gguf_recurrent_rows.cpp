@@ -249,8 +249,9 @@ void write_lfm2(const GgufWriting& out) {
   write_lfm2_layers(out);
   std::size_t width = config.size("intermediate_size").value_or(12288);
   if (config.flag("block_auto_adjust_ff_dim").value_or(true)) {
+    width = 2 * width / 3;
     const double cut = config.number("block_ffn_dim_multiplier").value_or(1.0) *
-                       static_cast<double>(2 * width / 3);
+                       static_cast<double>(width);
     const std::size_t multiple = config.size("block_multiple_of").value_or(256);
     if (multiple == 0) config.invalid("block_multiple_of", "a size above 0");
     width =
