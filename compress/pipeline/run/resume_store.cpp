@@ -2,8 +2,10 @@
 
 #include <chrono>
 #include <cstdio>
+#include <fstream>
 #include <map>
 #include <set>
+#include <span>
 #include <sstream>
 #include <thread>
 
@@ -14,6 +16,7 @@
 #include "formats/files/atomic_file.h"
 #include "formats/files/path_location.h"
 #include "formats/files/replaceable.h"
+#include "formats/files/sha256.h"
 
 namespace llmpress {
 namespace {
@@ -53,12 +56,25 @@ std::vector<std::string> differing_names(const std::string& was,
   return {names.begin(), names.end()};
 }
 
+std::string sha256_in_pieces(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  std::vector<char> piece(std::size_t{1} << 20);
+  Sha256 sha256;
+  while (in) {
+    in.read(piece.data(), static_cast<std::streamsize>(piece.size()));
+    sha256.add(std::as_bytes(
+        std::span(piece).first(static_cast<std::size_t>(in.gcount()))));
+  }
+  if (!in.eof()) fail(ErrorCode::kIo, "{}: cannot be read", file);
+  return sha256.hex();
+}
+
 std::string hashes_of(const fs::path& folder) {
   std::set<std::string> lines;
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
     if (name == kHashesFile) continue;
-    lines.insert(sha256_of_file(entry.path()) + "  " + name + "\n");
+    lines.insert(sha256_in_pieces(entry.path()) + "  " + name + "\n");
   }
   std::string text;
   for (const std::string& line : lines) text += line;
@@ -159,6 +175,7 @@ void ResumeStore::save(const CompressedBlock& block, std::size_t layer,
   // Under another name until its hashes are there.
   fs::path unhashed = block_path(layer);
   unhashed += ".unhashed";
+  take_away(unhashed);  // of a run that ended in between
   const auto writer = make_artifact_writer({.output = unhashed});
   add_block(*writer, block, layer, arch);
   writer->add_file(kLayersFile, layers_to_json(block.layers));
