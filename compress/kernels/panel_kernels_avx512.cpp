@@ -21,6 +21,8 @@ constexpr std::size_t kPrefetchBytes = 2048;
 // Each builds on the ones before.
 #include "compress/kernels/panel_common_inl.h"
 // clang-format would sort it first.
+#include "compress/kernels/panel_decode_inl.h"
+#include "compress/kernels/panel_few_inl.h"
 #include "compress/kernels/panel_kernels_inl.h"
 // Needs the ones above.
 #include "compress/kernels/panel_kernels_int_inl.h"
