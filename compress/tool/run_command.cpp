@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <memory>
 
-#include "compress/core/process_memory.h"
+#include "compress/core/heap_reuse.h"
 #include "compress/pipeline/run/run.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
