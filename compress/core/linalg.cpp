@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "compress/core/batch_gram.h"
 #include "compress/core/blas.h"
 #include "compress/core/blas_core_type.h"
 #include "compress/core/checked.h"
@@ -112,21 +113,6 @@ std::vector<TrianglePart> lower_parts(std::size_t blocks) {
   return parts;
 }
 
-void mirror_lower(MatrixView<float> C, ThreadPool& pool) {
-  constexpr std::size_t kBlock = 64;
-  const std::size_t n = C.rows();
-  pool.for_ranges(n, kBlock, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t c0 = begin; c0 < n; c0 += kBlock) {
-      for (std::size_t r = begin; r < end; ++r) {
-        for (std::size_t c = std::max(c0, r + 1); c < std::min(n, c0 + kBlock);
-             ++c) {
-          C(r, c) = C(c, r);
-        }
-      }
-    }
-  });
-}
-
 }  // namespace
 
 void matmul_transposed(ConstMatrixView A, ConstMatrixView B,
@@ -170,7 +156,7 @@ void add_gram(ConstMatrixView X, float alpha, MatrixView<float> C,
                   tokens, alpha, x + i, ld, x + j, ld, 1.0f, c, ld);
     }
   });
-  mirror_lower(C, pool);
+  mirror_lower_in_place(C, pool);
 }
 
 void add_cross_gram(ConstMatrixView X, ConstMatrixView Y, float alpha,
