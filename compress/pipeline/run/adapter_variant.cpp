@@ -5,6 +5,7 @@
 #include "compress/core/formatted.h"
 #include "compress/model/block_weights.h"
 #include "compress/pipeline/run/resume_store.h"
+#include "compress/pipeline/run/run_fingerprint.h"
 #include "compress/pipeline/training/trained_model.h"
 #include "compress/pipeline/training/tuned_adapter.h"
 

@@ -8,6 +8,7 @@
 #include "compress/pipeline/run/auto_precision.h"
 #include "compress/pipeline/run/block_rounding.h"
 #include "compress/pipeline/run/linear_compressor.h"
+#include "compress/pipeline/run/plan_needs.h"
 #include "compress/pipeline/run/variant_compressor.h"
 #include "compress/pipeline/training/grid_linears.h"
 #include "compress/pipeline/training/training_cost.h"
@@ -33,13 +34,14 @@ struct LinearCost {
 
 class BlockMemory {
  public:
-  BlockMemory(const MemoryJob& job, std::size_t layer, bool calibrated)
+  // `reference`: whether the tokens run through the uncompressed model too.
+  BlockMemory(const MemoryJob& job, std::size_t layer, bool reference)
       : job_(job),
         layer_(layer),
         spec_(job.arch->block(layer)),
         widths_(live_widths(spec_)),
-        calibrated_(calibrated),
-        streams_(calibrated && wants_reference(*job.plan, *job.arch) ? 2 : 1) {
+        calibrated_(job.calibration.tokens != 0),
+        streams_(calibrated_ && reference ? 2 : 1) {
     const double bytes_per_weight =
         job.stored.linear_weights == 0
             ? 4
@@ -274,17 +276,17 @@ class ModelMemory {
   void compressing() {
     const Architecture& arch = *job_.arch;
     const bool calibrated = job_.calibration.tokens != 0;
-    const bool pair = is_reduced() || wants_reference(*job_.plan, arch);
-    const double streams = pair ? 2 : 1;
+    const bool reference = wants_reference(*job_.plan, arch);
+    const double streams = is_reduced() || reference ? 2 : 1;
+    const double beside =
+        static_cast<double>(block_rounding_bytes(
+            *job_.plan, arch, job_.calibration.sequence_tokens)) +
+        expert_products(*job_.plan, arch);
     const auto tokens = static_cast<double>(job_.calibration.tokens);
     for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-      const BlockMemory block(job_, layer, calibrated);
+      const BlockMemory block(job_, layer, reference);
       packed_ += block.packed();
-      const double peak =
-          block.peak() * (is_reduced() ? 2 : 1) +
-          static_cast<double>(block_rounding_bytes(
-              *job_.plan, arch, job_.calibration.sequence_tokens)) +
-          expert_products(*job_.plan, arch);
+      const double peak = block.peak() * (is_reduced() ? 2 : 1) + beside;
       const double states =
           streams * tokens * static_cast<double>(block.kept_width() * kFloat);
       // In a file they still come in, one batch of each stream.

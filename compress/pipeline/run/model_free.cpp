@@ -13,6 +13,7 @@
 #include "compress/pipeline/run/linear_compressor.h"
 #include "compress/pipeline/run/outcome_bytes.h"
 #include "compress/pipeline/run/output_check.h"
+#include "compress/pipeline/run/run_fingerprint.h"
 #include "compress/pipeline/run/sparsity_allocation.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/checkpoints/config_reader.h"

@@ -8,6 +8,7 @@
 #include "compress/pipeline/run/block_rounding.h"
 #include "compress/pipeline/run/kv_scales.h"
 #include "compress/pipeline/run/model_free.h"
+#include "compress/pipeline/run/plan_needs.h"
 #include "compress/pipeline/run/recipe_model.h"
 #include "compress/pipeline/run/run.h"
 #include "compress/pipeline/run/run_jobs.h"

@@ -11,6 +11,7 @@
 #include "compress/pipeline/run/importance_files.h"
 #include "compress/pipeline/run/kv_scales.h"
 #include "compress/pipeline/run/output_check.h"
+#include "compress/pipeline/run/plan_needs.h"
 #include "compress/pipeline/run/resume_store.h"
 #include "compress/pipeline/run/stage_check.h"
 #include "compress/pipeline/training/grid_linears.h"

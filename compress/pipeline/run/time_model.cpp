@@ -10,6 +10,7 @@
 #include "compress/core/linalg.h"
 #include "compress/pipeline/run/linear_compressor.h"
 #include "compress/pipeline/run/memory_model.h"
+#include "compress/pipeline/run/plan_needs.h"
 #include "compress/pipeline/run/variant_compressor.h"
 #include "compress/surgery/block_smoothing.h"
 
@@ -29,13 +30,15 @@ constexpr double kPanel = 512;
 
 class BlockWork {
  public:
+  // `streams`: models that the tokens run through.
   BlockWork(const StagePlan& plan, const Architecture& arch, std::size_t layer,
-            std::size_t tokens)
+            std::size_t tokens, double streams)
       : plan_(plan),
         arch_(arch),
         layer_(layer),
         spec_(arch.block(layer)),
-        tokens_(static_cast<double>(tokens)) {
+        tokens_(static_cast<double>(tokens)),
+        streams_(streams) {
     for (const Operation& op : spec_.operations) {
       if (const auto* const route = std::get_if<RouteOp>(&op.kind)) {
         top_ = static_cast<double>(route->top);
@@ -80,8 +83,7 @@ class BlockWork {
     const bool again = s + 1 < spec_.stages.size() &&
                        is_wide(spec_.stages[s + 1], arch_) &&
                        any(needs_of_stage(s + 1));
-    const double passes =
-        (again ? 2 : 1) * (wants_reference(plan_, arch_) ? 2 : 1);
+    const double passes = (again ? 2 : 1) * streams_;
     SolveWork solve{.groups = stage.groups};
     const auto add_moment = [&](double products, double inverse) {
       work.passes += groups * products;
@@ -111,7 +113,7 @@ class BlockWork {
   const Architecture& arch_;
   std::size_t layer_;
   const BlockSpec& spec_;
-  double tokens_, top_ = 1, numbers_ = 0;
+  double tokens_, streams_, top_ = 1, numbers_ = 0;
 };
 
 // Operations of the rank with the most of a stage: groups are dealt out whole
@@ -143,8 +145,9 @@ RunWork work_of(const StagePlan& plan, const Architecture& arch,
   if (tokens != 0) {
     work.batches = ceil_div(tokens, tokens_of_batch(sequence_tokens));
   }
+  const double streams = wants_reference(plan, arch) ? 2 : 1;
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-    BlockWork(plan, arch, layer, tokens).add_to(work);
+    BlockWork(plan, arch, layer, tokens, streams).add_to(work);
   }
   return work;
 }

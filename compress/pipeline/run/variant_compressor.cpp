@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "compress/core/formatted.h"
 #include "compress/model/model_source.h"
@@ -17,7 +16,9 @@
 #include "compress/pipeline/run/importance_files.h"
 #include "compress/pipeline/run/model_assembly.h"
 #include "compress/pipeline/run/model_transforms.h"
+#include "compress/pipeline/run/plan_needs.h"
 #include "compress/pipeline/run/resume_store.h"
+#include "compress/pipeline/run/run_fingerprint.h"
 #include "compress/pipeline/run/sparsity_allocation.h"
 #include "compress/pipeline/run/stage_check.h"
 #include "compress/pipeline/run/structured_pruning.h"
@@ -27,65 +28,6 @@
 #include "quantizers/method.h"
 
 namespace llmpress {
-namespace {
-
-// Hashes of what a training stage reads beside the model.
-std::string files_of(const TrainStage& train, const Stage& stage) {
-  std::string text;
-  for (const DomainConfig& domain : train.domains) {
-    text += sha256_of_file(domain.text);
-    if (!domain.held_out.empty()) text += sha256_of_file(domain.held_out);
-  }
-  if (!train.text.empty()) text += sha256_of_file(train.text);
-  if (!train.held_out.empty()) text += sha256_of_file(train.held_out);
-  if (!train.student.config.empty()) {
-    text += sha256_of_file(train.student.config);
-  }
-  const auto* const distill = std::get_if<DistillStage>(&stage);
-  if (distill != nullptr && !distill->teacher.empty()) {
-    text += model_sha256(*open_checkpoint(distill->teacher));
-  }
-  return text;
-}
-
-}  // namespace
-
-std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job) {
-  std::string importance, training, adapters;
-  for (const QuantizeStage* stage : job.plan.quantizing()) {
-    if (!stage->importance.empty()) {
-      importance += sha256_of_file(stage->importance);
-    }
-  }
-  for (const Stage* stage : job.plan.training()) {
-    training += files_of(*training_of(*stage), *stage);
-  }
-  for (const Stage* stage : job.plan.transforms()) {
-    const auto* merge = std::get_if<MergeLoraStage>(stage);
-    if (merge == nullptr) continue;
-    for (const auto& file :
-         std::filesystem::directory_iterator(merge->adapter)) {
-      if (file.is_regular_file()) adapters += sha256_of_file(file.path());
-    }
-  }
-  std::string text = formatted(
-      "\nprogram's version: {}\nresult: {}\nmodel: {}\nrecipe: {}\nkernels: "
-      "{}\n",
-      LLMPRESS_VERSION, job.name, inputs.model_sha256,
-      sha256_hex(inputs.recipe_yaml), inputs.kernels);
-  if (inputs.calibration != nullptr) {
-    text += formatted("calibration tokens: {}\n", inputs.calibration->sha256);
-  }
-  for (const auto& [name, hashes] : {std::pair{"importance matrix", importance},
-                                     std::pair{"training texts", training},
-                                     std::pair{"adapter", adapters}}) {
-    if (!hashes.empty()) {
-      text += formatted("{}: {}\n", name, sha256_hex(hashes));
-    }
-  }
-  return text;
-}
-
 namespace {
 
 class VariantCompressor {
@@ -516,68 +458,9 @@ class VariantCompressor {
 
 }  // namespace
 
-std::string provenance_of(const RunInputs& inputs, const std::string& variant) {
-  nlohmann::ordered_json json{{"llmpress_version", LLMPRESS_VERSION},
-                              {"variant", variant},
-                              {"model_sha256", inputs.model_sha256},
-                              {"tokenizer_sha256", inputs.tokenizer_sha256}};
-  if (inputs.calibration != nullptr) {
-    json["calibration"] = {{"token_sha256", inputs.calibration->sha256},
-                           {"sequences", inputs.calibration->sequences.size()},
-                           {"tokens", inputs.calibration->tokens()}};
-  }
-  json["recipe"] = "recipe.yaml";
-  return json.dump(2) + "\n";
-}
-
 std::string layer_line(const LayerReport& layer) {
   return formatted("{}  {}  {}  relative error {:.3g}", layer.name,
                    layer.method, layer.format, layer.relative_error);
-}
-
-StatsNeeds needs_of_plan(const StagePlan& plan, const Architecture& arch) {
-  StatsNeeds needs = needs_of_ends(plan, arch);
-  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-    for (std::size_t l = 0; l < arch.block(layer).linears.size(); ++l) {
-      needs = needs | needs_of(treatment_of(plan, arch, layer, l));
-    }
-  }
-  return needs;
-}
-
-bool wants_reference(const StagePlan& plan, const Architecture& arch) {
-  return needs_of_plan(plan, arch).reference_moment ||
-         wants_block_rounding(plan, arch);
-}
-
-CalibrationUse calibration_use_of_blocks(const StagePlan& plan,
-                                         const Architecture& arch) {
-  if (any(needs_of_plan(plan, arch)) || wants_auto_precision(plan) ||
-      wants_sparsity_allocation(plan) || !plan.smoothing().empty() ||
-      plan.kv_cache() != nullptr) {
-    return CalibrationUse::kNeeded;
-  }
-  const bool counts_outliers =
-      std::ranges::any_of(plan.quantizing(), [](const QuantizeStage* stage) {
-        return method_of(stage->config).outlier_threshold != nullptr;
-      });
-  return counts_outliers ? CalibrationUse::kReport : CalibrationUse::kNone;
-}
-
-CalibrationUse calibration_use(const StagePlan& plan,
-                               const Architecture& arch) {
-  const CalibrationUse use = calibration_use_of_blocks(plan, arch);
-  bool reduced = false;
-  for (const Stage* stage : plan.transforms()) {
-    const auto* prune = std::get_if<PruneStage>(stage);
-    if (prune == nullptr) continue;
-    if (needs_calibration(prune->config)) {
-      return CalibrationUse::kNeeded;
-    }
-    reduced = true;  // measures what it did if there is calibration
-  }
-  return use == CalibrationUse::kNone && reduced ? CalibrationUse::kReport
-                                                 : use;
 }
 
 VariantReport compress_variant(const RunInputs& inputs, const VariantJob& job,

@@ -34,28 +34,7 @@ struct VariantJob {
 VariantReport compress_variant(const RunInputs& inputs, const VariantJob& job,
                                const RunOptions& options, ThreadPool& pool);
 
-// Of all that decides what a variant becomes: what is left of an interrupted
-// run counts if it carries the same.
-std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job);
-
-// What an artifact was made from, for whoever finds it: llmpress.json.
-std::string provenance_of(const RunInputs& inputs, const std::string& variant);
-
 // A Linear's result on the console.
 std::string layer_line(const LayerReport& layer);
-
-// What calibration must collect for some Linear of the model.
-StatsNeeds needs_of_plan(const StagePlan& plan, const Architecture& arch);
-
-// Whether the calibration tokens run through the uncompressed model too.
-bool wants_reference(const StagePlan& plan, const Architecture& arch);
-
-// What a variant makes of calibration: nothing; figures for the report, if
-// there is some (outliers of LLM.int8()); or it cannot do without.
-enum class CalibrationUse { kNone, kReport, kNeeded };
-CalibrationUse calibration_use(const StagePlan& plan, const Architecture& arch);
-// The same without the stages that ran before, on the whole model.
-CalibrationUse calibration_use_of_blocks(const StagePlan& plan,
-                                         const Architecture& arch);
 
 }  // namespace llmpress
