@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "quantizers/method.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -42,7 +43,7 @@ TEST(MethodNames, AreFoundInALineOfCode) {
 }
 
 TEST(MethodNames, StandInNoSourceOutsideQuantizers) {
-  const fs::path root = LLMPRESS_SOURCE_DIR;
+  const fs::path root = source_dir();
   std::size_t files = 0;
   for (const char* folder : {"compress", "recipes", "pruning", "lora"}) {
     for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {

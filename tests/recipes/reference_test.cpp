@@ -13,6 +13,7 @@
 #include "distill/train_config.h"
 #include "quantizers/method.h"
 #include "recipes/recipe_parser.h"
+#include "tests/places.h"
 #include "tests/recipes/parse_failure.h"
 
 namespace llmpress {
@@ -20,7 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-fs::path page() { return fs::path(LLMPRESS_SOURCE_DIR) / "docs" / "recipe.md"; }
+fs::path page() { return fs::path(source_dir()) / "docs" / "recipe.md"; }
 
 std::string read_page() {
   std::ostringstream text;

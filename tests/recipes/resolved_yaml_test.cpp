@@ -7,6 +7,7 @@
 #include <string>
 
 #include "quantizers/method.h"
+#include "tests/places.h"
 #include "tests/recipes/parse_failure.h"
 
 namespace llmpress {
@@ -125,9 +126,9 @@ std::string read(const fs::path& path) {
 TEST(ShippedRecipes, ParseAndComeBackFromTheirResolvedForm) {
   std::size_t found = 0;
   const std::string index =
-      read(fs::path(LLMPRESS_SOURCE_DIR) / "recipes" / "README.md");
+      read(fs::path(source_dir()) / "recipes" / "README.md");
   for (const auto& entry :
-       fs::directory_iterator(fs::path(LLMPRESS_SOURCE_DIR) / "recipes")) {
+       fs::directory_iterator(fs::path(source_dir()) / "recipes")) {
     if (entry.path().extension() != ".yaml") continue;
     ++found;
     SCOPED_TRACE(entry.path().string());

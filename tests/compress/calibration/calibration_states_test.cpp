@@ -13,6 +13,7 @@
 #include "compress/core/rng.h"
 #include "compress/model/block_weights.h"
 #include "compress/model/tensor_places.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -24,7 +25,7 @@ constexpr StatsNeeds kGptaq{.second_moment = true, .reference_moment = true};
 class ExpertCalibration : public testing::Test {
  protected:
   ExpertCalibration()
-      : checkpoint_(open_checkpoint(std::filesystem::path(LLMPRESS_SOURCE_DIR) /
+      : checkpoint_(open_checkpoint(std::filesystem::path(source_dir()) /
                                     "tests/compress/model/goldens/mixtral")),
         arch_(read_architecture(*checkpoint_)) {
     Rng rng(4);

@@ -14,6 +14,7 @@
 #include "tests/compress/model/naive_decoder.h"
 #include "tests/compress/model/tiny_model.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -156,8 +157,8 @@ TEST(Decoder, MatchesAPlainForwardPassWithOtherActivationAndEpsilon) {
 
 TEST(Decoder, MatchesAPlainForwardPassOfTheShippedModel) {
   ThreadPool pool(2);
-  const auto checkpoint = open_checkpoint(std::string(LLMPRESS_SOURCE_DIR) +
-                                          "/models/tinystories-3.7m");
+  const auto checkpoint =
+      open_checkpoint(source_dir() + "/models/tinystories-3.7m");
   const Decoder decoder(*checkpoint);
   const Architecture& arch = decoder.architecture();
   TinyTensors tensors;

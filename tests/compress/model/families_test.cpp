@@ -14,6 +14,7 @@
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/checkpoints/config_reader.h"
 #include "formats/containers/tensor_io.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -123,7 +124,7 @@ bool is_known(const fs::path& folder) {
 // Of the project, and those of known families where more are at hand.
 std::vector<fs::path> goldens() {
   std::vector<fs::path> found;
-  const fs::path source(LLMPRESS_SOURCE_DIR);
+  const fs::path source(source_dir());
   const fs::path own = source / "tests/compress/model/goldens";
   for (const fs::path& root : {own, source / "../shared/architectures"}) {
     std::error_code ignored;

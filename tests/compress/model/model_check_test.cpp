@@ -9,6 +9,7 @@
 #include "compress/model/decoder.h"
 #include "compress/model/tensor_places.h"
 #include "tests/compress/model/tiny_model.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -143,9 +144,8 @@ TEST(ModelCheck, CountsWeightsAndBytesOnce) {
 // Embeddings per layer, positions, biases of norms: whatever a family has.
 TEST(ModelCheck, CountsEveryTensorOfAFamily) {
   for (const char* name : {"gemma4_text", "opt", "gpt2", "gpt_oss", "rwkv"}) {
-    const auto golden =
-        open_checkpoint(std::filesystem::path(LLMPRESS_SOURCE_DIR) /
-                        "tests/compress/model/goldens" / name);
+    const auto golden = open_checkpoint(std::filesystem::path(source_dir()) /
+                                        "tests/compress/model/goldens" / name);
     const ModelSize size = measure_model(*golden, read_architecture(*golden));
     std::size_t bytes = 0, elements = 0;
     for (const TensorInfo& info : golden->tensors().tensors()) {

@@ -17,6 +17,7 @@
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/containers/safetensors.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -26,8 +27,7 @@ namespace fs = std::filesystem;
 const std::string kStack = "model.layers.1.mlp.experts.gate_up_proj";
 
 fs::path golden() {
-  return fs::path(LLMPRESS_SOURCE_DIR) /
-         "tests/compress/model/goldens/gpt_oss_mxfp4";
+  return fs::path(source_dir()) / "tests/compress/model/goldens/gpt_oss_mxfp4";
 }
 
 std::size_t index_of(const Architecture& arch, const std::string& name) {

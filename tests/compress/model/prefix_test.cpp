@@ -13,6 +13,7 @@
 #include "compress/model/tensor_places.h"
 #include "compress/model/training/trainable_model.h"
 #include "tests/compress/model/tiny_model.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -267,9 +268,8 @@ TEST(PrefixPlaces, AreRefusedForOtherShapes) {
 }
 
 TEST(PrefixPlaces, AreRefusedWhereAStateIsKept) {
-  const auto mamba =
-      open_checkpoint(std::filesystem::path(LLMPRESS_SOURCE_DIR) /
-                      "tests/compress/model/goldens/jamba");
+  const auto mamba = open_checkpoint(std::filesystem::path(source_dir()) /
+                                     "tests/compress/model/goldens/jamba");
   const Architecture arch = read_architecture(*mamba);
   EXPECT_THROW((void)uniform_prefix_shape(arch), Error);
   EXPECT_THROW(check_prompt_possible(arch), Error);

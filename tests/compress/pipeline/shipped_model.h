@@ -9,11 +9,12 @@
 
 #include "formats/checkpoints/artifact_writer.h"
 #include "recipes/recipe_parser.h"
+#include "tests/places.h"
 
 namespace llmpress {
 
 inline std::filesystem::path shipped(const std::string& name) {
-  return std::filesystem::path(LLMPRESS_SOURCE_DIR) / "models" / name;
+  return std::filesystem::path(source_dir()) / "models" / name;
 }
 
 // A recipe on the shipped model: little calibration, `stages` in YAML's flow

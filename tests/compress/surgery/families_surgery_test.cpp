@@ -14,6 +14,7 @@
 #include "compress/surgery/checkpoint_overlay.h"
 #include "compress/surgery/model_rotation.h"
 #include "compress/surgery/outlier_injection.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -23,7 +24,7 @@ namespace fs = std::filesystem;
 std::vector<std::string> goldens() {
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(
-           fs::path(LLMPRESS_SOURCE_DIR) / "tests/compress/model/goldens")) {
+           fs::path(source_dir()) / "tests/compress/model/goldens")) {
     names.push_back(entry.path().filename().string());
   }
   std::ranges::sort(names);
@@ -54,9 +55,8 @@ class FamiliesSurgery : public testing::TestWithParam<std::string> {
     EXPECT_LE(difference, 2e-4 * largest);
   }
 
-  std::unique_ptr<Checkpoint> checkpoint_ =
-      open_checkpoint(fs::path(LLMPRESS_SOURCE_DIR) /
-                      "tests/compress/model/goldens" / GetParam());
+  std::unique_ptr<Checkpoint> checkpoint_ = open_checkpoint(
+      fs::path(source_dir()) / "tests/compress/model/goldens" / GetParam());
   Architecture arch_ = read_architecture(*checkpoint_);
   ThreadPool pool_{2};
 };

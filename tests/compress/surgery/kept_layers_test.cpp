@@ -11,6 +11,7 @@
 #include "compress/surgery/structured_shape.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "pruning/unit_selection.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -20,8 +21,8 @@ using json = nlohmann::json;
 using Layers = std::vector<std::size_t>;
 
 std::string golden(const std::string& name) {
-  return read_file(fs::path(LLMPRESS_SOURCE_DIR) /
-                   "tests/compress/model/goldens" / name / "config.json");
+  return read_file(fs::path(source_dir()) / "tests/compress/model/goldens" /
+                   name / "config.json");
 }
 
 // config.json of `config` with the layers `kept`; checked.

@@ -14,6 +14,7 @@
 #include "tests/compress/model/tiny_model.h"
 #include "tests/compress/pipeline/adapters/adapter_files.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -42,8 +43,8 @@ class AdapterCommands : public testing::Test {
 
   Outcome run(const std::string& arguments) {
     const fs::path out = path("stdout"), err = path("stderr");
-    const std::string command = std::string(LLMPRESS_BINARY) + " " + arguments +
-                                " >" + out.string() + " 2>" + err.string();
+    const std::string command = program() + " " + arguments + " >" +
+                                out.string() + " 2>" + err.string();
     const int status = std::system(command.c_str());
     return {WEXITSTATUS(status), read_file(out), read_file(err)};
   }
@@ -74,10 +75,8 @@ class AdapterCommands : public testing::Test {
   TemporaryDirectory directory_;
   TinyShape shape_{};
   TinyTensors tensors_;
-  const std::string shipped_ =
-      std::string(LLMPRESS_SOURCE_DIR) + "/models/tinystories-3.7m";
-  const std::string text_ =
-      std::string(LLMPRESS_SOURCE_DIR) + "/models/text/evaluation.txt";
+  const std::string shipped_ = source_dir() + "/models/tinystories-3.7m";
+  const std::string text_ = source_dir() + "/models/text/evaluation.txt";
 };
 
 TEST_F(AdapterCommands, MergeWritesTheSumOfBaseAndAdapters) {
@@ -506,7 +505,7 @@ TEST_F(AdapterOnShippedModel, CalibratedMergesGoThroughGptq) {
   quantize("{method: rtn, weights: {bits: 4, group_size: 32}}");
   const std::string command = "merge " + path("packed") + " " +
                               path("adapter") + " --calibration " +
-                              std::string(LLMPRESS_SOURCE_DIR) +
+                              source_dir() +
                               "/models/text/calibration.txt --samples 8 "
                               "--sequence-length 64 --json - --output ";
   const Outcome outcome = run(command + path("gptq"));

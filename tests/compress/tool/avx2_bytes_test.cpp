@@ -11,6 +11,7 @@
 #include "compress/kernels/cpu.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 extern "C" char* openblas_get_config();
 
@@ -56,7 +57,7 @@ class Avx2Bytes : public testing::Test {
   std::string weights_of(const std::string& environment,
                          const std::string& options,
                          const std::string& keys = "") {
-    const std::string root = LLMPRESS_SOURCE_DIR;
+    const std::string root = source_dir();
     const fs::path recipe = directory_.path() / "recipe.yaml";
     write_file_atomically(recipe,
                           "calibration: {text: " + root +
@@ -65,7 +66,7 @@ class Avx2Bytes : public testing::Test {
                               kRecipe + keys);
     const fs::path output =
         directory_.path() / ("model-" + std::to_string(runs_++));
-    const std::string command = environment + " " + LLMPRESS_BINARY + " run " +
+    const std::string command = environment + " " + program() + " run " +
                                 recipe.string() + " --model " + root +
                                 "/models/tinystories-3.7m --output " +
                                 output.string() + " --quiet " + options + " >" +

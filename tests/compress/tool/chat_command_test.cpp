@@ -8,6 +8,7 @@
 
 #include "formats/checkpoints/artifact_writer.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -25,10 +26,9 @@ class ChatCommand : public testing::Test {
 
   Outcome run(const std::string& arguments, const std::string& input = "") {
     write_file_atomically(path("in"), input);
-    const std::string command = std::string(LLMPRESS_BINARY) + " " + arguments +
-                                " <" + path("in").string() + " >" +
-                                path("out").string() + " 2>" +
-                                path("err").string();
+    const std::string command =
+        program() + " " + arguments + " <" + path("in").string() + " >" +
+        path("out").string() + " 2>" + path("err").string();
     const int status = std::system(command.c_str());
     return {WEXITSTATUS(status), read_file(path("out")),
             read_file(path("err"))};
@@ -42,7 +42,7 @@ class ChatCommand : public testing::Test {
   }
 
   TemporaryDirectory directory_;
-  const fs::path shipped_ = LLMPRESS_SOURCE_DIR "/models/tinystories-3.7m";
+  const fs::path shipped_ = source_dir() + "/models/tinystories-3.7m";
   const fs::path model_ = directory_.path() / "model";
 };
 

@@ -4,13 +4,14 @@
 
 #include "formats/checkpoints/artifact_writer.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
 
 std::optional<TokenId> turn_end(const std::string& behind_an_answer) {
   static const auto tokenizer =
-      load_tokenizer(LLMPRESS_SOURCE_DIR "/models/tinystories-3.7m");
+      load_tokenizer(source_dir() + "/models/tinystories-3.7m");
   const TemporaryDirectory folder;
   write_file_atomically(folder.path() / "chat_template.jinja",
                         "{% for m in messages %}{{ m.content }}{% if m.role == "

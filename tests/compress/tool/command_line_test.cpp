@@ -12,6 +12,7 @@
 
 #include "formats/checkpoints/artifact_writer.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -28,8 +29,8 @@ class CommandLine : public testing::Test {
   Outcome run(const std::string& arguments) {
     const fs::path out = directory_.path() / "stdout";
     const fs::path err = directory_.path() / "stderr";
-    const std::string command = std::string(LLMPRESS_BINARY) + " " + arguments +
-                                " >" + out.string() + " 2>" + err.string();
+    const std::string command = program() + " " + arguments + " >" +
+                                out.string() + " 2>" + err.string();
     const int status = std::system(command.c_str());
     return {WEXITSTATUS(status), read_file(out), read_file(err)};
   }
@@ -40,10 +41,8 @@ class CommandLine : public testing::Test {
   }
 
   TemporaryDirectory directory_;
-  const std::string model_ =
-      std::string(LLMPRESS_SOURCE_DIR) + "/models/tinystories-3.7m";
-  const std::string text_ =
-      std::string(LLMPRESS_SOURCE_DIR) + "/models/text/evaluation.txt";
+  const std::string model_ = source_dir() + "/models/tinystories-3.7m";
+  const std::string text_ = source_dir() + "/models/text/evaluation.txt";
 };
 
 TEST_F(CommandLine, EverySubcommandHasHelpWithAnExample) {
@@ -186,15 +185,14 @@ TEST_F(CommandLine, MoreThreadsThanTheMachineCanUseAreFewerAndSaidSo) {
 }
 
 TEST_F(CommandLine, ResultsThatCannotBeWrittenAreAnError) {
-  const std::string inspect =
-      std::string(LLMPRESS_BINARY) + " inspect " + model_ + " 2>/dev/null";
+  const std::string inspect = program() + " inspect " + model_ + " 2>/dev/null";
   const auto code = [](const std::string& command) {
     return WEXITSTATUS(std::system(command.c_str()));
   };
   EXPECT_EQ(code(inspect + " >/dev/full"), 3);
   EXPECT_EQ(code(inspect + " >&-"), 3);
   EXPECT_EQ(code(inspect + " >/dev/null <&-"), 0);
-  EXPECT_EQ(code(std::string(LLMPRESS_BINARY) + " --help >/dev/full"), 3);
+  EXPECT_EQ(code(program() + " --help >/dev/full"), 3);
 }
 
 TEST_F(CommandLine, PipesAndFoldersWhereFilesAreWantedAreExitCodeThree) {

@@ -20,6 +20,7 @@
 #include "tests/compress/model/tiny_model.h"
 #include "tests/compress/pipeline/adapters/adapter_files.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -86,8 +87,7 @@ class FailureInjection : public testing::TestWithParam<Command> {
 
   void write_model(const std::string& name, const TinyShape& shape,
                    std::uint64_t seed) const {
-    const fs::path shipped =
-        std::string(LLMPRESS_SOURCE_DIR) + "/models/tinystories-3.7m";
+    const fs::path shipped = source_dir() + "/models/tinystories-3.7m";
     fs::create_directories(at(name));
     write_file_atomically(at(name) / "config.json", config_json(shape));
     write_file_atomically(
@@ -107,7 +107,7 @@ class FailureInjection : public testing::TestWithParam<Command> {
                  " LLMPRESS_INJECT_BELOW=" + tmp_.path().string() +
                  " LLMPRESS_INJECT_COUNTS=" + at("counts").string() + " ";
     }
-    command += LLMPRESS_BINARY " " + arguments + " --quiet --threads 1 >" +
+    command += program() + " " + arguments + " --quiet --threads 1 >" +
                at("stdout").string() + " 2>" + at("stderr").string();
     const int status = std::system(command.c_str());
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);

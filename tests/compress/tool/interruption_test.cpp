@@ -12,6 +12,7 @@
 
 #include "formats/checkpoints/artifact_writer.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -23,7 +24,7 @@ class Interruption : public testing::TestWithParam<int> {
   fs::path path(const std::string& name) { return directory_.path() / name; }
 
   pid_t start(const fs::path& output, const std::string& method = "gptq") {
-    const std::string models = std::string(LLMPRESS_SOURCE_DIR) + "/models";
+    const std::string models = source_dir() + "/models";
     write_file_atomically(
         path("recipe.yaml"),
         "model: " + models + "/tinystories-3.7m\ncalibration: {text: " +
@@ -34,8 +35,8 @@ class Interruption : public testing::TestWithParam<int> {
     const std::string target = output.string();
     const pid_t child = fork();
     if (child == 0) {
-      execl(LLMPRESS_BINARY, LLMPRESS_BINARY, "run", recipe.c_str(), "--output",
-            target.c_str(), "--quiet", "--threads", "1",
+      execl(program().c_str(), program().c_str(), "run", recipe.c_str(),
+            "--output", target.c_str(), "--quiet", "--threads", "1",
             static_cast<char*>(nullptr));
       _exit(127);
     }

@@ -20,6 +20,7 @@
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/checkpoints/checkpoint.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -28,7 +29,7 @@ namespace fs = std::filesystem;
 
 #ifdef LLMPRESS_MPIRUN
 
-const std::string kRoot = LLMPRESS_SOURCE_DIR;
+const std::string kRoot = source_dir();
 
 using Files = std::map<std::string, std::string>;  // name -> content
 
@@ -45,7 +46,7 @@ class MpiRanks : public testing::Test {
 
   // How `ranks` of the program are started; 1: without mpirun.
   static std::string program(int ranks) {
-    if (ranks == 1) return std::string(LLMPRESS_BINARY) + " ";
+    if (ranks == 1) return program() + " ";
     // More ranks than processors, in a container, as root or not.
     return "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
            "OMPI_MCA_btl_vader_single_copy_mechanism=none "
@@ -53,7 +54,7 @@ class MpiRanks : public testing::Test {
            "OMPI_MCA_mpi_yield_when_idle=1 "
            // Open MPI keeps what it allocated.
            "LSAN_OPTIONS=exitcode=0 " LLMPRESS_MPIRUN " --bind-to none -n " +
-           std::to_string(ranks) + " " + LLMPRESS_BINARY + " ";
+           std::to_string(ranks) + " " + program() + " ";
   }
 
   Outcome command(int ranks, const std::string& arguments) const {
@@ -269,9 +270,8 @@ TEST_F(MpiRanks, PrintOneResultAndLeaveOtherCommandsToTheFirst) {
 #else
 
 TEST(MpiRanks, AreRefusedByAProgramWithoutMpi) {
-  const std::string line =
-      "OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=1 " LLMPRESS_BINARY
-      " --version >/dev/null 2>&1";
+  const std::string line = "OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=1 " +
+                           program() + " --version >/dev/null 2>&1";
   const int status = std::system(line.c_str());
   EXPECT_EQ(WEXITSTATUS(status), 2);
 }

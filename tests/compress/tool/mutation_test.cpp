@@ -13,6 +13,7 @@
 
 #include "tests/compress/tool/small_inputs.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -141,7 +142,7 @@ TEST_F(Mutation, NeverCrashesHangsOrBlamesItself) {
       std::ofstream(inputs_.path(target.file), std::ios::binary) << octets;
     };
     put(changed);
-    const std::string command = "timeout -s KILL 10 " LLMPRESS_BINARY " " +
+    const std::string command = "timeout -s KILL 10 " + program() + " " +
                                 target.command + " --quiet >/dev/null 2>" + log;
     const int status = std::system(command.c_str());
     const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
@@ -222,8 +223,7 @@ TEST_F(Mutation, ItsFilesAreSeedsOfTheFuzzers) {
   keep("layer_report_fuzz", "two",
        layers_to_json({{.name = "a", .method = "rtn"},
                        {.name = "b", .notes = {"left alone"}}}));
-  for (const auto& entry :
-       fs::directory_iterator(LLMPRESS_SOURCE_DIR "/recipes")) {
+  for (const auto& entry : fs::directory_iterator(source_dir() + "/recipes")) {
     if (entry.path().extension() != ".yaml") continue;
     keep("recipe_parser_fuzz", entry.path().filename().string(),
          read_file(entry.path()));

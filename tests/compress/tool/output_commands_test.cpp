@@ -11,6 +11,7 @@
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/files/output_guard.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -20,7 +21,7 @@ namespace fs = std::filesystem;
 class OutputCommands : public testing::Test {
  protected:
   OutputCommands() {
-    const fs::path models = std::string(LLMPRESS_SOURCE_DIR) + "/models";
+    const fs::path models = source_dir() + "/models";
     fs::copy(models / "tinystories-3.7m", at("model"));
     fs::create_directory_symlink("model", at("link"));
     fs::create_directories(at("adapter"));
@@ -34,7 +35,7 @@ class OutputCommands : public testing::Test {
 
   int run(const std::string& arguments) {
     const std::string command =
-        "cd " + tmp_.path().string() + " && " LLMPRESS_BINARY " " + arguments +
+        "cd " + tmp_.path().string() + " && " + program() + " " + arguments +
         " --quiet >/dev/null 2>" + at("stderr").string();
     const int status = std::system(command.c_str());
     message_ = read_file(at("stderr"));

@@ -17,6 +17,7 @@
 #include "tests/compress/model/model_forms.h"
 #include "tests/compress/model/tiny_model.h"
 #include "tests/formats/tokenizers/tiny_tokenizer.h"
+#include "tests/places.h"
 
 namespace llmpress {
 
@@ -57,7 +58,7 @@ class SmallInputs {
 
   void command(const std::string& arguments) const {
     const std::string line =
-        std::string(LLMPRESS_BINARY) + " " + arguments + " --quiet >/dev/null";
+        program() + " " + arguments + " --quiet >/dev/null";
     if (std::system(line.c_str()) != 0) throw std::runtime_error(line);
   }
 
@@ -102,9 +103,9 @@ class SmallInputs {
     write_torchao(tensors, config_json(shape));
     put({.output = "pieces", .format = "safetensors"});
     std::filesystem::remove(folder_ / "pieces/tokenizer.json");
-    std::filesystem::copy_file(std::string(LLMPRESS_SOURCE_DIR) +
-                                   "/models/tinystories-3.7m/tokenizer.model",
-                               folder_ / "pieces/tokenizer.model");
+    std::filesystem::copy_file(
+        source_dir() + "/models/tinystories-3.7m/tokenizer.model",
+        folder_ / "pieces/tokenizer.model");
   }
 
   // Every projection as an Int8Tensor.

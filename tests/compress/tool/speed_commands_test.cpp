@@ -9,6 +9,7 @@
 
 #include "formats/checkpoints/artifact_writer.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -20,7 +21,7 @@ class SpeedCommands : public ::testing::Test {
   }
 
   int run(const std::string& arguments) {
-    const std::string command = LLMPRESS_BINARY " " + arguments + " --quiet >" +
+    const std::string command = program() + " " + arguments + " --quiet >" +
                                 at("stdout") + " 2>" + at("stderr");
     const int status = std::system(command.c_str());
     message_ = read_file(at("stderr"));
@@ -40,7 +41,7 @@ class SpeedCommands : public ::testing::Test {
     return json("eval.json");
   }
 
-  const std::string models_ = std::string(LLMPRESS_SOURCE_DIR) + "/models";
+  const std::string models_ = source_dir() + "/models";
   const std::string model_ = models_ + "/tinystories-3.7m";
   TemporaryDirectory tmp_;
   std::string message_;

@@ -20,6 +20,7 @@
 #include "formats/containers/safetensors.h"
 #include "tests/compress/model/tiny_model.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -39,8 +40,7 @@ class TrainingKills : public testing::TestWithParam<Kind> {
  protected:
   TrainingKills() {
     const TinyShape shape{.vocabulary = 2048};
-    const fs::path shipped =
-        std::string(LLMPRESS_SOURCE_DIR) + "/models/tinystories-3.7m";
+    const fs::path shipped = source_dir() + "/models/tinystories-3.7m";
     fs::create_directories(at("in/base"));
     fs::create_directories(at("work"));
     write_file_atomically(at("in/base/config.json"), config_json(shape));
@@ -65,9 +65,9 @@ class TrainingKills : public testing::TestWithParam<Kind> {
   // The exit code, or 128 + signal.
   int run(const std::string& before) const {
     const std::string command =
-        "cd " + at("in").string() + " && exec " + before +
-        " " LLMPRESS_BINARY " run r.yaml --quiet --threads 1 >" +
-        at("stdout").string() + " 2>" + at("stderr").string();
+        "cd " + at("in").string() + " && exec " + before + " " + program() +
+        " run r.yaml --quiet --threads 1 >" + at("stdout").string() + " 2>" +
+        at("stderr").string();
     const int status = std::system(command.c_str());
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
   }

@@ -10,6 +10,7 @@
 #include "formats/containers/typed_tensors.h"
 #include "tests/formats/linears/sample_linears.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -26,8 +27,8 @@ void write_model(const fs::path& folder,
 }
 
 TEST(Checkpoint, ReadsTheShippedModel) {
-  const auto model = open_checkpoint(fs::path(LLMPRESS_SOURCE_DIR) /
-                                     "models/tinystories-3.7m");
+  const auto model =
+      open_checkpoint(fs::path(source_dir()) / "models/tinystories-3.7m");
   EXPECT_EQ(model->format(), "huggingface");
   EXPECT_NE(model->config_json().find("\"llama\""), std::string::npos);
   EXPECT_TRUE(model->has_linear("model.layers.0.self_attn.q_proj"));

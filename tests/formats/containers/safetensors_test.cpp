@@ -8,6 +8,7 @@
 #include "compress/core/error.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -238,7 +239,7 @@ TEST(Safetensors, WriterRefusesWhatItCouldNotReadBack) {
 }
 
 TEST(Safetensors, MapsTheShippedModel) {
-  const auto reader = open_tensors(std::filesystem::path(LLMPRESS_SOURCE_DIR) /
+  const auto reader = open_tensors(std::filesystem::path(source_dir()) /
                                    "models/tinystories-3.7m");
   const MatrixF embeddings = read_matrix(*reader, "model.embed_tokens.weight");
   EXPECT_EQ(embeddings.rows(), 2048u);

@@ -10,6 +10,7 @@
 #include "formats/containers/typed_tensors.h"
 #include "tests/formats/containers/torch_writer.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -19,7 +20,7 @@ using namespace std::string_literals;
 namespace fs = std::filesystem;
 
 const fs::path kGoldens =
-    fs::path(LLMPRESS_SOURCE_DIR) / "tests/formats/containers/goldens";
+    fs::path(source_dir()) / "tests/formats/containers/goldens";
 
 std::unique_ptr<TensorReader> read(const std::string& file) {
   return read_torch_file(bytes_of_text(file), "m.bin");

@@ -7,6 +7,7 @@
 #include "formats/tokenizers/sentencepiece_model.h"
 #include "formats/tokenizers/tokenizer.h"
 #include "tests/formats/tokenizers/tiny_tokenizer.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -23,8 +24,7 @@ std::unique_ptr<Tokenizer> tokenizer_of(const Files& files) {
 }
 
 std::string shipped_model() {
-  return read_file(std::string(LLMPRESS_SOURCE_DIR) +
-                   "/models/tinystories-3.7m/tokenizer.model");
+  return read_file(source_dir() + "/models/tinystories-3.7m/tokenizer.model");
 }
 
 constexpr const char* kTexts[] = {"Once upon a time, there was a cat.",

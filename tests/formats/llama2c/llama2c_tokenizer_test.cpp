@@ -7,6 +7,7 @@
 #include "formats/tokenizers/sentencepiece_model.h"
 #include "formats/tokenizers/tokenizer.h"
 #include "tests/formats/containers/torch_writer.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -35,7 +36,7 @@ std::string converted(const std::string& file, std::size_t vocabulary) {
 
 TEST(Llama2cTokenizer, CutsTextsAsTheModelThatItWasMadeOf) {
   const std::string original =
-      read_file(LLMPRESS_SOURCE_DIR "/models/tinystories-3.7m/tokenizer.model");
+      read_file(source_dir() + "/models/tinystories-3.7m/tokenizer.model");
   const SentencePieceModel model = parse_sentencepiece_model(original, "o");
   const auto expected = tokenizer_from_sentencepiece(original, {}, "o");
   const auto found = tokenizer_from_sentencepiece(

@@ -9,6 +9,7 @@
 
 #include "compress/core/error.h"
 #include "formats/checkpoints/artifact_writer.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -48,7 +49,7 @@ Refusal refusal(const std::string& text, const std::string& context = "{}") {
 
 TEST(ChatTemplate, RendersAsJinjaDoes) {
   const Json golden = Json::parse(read_file(
-      LLMPRESS_SOURCE_DIR "/tests/formats/templates/golden/templates.json"));
+      source_dir() + "/tests/formats/templates/golden/templates.json"));
   ASSERT_GE(golden["cases"].size(), 400u);
   std::size_t failing = 0;
   for (const Json& item : golden["cases"]) {

@@ -10,6 +10,7 @@
 #include "compress/core/error.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/tokenizers/tokenizer.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -73,7 +74,7 @@ TEST(SentencePieceCheck, AWellFormedCharacterMapPassesAndIsUsed) {
   EXPECT_EQ(refusal(model), "");
   const auto toy = tokenizer_from_sentencepiece(model, {}, "toy");
   EXPECT_EQ(toy->encode("a"), toy->encode("b"));
-  EXPECT_EQ(refusal(read_file(LLMPRESS_SOURCE_DIR
+  EXPECT_EQ(refusal(read_file(source_dir() +
                               "/models/tinystories-3.7m/tokenizer.model")),
             "");
 }

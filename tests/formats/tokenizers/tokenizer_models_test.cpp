@@ -10,6 +10,7 @@
 #include "formats/files/base64.h"
 #include "formats/files/mapped_file.h"
 #include "formats/tokenizers/tokenizer.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -23,7 +24,7 @@ std::unique_ptr<Tokenizer> make(const json& tree) {
 
 TEST(TokenizerModels, GiveTheLibrarysIdsAndTexts) {
   const json golden = json::parse(read_file(
-      LLMPRESS_SOURCE_DIR "/tests/formats/tokenizers/golden/tokenizers.json"));
+      source_dir() + "/tests/formats/tokenizers/golden/tokenizers.json"));
   ASSERT_GE(golden["tokenizers"].size(), 45u);
   for (const json& entry : golden["tokenizers"]) {
     const auto tokenizer = make(entry["tokenizer"]);

@@ -10,6 +10,7 @@
 #include "formats/checkpoints/artifact_writer.h"
 #include "tests/formats/temporary_directory.h"
 #include "tests/formats/tokenizers/tiny_tokenizer.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -20,7 +21,7 @@ using testing::byte_level_tokenizer;
 using testing::metaspace_tokenizer;
 using testing::special_token;
 const std::filesystem::path kShipped =
-    LLMPRESS_SOURCE_DIR "/models/tinystories-3.7m";
+    source_dir() + "/models/tinystories-3.7m";
 
 std::unique_ptr<Tokenizer> make(const json& tree, const json& config = {}) {
   return tokenizer_from_json(
@@ -426,7 +427,7 @@ std::vector<std::string> sample_texts() {
       std::string("nul\0byte", 8)};
   std::error_code none;
   for (const auto& file : std::filesystem::directory_iterator(
-           LLMPRESS_SOURCE_DIR "/models/text", none)) {
+           source_dir() + "/models/text", none)) {
     if (file.path().extension() == ".txt") {
       texts.push_back(read_file(file.path()));
     }

@@ -12,6 +12,7 @@
 #include "compress/surgery/checkpoint_overlay.h"
 #include "tests/compress/pipeline/adapters/adapter_files.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -33,7 +34,7 @@ class AdapterFamilies : public testing::TestWithParam<const char*> {};
 TEST_P(AdapterFamilies, ChangeTheWeightWhereverItLies) {
   const std::string golden = GetParam();
   const bool experts = golden == "gpt_oss";
-  const auto base = open_checkpoint(std::filesystem::path(LLMPRESS_SOURCE_DIR) /
+  const auto base = open_checkpoint(std::filesystem::path(source_dir()) /
                                     "tests/compress/model/goldens" / golden);
   const Architecture arch = read_architecture(*base);
   const std::size_t l =

@@ -12,6 +12,7 @@
 #include "tests/compress/pipeline/adapters/adapter_files.h"
 #include "tests/compress/pipeline/shipped_model.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -43,7 +44,7 @@ TEST(TrainedAdapters, MergedAndBesideEqualPyTorchsLogits) {
   const TemporaryDirectory directory;
   const std::string base = shipped("tinystories-3.7m").string();
   const std::string command =
-      "/usr/bin/python3 " + std::string(LLMPRESS_SOURCE_DIR) +
+      "/usr/bin/python3 " + source_dir() +
       "/bench/lora/train_lora.py --model " + base + " --text " +
       shipped("text/calibration.txt").string() + " --output " +
       directory.path().string() +

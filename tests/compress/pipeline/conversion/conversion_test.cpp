@@ -23,6 +23,7 @@
 #include "quantizers/rtn.h"
 #include "tests/compress/model/tiny_model.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -198,7 +199,7 @@ TEST_F(Conversions, FamiliesComputeTheSameFromGguf) {
   std::size_t written = 0;
   std::string refused;
   for (const auto& entry : fs::directory_iterator(
-           fs::path(LLMPRESS_SOURCE_DIR) / "tests/compress/model/goldens")) {
+           fs::path(source_dir()) / "tests/compress/model/goldens")) {
     if (!is_written(entry.path())) continue;
     std::unique_ptr<Checkpoint> gguf;
     try {
@@ -432,8 +433,8 @@ TEST_F(Conversions, FamiliesWithTamerSettingsComputeTheSameFromGguf) {
                                  pool_);
   };
   for (const Tamed& tamed : kTamed) {
-    const fs::path source = fs::path(LLMPRESS_SOURCE_DIR) /
-                            "tests/compress/model/goldens" / tamed.golden;
+    const fs::path source =
+        fs::path(source_dir()) / "tests/compress/model/goldens" / tamed.golden;
     const fs::path folder = folder_.path() / tamed.golden;
     fs::create_directories(folder);
     std::vector<NamedTensor> tensors;

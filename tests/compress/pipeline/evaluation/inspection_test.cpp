@@ -12,6 +12,7 @@
 #include "compress/pipeline/run/run.h"
 #include "tests/compress/pipeline/shipped_model.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -19,9 +20,8 @@ namespace {
 // Stacked experts and weights that lie the other way round.
 TEST(Inspecting, FindsLinearsWhereverTheyLie) {
   for (const char* name : {"gpt_oss", "granitemoehybrid", "gpt2", "phimoe"}) {
-    const auto golden =
-        open_checkpoint(std::filesystem::path(LLMPRESS_SOURCE_DIR) /
-                        "tests/compress/model/goldens" / name);
+    const auto golden = open_checkpoint(std::filesystem::path(source_dir()) /
+                                        "tests/compress/model/goldens" / name);
     const Architecture arch = read_architecture(*golden);
     const Inspection found = inspect(*golden, arch);
     std::size_t linears = 0, bytes = 0;

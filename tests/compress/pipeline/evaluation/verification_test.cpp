@@ -12,6 +12,7 @@
 #include "formats/containers/safetensors.h"
 #include "tests/compress/pipeline/shipped_model.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -260,8 +261,8 @@ TEST_F(Damaged, ZeroPointsOfTheOtherConventionAreFound) {
 
 // No family has tensors that nothing reads, or that are found twice.
 TEST_F(Verifying, FindsNothingInModelsThatAreWhole) {
-  const auto goldens = std::filesystem::path(LLMPRESS_SOURCE_DIR) /
-                       "tests/compress/model/goldens";
+  const auto goldens =
+      std::filesystem::path(source_dir()) / "tests/compress/model/goldens";
   for (const auto& entry : std::filesystem::directory_iterator(goldens)) {
     if (!std::filesystem::exists(entry.path() / "config.json")) continue;
     const auto checkpoint = open_checkpoint(entry.path());

@@ -20,6 +20,7 @@
 #include "recipes/recipe_parser.h"
 #include "tests/compress/pipeline/shipped_model.h"
 #include "tests/compress/pipeline/structured_model.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -27,7 +28,7 @@ namespace {
 namespace fs = std::filesystem;
 
 fs::path golden(const std::string& name) {
-  return fs::path(LLMPRESS_SOURCE_DIR) / "tests/compress/model/goldens" / name;
+  return fs::path(source_dir()) / "tests/compress/model/goldens" / name;
 }
 
 std::string config_of(const std::string& name) {

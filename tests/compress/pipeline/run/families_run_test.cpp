@@ -17,6 +17,7 @@
 #include "formats/containers/hdf5_tables.h"
 #include "recipes/recipe_parser.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -177,7 +178,7 @@ TEST(FamilyNames, LetPlainExpertsOfLlama4StandApart) {
                   : "{prune: {method: magnitude, sparsity: 0.5}}";
     const fs::path out = directory.path() / (quantized ? "fp8" : "pruned");
     run_recipe(parse_recipe(
-                   "model: " + std::string(LLMPRESS_SOURCE_DIR) +
+                   "model: " + source_dir() +
                        "/tests/compress/model/goldens/llama4_text\nstages: [" +
                        stage + "]\noutput: {path: " + out.string() + "}\n",
                    "test.yaml"),
@@ -199,8 +200,7 @@ std::vector<std::string> ignored_of(const std::string& golden) {
   TemporaryDirectory directory;
   ThreadPool pool(2);
   const Recipe recipe = parse_recipe(
-      "model: " + std::string(LLMPRESS_SOURCE_DIR) +
-          "/tests/compress/model/goldens/" + golden +
+      "model: " + source_dir() + "/tests/compress/model/goldens/" + golden +
           "\nstages: [{quantize: {method: rtn, weights: {type: fp8, "
           "group_size: -1}, ignore: ['re:.*layers?.0.*(o_proj|dense)', "
           "lm_head]}}]\noutput: {path: " +
@@ -258,8 +258,7 @@ TEST_P(FamilyRuns, PruningKeepsWeightsInTheirPlaces) {
 
 std::vector<fs::path> goldens() {
   std::vector<fs::path> found;
-  const fs::path root =
-      fs::path(LLMPRESS_SOURCE_DIR) / "tests/compress/model/goldens";
+  const fs::path root = fs::path(source_dir()) / "tests/compress/model/goldens";
   for (const auto& entry : fs::directory_iterator(root)) {
     found.push_back(entry.path());
   }

@@ -12,6 +12,7 @@
 #include "compress/pipeline/run/run.h"
 #include "recipes/recipe_parser.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -19,8 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 fs::path golden() {
-  return fs::path(LLMPRESS_SOURCE_DIR) /
-         "tests/compress/model/goldens/gpt_oss_mxfp4";
+  return fs::path(source_dir()) / "tests/compress/model/goldens/gpt_oss_mxfp4";
 }
 
 class Mxfp4Run : public testing::Test {

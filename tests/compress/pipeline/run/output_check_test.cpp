@@ -9,6 +9,7 @@
 #include "compress/pipeline/run/run.h"
 #include "tests/compress/pipeline/shipped_model.h"
 #include "tests/formats/temporary_directory.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -143,7 +144,7 @@ TEST_F(OutputChecks, SayWhatTransformersDoesNotLoadOfAFamily) {
                             const std::string& stages) {
     Recipe family = recipe(stages, "");
     family.model =
-        fs::path(LLMPRESS_SOURCE_DIR) / "tests/compress/model/goldens" / golden;
+        fs::path(source_dir()) / "tests/compress/model/goldens" / golden;
     family.calibration.reset();
     std::string all;
     for (const std::string& line : plan(family).warnings) all += line + "\n";

@@ -14,6 +14,7 @@
 #include "distill/objective.h"
 #include "formats/checkpoints/checkpoint.h"
 #include "tests/compress/model/tiny_model.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -47,9 +48,8 @@ bool is_bias(const std::string& tensor) { return tensor.ends_with(".bias"); }
 
 class BiasLearning : public ::testing::TestWithParam<std::string> {
  protected:
-  std::unique_ptr<Checkpoint> checkpoint_ =
-      open_checkpoint(fs::path(LLMPRESS_SOURCE_DIR) /
-                      "tests/compress/model/goldens" / GetParam());
+  std::unique_ptr<Checkpoint> checkpoint_ = open_checkpoint(
+      fs::path(source_dir()) / "tests/compress/model/goldens" / GetParam());
 };
 
 TEST_P(BiasLearning, HasTheGradientsOfWhenEverythingLearns) {

@@ -18,6 +18,7 @@
 #include "distill/objective.h"
 #include "distill/optimizers/parameter_optimizer.h"
 #include "formats/checkpoints/checkpoint.h"
+#include "tests/places.h"
 
 namespace llmpress {
 namespace {
@@ -26,7 +27,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 const fs::path kGoldens =
-    fs::path(LLMPRESS_SOURCE_DIR) / "tests/compress/model/goldens";
+    fs::path(source_dir()) / "tests/compress/model/goldens";
 
 std::vector<std::string> goldens_with_gradients() {
   std::set<std::string> names;
