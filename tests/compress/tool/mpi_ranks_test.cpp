@@ -46,7 +46,7 @@ class MpiRanks : public testing::Test {
 
   // How `ranks` of the program are started; 1: without mpirun.
   static std::string program(int ranks) {
-    if (ranks == 1) return program() + " ";
+    if (ranks == 1) return llmpress::program() + " ";
     // More ranks than processors, in a container, as root or not.
     return "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
            "OMPI_MCA_btl_vader_single_copy_mechanism=none "
@@ -54,7 +54,7 @@ class MpiRanks : public testing::Test {
            "OMPI_MCA_mpi_yield_when_idle=1 "
            // Open MPI keeps what it allocated.
            "LSAN_OPTIONS=exitcode=0 " LLMPRESS_MPIRUN " --bind-to none -n " +
-           std::to_string(ranks) + " " + program() + " ";
+           std::to_string(ranks) + " " + llmpress::program() + " ";
   }
 
   Outcome command(int ranks, const std::string& arguments) const {
