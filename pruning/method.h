@@ -27,7 +27,8 @@ struct PruneRequest {
   double sparsity = 0.5;
   ThreadPool* pool = nullptr;
   std::string_view name{};  // of the Linear, for messages
-  // For requests with the same stats; null: not shared.
+  // For requests with the same stats; null: not shared. With several ranks all
+  // of them make the request.
   SharedInverse* inverse = nullptr;
 };
 

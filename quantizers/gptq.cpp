@@ -117,29 +117,60 @@ const DampedInverse& invert_hessian(const QuantizeRequest& request,
   return inverse;
 }
 
-// W [out, in] in solve order, 0 where the inputs were and `config` says so.
+// The ranks that solve this Linear together.
+Ranks ranks_of(const QuantizeRequest& request) {
+  return request.inverse == nullptr ? Ranks{} : request.inverse->ranks();
+}
+
+// Rows that this rank solves: of whole tiles of the solver, so that the others'
+// do not matter to them.
+Stretch own_rows(const QuantizeRequest& request) {
+  const Ranks ranks = ranks_of(request);
+  return share_of(request.W.rows(), kRowsOfTail, ranks.rank(), ranks.size());
+}
+
+// All rows of M [out, ...], of which each rank has filled its own.
+template <class T>
+void join_rows(const QuantizeRequest& request, MatrixView<T> M) {
+  ranks_of(request).join(M.data(), kRowsOfTail * M.cols());
+}
+
+// Own rows of W [out, in] in solve order, 0 where the inputs were and `config`
+// says so.
 MatrixF ordered_weight(const QuantizeRequest& request, const GptqOrder& order,
                        const DampedInverse& inverse) {
-  MatrixF W = reorder_columns(request.W, order.column);
+  const auto [first, count] = own_rows(request);
+  MatrixF W = reorder_columns(request.W.rows_slice(first, count), order.column);
   if (request.config->gptq.dead_columns == DeadColumns::kZero) {
     zero_columns(W, inverse.dead);
   }
   return W;
 }
 
-// The grids of the groups of W [out, in] as it is, before the solve.
+// Rows of grids [out, groups].
+IntGrids rows_of(const IntGrids& grids, Stretch rows) {
+  return {
+      .group_size = grids.group_size,
+      .scales = MatrixF(grids.scales.view().rows_slice(rows.first, rows.count)),
+      .zeros = Matrix<std::uint8_t>(
+          grids.zeros.view().rows_slice(rows.first, rows.count))};
+}
+
+// The grids of the groups of own rows of W [out, in] as it is, before the solve.
 IntGrids fit_fixed_grids(const QuantizeRequest& request, const GptqOrder& order,
                          const DampedInverse& inverse) {
   const WeightScheme& scheme = request.config->weights;
-  if (inverse.dead.empty() ||
-      request.config->gptq.dead_columns != DeadColumns::kZero) {
-    return fit_int_grids(request.W, scheme, *request.pool);
+  const Stretch own = own_rows(request);
+  const bool one_grid = scheme.group_size == 0;
+  const Stretch fitted = one_grid ? Stretch{0, request.W.rows()} : own;
+  MatrixF W(request.W.rows_slice(fitted.first, fitted.count));
+  if (request.config->gptq.dead_columns == DeadColumns::kZero) {
+    for (std::size_t o = 0; o < W.rows(); ++o) {
+      for (const std::size_t p : inverse.dead) W(o, order.column[p]) = 0;
+    }
   }
-  MatrixF W(request.W);
-  for (std::size_t o = 0; o < W.rows(); ++o) {
-    for (const std::size_t p : inverse.dead) W(o, order.column[p]) = 0;
-  }
-  return fit_int_grids(W.view(), scheme, *request.pool);
+  IntGrids grids = fit_int_grids(W.view(), scheme, *request.pool);
+  return one_grid ? rows_of(grids, own) : grids;
 }
 
 // GPTAQ's P = alpha triu(C U^T, 1) U, C = E[(x_full - x) x^T] on H's scale.
@@ -167,32 +198,72 @@ MatrixF full_model_pull(const QuantizeRequest& request, const GptqOrder& order,
 }
 
 // output_error from the solver's own sum, tr(D H D^T) with
-// H = scale S + damping I + [dead] I and D = W - Q; -1 where little of the sum
-// is left after subtraction, so that rounding would show.
+// H = scale S + damping I + [dead] I and D = W - Q, Q own rows; -1 where little
+// of the sum is left after subtraction, so that rounding would show.
 double known_output_error(const QuantizeRequest& request,
                           const GptqOrder& order,
                           const ColumnSolution& solution,
                           const DampedInverse& inverse, const MatrixF& Q) {
-  const ConstMatrixView W = request.W;
+  const auto [first, count] = own_rows(request);
+  const ConstMatrixView W = request.W.rows_slice(first, count);
   const bool zeroed = request.config->gptq.dead_columns == DeadColumns::kZero;
-  double added = 0;
   std::vector<double> weight(W.cols(), inverse.damping);
   std::vector<float> kept(W.cols(), 1);
   for (const std::size_t p : inverse.dead) {
     weight[p] += 1;
     if (zeroed) kept[p] = 0;
   }
-  for (std::size_t o = 0; o < W.rows(); ++o) {
+  Matrix<double> of_rows(request.W.rows(), 2);  // counted, of which added
+  for (std::size_t o = 0; o < count; ++o) {
+    double added = 0;
     for (std::size_t p = 0; p < W.cols(); ++p) {
       const double d = static_cast<double>(kept[p] * W(o, order.column[p])) -
                        static_cast<double>(Q(o, p));
       added += weight[p] * d * d;
     }
+    of_rows(first + o, 0) = solution.row_errors[o];
+    of_rows(first + o, 1) = added;
   }
-  const double rest = solution.squared_error - added;
-  if (!(rest > 0.1 * solution.squared_error)) return -1;
+  join_rows(request, of_rows.view());
+  double counted = 0, added = 0;
+  for (std::size_t o = 0; o < of_rows.rows(); ++o) {
+    counted += of_rows(o, 0);
+    added += of_rows(o, 1);
+  }
+  const double rest = counted - added;
+  if (!(rest > 0.1 * counted)) return -1;
   return rest / static_cast<double>(kHessianScale) /
-         static_cast<double>(W.rows());
+         static_cast<double>(request.W.rows());
+}
+
+// The whole weight of own rows that were rounded to blocks.
+GgmlWeight joined(const QuantizeRequest& request, GgmlWeight own) {
+  if (!ranks_of(request).is_spread()) return own;
+  GgmlWeight whole{.out = request.W.rows(), .in = own.in, .type = own.type};
+  const std::size_t bytes = whole.row_bytes();
+  whole.blocks.resize(whole.out * bytes);
+  std::ranges::copy(
+      own.blocks, whole.blocks.begin() + static_cast<std::ptrdiff_t>(
+                                             own_rows(request).first * bytes));
+  join_rows(request, MatrixView<std::byte>(whole.blocks, whole.out, bytes));
+  return whole;
+}
+
+// The whole matrix of own rows.
+template <class T>
+Matrix<T> joined(const QuantizeRequest& request, Matrix<T> own) {
+  if (!ranks_of(request).is_spread()) return own;
+  Matrix<T> whole(request.W.rows(), own.cols());
+  std::ranges::copy(own.data(),
+                    whole.row(0).data() + own_rows(request).first * own.cols());
+  join_rows(request, whole.view());
+  return whole;
+}
+
+IntGrids joined(const QuantizeRequest& request, IntGrids own) {
+  own.scales = joined(request, std::move(own.scales));
+  own.zeros = joined(request, std::move(own.zeros));
+  return own;
 }
 
 // On a block type of GGUF: in the order of the columns, a block a lazy batch.
@@ -224,7 +295,8 @@ QuantizeResult quantize_blocks(const QuantizeRequest& request) {
       {.block_size = order.block_size, .P = P.view()}, pool);
   const double error =
       P.empty() ? known_output_error(request, order, solution, inverse, Q) : -1;
-  QuantizeResult result = finish_result(request, rounding.take_weight(), error);
+  QuantizeResult result =
+      finish_result(request, joined(request, rounding.take_weight()), error);
   result.damping_fraction = inverse.damping_fraction;
   result.notes = inverse.notes();
   if (type != config.weights.ggml_type) {
@@ -255,15 +327,20 @@ QuantizeResult quantize_gptq(const QuantizeRequest& request) {
     P = full_model_pull(request, order, inverse.U);
   }
   MatrixF Q = ordered_weight(request, order, inverse);
-  GptqRounding rounding(Q.rows(), order, config.weights, fixed, request.mask,
-                        pool);
+  MatrixView<const std::uint8_t> mask;
+  if (request.mask.size() > 0) {
+    const auto [first, count] = own_rows(request);
+    mask = request.mask.rows_slice(first, count);
+  }
+  GptqRounding rounding(Q.rows(), order, config.weights, fixed, mask, pool);
   const ColumnSolution solution = solve_columns_in_place(
       Q.view(), inverse.U.view(), rounding.compressor(),
       {.block_size = order.block_size, .P = P.view()}, pool);
 
   GroupedIntWeight weight = pack_grouped_int(
-      rounding.codes().view(),
-      rounding.grids(resolved_group_size(config.weights, Q.cols())),
+      joined(request, rounding.take_codes()).view(),
+      joined(request,
+             rounding.grids(resolved_group_size(config.weights, Q.cols()))),
       config.weights, order.g_idx);
   const double error =
       P.empty() ? known_output_error(request, order, solution, inverse, Q) : -1;
@@ -383,6 +460,7 @@ QuantizerMethod gptq_method() {
           .settings_in_stage = true,
           .check = check_settings,
           .solves = true,
+          .shares_rows = true,
           .pays_for_removal = true,
           .mark = mark};
 }

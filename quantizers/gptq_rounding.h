@@ -2,6 +2,8 @@
 // when the group's first column is reached.
 #pragma once
 
+#include <utility>
+
 #include "compress/core/column_solver.h"
 #include "compress/core/matrix.h"
 #include "compress/core/parallel.h"
@@ -23,7 +25,7 @@ class GptqRounding {
   ColumnCompressor compressor();
 
   // After the solve: codes [out, in] and grids in the order of W's columns.
-  const Matrix<std::uint8_t>& codes() const { return codes_; }
+  Matrix<std::uint8_t> take_codes() { return std::move(codes_); }
   IntGrids grids(std::size_t group_size) const;
 
  private:

@@ -37,7 +37,8 @@ struct QuantizeRequest {
   const QuantizeConfig* config = nullptr;
   ThreadPool* pool = nullptr;
   std::string_view name{};  // of the Linear, for messages
-  // For requests with the same stats; null: not shared.
+  // For requests with the same stats; null: not shared. With several ranks all
+  // of them make the request.
   SharedInverse* inverse = nullptr;
 };
 
@@ -101,6 +102,8 @@ struct QuantizerMethod {
   // What makes the weights that learning starts from; null, or none: W rounded
   // to nearest.
   std::optional<QuantizeConfig> (*start)(const QuantizeConfig&) = nullptr;
+  // `quantize` shares the rows of W among the ranks of the request's inverse.
+  bool shares_rows = false;
   bool pays_for_removal = false;  // reads QuantizeRequest::mask
   // kMovesScales: the scales of one group, and what their search needs.
   FoundScales (*find_scales)(const ScaleRequest&) = nullptr;

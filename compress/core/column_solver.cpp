@@ -134,7 +134,8 @@ ColumnSolution solve_columns_in_place(MatrixView<float> W, ConstMatrixView U,
                                       ThreadPool& pool) {
   check_inputs(W, U, compressor, options);
   const std::size_t out = W.rows(), in = W.cols();
-  std::vector<double> row_errors(out);
+  ColumnSolution solution;
+  solution.row_errors.resize(out);
   for (std::size_t begin = 0; begin < in; begin += options.block_size) {
     const std::size_t end = std::min(begin + options.block_size, in);
     const std::size_t columns = end - begin;
@@ -145,7 +146,7 @@ ColumnSolution solve_columns_in_place(MatrixView<float> W, ConstMatrixView U,
     pool.for_ranges(out, kChunkRows, [&](std::size_t r0, std::size_t r1) {
       Chunk chunk = load(W, r0, r1 - r0, begin, end);
       solve_chunk(chunk, U, options.P, compressor,
-                  std::span(row_errors).subspan(r0, r1 - r0));
+                  std::span(solution.row_errors).subspan(r0, r1 - r0));
       store(chunk.values, r0, r1 - r0, begin, columns, W);
       store(chunk.errors, r0, r1 - r0, 0, columns, errors.view());
       if (!originals.empty()) {
@@ -160,8 +161,7 @@ ColumnSolution solve_columns_in_place(MatrixView<float> W, ConstMatrixView U,
                   W, pool, 1.0f);
     }
   }
-  ColumnSolution solution;
-  for (const double e : row_errors) solution.squared_error += e;
+  for (const double e : solution.row_errors) solution.squared_error += e;
   if (!std::isfinite(solution.squared_error)) {
     throw Error(ErrorCode::kNumeric,
                 "column solver: the error is not finite; a weight or a "

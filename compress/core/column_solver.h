@@ -28,6 +28,7 @@
 #include <cstddef>
 #include <functional>
 #include <span>
+#include <vector>
 
 #include "compress/core/matrix.h"
 #include "compress/core/parallel.h"
@@ -77,9 +78,12 @@ struct ColumnSolverOptions {
 
 struct ColumnSolution {
   double squared_error = 0;  // sum of e^2: the quadratic error, unless P
+  std::vector<double> row_errors{};  // [out] that it is the sum of
 };
 
-// W [out, in] becomes Q. U [in, in]. Throws Error(kNumeric) if a diagonal
+// W [out, in] becomes Q. U [in, in]. Where the compressor looks at no other rows
+// than its own, rows are the same if W is cut at multiples of kRowsOfTail
+// (linalg.h). Throws Error(kNumeric) if a diagonal
 // element of U is not positive or the error stops being finite.
 ColumnSolution solve_columns_in_place(MatrixView<float> W, ConstMatrixView U,
                                       const ColumnCompressor& compressor,

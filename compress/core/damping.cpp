@@ -94,7 +94,8 @@ std::vector<std::string> DampedInverse::notes() const {
 DampedInverse damped_inverse_cholesky(ConstMatrixView S, float scale,
                                       const DampingConfig& config,
                                       ThreadPool& pool, std::string_view name,
-                                      std::span<const std::uint32_t> order) {
+                                      std::span<const std::uint32_t> order,
+                                      const Ranks& ranks) {
   assert(S.rows() == S.cols() && (order.empty() || order.size() == S.rows()));
   const std::size_t n = S.rows();
   // Consumed by an attempt; made again for the next.
@@ -114,7 +115,7 @@ DampedInverse damped_inverse_cholesky(ConstMatrixView S, float scale,
     for (std::size_t i = 0; i < n; ++i) {
       H(i, i) = static_cast<float>(diagonal[i] + damping);
     }
-    auto U = inverse_cholesky_upper(std::exchange(H, {}), pool);
+    auto U = inverse_cholesky_upper(std::exchange(H, {}), pool, ranks);
     if (!U) return false;
     result.U = *std::move(U);
     return true;
@@ -140,7 +141,7 @@ const DampedInverse& SharedInverse::get(ConstMatrixView S, float scale,
   config_ = config;
   order_.assign(order.begin(), order.end());
   return inverse_.emplace(
-      damped_inverse_cholesky(S, scale, config, pool, name, order));
+      damped_inverse_cholesky(S, scale, config, pool, name, order, ranks_));
 }
 
 }  // namespace llmpress

@@ -14,10 +14,12 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "compress/core/matrix.h"
 #include "compress/core/parallel.h"
+#include "compress/core/ranks.h"
 #include "compress/core/setting.h"
 
 namespace llmpress {
@@ -72,16 +74,24 @@ struct DampedInverse {
 // place of a copy: S itself is not changed. Costs n^3 / 1.5 multiply-adds for
 // each attempt and one [n, n]. Throws Error(kNumeric, "<name>: ...") if S is
 // not finite or cannot be factored under the policy.
-// With `order` [n], rows and columns of H are those of S in this order.
-DampedInverse damped_inverse_cholesky(
-    ConstMatrixView S, float scale, const DampingConfig& config,
-    ThreadPool& pool, std::string_view name,
-    std::span<const std::uint32_t> order = {});
+// With `order` [n], rows and columns of H are those of S in this order. Several
+// ranks share the work, as inverse_cholesky_upper() says.
+DampedInverse damped_inverse_cholesky(ConstMatrixView S, float scale,
+                                      const DampingConfig& config,
+                                      ThreadPool& pool, std::string_view name,
+                                      std::span<const std::uint32_t> order = {},
+                                      const Ranks& ranks = {});
 
 // The inverse that Linears which read one input share: theirs is one second
 // moment. Holds the last one that was made.
 class SharedInverse {
  public:
+  // Made by all of `ranks` together, if there are several: then each of them
+  // makes the same calls.
+  explicit SharedInverse(Ranks ranks = {}) : ranks_(std::move(ranks)) {}
+
+  const Ranks& ranks() const { return ranks_; }
+
   // damped_inverse_cholesky() of these, or what it returned before for the same
   // `scale`, `config` and `order`; S must be the same in every call.
   const DampedInverse& get(ConstMatrixView S, float scale,
@@ -90,6 +100,7 @@ class SharedInverse {
                            std::span<const std::uint32_t> order = {});
 
  private:
+  Ranks ranks_;
   float scale_ = 0;
   DampingConfig config_{};
   std::vector<std::uint32_t> order_{};

@@ -57,11 +57,9 @@ struct Operand {
 };
 
 // C [m, n] (row stride `ldc`) = beta C + alpha A [m, k] B [k, n].
-void product(const Operand& A, const Operand& B, float* C, std::size_t ldc,
-             std::size_t m, std::size_t n, std::size_t k, float alpha,
-             float beta, ThreadPool& pool) {
-  if (m == 0 || n == 0) return;
-  const Tiling t = tile(m, n, k);
+void product(const Tiling& t, const Operand& A, const Operand& B, float* C,
+             std::size_t ldc, std::size_t m, std::size_t n, std::size_t k,
+             float alpha, float beta, ThreadPool& pool) {
   pool.for_each(t.down * t.across, [&](std::size_t index) {
     use_one_blas_thread();
     const std::size_t i = index / t.across * t.rows;
@@ -72,6 +70,13 @@ void product(const Operand& A, const Operand& B, float* C, std::size_t ldc,
                 A.at(i, 0), blas_int(A.stride), B.at(0, j), blas_int(B.stride),
                 beta, C + i * ldc + j, blas_int(ldc));
   });
+}
+
+void product(const Operand& A, const Operand& B, float* C, std::size_t ldc,
+             std::size_t m, std::size_t n, std::size_t k, float alpha,
+             float beta, ThreadPool& pool) {
+  if (m == 0 || n == 0) return;
+  product(tile(m, n, k), A, B, C, ldc, m, n, k, alpha, beta, pool);
 }
 
 Operand plain(ConstMatrixView A) {
@@ -172,8 +177,11 @@ void matmul_tail(ConstMatrixView A, ConstMatrixView B, std::size_t c0,
   assert(c0 <= B.cols());
   if (c0 == B.cols() || A.rows() == 0 || A.cols() == 0) return;
   const Operand tail{B.data().data() + c0, B.cols(), CblasNoTrans};
-  product(plain(A), tail, C.data().data() + c0, C.cols(), A.rows(),
-          B.cols() - c0, A.cols(), alpha, 1.0f, pool);
+  const std::size_t m = A.rows(), n = B.cols() - c0;
+  const Tiling t{kRowsOfTail, kTile, ceil_div(m, kRowsOfTail),
+                 ceil_div(n, kTile)};
+  product(t, plain(A), tail, C.data().data() + c0, C.cols(), m, n, A.cols(),
+          alpha, 1.0f, pool);
 }
 
 std::string blas_core_name() {

@@ -10,6 +10,7 @@
 
 #include "compress/core/matrix.h"
 #include "compress/core/parallel.h"
+#include "compress/core/ranks.h"
 
 namespace llmpress {
 
@@ -35,7 +36,9 @@ void add_cross_gram(ConstMatrixView X, ConstMatrixView Y, float alpha,
                     MatrixView<float> C, ThreadPool& pool);
 
 // C[:, c0:] += alpha A B[:, c0:] with A [m, k], B [k, n], C [m, n]: the lazy
-// batch update of GPTQ (arXiv:2210.17323, Eq. 4) without copying the tails.
+// batch update of GPTQ (arXiv:2210.17323, Eq. 4) without copying the tails. The
+// same numbers if A and C are cut at multiples of kRowsOfTail.
+inline constexpr std::size_t kRowsOfTail = 256;
 void matmul_tail(ConstMatrixView A, ConstMatrixView B, std::size_t c0,
                  MatrixView<float> C, ThreadPool& pool, float alpha);
 
@@ -48,8 +51,10 @@ std::optional<MatrixF> cholesky_lower(ConstMatrixView A, ThreadPool& pool);
 // the inverse that GPTQ and SparseGPT use. Found from one factorization and one
 // triangular inversion: with J the reversal of rows and columns, J A J = L L^T
 // gives A = R R^T, R = J L J upper, so U = R^-1. All in A's own memory. nullopt
-// as above.
-std::optional<MatrixF> inverse_cholesky_upper(MatrixF A, ThreadPool& pool);
+// as above. Several ranks share the work (all call this, with the same A) and
+// get the same numbers as one; each sends about 4 n^2 (R - 1) / R bytes.
+std::optional<MatrixF> inverse_cholesky_upper(MatrixF A, ThreadPool& pool,
+                                              const Ranks& ranks = {});
 
 // X of A X = B for symmetric positive definite A [n, n], B [n, m]; nullopt if A
 // cannot be factored.

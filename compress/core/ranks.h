@@ -8,6 +8,7 @@
 // the parts are.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -62,6 +63,10 @@ class Ranks {
   std::vector<std::string> gather(std::string_view bytes) const;
   // The same on the first rank; the others get their own alone.
   std::vector<std::string> gather_on_first(std::string_view bytes) const;
+  // Fills `whole`, which all ranks pass in the same size, with each rank's
+  // stretch of it: share_of(its size, grain, ...).
+  template <class T>
+  void join(std::span<T> whole, std::size_t grain) const;
   // As RankTransport::exchange().
   void exchange(std::span<const std::span<const std::byte>> to,
                 std::span<const std::span<std::byte>> from) const;
@@ -85,6 +90,36 @@ class Ranks {
   std::size_t rank_ = 0, size_ = 1;
   std::shared_ptr<Link> link_{};  // null: one process
 };
+
+// Items [first, first + count) of a whole.
+struct Stretch {
+  std::size_t first = 0, count = 0;
+};
+
+// What a rank works on of `items` that are cut at multiples of `grain`: as many
+// pieces as any other, or one more.
+inline Stretch share_of(std::size_t items, std::size_t grain, std::size_t rank,
+                        std::size_t ranks) {
+  const std::size_t pieces = (items + grain - 1) / grain;
+  const std::size_t begin = std::min(items, pieces * rank / ranks * grain);
+  const std::size_t end = std::min(items, pieces * (rank + 1) / ranks * grain);
+  return {begin, end - begin};
+}
+
+template <class T>
+void Ranks::join(std::span<T> whole, std::size_t grain) const {
+  if (!is_spread()) return;
+  const auto part = [&](std::size_t r) {
+    const Stretch share = share_of(whole.size(), grain, r, size_);
+    return std::as_writable_bytes(whole.subspan(share.first, share.count));
+  };
+  std::vector<std::span<const std::byte>> to(size_, part(rank_));
+  std::vector<std::span<std::byte>> from;
+  for (std::size_t r = 0; r < size_; ++r) from.push_back(part(r));
+  to[rank_] = {};
+  from[rank_] = {};
+  exchange(to, from);
+}
 
 // Plain values as bytes for gather() and back.
 template <class T>

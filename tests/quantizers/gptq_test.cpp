@@ -9,9 +9,12 @@
 #include <tuple>
 #include <vector>
 
+#include "compress/core/damping.h"
 #include "compress/core/error.h"
+#include "compress/core/linear_bytes.h"
 #include "quantizers/int_grid.h"
 #include "quantizers/weight_error.h"
+#include "tests/compress/core/thread_ranks.h"
 #include "tests/quantizers/layer.h"
 
 namespace llmpress {
@@ -525,6 +528,53 @@ TEST(Gptq, AsymmetricCalibrationComesCloserToTheFullModel) {
   const double full = error(run_method(layer, config, pool));
   EXPECT_LT(quarter, 0.9 * plain);
   EXPECT_LT(full, quarter);
+}
+
+// A layer of more rows than a rank solves, by one rank and by several.
+QuantizeResult on_ranks(const Layer& layer, const QuantizeConfig& config,
+                        MatrixView<const std::uint8_t> mask,
+                        const Ranks& ranks) {
+  ThreadPool pool(1);
+  SharedInverse inverse(ranks);
+  return quantize_gptq({.W = layer.W.view(),
+                        .mask = mask,
+                        .stats = &layer.stats,
+                        .config = &config,
+                        .pool = &pool,
+                        .name = "layer",
+                        .inverse = &inverse});
+}
+
+TEST(Gptq, RanksSolveTheirRowsAsOneRankSolvesAll) {
+  const Layer layer = correlated_layer(600, 256, 9);
+  Matrix<std::uint8_t> mask(600, 256);
+  for (std::size_t i = 0; i < mask.size(); ++i) mask.data()[i] = i % 3 != 0;
+  QuantizeConfig plain = gptq_config(4, 32), ordered = plain, fixed = plain;
+  ordered.gptq.act_order = true;
+  fixed.gptq.act_order = true;
+  fixed.gptq.static_groups = true;
+  QuantizeConfig whole = gptq_config(8, -1), tensor = gptq_config(4, 0);
+  QuantizeConfig blocks = plain;
+  blocks.weights.type = WeightType::kGgml;
+  blocks.weights.ggml_type = GgmlType::kQ4_K;
+  for (const QuantizeConfig& config :
+       {plain, ordered, fixed, whole, tensor, blocks}) {
+    const auto m = config.weights.type == WeightType::kGgml
+                       ? MatrixView<const std::uint8_t>{}
+                       : mask.view();
+    const QuantizeResult alone = on_ranks(layer, config, m, {});
+    EXPECT_GT(alone.output_error, 0);
+    for (const std::size_t size : {2u, 4u}) {  // the last of 4 has no rows
+      run_on_ranks(size, [&](const Ranks& ranks) {
+        const QuantizeResult found = on_ranks(layer, config, m, ranks);
+        EXPECT_EQ(to_bytes(LinearWeights{.weight = found.weight}),
+                  to_bytes(LinearWeights{.weight = alone.weight}))
+            << describe(alone.weight) << " on " << size;
+        EXPECT_EQ(found.output_error, alone.output_error);
+        EXPECT_EQ(found.notes, alone.notes);
+      });
+    }
+  }
 }
 
 }  // namespace

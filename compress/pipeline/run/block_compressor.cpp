@@ -89,9 +89,13 @@ class StagedBlock {
     for (std::size_t first = 0; first < stage.groups; first += step) {
       const GroupRange groups{first, std::min(step, stage.groups - first)};
       std::vector<InputStats> stats = collect(s, groups, needs);
-      const std::vector<std::size_t> rank = solvers(stage, groups);
+      const bool together = solved_together(
+          solve_work(*job_.plan, *job_.arch, job_.layer, s), ranks().size());
+      const std::vector<std::size_t> rank =
+          together ? std::vector<std::size_t>(spec_.linears.size())
+                   : solvers(stage, groups);
       for (std::size_t g = 0; g < groups.count; ++g) {
-        compress_group(stage, first + g, rank,
+        compress_group(stage, first + g, rank, together,
                        any(needs) ? &stats[g] : nullptr);
         if (any(needs)) stats[g] = {};
       }
@@ -132,20 +136,20 @@ class StagedBlock {
     return group >= groups.first && group < groups.first + groups.count;
   }
 
-  // The Linears that read one input, those of this rank.
+  // The Linears that read one input, those of this rank; or all of them, with
+  // the other ranks, `rank` being the one whose result counts.
   void compress_group(const StageSpec& stage, std::size_t group,
-                      const std::vector<std::size_t>& rank,
+                      const std::vector<std::size_t>& rank, bool together,
                       const InputStats* stats) {
-    SharedInverse inverse;
+    SharedInverse inverse(together ? ranks() : Ranks{});
     for (const std::size_t l : stage.linears) {
-      if (spec_.linears[l].group != group || rank[l] != ranks().rank()) {
-        continue;
-      }
+      const bool is_own = rank[l] == ranks().rank();
+      if (spec_.linears[l].group != group || !(is_own || together)) continue;
       LinearOutcome outcome = compress(l, stats, inverse);
-      if (ranks().is_spread()) {
-        own_[l] = std::move(outcome);
-      } else {
+      if (!ranks().is_spread()) {
         keep(l, std::move(outcome));
+      } else if (is_own) {
+        own_[l] = std::move(outcome);
       }
     }
   }

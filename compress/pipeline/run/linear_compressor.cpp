@@ -192,6 +192,11 @@ StatsNeeds needs_of(const LinearTreatment& treatment) {
   return needs;
 }
 
+bool shares_rows(const LinearTreatment& treatment) {
+  return treatment.quantize != nullptr && treatment.prune == nullptr &&
+         rounding_method(treatment.quantize->config).shares_rows;
+}
+
 LinearOutcome compress_linear(const LinearJob& job, ThreadPool& pool) {
   const auto start = std::chrono::steady_clock::now();
   const DenseLinear& linear = *job.linear;

@@ -16,6 +16,10 @@ namespace llmpress {
 // What the treatment's methods ask of calibration.
 StatsNeeds needs_of(const LinearTreatment& treatment);
 
+// Whether ranks can compress a Linear together, each some of its rows
+// (SharedInverse::ranks()); else each of them does the same.
+bool shares_rows(const LinearTreatment& treatment);
+
 // Whether `storage: sparse` can leave its zeros out.
 bool has_sparse_form(const PackedWeight& weight);
 
@@ -34,7 +38,8 @@ struct LinearJob {
   double sparsity = 0;  // that pruning aims for, if it prunes
   // What it learned together with its block (block_rounding.h), or null.
   const GroupedIntWeight* learned = nullptr;
-  // For jobs with the same stats; null: not shared.
+  // For jobs with the same stats; null: not shared. With several ranks all of
+  // them do the job.
   SharedInverse* inverse = nullptr;
 };
 

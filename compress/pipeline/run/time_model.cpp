@@ -84,28 +84,20 @@ class BlockWork {
                        is_wide(spec_.stages[s + 1], arch_) &&
                        any(needs_of_stage(s + 1));
     const double passes = (again ? 2 : 1) * streams_;
-    SolveWork solve{.groups = stage.groups};
-    const auto add_moment = [&](double products, double inverse) {
+    const auto add_moment = [&](double products) {
       work.passes += groups * products;
       work.moments += groups * 2 * in * (in + kPanel);
-      solve.inverse += inverse;
     };
-    if (needs.second_moment) {
-      add_moment(tokens * in * in, 2.0 / 3 * in * in * in);
-    }
-    if (needs.reference_moment) {
-      add_moment(2 * tokens * in * in, 4 * in * in * in);
-    }
+    if (needs.second_moment) add_moment(tokens * in * in);
+    if (needs.reference_moment) add_moment(2 * tokens * in * in);
     for (const std::size_t l : stage.linears) {
       const auto out = static_cast<double>(spec_.linears[l].out);
       numbers_ += out * in;
       work.passes += passes * 2 * tokens * out * in;
       const LinearTreatment wanted = treatment(l);
-      if (needs_of(wanted).second_moment && spec_.linears[l].group == 0) {
-        solve.linears.push_back(out * in * in);
-      }
       if (wanted.changes()) work.weights += out * in;
     }
+    SolveWork solve = solve_work(plan_, arch_, layer_, s);
     if (!solve.linears.empty()) work.solves.push_back(std::move(solve));
   }
 
@@ -115,22 +107,6 @@ class BlockWork {
   const BlockSpec& spec_;
   double tokens_, streams_, top_ = 1, numbers_ = 0;
 };
-
-// Operations of the rank with the most of a stage: groups are dealt out whole
-// where there are several, else Linears, dearest first, each to the rank with
-// the least.
-double slowest_share(const SolveWork& work, std::size_t ranks) {
-  double group = 0;
-  for (const double linear : work.linears) group += linear;
-  if (work.groups > 1) {
-    const std::size_t most = ceil_div(work.groups, ranks);
-    return static_cast<double>(most) * (work.inverse + group);
-  }
-  std::vector<double> linears = work.linears, load(ranks);
-  std::ranges::sort(linears, std::greater<>());
-  for (const double linear : linears) *std::ranges::min_element(load) += linear;
-  return work.inverse + std::ranges::max(load);
-}
 
 }  // namespace
 
@@ -192,6 +168,10 @@ SpreadCost cost_on(const RunWork& work, const Machine& machine,
   if (ranks > 1 && calibrated) {
     cost.traffic = work.moments * others * static_cast<double>(rounds + 1) +
                    work.packed * others;
+    for (const SolveWork& solve : work.solves) {
+      if (solved_together(solve, ranks))
+        cost.traffic += joint_bytes(solve) * others;
+    }
   }
   cost.seconds =
       products / (kShareOfProducts * machine.products) +

@@ -9,16 +9,9 @@
 #include "compress/calibration/stage_plan.h"
 #include "compress/core/parallel.h"
 #include "compress/model/architecture.h"
+#include "compress/pipeline/run/rank_plan.h"
 
 namespace llmpress {
-
-// What a stage of a block costs to solve: its second moments, each inverted by
-// whoever solves Linears that read it, and then by Linear. Float operations.
-struct SolveWork {
-  double inverse = 0;
-  std::size_t groups = 1;         // moments, each with as many Linears
-  std::vector<double> linears{};  // of one group
-};
 
 // Work of a plan, apart by what it costs and how it can be spread.
 struct RunWork {

@@ -3,12 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
 #include <functional>
 #include <limits>
 #include <tuple>
 
 #include "compress/core/rng.h"
+#include "tests/compress/core/thread_ranks.h"
 
 namespace llmpress {
 namespace {
@@ -184,6 +186,56 @@ TEST(Linalg, GivesTheSameBytesAtAnyThreadCount) {
       }
     }
   }
+}
+
+TEST(Linalg, RanksFindTheInverseOfOneRank) {
+  for (const std::size_t n : {5u, 257u, 1031u, 1600u}) {
+    const MatrixF S = random_spd(n, 3);
+    ThreadPool one(1);
+    const auto alone = copy_of(inverse_cholesky_upper(S, one).value());
+    for (const std::size_t size : {2u, 3u, 4u}) {
+      run_on_ranks(size, [&](const Ranks& ranks) {
+        ThreadPool pool(1);
+        const auto U = inverse_cholesky_upper(S, pool, ranks);
+        ASSERT_TRUE(U.has_value());
+        EXPECT_EQ(copy_of(*U), alone) << n << " on " << size;
+        // Two triangles, with the squares on their diagonals, to all others.
+        const std::uint64_t sent = ranks.traffic().sent;
+        double all = 0;
+        for (const auto& bytes : ranks.gather(bytes_of(std::span(&sent, 1)))) {
+          all += static_cast<double>(values_of<std::uint64_t>(bytes).front());
+        }
+        const auto side = static_cast<double>(n);
+        const double wanted =
+            4 * (side * side + 256 * side) * static_cast<double>(size - 1);
+        if (n > 256) {
+          EXPECT_NEAR(all, wanted, 0.1 * wanted);
+        }
+      });
+    }
+  }
+}
+
+TEST(Linalg, RanksAgreeThatAMatrixHasNoInverse) {
+  MatrixF S = random_spd(700, 3);
+  S(600, 600) = -1;
+  run_on_ranks(3, [&](const Ranks& ranks) {
+    ThreadPool pool(1);
+    EXPECT_FALSE(inverse_cholesky_upper(S, pool, ranks).has_value());
+  });
+}
+
+TEST(Linalg, RowsOfATailDoNotDependOnTheOthers) {
+  const MatrixF A = random_matrix(700, 128, 1), B = random_matrix(128, 900, 2);
+  ThreadPool pool(2);
+  MatrixF whole(700, 900);
+  matmul_tail(A.view(), B.view(), 130, whole.view(), pool, -1.0f);
+  const std::size_t first = kRowsOfTail, count = 700 - kRowsOfTail;
+  MatrixF part(count, 900);
+  matmul_tail(A.view().rows_slice(first, count), B.view(), 130, part.view(),
+              pool, -1.0f);
+  EXPECT_EQ(copy_of(part),
+            copy_of(MatrixF(whole.view().rows_slice(first, count))));
 }
 
 class Factorizations : public testing::TestWithParam<std::size_t> {

@@ -52,6 +52,27 @@ TEST(Ranks, GatherInRankOrder) {
   });
 }
 
+TEST(Ranks, ShareAWholeInPiecesAndJoinIt) {
+  const auto of = [](std::size_t rank, std::size_t ranks) {
+    const Stretch share = share_of(1000, 256, rank, ranks);
+    return std::pair(share.first, share.count);
+  };
+  EXPECT_EQ(of(0, 1), std::pair(0ul, 1000ul));
+  EXPECT_EQ(of(0, 3), std::pair(0ul, 256ul));
+  EXPECT_EQ(of(2, 3), std::pair(512ul, 488ul));
+  EXPECT_EQ(of(0, 8).second + of(1, 8).second, 256ul);  // four have none
+  run_on_ranks(3, [](const Ranks& ranks) {
+    std::vector<int> whole(1000, -1), wanted(1000);
+    for (int i = 0; i < 1000; ++i) wanted[static_cast<std::size_t>(i)] = i;
+    const Stretch own = share_of(1000, 256, ranks.rank(), ranks.size());
+    for (std::size_t i = own.first; i < own.first + own.count; ++i) {
+      whole[i] = static_cast<int>(i);
+    }
+    ranks.join(std::span(whole), 256);
+    EXPECT_EQ(whole, wanted);
+  });
+}
+
 TEST(Ranks, CountEveryByteOnceForEachRankThatItGoesTo) {
   run_on_ranks(3, [](const Ranks& ranks) {
     std::vector<float> numbers(10);

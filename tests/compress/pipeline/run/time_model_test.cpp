@@ -42,7 +42,7 @@ TEST(TimeModel, CountsPassesMomentsAndSolving) {
   ASSERT_EQ(gptq.solves.size(), 8u);
   EXPECT_EQ(gptq.solves[0].linears.size(), 3u);  // q, k and v
   EXPECT_NEAR(gptq.solves[3].inverse, 2.0 / 3 * kFfn * kFfn * kFfn, 1);
-  EXPECT_NEAR(gptq.solves[3].linears[0], kIn * kFfn * kFfn, 1);
+  EXPECT_NEAR(gptq.solves[3].linears[0].solve, kIn * kFfn * kFfn, 1);
 
   const RunWork rtn = work("[{quantize: {method: rtn}}]", 0);
   EXPECT_EQ(rtn.passes, 0);
@@ -70,7 +70,7 @@ TEST(TimeModel, MoreMachinesTakeLessUntilNoBatchIsLeft) {
   const double four = cost_on(gptq, machine, 4).seconds;
   EXPECT_LT(two, one);
   EXPECT_LT(four, two);
-  EXPECT_GT(two, one / 2);  // a Linear that is alone in its stage
+  EXPECT_GT(two, one / 2);
   EXPECT_NEAR(cost_on(gptq, machine, 8).seconds, four, 0.05 * four);
 }
 
