@@ -58,6 +58,27 @@ MatrixF project(const LinearKernel& kernel, ConstMatrixView X,
   return Y;
 }
 
+Block load_block(const Checkpoint& checkpoint, const Architecture& arch,
+                 std::size_t layer, const Decoder::Options& options,
+                 const RopeTablesOfModel& ropes) {
+  const auto read = [&](std::size_t linear) {
+    return read_block_linear(checkpoint, arch, layer, linear);
+  };
+  Block block(arch, layer, read_block_rest(checkpoint, arch, layer), read,
+              BlockOptions{.isa = options.isa,
+                           .kv = options.kv,
+                           .ropes = ropes,
+                           .inputs = options.inputs});
+  const std::size_t linears = block.spec().linears.size();
+  for (std::size_t l = 0; options.companion && l < linears; ++l) {
+    block.wrap_linear(l, [&](std::unique_ptr<LinearKernel> kernel) {
+      return options.companion->beside(arch.linear_name(layer, l), read(l),
+                                       std::move(kernel));
+    });
+  }
+  return block;
+}
+
 }  // namespace
 
 ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
@@ -205,6 +226,21 @@ Decoder::Decoder(const Checkpoint& checkpoint, const Options& options)
   ends_ = std::make_unique<ModelEnds>(checkpoint, *arch_, options.isa,
                                       options.companion, options.inputs);
   const RopeTablesOfModel ropes = make_ropes(*arch_);
+  if (!options.streamed) {
+    load_all(checkpoint, options, ropes);
+    if (!blocks_.empty()) kv_scheme_ = blocks_[0].kv_scheme();
+    if (options.companion) set_prefix(options.companion->prefix());
+    return;
+  }
+  assert(options.companion == nullptr || options.companion->prefix().empty());
+  load_ = [&checkpoint, &arch = *arch_, options, ropes](std::size_t layer) {
+    return load_block(checkpoint, arch, layer, options, ropes);
+  };
+  if (arch_->layers != 0) kv_scheme_ = load_(0).kv_scheme();
+}
+
+void Decoder::load_all(const Checkpoint& checkpoint, const Options& options,
+                       const RopeTablesOfModel& ropes) {
   std::vector<std::optional<Block>> loaded(arch_->layers);
   std::mutex mutex;
   std::size_t done = 0;
@@ -214,7 +250,7 @@ Decoder::Decoder(const Checkpoint& checkpoint, const Options& options)
       report(options.progress,
              {"load", done++, arch_->layers, arch_->block_name(layer)});
     }
-    loaded[layer] = load_block(checkpoint, layer, options, ropes);
+    loaded[layer] = load_block(checkpoint, *arch_, layer, options, ropes);
   };
   ThreadPool alone(1);
   (options.pool != nullptr ? *options.pool : alone)
@@ -223,29 +259,18 @@ Decoder::Decoder(const Checkpoint& checkpoint, const Options& options)
   for (std::optional<Block>& block : loaded) {
     blocks_.push_back(std::move(*block));
   }
-  if (options.companion) set_prefix(options.companion->prefix());
   report(options.progress, {"load", arch_->layers, arch_->layers, ""});
 }
 
-Block Decoder::load_block(const Checkpoint& checkpoint, std::size_t layer,
-                          const Options& options,
-                          const RopeTablesOfModel& ropes) {
-  const auto read = [&](std::size_t linear) {
-    return read_block_linear(checkpoint, *arch_, layer, linear);
-  };
-  Block block(*arch_, layer, read_block_rest(checkpoint, *arch_, layer), read,
-              BlockOptions{.isa = options.isa,
-                           .kv = kv_,
-                           .ropes = ropes,
-                           .inputs = options.inputs});
-  const std::size_t linears = block.spec().linears.size();
-  for (std::size_t l = 0; options.companion && l < linears; ++l) {
-    block.wrap_linear(l, [&](std::unique_ptr<LinearKernel> kernel) {
-      return options.companion->beside(arch_->linear_name(layer, l), read(l),
-                                       std::move(kernel));
-    });
+void Decoder::for_each_block(
+    const std::function<void(const Block&)>& body) const {
+  if (!is_streamed()) {
+    for (const Block& block : blocks_) body(block);
+    return;
   }
-  return block;
+  for (std::size_t layer = 0; layer < arch_->layers; ++layer) {
+    body(load_(layer));
+  }
 }
 
 void Decoder::set_prefix(std::vector<BlockPrefix> prefix) {
@@ -275,7 +300,7 @@ MatrixF Decoder::forward(std::span<const TokenId> tokens,
     if (segment.cache == nullptr) segment.past += prefix_tokens();
   }
   BlockState state = ends_->begin(tokens, placed, pool);
-  for (const Block& block : blocks_) block.run(placed, state, pool);
+  for_each_block([&](const Block& block) { block.run(placed, state, pool); });
   for (const Segment& segment : segments) {
     if (segment.cache != nullptr) segment.cache->advance(segment.rows);
   }

@@ -1,8 +1,10 @@
-// A whole model ready to run: embedding, blocks, final norm, head.
+// A whole model ready to run: embedding, blocks, final norm, head. Its blocks
+// are loaded, or come from the checkpoint one at a time.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -83,6 +85,10 @@ class Decoder {
     // than the scalar ones (Error(kInvalidArgument)).
     InputPrecision inputs = InputPrecision::kExact;
     ThreadPool* pool = nullptr;  // that loads; null: this thread
+    // Loads a block each time that it is to run and drops it again, for models
+    // larger than memory: the checkpoint must outlive the decoder. Not with a
+    // companion that has a prefix.
+    bool streamed = false;
   };
   // Loads block by block: beside the prepared weights, never more than one
   // Linear of each thread is held in its stored form.
@@ -91,8 +97,14 @@ class Decoder {
 
   const Architecture& architecture() const { return *arch_; }
   const ModelEnds& ends() const { return *ends_; }
+  bool is_streamed() const { return load_ != nullptr; }
+  // The loaded ones: none of a streamed model.
   std::span<const Block> blocks() const { return blocks_; }
-  std::size_t bytes() const;  // of all prepared weights
+  // body(block) for all of them in order, streamed or not.
+  void for_each_block(const std::function<void(const Block&)>& body) const;
+  // What the checkpoint itself asks for.
+  const std::optional<KvScheme>& kv_scheme() const { return kv_scheme_; }
+  std::size_t bytes() const;  // of all prepared weights in memory
 
   // Hidden states [sum of rows, hidden] after the last block, before the final
   // norm. Segments with a cache append to it; others stand alone (past 0),
@@ -105,13 +117,15 @@ class Decoder {
   std::size_t prefix_tokens() const;
 
  private:
-  Block load_block(const Checkpoint& checkpoint, std::size_t layer,
-                   const Options& options, const RopeTablesOfModel& ropes);
+  void load_all(const Checkpoint& checkpoint, const Options& options,
+                const RopeTablesOfModel& ropes);
   void set_prefix(std::vector<BlockPrefix> prefix);
 
   std::unique_ptr<Architecture> arch_;  // blocks point to it
   std::unique_ptr<ModelEnds> ends_;
   std::vector<Block> blocks_;
+  std::function<Block(std::size_t layer)> load_{};  // null: all are loaded
+  std::optional<KvScheme> kv_scheme_{};
   KvFormat kv_;
 };
 

@@ -31,13 +31,16 @@ std::string find_non_finite(const Decoder& decoder,
                             std::span<const TokenId> tokens, ThreadPool& pool) {
   const Architecture& arch = decoder.architecture();
   const Segment segment{.rows = tokens.size(), .past = decoder.prefix_tokens()};
-  BlockState state{.hidden = decoder.ends().embed(tokens, {&segment, 1}, pool)};
-  for (const Block& block : decoder.blocks()) {
+  BlockState state = decoder.ends().begin(tokens, {&segment, 1}, pool);
+  std::string found;
+  decoder.for_each_block([&](const Block& block) {
+    if (!found.empty()) return;
     block.run({&segment, 1}, state, pool);
     if (const auto t = first_bad_row(state.hidden)) {
-      return place(arch.block_name(block.layer()), *t);
+      found = place(arch.block_name(block.layer()), *t);
     }
-  }
+  });
+  if (!found.empty()) return found;
   const MatrixF normed = decoder.ends().head_input(state.hidden.view(), pool);
   if (const auto t = first_bad_row(normed)) return place(arch.final_norm, *t);
   return "the head: its output is not finite";

@@ -1,6 +1,8 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "compress/core/formatted.h"
 #include "compress/core/heap_reuse.h"
@@ -8,6 +10,7 @@
 #include "compress/pipeline/adapters/adapter_beside.h"
 #include "compress/pipeline/evaluation/evaluation.h"
 #include "compress/pipeline/reports/run_report.h"
+#include "compress/pipeline/run/memory_model.h"
 #include "compress/tool/adapter_arguments.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
@@ -23,6 +26,7 @@ struct EvalArguments {
   std::vector<std::filesystem::path> candidates{};
   EvaluateConfig config{};
   AdapterArguments adapters{};
+  MemoryOptions memory{};
   std::filesystem::path json{}, report{};
 };
 
@@ -70,6 +74,7 @@ void add_evaluation_options(CLI::App& command, EvalArguments& arguments) {
       ->default_str("stored");
   command.add_option("--json", arguments.json,
                      "write the result as JSON to this file (-: stdout)");
+  add_memory_options(command, arguments.memory);
   add_session_options(command, arguments.session);
 }
 
@@ -96,8 +101,11 @@ struct LoadedModel {
   ModelUnderTest under_test{};
 };
 
+// `scratch`: the folder for states of a model that is streamed; empty: it is in
+// memory.
 LoadedModel load(const std::filesystem::path& path,
                  const EvaluateConfig& config, Session& session,
+                 const std::filesystem::path& scratch,
                  const AdapterArguments& adapters = {}) {
   LoadedModel model{.source = open_model(path)};
   for (const std::string& note : model.source.checkpoint->notes()) {
@@ -119,12 +127,56 @@ LoadedModel load(const std::filesystem::path& path,
                        .progress = session.progress(),
                        .companion = model.adapters.companion,
                        .inputs = input_precision(config),
-                       .pool = &session.pool()});
+                       .pool = &session.pool(),
+                       .streamed = !scratch.empty()});
   model.under_test = {
       .name = name,
       .decoder = model.decoder.get(),
-      .size = measure_model(*model.source.checkpoint, *model.source.arch)};
+      .size = measure_model(*model.source.checkpoint, *model.source.arch),
+      .scratch = scratch};
   return model;
+}
+
+// Where the states of models lie that are run block by block, because they do
+// not fit into memory together; empty if they do. Throws Error(kResource) if
+// that does not fit either. `adapters`: kept beside the model, whose tokens in
+// front of the text, if any, need it in memory.
+std::filesystem::path scratch_of(const EvalArguments& arguments,
+                                 Session& session,
+                                 std::span<const std::filesystem::path> paths,
+                                 std::size_t text_tokens) {
+  const MemoryOptions& memory = arguments.memory;
+  if (memory.limit == 0) return {};
+  constexpr std::size_t kProgram = std::size_t{36} << 20;
+  EvaluationNeed need{.loaded = kProgram, .streamed = kProgram};
+  std::size_t most = 0;
+  for (const std::filesystem::path& path : paths) {
+    const ModelSource source = open_model(path);
+    const EvaluationNeed own = evaluation_need(
+        *source.arch, measure_model(*source.checkpoint, *source.arch), 1,
+        arguments.config.context, text_tokens);
+    need.loaded += own.loaded;
+    need.scratch += own.scratch;
+    need.streamed += own.head;
+    most = std::max(most, own.streamed - own.head);
+  }
+  need.streamed += most;
+  if (need.loaded <= memory.limit) return {};
+  const bool possible = arguments.adapters.paths.empty();
+  const std::size_t least = possible ? need.streamed : need.loaded;
+  if (least > memory.limit) {
+    fail(ErrorCode::kResource,
+         "--memory-limit {} MiB: this takes {} MiB, the smallest limit that "
+         "would do",
+         memory.limit >> 20, (least >> 20) + 1);
+  }
+  std::filesystem::path scratch = memory.scratch;
+  if (scratch.empty()) scratch = std::filesystem::temp_directory_path();
+  session.log(formatted(
+      "models are run block by block: in memory they would take {} MiB, so {} "
+      "MiB; a scratch file of about {} MiB in {}",
+      need.loaded >> 20, need.streamed >> 20, need.scratch >> 20, scratch));
+  return scratch;
 }
 
 // The first rank writes for all.
@@ -147,15 +199,18 @@ EvaluationText load_text(const EvaluateConfig& config,
 
 void eval(const EvalArguments& arguments) {
   Session session(arguments.session);
-  const HeapReuse reuse;
   const auto guard = guard_outputs(arguments, session);
   (void)weighted(arguments.adapters);
   const ModelSource source = session.ranks().first_then_others(
       [&] { return open_model(arguments.model); });
   const EvaluationText text = session.ranks().first_then_others(
       [&] { return load_text(arguments.config, *source.tokenizer); });
-  const LoadedModel model =
-      load(arguments.model, arguments.config, session, arguments.adapters);
+  const std::filesystem::path scratch =
+      scratch_of(arguments, session, {&arguments.model, 1}, text.tokens.size());
+  std::optional<HeapReuse> reuse;
+  if (scratch.empty()) reuse.emplace();
+  const LoadedModel model = load(arguments.model, arguments.config, session,
+                                 scratch, arguments.adapters);
   const EvaluationResult result =
       evaluate(model.under_test, text, arguments.config, session.pool(),
                session.progress(), session.ranks());
@@ -200,17 +255,24 @@ void print_comparison(const Comparison& comparison) {
 
 void compare_models(const EvalArguments& arguments) {
   Session session(arguments.session);
-  const HeapReuse reuse;
   const auto guard = guard_outputs(arguments, session);
-  (void)session.ranks().first_then_others(
+  const ModelSource source = session.ranks().first_then_others(
       [&] { return open_model(arguments.model); });
-  const LoadedModel base = load(arguments.model, arguments.config, session);
   const EvaluationText text = session.ranks().first_then_others(
-      [&] { return load_text(arguments.config, *base.source.tokenizer); });
+      [&] { return load_text(arguments.config, *source.tokenizer); });
+  std::vector<std::filesystem::path> paths{arguments.model};
+  paths.insert(paths.end(), arguments.candidates.begin(),
+               arguments.candidates.end());
+  const std::filesystem::path scratch =
+      scratch_of(arguments, session, paths, text.tokens.size());
+  std::optional<HeapReuse> reuse;
+  if (scratch.empty()) reuse.emplace();
+  const LoadedModel base =
+      load(arguments.model, arguments.config, session, scratch);
   std::vector<LoadedModel> loaded;
   std::vector<ModelUnderTest> candidates;
   for (const auto& path : arguments.candidates) {
-    loaded.push_back(load(path, arguments.config, session));
+    loaded.push_back(load(path, arguments.config, session, scratch));
     candidates.push_back(loaded.back().under_test);
     const Tokenizer& tokenizer = *loaded.back().source.tokenizer;
     if (load_evaluation_text(arguments.config.text, tokenizer).tokens !=

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <limits>
 
 #include "compress/core/formatted.h"
@@ -55,6 +56,15 @@ OptionCheck real_number(double least, double most) {
 OptionCheck not_empty() {
   return [](const std::string& text) {
     return text.empty() ? std::string("is empty") : std::string();
+  };
+}
+
+OptionCheck positive_size() {
+  return [](const std::string& text) -> std::string {
+    const bool number = !text.empty() && text[0] >= '0' && text[0] <= '9';
+    return number && std::strtod(text.c_str(), nullptr) > 0
+               ? ""
+               : "found '" + text + "', wanted a size above 0, such as 8GiB";
   };
 }
 

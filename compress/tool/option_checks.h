@@ -18,5 +18,7 @@ OptionCheck whole_number(std::uint64_t least = 0,
 OptionCheck any_seed();  // 0 to 2^64 - 1
 OptionCheck real_number(double least, double most);
 OptionCheck not_empty();
+// A size in bytes above 0, such as 8GiB; stands before CLI11's conversion.
+OptionCheck positive_size();
 
 }  // namespace llmpress

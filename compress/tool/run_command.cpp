@@ -18,21 +18,12 @@ struct RunArguments {
   SessionOptions session{};
   std::filesystem::path recipe{};
   RecipeOverrides overrides{};
-  std::uint64_t memory_limit = 0;
-  std::filesystem::path scratch{};
+  MemoryOptions memory{};
   bool no_resume = false;
   std::size_t planned_ranks = 1;
   std::uint64_t planned_network = 1'250'000'000;
   std::filesystem::path json{};
 };
-
-// Stands before CLI11's own conversion, which takes a negative number.
-std::string positive_size(const std::string& text) {
-  const bool number = !text.empty() && text[0] >= '0' && text[0] <= '9';
-  return number && std::strtod(text.c_str(), nullptr) > 0
-             ? ""
-             : "found '" + text + "', wanted a size above 0, such as 8GiB";
-}
 
 void add_recipe_options(CLI::App& command, RunArguments& arguments) {
   command.add_option("recipe", arguments.recipe, "the recipe, a YAML file")
@@ -47,16 +38,7 @@ void add_recipe_options(CLI::App& command, RunArguments& arguments) {
       ->type_name("KEY=VALUE")
       ->take_all()
       ->allow_extra_args(false);
-  command
-      .add_option(
-          "--memory-limit", arguments.memory_limit,
-          "most memory to use, e.g. 8GiB; what grows goes to disk, what "
-          "cannot fit is refused")
-      ->transform(CLI::AsSizeValue(false))
-      ->transform(CLI::Validator(positive_size, "SIZE"));
-  command.add_option("--scratch", arguments.scratch,
-                     "folder for what the memory limit leaves no room for "
-                     "instead of the output's");
+  add_memory_options(command, arguments.memory);
   add_session_options(command, arguments.session);
 }
 
@@ -105,8 +87,8 @@ void run(const RunArguments& arguments) {
       recipe,
       {.isa = session.isa(),
        .resume = !arguments.no_resume,
-       .memory_limit = arguments.memory_limit,
-       .scratch = arguments.scratch,
+       .memory_limit = arguments.memory.limit,
+       .scratch = arguments.memory.scratch,
        .json = json_output(arguments.json).path,
        .ranks = ranks,
        .progress = session.progress(),
@@ -160,8 +142,8 @@ void plan(const RunArguments& arguments) {
   print_plan(plan_recipe(
       recipe,
       {.isa = session.isa(),
-       .memory_limit = arguments.memory_limit,
-       .scratch = arguments.scratch,
+       .memory_limit = arguments.memory.limit,
+       .scratch = arguments.memory.scratch,
        .planned_ranks = arguments.planned_ranks,
        .planned_network = static_cast<double>(arguments.planned_network)},
       session.pool()));
@@ -201,7 +183,7 @@ void add_plan_command(CLI::App& app) {
       ->add_option("--network", arguments->planned_network,
                    "bytes a second between them (default: 1.25GB, 10 Gbit)")
       ->transform(CLI::AsSizeValue(true))
-      ->transform(CLI::Validator(positive_size, "SIZE"));
+      ->transform(CLI::Validator(positive_size(), "SIZE"));
   command->footer(
       "Example:\n  llmpress plan recipes/w4a16_gptq.yaml --model ./my-model");
   command->callback([arguments] { plan(*arguments); });

@@ -73,6 +73,18 @@ void add_activations_option(CLI::App& command, InputPrecision& inputs) {
       ->default_str("stored");
 }
 
+void add_memory_options(CLI::App& command, MemoryOptions& options) {
+  command
+      .add_option(
+          "--memory-limit", options.limit,
+          "most memory to use, e.g. 8GiB; what grows goes to disk, what "
+          "cannot fit is refused")
+      ->transform(CLI::AsSizeValue(false))
+      ->transform(CLI::Validator(positive_size(), "SIZE"));
+  command.add_option("--scratch", options.scratch,
+                     "folder for what the memory limit leaves no room for");
+}
+
 Session::Session(const SessionOptions& options)
     : options_(quiet_unless_first(options)),
       isa_(choose_isa(options.isa)),

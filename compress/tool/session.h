@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -39,6 +40,13 @@ struct SessionOptions {
 void add_session_options(CLI::App& command, SessionOptions& options);
 // --activations of the commands that run a model.
 void add_activations_option(CLI::App& command, InputPrecision& inputs);
+
+// --memory-limit and --scratch.
+struct MemoryOptions {
+  std::uint64_t limit = 0;  // bytes; 0: none
+  std::filesystem::path scratch{};
+};
+void add_memory_options(CLI::App& command, MemoryOptions& options);
 
 // Lives as long as a subcommand runs. Logs go to stderr, results to stdout; of
 // ranks but the first nothing comes but errors.

@@ -3,21 +3,17 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <memory>
 #include <numeric>
 
-#include "compress/calibration/token_stream.h"
 #include "compress/core/error.h"
 #include "compress/core/formatted.h"
 #include "compress/kernels/softmax.h"
 #include "compress/model/non_finite.h"
+#include "compress/pipeline/evaluation/streamed_states.h"
 
 namespace llmpress {
 namespace {
-
-// Tokens of one forward pass, and rows of one block of logits: large enough for
-// the matrix products, small enough for the caches of a small model.
-constexpr std::size_t kBatchTokens = 4096;
-constexpr std::size_t kLogitRows = 256;
 
 using Clock = std::chrono::steady_clock;
 
@@ -139,35 +135,72 @@ std::vector<WindowRange> batches_of(std::span<const EvaluationWindow> windows) {
   std::vector<WindowRange> batches;
   std::size_t done = 0;
   while (done < windows.size()) {
-    const std::size_t count =
-        std::min(windows.size() - done,
-                 std::max<std::size_t>(1, kBatchTokens / windows[done].length));
+    const std::size_t count = std::min(
+        windows.size() - done,
+        evaluation_batch_tokens(windows[done].length) / windows[done].length);
     batches.push_back({done, count});
     done += count;
   }
   return batches;
 }
 
-// The first model is the base of the divergences.
+// The states of all of this rank's batches in a model that is not in memory.
+class Streamed {
+ public:
+  Streamed(const ModelUnderTest& model, const EvaluationText& text,
+           std::span<const EvaluationWindow> windows,
+           std::span<const WindowRange> own, ThreadPool& pool,
+           const Progress& progress)
+      : states_(*model.decoder, model.scratch) {
+    const auto start = Clock::now();
+    for (const WindowRange& range : own) {
+      Batch batch = make_batch(text, windows.subspan(range.first, range.count));
+      states_.add(batch.tokens, std::move(batch.segments), pool);
+    }
+    states_.run(pool, progress);
+    seconds_ = seconds_since(start) /
+               static_cast<double>(std::max<std::size_t>(1, own.size()));
+  }
+
+  MatrixF hidden(std::size_t b) const { return states_.hidden(b); }
+  double seconds() const { return seconds_; }  // of a batch
+
+ private:
+  StreamedStates states_;
+  double seconds_ = 0;
+};
+
+// What goes through a loaded model now, or went through a streamed one before.
+using StreamedModels = std::vector<std::unique_ptr<Streamed>>;
+
+// The first model is the base of the divergences. `b`: of this rank's batches.
 std::vector<Scores> score_batch(std::span<const ModelUnderTest> models,
+                                const StreamedModels& streamed,
                                 const EvaluationText& text,
                                 std::span<const EvaluationWindow> windows,
-                                const WindowRange& range, ThreadPool& pool) {
+                                const WindowRange& range, std::size_t b,
+                                ThreadPool& pool) {
   std::vector<Scores> scores(models.size());
   const auto own = windows.subspan(range.first, range.count);
   const Batch batch = make_batch(text, own);
   std::vector<MatrixF> hidden;
   for (std::size_t m = 0; m < models.size(); ++m) {
+    if (streamed[m] != nullptr) {
+      hidden.push_back(streamed[m]->hidden(b));
+      scores[m].seconds += streamed[m]->seconds();
+      continue;
+    }
     const auto start = Clock::now();
     hidden.push_back(
         models[m].decoder->forward(batch.tokens, batch.segments, pool));
     scores[m].seconds += seconds_since(start);
   }
   const std::span<const Target> targets = batch.targets;
-  for (std::size_t t = 0; t < targets.size(); t += kLogitRows) {
-    score_targets(models, hidden,
-                  targets.subspan(t, std::min(kLogitRows, targets.size() - t)),
-                  pool, scores);
+  for (std::size_t t = 0; t < targets.size(); t += kEvaluatedLogitRows) {
+    score_targets(
+        models, hidden,
+        targets.subspan(t, std::min(kEvaluatedLogitRows, targets.size() - t)),
+        pool, scores);
   }
   for (std::size_t m = 0; m < models.size(); ++m) {
     require_finite(models[m], text, own, scores[m].nll, range.first, pool);
@@ -214,15 +247,25 @@ std::vector<Scores> score(std::span<const ModelUnderTest> models,
                           ThreadPool& pool, const Progress& progress,
                           const Ranks& ranks) {
   const std::vector<WindowRange> batches = batches_of(windows);
-  std::vector<std::vector<Scores>> own(models.size());  // [models][batches]
+  std::vector<WindowRange> mine;
   for (std::size_t b = 0; b < batches.size(); ++b) {
-    if (!ranks.owns(b)) continue;
-    auto scores = score_batch(models, text, windows, batches[b], pool);
+    if (ranks.owns(b)) mine.push_back(batches[b]);
+  }
+  StreamedModels streamed(models.size());
+  for (std::size_t m = 0; m < models.size(); ++m) {
+    if (!models[m].decoder->is_streamed()) continue;
+    streamed[m] = std::make_unique<Streamed>(models[m], text, windows, mine,
+                                             pool, progress);
+  }
+  std::vector<std::vector<Scores>> own(models.size());  // [models][batches]
+  for (std::size_t b = 0; b < mine.size(); ++b) {
+    auto scores =
+        score_batch(models, streamed, text, windows, mine[b], b, pool);
     for (std::size_t m = 0; m < models.size(); ++m) {
       own[m].push_back(std::move(scores[m]));
     }
     report(progress, {.phase = "evaluate",
-                      .done = batches[b].first + batches[b].count,
+                      .done = mine[b].first + mine[b].count,
                       .total = windows.size()});
   }
   std::vector<Scores> all;
@@ -281,7 +324,7 @@ std::string_view kv_name(KvCacheType type) {
 
 // What the checkpoint itself asks for.
 std::string own_kv_scheme(const Decoder& decoder) {
-  const std::optional<KvScheme>& scheme = decoder.blocks()[0].kv_scheme();
+  const std::optional<KvScheme>& scheme = decoder.kv_scheme();
   return scheme ? ", rounded as kv_cache_scheme says: " + scheme->describe()
                 : "";
 }
@@ -344,41 +387,6 @@ Divergence divergence_of(const Scores& scores, double base_nll) {
   return d;
 }
 
-std::size_t checked_context(const EvaluationText& text,
-                            const EvaluateConfig& config) {
-  if (config.context < 2) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "evaluate: context must be at least 2 tokens");
-  }
-  if (text.tokens.size() < config.context) {
-    fail(ErrorCode::kInvalidInput,
-         "{}: {} tokens, shorter than one window of {}", text.path,
-         text.tokens.size(), config.context);
-  }
-  return config.context;
-}
-
-// Hugging Face's sliding window: each window scores what the one before it has
-// not, the last one ends with the text.
-std::vector<EvaluationWindow> strided_windows(std::size_t tokens,
-                                              std::size_t context,
-                                              std::size_t stride) {
-  if (stride == 0 || stride > context) {
-    fail(ErrorCode::kInvalidArgument,
-         "evaluate: stride must be between 1 and the context of {}", context);
-  }
-  std::vector<EvaluationWindow> windows;
-  std::size_t scored_to = 1;  // the first token has no prediction
-  for (std::size_t begin = 0; scored_to < tokens; begin += stride) {
-    const std::size_t end = std::min(begin + context, tokens);
-    windows.push_back({.begin = begin,
-                       .length = end - begin,
-                       .score_from = scored_to - begin});
-    scored_to = end;
-  }
-  return windows;
-}
-
 }  // namespace
 
 KvType kv_type(KvCacheType type) {
@@ -403,40 +411,6 @@ InputPrecision input_precision(const EvaluateConfig& config) {
 
 KvFormat kv_format(const EvaluateConfig& config) {
   return {.type = kv_type(config.kv_cache), .rotate_keys = config.rotate_keys};
-}
-
-EvaluationText load_evaluation_text(const std::filesystem::path& path,
-                                    const Tokenizer& tokenizer) {
-  TokenStream text = read_token_stream(path, tokenizer);
-  return {.tokens = std::move(text.ids),
-          .path = path.string(),
-          .text_sha256 = std::move(text.sha256),
-          .tokenizer_sha256 = tokenizer.sha256,
-          .bos = tokenizer.bos_id};
-}
-
-std::vector<EvaluationWindow> plan_windows(const EvaluationText& text,
-                                           const EvaluateConfig& config) {
-  const std::size_t context = checked_context(text, config);
-  std::vector<EvaluationWindow> windows;
-  if (config.protocol == Protocol::kStrided) {
-    windows = strided_windows(text.tokens.size(), context, config.stride);
-  } else {
-    const bool llama_cpp = config.protocol == Protocol::kLlamaCpp;
-    for (std::size_t begin = 0; begin + context <= text.tokens.size();
-         begin += context) {
-      // llama-perplexity scores positions first + 1 .. n_ctx - 1 with first =
-      // n_ctx / 2, and puts BOS in front where the tokenizer has one.
-      windows.push_back({.begin = begin,
-                         .length = context,
-                         .score_from = llama_cpp ? context / 2 + 1 : 1,
-                         .bos_first = llama_cpp && text.bos.has_value()});
-    }
-  }
-  if (config.max_windows != 0 && windows.size() > config.max_windows) {
-    windows.resize(config.max_windows);
-  }
-  return windows;
 }
 
 EvaluationResult evaluate(const ModelUnderTest& model,

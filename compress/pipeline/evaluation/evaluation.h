@@ -17,7 +17,7 @@
 #include "compress/core/progress.h"
 #include "compress/core/ranks.h"
 #include "compress/model/decoder.h"
-#include "formats/tokenizers/tokenizer.h"
+#include "compress/pipeline/evaluation/evaluation_text.h"
 #include "recipes/recipe.h"
 
 namespace llmpress {
@@ -26,34 +26,6 @@ namespace llmpress {
 KvType kv_type(KvCacheType type);
 KvFormat kv_format(const EvaluateConfig& config);
 InputPrecision input_precision(const EvaluateConfig& config);
-
-// A text as token ids, with what a report must say about it.
-struct EvaluationText {
-  std::vector<TokenId> tokens{};
-  std::string path{};
-  std::string text_sha256{}, tokenizer_sha256{};
-  std::optional<TokenId> bos{};
-};
-// As token_stream.h reads it.
-EvaluationText load_evaluation_text(const std::filesystem::path& path,
-                                    const Tokenizer& tokenizer);
-
-// One forward pass: tokens [begin, begin + length) of the text, of which the
-// predictions of positions [score_from, length) are scored (position i is
-// predicted from the positions before it).
-struct EvaluationWindow {
-  std::size_t begin = 0, length = 0, score_from = 1;
-  bool bos_first = false;  // the first token is replaced by BOS
-};
-
-// The windows of a protocol:
-//   windows    non-overlapping, tail dropped, positions 1..N-1 scored (GPTQ)
-//   llama.cpp  non-overlapping, first token replaced by BOS, the second half
-//   scored strided    windows every `stride` tokens, each position scored once
-//   (Hugging Face)
-// Throws Error(kInvalidInput) if the text is shorter than one window.
-std::vector<EvaluationWindow> plan_windows(const EvaluationText& text,
-                                           const EvaluateConfig& config);
 
 struct EvaluationResult {
   std::string model{}, text{}, text_sha256{}, tokenizer_sha256{};
@@ -78,6 +50,8 @@ struct ModelUnderTest {
   std::string name{};
   const Decoder* decoder = nullptr;
   ModelSize size{};
+  // Of a streamed decoder: the folder for the states between its blocks.
+  std::filesystem::path scratch{};
 };
 
 struct ComparedModel {

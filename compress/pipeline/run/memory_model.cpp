@@ -5,6 +5,7 @@
 
 #include "compress/calibration/calibration_states.h"
 #include "compress/model/live_widths.h"
+#include "compress/pipeline/evaluation/evaluation.h"
 #include "compress/pipeline/run/auto_precision.h"
 #include "compress/pipeline/run/block_rounding.h"
 #include "compress/pipeline/run/linear_compressor.h"
@@ -252,6 +253,9 @@ class ModelMemory {
     const double fixed =
         kProgram + (job_.calibration.tokens != 0 ? kCalibrating : 0);
     return {.in_memory = static_cast<std::size_t>(fixed + kSlack * in_memory_),
+            .evaluating = evaluating_ == 0 ? 0
+                                           : static_cast<std::size_t>(
+                                                 fixed + kSlack * evaluating_),
             .spilled = static_cast<std::size_t>(fixed + kSlack * spilled_),
             .scratch = static_cast<std::size_t>(scratch_),
             .phase = phase_};
@@ -319,7 +323,7 @@ class ModelMemory {
     spilled_ += hidden * hidden * kFloat;
   }
 
-  // Whole models, and the logits of a window of each.
+  // Whole models, and the logits of a window of each; or, streamed, a block.
   void evaluating() {
     if (job_.evaluated_tokens == 0) return;
     const auto base = static_cast<double>(job_.stored.weight_bytes);
@@ -329,14 +333,18 @@ class ModelMemory {
     const double together =
         variants * output <= static_cast<double>(kCompareAtOnceBytes) ? variants
                                                                       : 1;
-    add("evaluating", base + together * output +
-                          2.0 * static_cast<double>(job_.evaluated_tokens) *
-                              static_cast<double>(job_.arch->vocabulary) *
-                              kFloat);
+    const EvaluationNeed need =
+        evaluation_need(*job_.arch, job_.stored, job_.variants + 1,
+                        job_.evaluated_tokens, job_.scored_tokens);
+    evaluating_ = base + together * output +
+                  static_cast<double>(need.loaded - need.models);
+    add("evaluating", evaluating_,
+        std::min(evaluating_, static_cast<double>(need.streamed)));
+    scratch_ = std::max(scratch_, static_cast<double>(need.scratch));
   }
 
   const MemoryJob& job_;
-  double in_memory_ = 0, spilled_ = 0, scratch_ = 0;
+  double in_memory_ = 0, spilled_ = 0, scratch_ = 0, evaluating_ = 0;
   double packed_ = 0;  // of all blocks
   std::string phase_{};
 };
@@ -356,6 +364,49 @@ std::size_t groups_at_once(const BlockSpec& block, const StageSpec& stage,
 
 bool is_wide(const StageSpec& stage, const Architecture& arch) {
   return stage.in > arch.hidden || stage.groups > 1;
+}
+
+EvaluationNeed evaluation_need(const Architecture& arch,
+                               const ModelSize& stored, std::size_t models,
+                               std::size_t window_tokens,
+                               std::size_t scored_tokens) {
+  const std::size_t tokens =
+      std::min(scored_tokens, evaluation_batch_tokens(window_tokens));
+  std::size_t weights = 0, widest = 0, kept = arch.hidden;
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    const BlockSpec& spec = arch.block(layer);
+    std::size_t of_block = 0;
+    for (const LinearSpec& linear : spec.linears) {
+      of_block += linear.out * linear.in;
+    }
+    weights = std::max(weights, of_block);
+    const LiveWidths widths = live_widths(spec);
+    widest = std::max(widest, std::ranges::max(widths.towards));
+    kept = std::max(kept, widths.at_stage.back());
+  }
+  const auto bytes_of = [](std::size_t bytes, std::size_t all,
+                           std::size_t part) {
+    return all == 0 ? 0
+                    : static_cast<std::size_t>(static_cast<double>(bytes) /
+                                               static_cast<double>(all) *
+                                               static_cast<double>(part));
+  };
+  const std::size_t head = bytes_of(stored.weight_bytes - stored.linear_bytes,
+                                    stored.weights - stored.linear_weights,
+                                    arch.vocabulary * arch.hidden);
+  const std::size_t logits =
+      models * kEvaluatedLogitRows * arch.vocabulary * kFloat;
+  const std::size_t block =
+      bytes_of(stored.linear_bytes, stored.linear_weights, weights);
+  const std::size_t running = tokens * (kept + widest) * kFloat;
+  const std::size_t all = models * stored.weight_bytes;
+  return {.loaded = all + running + logits,
+          .streamed = models * head +
+                      std::max(block + running,
+                               models * tokens * arch.hidden * kFloat + logits),
+          .scratch = models * scored_tokens * kept * kFloat,
+          .models = all,
+          .head = models * head};
 }
 
 MemoryNeed memory_need(const MemoryJob& job) { return ModelMemory(job).need(); }

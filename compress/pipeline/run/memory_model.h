@@ -26,6 +26,7 @@ struct MemoryJob {
   std::size_t largest_tensor = 0;    // of the checkpoint, bytes
   CalibrationSize calibration{};     // of the recipe; none: 0
   std::size_t evaluated_tokens = 0;  // of a window; 0: nothing is evaluated
+  std::size_t scored_tokens = 0;     // of all windows
   std::size_t variants = 1;          // that are evaluated beside the base
 };
 
@@ -35,13 +36,29 @@ inline constexpr std::size_t kCompareAtOnceBytes = std::size_t{2} << 30;
 
 // Bytes.
 struct MemoryNeed {
-  std::size_t in_memory = 0;  // with calibration states in memory
-  std::size_t spilled = 0;    // with all of them but one batch in a file
-  std::size_t scratch = 0;    // of that file
-  std::string phase{};        // that takes the most when spilled
+  // With calibration states and evaluated models in memory.
+  std::size_t in_memory = 0;
+  std::size_t evaluating = 0;  // with the models in memory
+  // With all states but one batch in a file, and evaluated models streamed if
+  // they take the most.
+  std::size_t spilled = 0;
+  std::size_t scratch = 0;  // of that file
+  std::string phase{};      // that takes the most when spilled
 };
 
 MemoryNeed memory_need(const MemoryJob& job);
+
+// What evaluating so many models of this shape takes, beside the program: with
+// all of them in memory, and block by block (Decoder::Options::streamed). Bytes.
+struct EvaluationNeed {
+  std::size_t loaded = 0, streamed = 0, scratch = 0;
+  std::size_t models = 0;  // of what is loaded, their weights
+  std::size_t head = 0;    // of what is streamed, as each model has one
+};
+EvaluationNeed evaluation_need(const Architecture& arch,
+                               const ModelSize& stored, std::size_t models,
+                               std::size_t window_tokens,
+                               std::size_t scored_tokens);
 
 // Groups (experts) of a stage whose statistics are collected together: no more
 // than take the room of the block's weights in 16 bits.

@@ -111,7 +111,8 @@ Machine machine_like_this(double products, const RunOptions& options,
 
 PlannedVariant plan_variant(const VariantJob& job, const Recipe& recipe,
                             const RunOptions& options, const ModelSource& model,
-                            CalibrationSize calibration, ThreadPool& pool) {
+                            CalibrationSize calibration, std::size_t evaluated,
+                            ThreadPool& pool) {
   const Architecture arch =
       planned_architecture(job.plan, model.checkpoint->config_json(),
                            model.checkpoint->path().string());
@@ -154,10 +155,10 @@ PlannedVariant plan_variant(const VariantJob& job, const Recipe& recipe,
           ? CalibrationSize{}
           : calibration;
   const MemoryNeed need = memory_need_of(
-      job, recipe, model, share_of_rank(calibration, options.planned_ranks));
-  const bool spills = !job.scratch.empty();
-  planned.peak_memory_bytes = spills ? need.spilled : need.in_memory;
-  if (spills) planned.disk_bytes += need.scratch;
+      job, recipe, model, share_of_rank(calibration, options.planned_ranks),
+      evaluated);
+  planned.peak_memory_bytes = peak_of(job, need);
+  if (!job.scratch.empty()) planned.disk_bytes += need.scratch;
   const double rate = product_rate(pool);
   const SpreadCost cost =
       cost_on(work_of(job.plan, arch, used.tokens, used.sequence_tokens,
@@ -243,12 +244,14 @@ RunPlan plan_recipe(const Recipe& recipe, const RunOptions& options,
   RunPlan plan{.model = recipe.model.string()};
   if (texts.calibration) plan.calibration_tokens = texts.calibration->tokens();
   const CalibrationSize calibration = size_of(texts.calibration);
+  const std::size_t evaluated = evaluated_tokens(recipe, texts);
   plan.ranks = options.planned_ranks;
   plan.notes = settle_memory(jobs, recipe, options, model,
-                             share_of_rank(calibration, options.planned_ranks));
+                             share_of_rank(calibration, options.planned_ranks),
+                             evaluated);
   for (const VariantJob& job : jobs) {
-    plan.variants.push_back(
-        plan_variant(job, recipe, options, model, calibration, pool));
+    plan.variants.push_back(plan_variant(job, recipe, options, model,
+                                         calibration, evaluated, pool));
   }
   return plan;
 }

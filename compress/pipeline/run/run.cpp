@@ -1,6 +1,7 @@
 #include "compress/pipeline/run/run.h"
 
 #include <chrono>
+#include <filesystem>
 #include <optional>
 
 #include "compress/core/formatted.h"
@@ -13,6 +14,7 @@
 #include "compress/pipeline/run/model_free.h"
 #include "compress/pipeline/run/rank_plan.h"
 #include "compress/pipeline/run/recipe_model.h"
+#include "compress/pipeline/run/resume_store.h"
 #include "compress/pipeline/run/run_jobs.h"
 #include "compress/pipeline/run/variant_compressor.h"
 #include "recipes/recipe_parser.h"
@@ -64,7 +66,8 @@ class Run {
     RunTexts texts = load_texts(recipe_, jobs, model_);
     memory_notes = settle_memory(
         jobs, recipe_, options_, model_,
-        share_of_rank(size_of(texts.calibration), options_.ranks.size()));
+        share_of_rank(size_of(texts.calibration), options_.ranks.size()),
+        evaluated_tokens(recipe_, texts));
     return texts;
   }
 
@@ -99,7 +102,7 @@ class Run {
         measure_artifact(report_.variants.back());
       }
     }
-    if (text_) evaluate_all();
+    if (text_) evaluate_all(jobs);
   }
 
   VariantReport compress(const RunInputs& inputs, const VariantJob& job) {
@@ -212,52 +215,80 @@ class Run {
     variant.size.weight_bytes += numbers * sizeof(float);
   }
 
-  Decoder load_decoder(
+  // A model with what must stay as long as it runs.
+  struct Evaluated {
+    std::unique_ptr<Checkpoint> checkpoint{};
+    AdaptersBeside beside{};
+    std::unique_ptr<Decoder> decoder{};
+  };
+
+  std::unique_ptr<Decoder> load_decoder(
       const Checkpoint& checkpoint,
       std::shared_ptr<const WeightCompanion> companion = nullptr) const {
-    return Decoder(checkpoint, {.isa = options_.isa,
-                                .kv = kv_format(*recipe_.evaluate),
-                                .progress = options_.progress,
-                                .companion = std::move(companion),
-                                .inputs = input_precision(*recipe_.evaluate),
-                                .pool = &pool_});
+    const bool has_prefix = companion && !companion->prefix().empty();
+    return std::make_unique<Decoder>(
+        checkpoint,
+        Decoder::Options{.isa = options_.isa,
+                         .kv = kv_format(*recipe_.evaluate),
+                         .progress = options_.progress,
+                         .companion = std::move(companion),
+                         .inputs = input_precision(*recipe_.evaluate),
+                         .pool = &pool_,
+                         .streamed = !states_.empty() && !has_prefix});
   }
 
-  Decoder load_decoder(const VariantReport& variant) const {
+  Evaluated load(const VariantReport& variant) const {
+    Evaluated model;
     if (variant.format != kAdapterFormat) {
-      return load_decoder(*open_checkpoint(variant.output));
+      model.checkpoint = open_checkpoint(variant.output);
+      model.decoder = load_decoder(*model.checkpoint);
+      return model;
     }
-    const AdaptersBeside beside =
-        keep_beside(*model_.checkpoint, *model_.arch, {{variant.output, 1}},
-                    options_.isa, pool_);
-    return load_decoder(*beside.checkpoint, beside.companion);
+    model.beside = keep_beside(*model_.checkpoint, *model_.arch,
+                               {{variant.output, 1}}, options_.isa, pool_);
+    model.decoder =
+        load_decoder(*model.beside.checkpoint, model.beside.companion);
+    return model;
   }
 
   // Perplexities of the base and of what was written, from the files.
-  void evaluate_all() {
-    const Decoder base = load_decoder(*model_.checkpoint);
-    const ModelUnderTest base_model{
-        .name = "base", .decoder = &base, .size = report_.base_size};
+  void evaluate_all(std::span<const VariantJob> jobs) {
+    for (const VariantJob& job : jobs) {
+      if (job.streams_evaluation) states_ = job.scratch;
+    }
+    const std::unique_ptr<Decoder> base = load_decoder(*model_.checkpoint);
+    const ModelUnderTest base_model{.name = "base",
+                                    .decoder = base.get(),
+                                    .size = report_.base_size,
+                                    .scratch = states_};
     std::size_t bytes = 0;
     for (const VariantReport& v : report_.variants)
       bytes += v.size.weight_bytes;
-    const std::size_t at_once =
-        bytes <= kCompareAtOnceBytes ? report_.variants.size() : 1;
+    // The base goes through its blocks once for all that are streamed.
+    const bool together = bytes <= kCompareAtOnceBytes || !states_.empty();
+    const std::size_t at_once = together ? report_.variants.size() : 1;
     for (std::size_t v = 0; v < report_.variants.size(); v += at_once) {
       evaluate_some(base_model,
                     std::span(report_.variants).subspan(v, at_once));
+    }
+    for (const VariantJob& job : jobs) {
+      std::error_code ignored;  // somebody else's, if it is not empty
+      if (states_ == resume_path(job.output.path)) {
+        std::filesystem::remove(states_, ignored);
+      }
     }
   }
 
   void evaluate_some(const ModelUnderTest& base,
                      std::span<VariantReport> variants) {
-    std::vector<std::unique_ptr<Decoder>> decoders;
+    std::vector<Evaluated> loaded;
     std::vector<ModelUnderTest> models;
     for (const VariantReport& variant : variants) {
-      decoders.push_back(std::make_unique<Decoder>(load_decoder(variant)));
+      loaded.push_back(load(variant));
       models.push_back({.name = variant.name,
-                        .decoder = decoders.back().get(),
-                        .size = variant.size});
+                        .decoder = loaded.back().decoder.get(),
+                        .size = variant.size,
+                        .scratch = states_});
     }
     const Comparison comparison =
         compare(base, models, *text_, *recipe_.evaluate, pool_,
@@ -275,6 +306,7 @@ class Run {
   ModelSource model_;
   std::optional<CalibrationSet> calibration_;
   std::optional<EvaluationText> text_;
+  std::filesystem::path states_{};  // of streamed evaluation; empty: models are in memory
   RunReport report_;
 };
 

@@ -194,8 +194,8 @@ std::uint64_t memory_limit_of(const Recipe& recipe, const RunOptions& options) {
 }
 
 MemoryNeed memory_need_of(const VariantJob& job, const Recipe& recipe,
-                          const ModelSource& model,
-                          CalibrationSize calibration) {
+                          const ModelSource& model, CalibrationSize calibration,
+                          std::size_t evaluated_tokens) {
   const Architecture& arch = *model.arch;
   std::size_t largest = 0;
   for (const TensorInfo& tensor : model.checkpoint->tensors().tensors()) {
@@ -210,20 +210,39 @@ MemoryNeed memory_need_of(const VariantJob& job, const Recipe& recipe,
       .largest_tensor = largest,
       .calibration = calibrated ? calibration : CalibrationSize{},
       .evaluated_tokens = recipe.evaluate ? recipe.evaluate->context : 0,
+      .scored_tokens = evaluated_tokens,
       .variants = std::max<std::size_t>(1, recipe.variants.size()),
   });
+}
+
+std::size_t evaluated_tokens(const Recipe& recipe, const RunTexts& texts) {
+  std::size_t tokens = 0;
+  if (!texts.evaluation) return tokens;
+  for (const EvaluationWindow& window :
+       plan_windows(*texts.evaluation, *recipe.evaluate)) {
+    tokens += window.length;
+  }
+  return tokens;
+}
+
+std::size_t peak_of(const VariantJob& job, const MemoryNeed& need) {
+  if (job.scratch.empty()) return need.in_memory;
+  return job.streams_evaluation ? need.spilled
+                                : std::max(need.spilled, need.evaluating);
 }
 
 std::vector<std::string> settle_memory(std::span<VariantJob> jobs,
                                        const Recipe& recipe,
                                        const RunOptions& options,
                                        const ModelSource& model,
-                                       CalibrationSize calibration) {
+                                       CalibrationSize calibration,
+                                       std::size_t evaluated_tokens) {
   const std::uint64_t limit = memory_limit_of(recipe, options);
   std::vector<std::string> notes;
   if (limit == 0) return notes;
   for (VariantJob& job : jobs) {
-    const MemoryNeed need = memory_need_of(job, recipe, model, calibration);
+    const MemoryNeed need =
+        memory_need_of(job, recipe, model, calibration, evaluated_tokens);
     if (need.in_memory <= limit) continue;
     if (need.spilled > limit) {
       fail(ErrorCode::kResource,
@@ -234,11 +253,15 @@ std::vector<std::string> settle_memory(std::span<VariantJob> jobs,
     job.scratch = options.scratch;
     if (job.scratch.empty()) job.scratch = recipe.scratch;
     if (job.scratch.empty()) job.scratch = resume_path(job.output.path);
+    job.streams_evaluation = need.evaluating > limit;
     notes.push_back(formatted(
-        "{}: calibration states go to a scratch file of about {} MiB in {}: "
+        "{}: calibration states {}go to a scratch file of about {} MiB in {}: "
         "with them in memory it would take {} MiB, with the file {} MiB",
-        job.name, need.scratch >> 20, job.scratch, need.in_memory >> 20,
-        need.spilled >> 20));
+        job.name,
+        job.streams_evaluation ? "and those of evaluation, block by block, "
+                               : "",
+        need.scratch >> 20, job.scratch, need.in_memory >> 20,
+        peak_of(job, need) >> 20));
   }
   return notes;
 }

@@ -55,20 +55,28 @@ CalibrationSize share_of_rank(CalibrationSize all, std::size_t ranks);
 // Of the options, else of the recipe; 0: none.
 std::uint64_t memory_limit_of(const Recipe& recipe, const RunOptions& options);
 
+// Of the windows that the recipe's evaluation runs.
+std::size_t evaluated_tokens(const Recipe& recipe, const RunTexts& texts);
+
 // What a job takes of memory.
 MemoryNeed memory_need_of(const VariantJob& job, const Recipe& recipe,
-                          const ModelSource& model,
-                          CalibrationSize calibration);
+                          const ModelSource& model, CalibrationSize calibration,
+                          std::size_t evaluated_tokens);
+
+// Of that, what a job takes with `scratch` and `streams_evaluation` as they are.
+std::size_t peak_of(const VariantJob& job, const MemoryNeed& need);
 
 // Sets `scratch` of the jobs whose calibration states do not fit into memory
-// under the limit of the options or the recipe, and says so. Throws
+// under the limit of the options or the recipe, and `streams_evaluation` where
+// evaluated models do not, and says so. Throws
 // Error(kResource) for a job that needs more in any case, with the smallest
 // limit that would do.
 std::vector<std::string> settle_memory(std::span<VariantJob> jobs,
                                        const Recipe& recipe,
                                        const RunOptions& options,
                                        const ModelSource& model,
-                                       CalibrationSize calibration);
+                                       CalibrationSize calibration,
+                                       std::size_t evaluated_tokens);
 
 // A recipe's name: its `name`, or the stem of its file.
 std::string result_name(const Recipe& recipe);

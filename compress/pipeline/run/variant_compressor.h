@@ -28,6 +28,7 @@ struct VariantJob {
   std::vector<std::string> warnings{};  // of output_check.h
   // Where calibration states lie; empty: in memory.
   std::filesystem::path scratch{};
+  bool streams_evaluation = false;  // models are evaluated block by block
 };
 
 // Throws as run_recipe() does.

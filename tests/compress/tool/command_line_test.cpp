@@ -101,6 +101,27 @@ TEST_F(CommandLine, EvalPrintsOnlyJsonOnStdout) {
   EXPECT_EQ(json["bits_per_weight"], 32.0);
 }
 
+TEST_F(CommandLine, EvaluatesBlockByBlockUnderAMemoryLimit) {
+  const std::string command = "eval " + model_ + " --text " + text_ +
+                              " --context 64 --max-windows 80 --json -";
+  const Outcome refused = run(command + " --memory-limit 1MiB");
+  EXPECT_EQ(refused.code, 4);
+  const std::size_t at = refused.err.find(" MiB, the smallest");
+  ASSERT_NE(at, std::string::npos) << refused.err;
+  const std::size_t begin = refused.err.rfind(' ', at - 1) + 1;
+  const std::string least = refused.err.substr(begin, at - begin);
+  fs::create_directory(path("states"));
+  const Outcome held = run(command + " --memory-limit " + least +
+                           "MiB --scratch " + path("states").string());
+  ASSERT_EQ(held.code, 0) << held.err;
+  EXPECT_NE(held.err.find("block by block"), std::string::npos) << held.err;
+  EXPECT_TRUE(fs::is_empty(path("states")));
+  const auto nll = [](const std::string& json) {
+    return nlohmann::json::parse(json)["nll"].get<double>();
+  };
+  EXPECT_EQ(nll(held.out), nll(run(command).out));
+}
+
 TEST_F(CommandLine, RunsARecipeAndInspectsWhatItWrote) {
   const fs::path recipe =
       write("r.yaml", "stages:\n  - quantize: {method: rtn, scheme: W4A16}\n");

@@ -2,11 +2,15 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <utility>
 
 #include "compress/core/error.h"
 #include "compress/model/model_source.h"
 #include "tests/compress/pipeline/shipped_model.h"
+#include "tests/formats/temporary_directory.h"
 
 namespace llmpress {
 namespace {
@@ -104,6 +108,34 @@ TEST_F(ShippedModel, GivesTheSameNumbersAtAnyThreadCount) {
   ThreadPool one(1), three(3);
   EXPECT_EQ(evaluate(model_, text_, config_, one).nll,
             evaluate(model_, text_, config_, three).nll);
+}
+
+TEST_F(ShippedModel, GivesTheSameNumbersBlockByBlock) {
+  ThreadPool pool(2);
+  config_.max_windows = 100;  // more than run together
+  const TemporaryDirectory scratch;
+  const Decoder streamed(*source_.checkpoint, {.streamed = true});
+  EXPECT_TRUE(streamed.blocks().empty());
+  const ModelUnderTest model{
+      .name = "base", .decoder = &streamed, .scratch = scratch.path()};
+  const EvaluationResult wanted = evaluate(model_, text_, config_, pool);
+  EXPECT_EQ(evaluate(model, text_, config_, pool).nll, wanted.nll);
+  const Comparison c =
+      compare(model_, std::vector{model, model}, text_, config_, pool);
+  EXPECT_EQ(c.models[0].divergence.kl_max, 0);
+  EXPECT_EQ(c.models[1].evaluation.nll, wanted.nll);
+  EXPECT_TRUE(std::filesystem::is_empty(scratch.path()));
+}
+
+TEST_F(ShippedModel, RunsForwardBlockByBlock) {
+  ThreadPool pool(2);
+  Decoder decoder(*source_.checkpoint, {.streamed = true});
+  const Decoder moved = std::move(decoder);
+  const std::vector<TokenId> tokens{1, 20, 300, 4};
+  const Segment segment{.rows = tokens.size()};
+  const MatrixF wanted = decoder_.forward(tokens, {&segment, 1}, pool);
+  const MatrixF found = moved.forward(tokens, {&segment, 1}, pool);
+  EXPECT_TRUE(std::ranges::equal(wanted.data(), found.data()));
 }
 
 TEST_F(ShippedModel, AQuantizedCacheCostsALittle) {

@@ -5,7 +5,9 @@
 #include <string>
 
 #include "compress/core/error.h"
+#include "compress/pipeline/evaluation/evaluation.h"
 #include "compress/pipeline/run/memory_model.h"
+#include "compress/pipeline/run/resume_store.h"
 #include "compress/pipeline/run/run.h"
 #include "tests/compress/pipeline/shipped_model.h"
 #include "tests/formats/temporary_directory.h"
@@ -91,20 +93,26 @@ class MemoryLimit : public testing::Test {
     }
     return "";
   }
+  // That a refusal names.
+  std::uint64_t smallest(const Recipe& recipe) {
+    const std::string message = refusal(recipe, 1 << 20);
+    const std::size_t at = message.find(" MiB, the smallest");
+    if (at == std::string::npos) {
+      ADD_FAILURE() << message;
+      return 0;
+    }
+    const std::size_t begin = message.rfind(' ', at - 1) + 1;
+    return std::stoull(message.substr(begin, at - begin)) << 20;
+  }
 
   TemporaryDirectory directory_;
   ThreadPool pool_{2};
 };
 
 TEST_F(MemoryLimit, ARefusalNamesTheSmallestLimitThatWouldDo) {
-  const std::string message = refusal(recipe(), 1 << 20);
-  const std::size_t at = message.find(" MiB, the smallest");
-  ASSERT_NE(at, std::string::npos) << message;
-  const std::size_t begin = message.rfind(' ', at - 1) + 1;
-  const std::uint64_t smallest = std::stoull(message.substr(begin, at - begin))
-                                 << 20;
-  EXPECT_NE(refusal(recipe(), smallest - (std::uint64_t{2} << 20)), "");
-  EXPECT_EQ(refusal(recipe(), smallest), "");
+  const std::uint64_t limit = smallest(recipe());
+  EXPECT_NE(refusal(recipe(), limit - (std::uint64_t{2} << 20)), "");
+  EXPECT_EQ(refusal(recipe(), limit), "");
 }
 
 TEST_F(MemoryLimit, MayStandInTheRecipe) {
@@ -112,6 +120,48 @@ TEST_F(MemoryLimit, MayStandInTheRecipe) {
   // The command line's goes first.
   EXPECT_EQ(refusal(recipe("memory_limit: 1MiB\n"), std::uint64_t{1} << 40),
             "");
+}
+
+TEST_F(MemoryLimit, EvaluatesBlockByBlockWhereModelsDoNotFit) {
+  const std::string evaluate =
+      "evaluate: {text: " + shipped("text/evaluation.txt").string() +
+      ", context: 128, max_windows: 40}\n";
+  const RunReport free = run_recipe(recipe(evaluate), {}, pool_);
+  fs::remove_all(directory_.path() / "out");
+  const RunReport held = run_recipe(
+      recipe(evaluate), {.memory_limit = smallest(recipe(evaluate))}, pool_);
+  EXPECT_TRUE(std::ranges::any_of(held.notes, [](const std::string& note) {
+    return note.find("evaluation, block by block") != std::string::npos;
+  }));
+  EXPECT_EQ(held.base->nll, free.base->nll);
+  EXPECT_EQ(held.variants[0].evaluation->nll, free.variants[0].evaluation->nll);
+  EXPECT_EQ(held.variants[0].divergence->kl_mean,
+            free.variants[0].divergence->kl_mean);
+  EXPECT_FALSE(fs::exists(resume_path(directory_.path() / "out")));
+}
+
+TEST(MemoryModel, StreamedEvaluationTakesABlockAndTheHeads) {
+  const std::string config =
+      R"({"model_type": "llama", "vocab_size": 32000, "hidden_size": 2048,
+      "intermediate_size": 5632, "num_hidden_layers": 22,
+      "num_attention_heads": 32, "num_key_value_heads": 4,
+      "hidden_act": "silu", "rms_norm_eps": 1e-05,
+      "max_position_embeddings": 2048, "tie_word_embeddings": false})";
+  const Architecture arch = parse_architecture(config, "config.json");
+  const std::size_t block = 44040192, ends = 2 * 32000 * 2048;
+  const ModelSize stored{.weight_bytes = 2 * (22 * block + ends),
+                         .weights = 22 * block + ends,
+                         .linear_bytes = 2 * 22 * block,
+                         .linear_weights = 22 * block};
+  const EvaluationNeed one = evaluation_need(arch, stored, 1, 512, 100'000);
+  const EvaluationNeed two = evaluation_need(arch, stored, 2, 512, 100'000);
+  EXPECT_EQ(one.head, 2u * 32000 * 2048);
+  EXPECT_EQ(two.loaded - one.loaded,
+            stored.weight_bytes + kEvaluatedLogitRows * 32000 * 4);
+  // A block and the states of a batch of 4096 tokens; the stream is kept of all.
+  EXPECT_GT(one.streamed, one.head + 2 * block + 4096u * (2048 + 5632) * 4);
+  EXPECT_LT(one.streamed, one.head + 2 * block + 4096u * 11 * 2048 * 4);
+  EXPECT_EQ(two.scratch, 2u * 100'000 * 2048 * 4);
 }
 
 // What a run of the shape would hold, by the sizes of its matrices.
