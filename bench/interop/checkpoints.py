@@ -28,13 +28,24 @@ def add_older_names(path):
     """Keys of transformers 4 beside those of 5: what other programs look for."""
     with open(path) as file:
         config = json.load(file)
-    rope = config.get("rope_parameters") or {}
+    decoder = config.get("text_config", config)
+    rope = decoder.get("rope_parameters") or {}
     if "rope_theta" in rope:
-        config["rope_theta"] = rope["rope_theta"]
-    if "num_local_experts" in config:
+        decoder["rope_theta"] = rope["rope_theta"]
+        decoder.setdefault("rope_scaling", None)
+    if "num_local_experts" in config and config["model_type"] != "gpt_oss":
         config["num_experts"] = config["num_local_experts"]
     with open(path, "w") as file:
         json.dump(config, file, indent=2)
+
+
+def become_decoder(path, other):
+    """config.json of a decoder that computes the same, its base of the rotary embedding beside its sections."""
+    with open(path) as file:
+        config = json.load(file)
+    config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]
+    with open(path, "w") as file:
+        json.dump({**config, **other}, file, indent=2)
 
 
 def scatter(model):
@@ -51,7 +62,8 @@ def scatter(model):
 
 def make(config, folder):
     torch.manual_seed(1)
-    model = transformers.AutoModelForCausalLM.from_config(config).float()
+    auto = transformers.AutoModelForImageTextToText if hasattr(config, "text_config") else transformers.AutoModelForCausalLM
+    model = auto.from_config(config).float()
     scatter(model)
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model"):
@@ -63,12 +75,17 @@ def make_all(folder):
     for name, (kind, settings) in families.FAMILIES.items():
         configs[os.path.join("families", name)] = transformers.AutoConfig.for_model(
             kind, vocab_size=VOCABULARY, **families.settings(kind, settings))
+    for name, (kind, settings) in families.STACKS.items():
+        usual = {} if "text_config" in settings else {"vocab_size": VOCABULARY, **families.settings(kind, {})}
+        configs[os.path.join("families", name)] = transformers.AutoConfig.for_model(kind, **usual, **settings)
     for name, config in configs.items():
         path = os.path.join(folder, name)
         if not os.path.exists(os.path.join(path, "config.json")):
             make(config, path)
-            if name in FAMILIES:
+            if name in FAMILIES or os.path.basename(name) in families.STACKS:
                 add_older_names(os.path.join(path, "config.json"))
+            if os.path.basename(name) in families.DECODERS:
+                become_decoder(os.path.join(path, "config.json"), families.DECODERS[os.path.basename(name)])
 
 
 if __name__ == "__main__":

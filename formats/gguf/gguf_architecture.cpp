@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "compress/core/formatted.h"
 #include "formats/gguf/gguf_keys.h"
@@ -218,27 +219,38 @@ constexpr std::array kArchitectures{
                      .hf_class = "GPT2LMHeadModel"},
 };
 
+// Models that llama.cpp has no graph for, or another one.
+constexpr std::string_view kWithout[] = {
+    "codegen",         "cwm",       "flex_olmo", "gpt_neo",   "gptj",
+    "helium",          "ministral", "opt",       "persimmon", "phimoe",
+    "recurrent_gemma", "rwkv",      "vaultgemma"};
+
 std::vector<GgufArchitecture> all_architectures() {
   std::vector<GgufArchitecture> all(kArchitectures.begin(),
                                     kArchitectures.end());
+  // Rows that look for a mark of their own stand before those that take any.
   for (const auto rows :
-       {dense_gguf_architectures(), newer_dense_gguf_architectures(),
-        wider_gguf_architectures(), fused_gguf_architectures(),
-        expert_gguf_architectures(), latent_gguf_architectures(),
-        sigmoid_gguf_architectures(), delta_gguf_architectures(),
-        recurrent_gguf_architectures()}) {
+       {hybrid_gguf_architectures(), dense_gguf_architectures(),
+        newer_dense_gguf_architectures(), wider_gguf_architectures(),
+        fused_gguf_architectures(), expert_gguf_architectures(),
+        latent_gguf_architectures(), sigmoid_gguf_architectures(),
+        delta_gguf_architectures(), recurrent_gguf_architectures(),
+        single_gguf_architectures(), parallel_gguf_architectures(),
+        vision_gguf_architectures(), gemma4_gguf_architectures(),
+        lightning_gguf_architectures()}) {
     all.insert(all.end(), rows.begin(), rows.end());
   }
   return all;
 }
 
 std::string list_names() {
-  std::string list;
-  std::string_view last;
+  std::set<std::string_view> names;
   for (const GgufArchitecture& row : gguf_architectures()) {
-    if (row.name == last) continue;
-    list += (list.empty() ? "" : ", ") + std::string(row.name);
-    last = row.name;
+    names.insert(row.name);
+  }
+  std::string list;
+  for (const std::string_view name : names) {
+    list += (list.empty() ? "" : ", ") + std::string(name);
   }
   return list;
 }
@@ -263,6 +275,12 @@ const GgufArchitecture& gguf_architecture_of(const GgufReading& reading) {
 
 const GgufArchitecture& gguf_architecture_for(const ConfigReader& config) {
   const std::string type = config.text("model_type").value_or("");
+  if (std::ranges::find(kWithout, type) != std::end(kWithout)) {
+    fail(ErrorCode::kUnsupported,
+         "{}: models of type '{}' cannot be written as GGUF: llama.cpp has no "
+         "architecture that computes what they do",
+         config.origin(), type);
+  }
   std::string known;
   for (const GgufArchitecture& row : gguf_architectures()) {
     const bool fits = row.written == nullptr || row.written(config);

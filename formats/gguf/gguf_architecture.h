@@ -23,20 +23,35 @@ namespace llmpress {
 enum class GgufChange {
   kNone,
   // Rows of a head: coordinates that turn together lie side by side in GGUF and
-  // half a head apart in the folder.
+  // half a head apart in the folder, or half of what turns.
   kQueryRows,
   kKeyRows,
   // Rows of each key's queries, the key and its value; in GGUF all queries, all
   // keys, all values.
   kGroupedHeads,
-  kPlusOne,         // a norm's gain, in GGUF with the 1 that its class adds
+  kPlusOne,  // a norm's gain, in GGUF with the 1 that its class adds
+  // A norm's gain, in GGUF times a factor of the logits; the same, times that of
+  // an MLP's gate; an embedding, times its factor (gguf_multipliers.h).
+  kTimes,
+  kGateTimes,
+  kEmbeddingTimes,
   kMinusExp,        // a logarithm; in GGUF what it is of, below 0
   kMinusExpColumn,  // the same, [n] in the folder and [n, 1] in GGUF
   kColumn,          // [n] in the folder, [n, 1] in GGUF
   kAsF32,           // a matrix that GGUF has in F32, as it has vectors
   kTransposed,      // the weight, [in, out] in the folder
-  kOneRow,          // a matrix of one row, in GGUF a vector
-  kTaps,            // a convolution, [channels, 1, taps] in the folder
+  // Gated DeltaNet's heads of values: in the folder those of a key together, in
+  // GGUF the first of each key, the second, ... Rows; the same behind queries and
+  // keys; the same of a convolution; and of a logarithm; columns.
+  kTiledRows,
+  kTiledInputs,
+  kTiledTaps,
+  kTiledMinusExp,
+  kTiledColumns,
+  kOneRow,     // a matrix of one row, in GGUF a vector
+  kTaps,       // a convolution, [channels, 1, taps] in the folder
+  kTapsTimes,  // the same, in GGUF times the factors of its inputs
+  kGroups,     // [n] in the folder, [groups, n / groups] in GGUF
   // Parts of one matrix of the folder (gguf_parts.h): rows above and below;
   // of each head's keys and values the former, transposed, and the latter; of
   // Gated DeltaNet's queries, keys, values and gates the first three, and these.
@@ -55,6 +70,9 @@ struct GgufTensorName {
   std::string_view gguf, ours;
   GgufChange change = GgufChange::kNone;
   bool whole = false;
+  // Reading, where several rows have the name: the row is meant in blocks that
+  // have this tensor; empty: in all.
+  std::string_view beside{};
 };
 
 // A number of the metadata ("<architecture>.<gguf>") and of config.json.
@@ -104,7 +122,8 @@ struct GgufArchitecture {
   std::optional<std::size_t> head_dim{};  // of config.json without head_dim
   double rope_theta = 10000;              // without rope_theta
   bool tied = false;                      // without tie_word_embeddings
-  std::string_view hf_class{};            // "LlamaForCausalLM"
+  bool scales = false;          // read() looks at the Linears' "NAME.scale"
+  std::string_view hf_class{};  // "LlamaForCausalLM"
 };
 
 std::span<const GgufArchitecture> gguf_architectures();
@@ -119,6 +138,12 @@ std::span<const GgufArchitecture> latent_gguf_architectures();
 std::span<const GgufArchitecture> sigmoid_gguf_architectures();
 std::span<const GgufArchitecture> delta_gguf_architectures();
 std::span<const GgufArchitecture> recurrent_gguf_architectures();
+std::span<const GgufArchitecture> hybrid_gguf_architectures();
+std::span<const GgufArchitecture> single_gguf_architectures();
+std::span<const GgufArchitecture> parallel_gguf_architectures();
+std::span<const GgufArchitecture> vision_gguf_architectures();
+std::span<const GgufArchitecture> gemma4_gguf_architectures();
+std::span<const GgufArchitecture> lightning_gguf_architectures();
 // Throw Error(kUnsupported) naming those that there are. Where several rows
 // have the name, `reading` tells them apart.
 const GgufArchitecture& gguf_architecture_of(const GgufReading& reading);

@@ -152,29 +152,13 @@ void write_llama4(const GgufWriting& out) {
 
 // --- Granite with experts
 
-constexpr Names kGraniteExperts[] = {
-    {"blk.{}.ffn_gate_inp", "model.layers.{}.block_sparse_moe.router.layer"},
-    {"blk.{}.ffn_gate_exps",
-     "model.layers.{}.block_sparse_moe.experts.{e}.gate_proj"},
-    {"blk.{}.ffn_up_exps",
-     "model.layers.{}.block_sparse_moe.experts.{e}.up_proj"},
-    {"blk.{}.ffn_down_exps",
-     "model.layers.{}.block_sparse_moe.experts.{e}.down_proj"},
-    {"blk.{}.ffn_gate_shexp", "model.layers.{}.shared_mlp.input_linear",
-     Change::kUpperHalf},
-    {"blk.{}.ffn_up_shexp", "model.layers.{}.shared_mlp.input_linear",
-     Change::kLowerHalf},
-    {"blk.{}.ffn_down_shexp", "model.layers.{}.shared_mlp.output_linear"}};
 constexpr auto kGraniteMoe =
     joined(kEnds, kNorms, kTurnedAttention, kGraniteExperts);
 constexpr GgufKey kGraniteMoeSizes[] = {
     {"expert_count", "num_local_experts", false, 8},
-    {"expert_used_count", "num_experts_per_tok", false, 2},
-    {"attention.scale", "attention_multiplier", true, 1},
-    {"embedding_scale", "embedding_multiplier", true, 1},
-    {"residual_scale", "residual_multiplier", true, 1},
-    {"logit_scale", "logits_scaling", true, 1}};
-constexpr auto kGraniteMoeKeys = joined(kSizes, kRms, kGraniteMoeSizes);
+    {"expert_used_count", "num_experts_per_tok", false, 2}};
+constexpr auto kGraniteMoeKeys =
+    joined(kSizes, kRms, kGraniteMoeSizes, kGraniteScales);
 
 bool has_shared(const GgufReading& in) {
   return in.size("expert_shared_feed_forward_length").value_or(0) > 0;

@@ -227,6 +227,50 @@ void write_mpt(const GgufWriting& out) {
   }
 }
 
+// --- StarCoder, whose queries share one key and value unless it says otherwise
+
+constexpr Names kStarcoder[] = {
+    {"token_embd", "transformer.wte"},
+    {"position_embd", "transformer.wpe"},
+    {"output_norm", "transformer.ln_f"},
+    {"output", "lm_head"},
+    {"blk.{}.attn_norm", "transformer.h.{}.ln_1"},
+    {"blk.{}.ffn_norm", "transformer.h.{}.ln_2"},
+    {"blk.{}.attn_qkv", "transformer.h.{}.attn.c_attn", Change::kGroupedHeads},
+    {"blk.{}.attn_output", "transformer.h.{}.attn.c_proj"},
+    {"blk.{}.ffn_up", "transformer.h.{}.mlp.c_fc"},
+    {"blk.{}.ffn_down", "transformer.h.{}.mlp.c_proj"}};
+
+constexpr GgufKey kStarcoderKeys[] = {
+    {"context_length", "n_positions", false, 1024},
+    {"embedding_length", "n_embd", false, 768},
+    {"block_count", "n_layer", false, 12},
+    {"attention.head_count", "n_head", false, 12},
+    {"attention.layer_norm_epsilon", "layer_norm_epsilon", true, 1e-5}};
+
+void read_starcoder(const GgufReading& in, JsonFields& out) {
+  const std::size_t heads = gguf_heads(in);
+  const std::size_t keys = in.size("attention.head_count_kv").value_or(heads);
+  if (keys != 1 && keys != heads) {
+    unsupported_gguf_key(in, "attention.head_count_kv", "one, or all heads");
+  }
+  out["multi_query"] = json_flag(keys == 1);
+  out["n_inner"] = formatted("{}", in.require_size("feed_forward_length"));
+  out["activation_function"] = "\"gelu_pytorch_tanh\"";
+}
+
+void write_starcoder(const GgufWriting& out) {
+  const ConfigReader& config = out.config;
+  require_gguf_activation(out, "activation_function",
+                          {"gelu_pytorch_tanh", "gelu_new", "gelu_fast"});
+  refuse_gguf_flag(out, "scale_attn_weights", true);
+  const std::size_t heads = config.size("n_head").value_or(12);
+  const std::size_t hidden = config.size("n_embd").value_or(768);
+  const bool shared = config.flag("multi_query").value_or(true);
+  out.size("attention.head_count_kv", shared ? 1 : heads);
+  out.size("feed_forward_length", config.size("n_inner").value_or(4 * hidden));
+}
+
 constexpr std::array kArchitectures{
     GgufArchitecture{.name = "falcon",
                      .model_type = "falcon",
@@ -261,6 +305,14 @@ constexpr std::array kArchitectures{
                      .write = write_bloom,
                      .tied = true,
                      .hf_class = "BloomForCausalLM"},
+    GgufArchitecture{.name = "starcoder",
+                     .model_type = "gpt_bigcode",
+                     .tensors = kStarcoder,
+                     .keys = kStarcoderKeys,
+                     .read = read_starcoder,
+                     .write = write_starcoder,
+                     .tied = true,
+                     .hf_class = "GPTBigCodeForCausalLM"},
     GgufArchitecture{.name = "mpt",
                      .model_type = "mpt",
                      .tensors = kMpt,

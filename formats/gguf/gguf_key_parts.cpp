@@ -198,6 +198,26 @@ std::string read_gguf_layer_types(const GgufReading& in,
   return types.dump();
 }
 
+std::string read_gguf_recurrent_layers(const GgufReading& in,
+                                       std::size_t period) {
+  const std::size_t layers = in.require_size("block_count");
+  const std::size_t interval =
+      in.size("full_attention_interval").value_or(period);
+  const auto recurrent =
+      in.file.metadata().numbers(in.key("attention.recurrent_layers"));
+  if (interval == 0 || (!recurrent.empty() && recurrent.size() < layers)) {
+    unsupported_gguf_key(in, "attention.recurrent_layers",
+                         "an entry for each layer");
+  }
+  nlohmann::json types = nlohmann::json::array();
+  for (std::size_t l = 0; l < layers; ++l) {
+    const bool linear =
+        recurrent.empty() ? (l + 1) % interval != 0 : recurrent[l] != 0;
+    types.push_back(linear ? "linear_attention" : "full_attention");
+  }
+  return types.dump();
+}
+
 void write_gguf_layer_types(const GgufWriting& out, std::string_view windowed,
                             std::size_t period) {
   const std::vector<std::string> types = out.config.texts("layer_types");

@@ -53,6 +53,10 @@ void check_gguf_layer_types(const GgufWriting& out, std::size_t period);
 std::string read_gguf_layer_types(const GgufReading& in,
                                   std::string_view windowed,
                                   std::string_view other, std::size_t period);
+// The same of linear attention: attention.recurrent_layers, or every `period`th
+// layer attends.
+std::string read_gguf_recurrent_layers(const GgufReading& in,
+                                       std::size_t period);
 // attention.sliding_window_pattern from layer_types.
 void write_gguf_layer_types(const GgufWriting& out, std::string_view windowed,
                             std::size_t period);

@@ -19,10 +19,11 @@ TensorBytes owned(std::vector<std::byte> bytes) {
 
 std::vector<std::byte> with_other_values(GgmlType type, GgufChange change,
                                          std::span<const std::byte> bytes,
-                                         std::size_t count) {
+                                         std::size_t count,
+                                         const GgufRowSizes& sizes) {
   std::vector<float> values(count);
   decode_ggml(type, bytes, values);
-  change_values(change, false, values);
+  change_values(change, false, values, sizes);
   std::vector<std::byte> out(count * sizeof(float));
   encode_floats(DType::kF32, values, out);
   return out;
@@ -64,9 +65,9 @@ GgufModel::GgufModel(GgufFile file) : file_(std::move(file)) {
 
 void GgufModel::add_views(std::size_t index) {
   const GgufTensor& tensor = file_.tensors()[index];
-  const auto place = our_name(*architecture_, tensor.name);
+  const auto place = our_name(*architecture_, tensor.name, file_);
   if (!place) {
-    if (is_gguf_setting(tensor.name)) return;
+    if (is_gguf_setting(*architecture_, tensor.name)) return;
     fail(ErrorCode::kUnsupported,
          "{}: tensor '{}' is no part of architecture '{}' that is known",
          file_.metadata().origin(), tensor.name, architecture_->name);
@@ -125,7 +126,8 @@ void GgufModel::add_view(GgufView view, std::string name) {
     }
   }
   if (view.blocks) {
-    if (view.vector || changes_values(view.change)) {
+    if (view.vector || view.change == GgufChange::kGroups ||
+        changes_values(view.change)) {
       fail(ErrorCode::kUnsupported, "{}: tensor '{}' is a vector of type {}",
            file_.metadata().origin(), tensor.name, f.name);
     }
@@ -157,14 +159,18 @@ TensorBytes GgufModel::read(const TensorInfo& info) const {
   TensorBytes whole = file_.read(tensor);
   whole.bytes =
       whole.bytes.subspan(view.first_row * row_bytes, view.rows * row_bytes);
+  if (changes_values(view.change)) {
+    whole = owned(with_other_values(tensor.type, view.change, whole.bytes,
+                                    view.rows * view.columns, sizes_));
+  }
   if (moves_rows(view.change)) {
     const auto order = gguf_row_order(
         view.change, view.vector ? view.columns : view.rows, sizes_);
     return owned(reordered_rows(whole.bytes, order, false));
   }
-  if (changes_values(view.change)) {
-    return owned(with_other_values(tensor.type, view.change, whole.bytes,
-                                   view.rows * view.columns));
+  if (moves_columns(view.change) && !view.vector) {
+    return owned(reordered_columns(whole.bytes, view.rows, view.columns,
+                                   f.elements, sizes_, false));
   }
   if (view.change == GgufChange::kTransposed && !view.vector && !view.blocks) {
     return owned(

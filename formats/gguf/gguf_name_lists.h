@@ -70,6 +70,39 @@ inline constexpr Names kSharedExperts[] = {
     {"blk.{}.ffn_down_shexp", "model.layers.{}.mlp.shared_experts.down_proj"},
     {"blk.{}.ffn_up_shexp", "model.layers.{}.mlp.shared_experts.up_proj"}};
 
+// Mamba-2's mixer beside attention.
+inline constexpr Names kMixer[] = {
+    {"blk.{}.ssm_in", "model.layers.{}.mamba.in_proj"},
+    {"blk.{}.ssm_conv1d", "model.layers.{}.mamba.conv1d", Change::kTaps},
+    {"blk.{}.ssm_dt.bias", "model.layers.{}.mamba.dt_bias", Change::kNone,
+     true},
+    {"blk.{}.ssm_a", "model.layers.{}.mamba.A_log", Change::kMinusExpColumn,
+     true},
+    {"blk.{}.ssm_d", "model.layers.{}.mamba.D", Change::kColumn, true},
+    {"blk.{}.ssm_norm", "model.layers.{}.mamba.norm", Change::kGroups},
+    {"blk.{}.ssm_out", "model.layers.{}.mamba.out_proj"}};
+
+// Granite's mixture and, if there is one, the MLP beside it.
+inline constexpr Names kGraniteExperts[] = {
+    {"blk.{}.ffn_gate_inp", "model.layers.{}.block_sparse_moe.router.layer"},
+    {"blk.{}.ffn_gate_exps",
+     "model.layers.{}.block_sparse_moe.experts.{e}.gate_proj"},
+    {"blk.{}.ffn_up_exps",
+     "model.layers.{}.block_sparse_moe.experts.{e}.up_proj"},
+    {"blk.{}.ffn_down_exps",
+     "model.layers.{}.block_sparse_moe.experts.{e}.down_proj"},
+    {"blk.{}.ffn_gate_shexp", "model.layers.{}.shared_mlp.input_linear",
+     Change::kUpperHalf},
+    {"blk.{}.ffn_up_shexp", "model.layers.{}.shared_mlp.input_linear",
+     Change::kLowerHalf},
+    {"blk.{}.ffn_down_shexp", "model.layers.{}.shared_mlp.output_linear"}};
+
+inline constexpr GgufKey kGraniteScales[] = {
+    {"attention.scale", "attention_multiplier", true, 1},
+    {"embedding_scale", "embedding_multiplier", true, 1},
+    {"residual_scale", "residual_multiplier", true, 1},
+    {"logit_scale", "logits_scaling", true, 1}};
+
 inline constexpr GgufKey kSizes[] = {
     {"context_length", "max_position_embeddings", false, 2048},
     {"embedding_length", "hidden_size"},

@@ -79,6 +79,7 @@ std::optional<GgufPlace> place_by(const GgufTensorName& row,
   if (!numbers) return std::nullopt;
   const std::string_view suffix = row.whole ? "" : parts->second;
   return GgufPlace{
+      .block = numbers->block,
       .name = with_number(row.*to, numbers->block) + std::string(suffix),
       .change = change_of(row, suffix),
       .stacked = row.ours.find("{e}") != std::string_view::npos,
@@ -102,11 +103,16 @@ std::vector<GgufPlace> places_of(const GgufArchitecture& architecture,
 }  // namespace
 
 std::optional<GgufPlace> our_name(const GgufArchitecture& architecture,
-                                  std::string_view tensor) {
+                                  std::string_view tensor,
+                                  const GgufFile& file) {
   for (const GgufTensorName& row : architecture.tensors) {
     auto place =
         place_by(row, tensor, &GgufTensorName::gguf, &GgufTensorName::ours);
-    if (place) return place;
+    if (!place) continue;
+    if (row.beside.empty() ||
+        file.find(with_number(row.beside, place->block)) != nullptr) {
+      return place;
+    }
   }
   return std::nullopt;
 }
@@ -122,8 +128,10 @@ std::vector<GgufPlace> gguf_places(const GgufArchitecture& architecture,
       std::string(first.substr(0, first.find('.') + 1)) + std::string(tensor));
 }
 
-bool is_gguf_setting(std::string_view tensor) {
-  return tensor == "rope_freqs.weight" ||
+bool is_gguf_setting(const GgufArchitecture& architecture,
+                     std::string_view tensor) {
+  return (architecture.scales && tensor.ends_with(".scale")) ||
+         tensor == "rope_freqs.weight" ||
          tensor == "rope_factors_long.weight" ||
          tensor == "rope_factors_short.weight";
 }

@@ -13,21 +13,24 @@ namespace llmpress {
 // The other name of a tensor. `stacked`: one of a stack, `name` is the stack's
 // in GGUF and has "{e}" for the expert's number in the folder.
 struct GgufPlace {
+  std::size_t block = 0;
   std::string name;
   GgufChange change = GgufChange::kNone;
   bool stacked = false;
   std::size_t expert = 0;  // of gguf_places()
 };
 
-// "blk.3.attn_q.weight" in the folder; nullopt: no row has it.
+// "blk.3.attn_q.weight" of a file in the folder; nullopt: no row has it.
 std::optional<GgufPlace> our_name(const GgufArchitecture& architecture,
-                                  std::string_view tensor);
+                                  std::string_view tensor,
+                                  const GgufFile& file);
 // "model.layers.3.self_attn.q_proj.weight" in GGUF: one, or the parts that it is
 // there; empty: no row has it.
 std::vector<GgufPlace> gguf_places(const GgufArchitecture& architecture,
                                    std::string_view tensor);
 
-// Tensors that hold settings: divisors of the rotary embedding.
-bool is_gguf_setting(std::string_view tensor);
+// Tensors that hold settings: divisors of the rotary embedding, scales.
+bool is_gguf_setting(const GgufArchitecture& architecture,
+                     std::string_view tensor);
 
 }  // namespace llmpress

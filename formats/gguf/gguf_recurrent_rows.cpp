@@ -6,6 +6,7 @@
 #include "compress/core/formatted.h"
 #include "formats/gguf/gguf_architecture.h"
 #include "formats/gguf/gguf_expert_keys.h"
+#include "formats/gguf/gguf_hybrid_keys.h"
 #include "formats/gguf/gguf_key_parts.h"
 #include "formats/gguf/gguf_name_lists.h"
 
@@ -37,7 +38,7 @@ constexpr Names kScalar[] = {
     {"blk.{}.ssm_a", "backbone.layers.{}.mixer.A_log", Change::kMinusExpColumn,
      true},
     {"blk.{}.ssm_d", "backbone.layers.{}.mixer.D", Change::kColumn, true},
-    {"blk.{}.ssm_norm", "backbone.layers.{}.mixer.norm"}};
+    {"blk.{}.ssm_norm", "backbone.layers.{}.mixer.norm", Change::kGroups}};
 constexpr auto kMamba = joined(kBackbone, kSelective);
 constexpr auto kMamba2 = joined(kBackbone, kScalar);
 
@@ -125,13 +126,7 @@ void write_mamba2(const GgufWriting& out) {
   require_gguf_activation(out, "hidden_act", kSilu);
   refuse_gguf_flag(out, "use_bias", false);
   refuse_gguf_flag(out, "use_conv_bias", true);
-  // Of the norm: that of a model of groups has its gain in so many rows.
-  require_gguf_number(out, "n_groups", 1);
-  if (!config.has("n_groups")) config.unsupported("n_groups", "1");
-  const auto limits = config.numbers("time_step_limit");
-  if (limits.size() == 2 && (limits[0] > 0 || limits[1] < 1e30)) {
-    config.unsupported("time_step_limit", "none: llama.cpp has none");
-  }
+  refuse_gguf_time_step_limit(out);
   write_mamba_rest(out);
   out.size("ssm.inner_size", config.size("num_heads").value_or(128) *
                                  config.size("head_dim").value_or(64));
@@ -182,26 +177,12 @@ constexpr auto kLfm2MoeKeys = joined(kLfm2Keys, kLfm2Experts);
 
 // Layers without keys are convolutions.
 void read_lfm2_layers(const GgufReading& in, JsonFields& out) {
-  constexpr std::string_view kKey = "attention.head_count_kv";
-  const std::size_t layers = in.require_size("block_count");
-  const auto counts = in.file.metadata().numbers(in.key(kKey));
-  if (counts.size() != layers) {
-    unsupported_gguf_key(in, kKey, "an entry for each layer");
-  }
+  const GgufLayerHeads heads = read_gguf_layer_heads(in);
   nlohmann::json types = nlohmann::json::array();
-  double heads = 0;
-  for (const double count : counts) {
-    types.push_back(count == 0 ? "conv" : "full_attention");
-    if (count == 0) continue;
-    if (heads != 0 && count != heads) {
-      unsupported_gguf_key(in, kKey, "one number and 0");
-    }
-    heads = count;
+  for (const bool attends : heads.attends) {
+    types.push_back(attends ? "full_attention" : "conv");
   }
-  if (!(heads >= 1 && heads <= 1e6)) {
-    unsupported_gguf_key(in, kKey, "a layer with attention");
-  }
-  out["num_key_value_heads"] = formatted("{}", static_cast<std::size_t>(heads));
+  out["num_key_value_heads"] = formatted("{}", heads.kv_heads);
   out["layer_types"] = types.dump();
   out["conv_bias"] = json_flag(in.has("blk.0.shortconv.in_proj.bias"));
   read_gguf_rope(in, out);
@@ -230,15 +211,14 @@ void write_lfm2_layers(const GgufWriting& out) {
   const std::size_t layers = config.size("num_hidden_layers").value_or(32);
   const auto types = config.texts("layer_types");
   const auto attention = config.sizes("full_attn_idxs");
-  std::vector<std::uint32_t> heads;
+  GgufLayerHeads heads{.kv_heads = h.kv_heads};
   for (std::size_t l = 0; l < layers; ++l) {
     bool has = attention.empty();
     for (const std::size_t layer : attention) has |= layer == l;
     if (l < types.size()) has = types[l] == "full_attention";
-    heads.push_back(has ? static_cast<std::uint32_t>(h.kv_heads) : 0);
+    heads.attends.push_back(has);
   }
-  out.metadata.set_array(
-      std::string(out.architecture) + ".attention.head_count_kv", heads);
+  write_gguf_layer_heads(out, heads);
   out.size("rope.dimension_count", h.head_dim);
   refuse_gguf_rope_scaling(out);
   write_gguf_rope(out, h.head_dim, 1e6);

@@ -13,6 +13,7 @@
 #include "formats/files/replaceable.h"
 #include "formats/gguf/gguf_architecture.h"
 #include "formats/gguf/gguf_change.h"
+#include "formats/gguf/gguf_decoder.h"
 #include "formats/gguf/gguf_model.h"
 #include "formats/gguf/gguf_names.h"
 #include "formats/gguf/gguf_parts.h"
@@ -42,7 +43,11 @@ bool is_leftover(std::string_view name) {
   return name.ends_with(".rotary_emb.inv_freq") ||
          name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") ||
          name.ends_with(".attention.bias") ||
-         name.ends_with(".attention.masked_bias");
+         name.ends_with(".attention.masked_bias") ||
+         name.ends_with(".self_attn.slope_rate") ||
+         name.ends_with(".self_attn.query_decay") ||
+         name.ends_with(".self_attn.key_decay") ||
+         name.ends_with(".self_attn.diagonal_decay");
 }
 
 // The number of "blk.12.attn_q.weight"; what stands before the blocks first.
@@ -92,8 +97,13 @@ class GgufSink : public ArtifactSink {
     spooled_bytes_ += tensor.bytes.size();
   }
 
-  void finish(const std::map<std::string, std::string>& files) override {
+  void finish(const std::map<std::string, std::string>& written) override {
     spool_.close();
+    auto files = written;
+    if (auto decoder = gguf_decoder_config(files.at("config.json"))) {
+      files["config.json"] = *std::move(decoder);
+      take_decoder();
+    }
     GgufDescription description = describe_as_gguf(files, output_.string());
     const ConfigReader config = ConfigReader::parse(
         files.at("config.json"), config_place(output_.string()));
@@ -108,6 +118,18 @@ class GgufSink : public ArtifactSink {
   }
 
  private:
+  // Of a vision-language model: by the names that the decoder has alone.
+  void take_decoder() {
+    std::vector<Spooled> kept;
+    for (Spooled& spooled : spooled_) {
+      auto name = gguf_decoder_tensor(spooled.info.name);
+      if (!name) continue;
+      spooled.info.name = *std::move(name);
+      kept.push_back(std::move(spooled));
+    }
+    spooled_ = std::move(kept);
+  }
+
   fs::path path() const { return partial_.path() / "model.gguf"; }
 
   void plan(const ConfigReader& config, const GgufDescription& description) {
@@ -176,10 +198,16 @@ class GgufSink : public ArtifactSink {
       complete_part(*first, planned);
     } else if (first->blocks) {
       const GgmlTypeFacts& f = facts(*first->blocks);
+      if (changes_values(planned.change)) {
+        fail(ErrorCode::kUnsupported,
+             "'{}' is in blocks of {}, but GGUF has its values times a factor; "
+             "store it as plain numbers",
+             info.name, f.name);
+      }
       tensor.type = *first->blocks;
       tensor.shape.back() = tensor.shape.back() / f.bytes * f.elements;
     } else {
-      tensor.shape = gguf_shape(planned.change, info.shape);
+      tensor.shape = gguf_shape(planned.change, info.shape, sizes_);
       tensor.type = type_of(info, tensor.shape, planned.change);
     }
     if (stacked_.at(tensor.name)) {
@@ -245,9 +273,11 @@ class GgufSink : public ArtifactSink {
            info.name, facts(info.dtype).name, info.shape.size());
     }
     const auto own = ggml_type_of(info.dtype);
-    const bool small = shape.size() == 1 || change == GgufChange::kColumn ||
-                       change == GgufChange::kTaps ||
-                       change == GgufChange::kAsF32 || changes_values(change);
+    const bool small =
+        shape.size() == 1 || change == GgufChange::kColumn ||
+        change == GgufChange::kTaps || change == GgufChange::kTapsTimes ||
+        change == GgufChange::kTiledTaps || change == GgufChange::kGroups ||
+        change == GgufChange::kAsF32 || changes_values(change);
     if (small || !own || info.dtype == DType::kF64) return GgmlType::kF32;
     return *own;
   }
@@ -334,6 +364,14 @@ class GgufSink : public ArtifactSink {
       return reordered_rows(
           bytes, gguf_row_order(p.change, info.shape[0], sizes_), true);
     }
+    if (moves_columns(p.change) && info.shape.size() == 2) {
+      const auto [rows, columns] = matrix_of(part);
+      const std::size_t elements =
+          part.blocks ? facts(*part.blocks).elements : 1;
+      return named(info.name, [&] {
+        return reordered_columns(bytes, rows, columns, elements, sizes_, true);
+      });
+    }
     if (p.change == GgufChange::kTransposed && info.shape.size() == 2 &&
         !part.blocks) {
       const std::size_t rows = info.shape[0], columns = info.shape[1];
@@ -343,12 +381,23 @@ class GgufSink : public ArtifactSink {
     return out;
   }
 
-  static std::vector<std::byte> as_f32(const TensorInfo& info,
-                                       std::span<const std::byte> bytes,
-                                       GgufChange change) {
+  // Errors say of which tensor they are.
+  template <class Make>
+  static std::vector<std::byte> named(const std::string& name,
+                                      const Make& make) {
+    try {
+      return make();
+    } catch (const Error& error) {
+      throw Error(error.code(), formatted("'{}': {}", name, error.what()));
+    }
+  }
+
+  std::vector<std::byte> as_f32(const TensorInfo& info,
+                                std::span<const std::byte> bytes,
+                                GgufChange change) const {
     std::vector<float> values(bytes.size() / bytes_of(info.dtype, 1));
     decode_floats(info.dtype, bytes, values);
-    if (changes_values(change)) change_values(change, true, values);
+    if (changes_values(change)) change_values(change, true, values, sizes_);
     std::vector<std::byte> out(values.size() * sizeof(float));
     encode_floats(DType::kF32, values, out);
     return out;

@@ -66,11 +66,6 @@ constexpr GgufKey kRmsOfGlm4[] = {
     {"attention.layer_norm_rms_epsilon", "rms_norm_eps", true, 1.5625e-7}};
 constexpr GgufKey kNormEpsilon[] = {
     {"attention.layer_norm_epsilon", "norm_epsilon", true, 1e-5}};
-constexpr GgufKey kGraniteScales[] = {
-    {"attention.scale", "attention_multiplier", true, 1},
-    {"embedding_scale", "embedding_multiplier", true, 1},
-    {"residual_scale", "residual_multiplier", true, 1},
-    {"logit_scale", "logits_scaling", true, 1}};
 constexpr GgufKey kCohereScale[] = {
     {"logit_scale", "logit_scale", true, 0.0625},
     {"attention.sliding_window", "sliding_window", false, 4096}};

@@ -247,6 +247,7 @@ class Conversion {
   void copy_tensors() {
     for (const TensorInfo& info : checkpoint_.tensors().tensors()) {
       if (done_.contains(info.name) || belongs_to_done(info.name)) continue;
+      if (is_left_out(info.name)) continue;
       const TensorBytes data = checkpoint_.tensors().read(info);
       writer_->add_tensor({.name = info.name,
                            .dtype = info.dtype,
@@ -255,6 +256,21 @@ class Conversion {
       report_.bytes += info.bytes;
       ++report_.tensors;
     }
+  }
+
+  // GGUF has a model's decoder alone.
+  bool is_left_out(const std::string& name) {
+    if (options_.format != "gguf" || arch_.config_object.empty() ||
+        name.starts_with(arch_.body) || name.starts_with(arch_.head)) {
+      return false;
+    }
+    if (left_out_++ == 0) {
+      report_.notes.push_back(formatted(
+          "{} and what else is no part of the decoder is left out: GGUF has it "
+          "in a file of its own (mmproj), which llmpress does not write",
+          name));
+    }
+    return true;
   }
 
   // Parts of a packed Linear have names of their own ("q_proj.weight_scale"),
@@ -290,6 +306,7 @@ class Conversion {
   ThreadPool& pool_;
   Architecture arch_;
   std::unique_ptr<ArtifactWriter> writer_;
+  std::size_t left_out_ = 0;            // tensors that are no part of it
   std::set<std::string> done_{};        // tensors that need not be copied
   std::set<std::string> parameters_{};  // tensors that no Linear has
   std::set<std::string> exact_{};  // Linears whose numbers must be the same

@@ -19,6 +19,7 @@
 #include "formats/containers/gguf.h"
 #include "formats/containers/safetensors.h"
 #include "formats/files/atomic_file.h"
+#include "formats/gguf/gguf_architecture.h"
 #include "tests/formats/temporary_directory.h"
 
 namespace llmpress {
@@ -34,12 +35,22 @@ class RandomTensors {
  public:
   explicit RandomTensors(const Architecture& arch) : arch_(arch) {
     add(arch.embedding + ".weight", {arch.vocabulary, arch.hidden}, 0, 1);
+    if (!arch.position_embedding.empty()) {
+      add(arch.position_embedding + ".weight",
+          {arch.max_positions, arch.hidden}, 0, 1);
+    }
     add_norm(arch.embedding_norm, arch.hidden, arch.embedding_norm_options);
     if (!arch.final_norm_options.weightless) {
       add_norm(arch.final_norm, arch.hidden, arch.final_norm_options);
     }
     if (!arch.tied_head) {
       add(arch.head + ".weight", {arch.vocabulary, arch.hidden}, 0, 0.2);
+    }
+    if (const LayerInputs& own = arch.layer_inputs; own.width != 0) {
+      const std::size_t all = arch.layers * own.width;
+      add(own.embedding + ".weight", {own.vocabulary, all}, 0, 0.3);
+      add(own.projection + ".weight", {all, arch.hidden}, 0, 0.3);
+      add(own.norm + ".weight", {own.width}, 1, 0.2);
     }
     for (std::size_t layer = 0; layer < arch.layers; ++layer) add_block(layer);
   }
@@ -116,6 +127,31 @@ constexpr const char* kMany =
     R"("num_key_value_heads": 4, "head_dim": 8, "moe_intermediate_size": 8,
        "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1,
        "first_k_dense_replace": 1)";
+
+constexpr const char* kMixer =
+    R"("mamba_n_heads": 8, "mamba_d_head": 8, "mamba_n_groups": 2,
+       "mamba_d_state": 5, "mamba_d_conv": 3)";
+constexpr const char* kDelta =
+    R"("head_dim": 8, "num_hidden_layers": 4, "linear_num_key_heads": 2,
+       "linear_num_value_heads": 6, "linear_key_head_dim": 6,
+       "linear_value_head_dim": 6)";
+constexpr const char* kGemma4 =
+    R"("head_dim": 8, "num_hidden_layers": 4, "sliding_window": 4,
+       "num_kv_shared_layers": 2, "hidden_size_per_layer_input": 6,
+       "vocab_size_per_layer_input": 40, "layer_types": ["sliding_attention",
+       "full_attention", "sliding_attention", "full_attention"],
+       "rope_parameters": {
+         "full_attention": {"rope_type": "proportional", "rope_theta": 100.0,
+                            "partial_rotary_factor": 0.5},
+         "sliding_attention": {"rope_type": "default", "rope_theta": 50.0}})";
+constexpr const char* kSelective =
+    R"("mamba_d_state": 5, "mamba_d_conv": 3, "mamba_dt_rank": 3,
+       "attn_layer_period": 2, "attn_layer_offset": 1,
+       "expert_layer_period": 2, "expert_layer_offset": 0)";
+constexpr const char* kSingle =
+    R"("num_hidden_layers": null, "head_dim": 6, "mamba_num_heads": 4,
+       "mamba_head_dim": 6, "n_groups": 2, "ssm_state_size": 5,
+       "conv_kernel": 3)";
 
 // `more` is JSON text behind a family's first settings.
 struct Case {
@@ -214,6 +250,30 @@ constexpr Case kCases[] = {
         "linear_num_key_heads": 2, "linear_num_value_heads": 4,
         "linear_key_head_dim": 6, "linear_value_head_dim": 6)",
       "qwen3next"}},
+    {{"qwen3_5_text", kDelta, "qwen35"}},
+    {{"qwen3_5_text", kDelta, "qwen35"},
+     R"(, "linear_num_value_heads": 2, "rope_parameters": {
+        "rope_type": "default", "rope_theta": 100.0,
+        "partial_rotary_factor": 0.5, "mrope_section": [1, 1, 0]})"},
+    {{"qwen3_5_moe_text", kDelta, "qwen35moe"},
+     R"(, "num_experts": 4, "num_experts_per_tok": 2,
+        "moe_intermediate_size": 8, "shared_expert_intermediate_size": 12)"},
+    {{"qwen2_5_vl_text", R"("rope_scaling": {"type": "mrope",
+        "mrope_section": [2, 1, 1]}, "rope_theta": 100.0)",
+      "qwen2vl"}},
+    {{"qwen3_vl_text", R"("head_dim": 12, "rope_theta": 100.0)", "qwen3vl"}},
+    {{"gemma4_text", kGemma4, "gemma4"},
+     R"(, "use_double_wide_mlp": true, "final_logit_softcapping": 20.0,
+        "per_layer_config": {"1": {"head_dim": 12}, "3": {"head_dim": 12}})"},
+    {{"gemma4_text", kGemma4, "gemma4"},
+     R"(, "attention_k_eq_v": true, "num_kv_shared_layers": 0,
+        "hidden_size_per_layer_input": 0, "global_head_dim": 16,
+        "num_global_key_value_heads": 1)"},
+    {{"minimax", R"("head_dim": 8, "num_local_experts": 4,
+        "num_experts_per_tok": 2, "layer_types": ["linear_attention",
+        "full_attention", "linear_attention"], "full_attn_alpha_factor": 1.3,
+        "linear_attn_alpha_factor": 1.3, "mlp_alpha_factor": 1.3)",
+      "minimax-01"}},
     {{"mamba", R"("hidden_size": 32, "num_hidden_layers": 2,
                   "state_size": 5)",
       "mamba"},
@@ -227,6 +287,69 @@ constexpr Case kCases[] = {
     {{"mamba2", R"("hidden_size": 32, "num_hidden_layers": 2, "state_size": 6,
         "num_heads": 8, "head_dim": 8, "n_groups": 1)",
       "mamba2"},
+     "",
+     false},
+    {{"mamba2", R"("hidden_size": 32, "num_hidden_layers": 2, "state_size": 6,
+        "num_heads": 8, "head_dim": 8, "n_groups": 4)",
+      "mamba2"},
+     "",
+     false},
+    {{"bamba", kMixer, "granitehybrid"},
+     R"(, "attn_layer_indices": [1], "attention_bias": true,
+        "mlp_bias": true)"},
+    {{"granitemoehybrid", kMixer, "granitehybrid"},
+     R"(, "layer_types": ["mamba", "attention", "mamba"],
+        "num_local_experts": 4, "num_experts_per_tok": 2,
+        "shared_intermediate_size": 20, "attention_multiplier": 0.4,
+        "embedding_multiplier": 2.0, "residual_multiplier": 0.7,
+        "logits_scaling": 3.0)"},
+    {{"granitemoehybrid", kMixer, "granitehybrid"},
+     R"(, "layer_types": ["linear_attention", "full_attention",
+        "linear_attention"], "num_local_experts": 0, "attention_bias": true,
+        "position_embedding_type": "rope", "shared_intermediate_size": 20)"},
+    {{"granitemoehybrid", kMixer, "granitemoe"},
+     R"(, "layer_types": ["attention", "attention", "attention"],
+        "num_local_experts": 4, "num_experts_per_tok": 2,
+        "shared_intermediate_size": 20, "attention_bias": true)"},
+    {{"granitemoehybrid", kMixer, "granite"},
+     R"(, "layer_types": ["attention", "attention", "attention"],
+        "num_local_experts": 0, "position_embedding_type": "rope",
+        "shared_intermediate_size": 20)"},
+    {{"jamba", kSelective, "jamba"},
+     R"(, "num_experts": 4, "num_experts_per_tok": 2)"},
+    {{"jamba", kSelective, "jamba"},
+     R"(, "num_experts": 1, "mamba_dt_rank": "auto")"},
+    {{"nemotron_h", kSingle, "nemotron_h"},
+     R"(, "hybrid_override_pattern": "M*-M-", "mlp_bias": true)"},
+    {{"nemotron_h", kSingle, "nemotron_h_moe"},
+     R"(, "layers_block_type": ["linear_attention", "moe", "full_attention",
+        "moe"], "n_routed_experts": 4, "num_experts_per_tok": 2,
+        "moe_intermediate_size": 8, "moe_latent_size": 12, "n_group": 2,
+        "topk_group": 1, "moe_shared_expert_intermediate_size": 20,
+        "routed_scaling_factor": 1.5)"},
+    {{"falcon_h1", kMixer, "falcon-h1"},
+     R"(, "head_dim": 6, "mamba_d_ssm": 24, "mamba_d_head": 3,
+        "attention_in_multiplier": 1.2, "attention_out_multiplier": 0.8,
+        "embedding_multiplier": 1.7, "key_multiplier": 0.7,
+        "lm_head_multiplier": 0.5, "mlp_multipliers": [1.3, 0.7],
+        "ssm_in_multiplier": 1.25, "ssm_out_multiplier": 0.6,
+        "ssm_multipliers": [0.9, 1.1, 0.8, 1.2, 0.9])"},
+    {{"falcon_h1", kMixer, "falcon-h1"},
+     R"(, "mamba_d_ssm": 64, "embedding_multiplier": 3.0,
+        "lm_head_multiplier": 0.5, "mlp_multipliers": [0.8, 0.8],
+        "mamba_rms_norm": true, "mamba_norm_before_gate": false,
+        "tie_word_embeddings": true)"},
+    {{"falcon_h1", kMixer, "falcon-h1"},
+     R"(, "mamba_rms_norm": true, "mamba_norm_before_gate": false,
+        "mamba_d_ssm": 64)"},
+    {{"gpt_bigcode", R"("n_embd": 32, "n_layer": 2, "n_head": 4,
+                        "n_positions": 32, "n_inner": 24)",
+      "starcoder"},
+     "",
+     false},
+    {{"gpt_bigcode", R"("n_embd": 32, "n_layer": 2, "n_head": 4,
+                        "n_positions": 32, "multi_query": false)",
+      "starcoder"},
      "",
      false},
     {{"lfm2", R"("layer_types": ["conv", "full_attention", "conv"],
@@ -256,7 +379,8 @@ MatrixF logits_of(const Checkpoint& checkpoint, ThreadPool& pool) {
                                pool);
 }
 
-// A logarithm and its exponential round, all else is moved as it is.
+// A logarithm and its exponential round, as factors do; all else is moved as it
+// is.
 void expect_same(const TensorReader& a, const TensorReader& b) {
   for (const TensorInfo& info : a.tensors()) {
     const TensorInfo* const other = b.find(info.name);
@@ -269,7 +393,8 @@ void expect_same(const TensorReader& a, const TensorReader& b) {
     decode_floats(DType::kF32, x.bytes, u);
     decode_floats(other->dtype, y.bytes, v);
     for (std::size_t i = 0; i < count; ++i) {
-      ASSERT_NEAR(u[i], v[i], 3e-7) << info.name;
+      ASSERT_NEAR(u[i], v[i], 3e-7f * std::max(1.0f, std::abs(u[i])))
+          << info.name;
     }
   }
   EXPECT_EQ(a.tensors().size(), b.tensors().size());
@@ -313,6 +438,109 @@ TEST(GgufFamilies, HaveTheSameTensorsAndComputeTheSameThereAndBack) {
   }
 }
 
+// Numbers that multiply a Linear's output and that nothing explains.
+TEST(GgufFamilies, ScalesOfLinearsAreRefusedUnlessFactorsMakeThem) {
+  ThreadPool pool{2};
+  const auto at = std::ranges::find_if(kCases, [](const Case& c) {
+    return c.family.name == std::string_view("falcon_h1");
+  });
+  const Json config = config_of(*at);
+  const Architecture arch = parse_architecture(config.dump(), "config.json");
+  const TemporaryDirectory folder;
+  const fs::path model = folder.path() / "model";
+  fs::create_directories(model);
+  write_file_atomically(model / "config.json", config.dump());
+  write_file_atomically(model / "model.safetensors",
+                        write_safetensors(RandomTensors(arch).all(), {}));
+  ConversionOptions options{.format = "gguf"};
+  options.output = folder.path() / "m.gguf";
+  (void)convert_model(*open_checkpoint(model), options, pool);
+  const auto refusal = [&](const std::string& from, const std::string& to) {
+    std::string octets = read_file(options.output);
+    const std::size_t place = octets.find(from);
+    EXPECT_NE(place, std::string::npos);
+    octets.replace(place, to.size(), to);
+    write_file_atomically(folder.path() / "other.gguf", octets);
+    try {
+      (void)open_checkpoint(folder.path() / "other.gguf");
+      return std::string();
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+  };
+  EXPECT_EQ(refusal("blk.0.attn_k.scale", "blk.0.attn_k.scale"), "");
+  EXPECT_NE(refusal("blk.0.attn_k.scale", "blk.0.attn_x.scale")
+                .find("blk.0.attn_x.scale"),
+            std::string::npos);
+  // Without the factors all scales are 1, and none is there.
+  EXPECT_NE(refusal("llmpress.multipliers", "llmpress.Multipliers")
+                .find("model's factors"),
+            std::string::npos);
+}
+
+// Of a vision-language model the decoder alone.
+TEST(GgufFamilies, HaveTheDecodersOfWhatSees) {
+  ThreadPool pool{2};
+  for (const std::string body :
+       {"model.language_model.", "language_model.model."}) {
+    SCOPED_TRACE(body);
+    Json text = config_of(*std::ranges::find_if(kCases, [](const Case& c) {
+      return c.family.name == std::string_view("qwen3_vl_text");
+    }));
+    const Json config{{"model_type", "qwen3_vl"},
+                      {"tie_word_embeddings", false},
+                      {"text_config", text}};
+    const Architecture alone = parse_architecture(text.dump(), "config.json");
+    std::vector<NamedTensor> tensors = RandomTensors(alone).all();
+    const std::string head = body.starts_with("model.")
+                                 ? "lm_head.weight"
+                                 : "language_model.lm_head.weight";
+    for (NamedTensor& tensor : tensors) {
+      tensor.name = tensor.name == "lm_head.weight"
+                        ? head
+                        : body + tensor.name.substr(std::size("model.") - 1);
+    }
+    tensors.push_back({.name = "model.visual.patch_embed.proj.weight",
+                       .shape = {2},
+                       .bytes = std::vector<std::byte>(8)});
+    const TemporaryDirectory folder;
+    const fs::path model = folder.path() / "model";
+    fs::create_directories(model);
+    write_file_atomically(model / "config.json", config.dump());
+    write_file_atomically(model / "model.safetensors",
+                          write_safetensors(tensors, {}));
+    const auto source = open_checkpoint(model);
+    ConversionOptions options{.format = "gguf"};
+    options.output = folder.path() / "m.gguf";
+    const ConversionReport report = convert_model(*source, options, pool);
+    EXPECT_TRUE(std::ranges::any_of(report.notes, [](const std::string& note) {
+      return note.find("model.visual.patch_embed") != std::string::npos;
+    }));
+    const auto gguf = open_checkpoint(options.output);
+    EXPECT_EQ(gguf->tensors().tensors().size() + 1,
+              source->tensors().tensors().size());
+    const MatrixF wanted = logits_of(*source, pool);
+    const MatrixF found = logits_of(*gguf, pool);
+    EXPECT_TRUE(std::ranges::equal(wanted.data(), found.data()));
+  }
+}
+
+// A family is written, or refused with the reason.
+TEST(GgufFamilies, AreAllKnownOrSaidToBeWithout) {
+  for (const std::string& family : known_families()) {
+    const ConfigReader config =
+        ConfigReader::parse(Json{{"model_type", family}}.dump(), "config.json");
+    try {
+      EXPECT_EQ(gguf_architecture_for(config).model_type, family);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+      EXPECT_NE(std::string(error.what()).find("llama.cpp has no architecture"),
+                std::string::npos)
+          << error.what();
+    }
+  }
+}
+
 // What llama.cpp computes otherwise, or has no key for.
 TEST(GgufFamilies, AreRefusedByTheKeyThatDoesNotFit) {
   struct Refusal {
@@ -352,7 +580,38 @@ TEST(GgufFamilies, AreRefusedByTheKeyThatDoesNotFit) {
       {index("qwen3_next"), R"({"linear_value_head_dim": 4})",
        "linear_value_head_dim"},
       {index("qwen3_next"), R"({"mlp_only_layers": [1]})", "mlp_only_layers"},
-      {index("mamba2"), R"({"n_groups": 2})", "n_groups"},
+      {index("mamba2"), R"({"time_step_limit": [0.1, 0.2]})",
+       "time_step_limit"},
+      {index("bamba"), R"({"mamba_proj_bias": true})", "mamba_proj_bias"},
+      {index("bamba"), R"({"mamba_expand": 4, "mamba_n_heads": 16})",
+       "mamba_expand"},
+      {index("granitemoehybrid"), R"({"mamba_conv_bias": false})",
+       "mamba_conv_bias"},
+      {index("jamba"), R"({"mamba_proj_bias": true})", "mamba_proj_bias"},
+      {index("nemotron_h"), R"({"time_step_min": 0.9})", "time_step_min"},
+      {index("nemotron_h"), R"({"hybrid_override_pattern": "ME-*",
+        "n_routed_experts": 4, "moe_intermediate_size": 8,
+        "moe_shared_expert_intermediate_size": 8})",
+       "hybrid_override_pattern"},
+      {index("falcon_h1"), R"({"ssm_multipliers": [1, 1, 1, 1, 2]})",
+       "ssm_multipliers"},
+      {index("falcon_h1"), R"({"mamba_rms_norm": true})",
+       "mamba_norm_before_gate"},
+      {index("falcon_h1"), R"({"mamba_rms_norm": true,
+        "mamba_norm_before_gate": false})",
+       "mlp_multipliers"},
+      {index("falcon_h1"), R"({"attention_bias": true})", "attention_bias"},
+      {index("gpt_bigcode"), R"({"scale_attn_weights": false})",
+       "scale_attn_weights"},
+      {index("qwen3_5_text"), R"({"linear_value_head_dim": 4})",
+       "linear_value_head_dim"},
+      {index("gemma4_text"), R"({"attention_bias": true})", "attention_bias"},
+      {index("gemma4_text"), R"({"layer_types": ["full_attention",
+        "sliding_attention", "sliding_attention", "full_attention"],
+        "per_layer_config": null})",
+       "num_kv_shared_layers"},
+      {index("minimax"), R"({"mlp_alpha_factor": 1.0})", "mlp_alpha_factor"},
+      {index("minimax"), R"({"mlp_beta_factor": 0.5})", "mlp_beta_factor"},
   };
   ThreadPool pool{2};
   for (const Refusal& refusal : kRefusals) {
