@@ -23,6 +23,8 @@ constexpr std::array kModels{
     StackNames{"ernie4_5_moe"},
     StackNames{"granitemoe"},
     StackNames{"dots1", "experts"},
+    StackNames{"gpt_oss", "experts"},
+    StackNames{"llama4", "experts"},
 };
 
 struct LeafNames {

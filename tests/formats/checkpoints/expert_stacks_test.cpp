@@ -72,6 +72,15 @@ std::vector<NamedTensor> stacked(const std::string& module, int bits) {
   return stacks;
 }
 
+// A writer of MLX's folders for a model of this type.
+std::unique_ptr<ArtifactWriter> writer_for(const fs::path& folder,
+                                           const std::string& model_type) {
+  write_model(folder / "source", {},
+              formatted("{{\"model_type\": \"{}\"}}", model_type));
+  return make_artifact_writer(
+      {.output = folder / "out", .format = "mlx", .source = folder / "source"});
+}
+
 constexpr const char* kQwen = R"({"model_type": "qwen3_moe", "quantization":
     {"group_size": 32, "bits": 4,
      "model.layers.0.mlp.switch_mlp.down_proj": {"group_size": 32, "bits": 8}}})";
@@ -110,6 +119,40 @@ TEST(ExpertStacks, HaveTheNumbersOfMixtralsMatrices) {
       expert(8, 1), "w3");
 }
 
+// Stacks whose module has the name that the experts have one by one, beside
+// tensors of transformers with names that begin alike.
+TEST(ExpertStacks, OfGptOssHaveBiasesAndOfLlama4LieInTheDecoder) {
+  const std::pair<const char*, const char*> kModels[] = {
+      {"gpt_oss", "model.layers.0.mlp.experts."},
+      {"llama4", "language_model.model.layers.1.feed_forward.experts."}};
+  for (const auto& [type, at] : kModels) {
+    const TemporaryDirectory tmp;
+    const auto writer = writer_for(tmp.path(), type);
+    std::vector<LinearWeights> wanted;
+    for (std::size_t e = 0; e < 3; ++e) {
+      wanted.push_back(expert(4, e));
+      const auto b = static_cast<float>(e);
+      wanted[e].bias = {b, b + 1, 0.5f, -b};
+      writer->add_linear(formatted("{}{}.down_proj", at, e), wanted[e]);
+    }
+    const std::string untouched = std::string(at) + "gate_up_proj_bias";
+    writer->add_tensor(
+        tensor_of(untouched, DType::kF32, {3, 2}, std::vector<float>(6, 1)));
+    writer->finish(formatted("{{\"model_type\": \"{}\"}}", type));
+    const auto stored = open_tensors(tmp.path() / "out");
+    const std::string stack = std::string(at) + "down_proj";
+    EXPECT_EQ(stored->require(stack + ".weight").shape, (Shape{3, 4, 8}));
+    EXPECT_EQ(stored->require(stack + ".bias").shape, (Shape{3, 4}));
+    EXPECT_EQ(stored->find(stack), nullptr);
+    const auto model = open_checkpoint(tmp.path() / "out");
+    EXPECT_NE(model->tensors().find(untouched), nullptr);
+    for (std::size_t e = 0; e < 3; ++e) {
+      const std::string name = formatted("{}{}.down_proj", at, e);
+      expect_same_linear(model->read_linear(name), wanted[e], name);
+    }
+  }
+}
+
 TEST(ExpertStacks, OfModelsThatAreNotKnownAreRefused) {
   const TemporaryDirectory tmp;
   write_model(tmp.path(), stacked("model.layers.0.mlp.switch_mlp.up_proj", 4),
@@ -138,15 +181,6 @@ TEST(ExpertStacks, ThatAreNoneAreRefused) {
                               DType::kF32, {1}, std::vector<float>{1}));
   write_model(tmp.path(), tensors, kQwen);
   EXPECT_TRUE(has(error_of([&] { open_checkpoint(tmp.path()); }), "stack too"));
-}
-
-// A writer of MLX's folders for a model of this type.
-std::unique_ptr<ArtifactWriter> writer_for(const fs::path& folder,
-                                           const std::string& model_type) {
-  write_model(folder / "source", {},
-              formatted("{{\"model_type\": \"{}\"}}", model_type));
-  return make_artifact_writer(
-      {.output = folder / "out", .format = "mlx", .source = folder / "source"});
 }
 
 std::string mixtral_name(std::size_t layer, std::size_t e) {
