@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "compress/core/activation_grid.h"
 #include "compress/core/error.h"
 #include "tests/compress/kernels/random_weights.h"
 
@@ -43,6 +44,33 @@ std::vector<Case> cases() {
       {"fp8 blocks", random_fp8(5, 24, DType::kF8E4M3, 2, 16, rng)},
       {"nf4", random_table4(5, 24, Table4Kind::kNf4, 8, false, rng)},
   };
+}
+
+// Of a token, of groups side by side (the last shorter), as integers and as fp8.
+std::vector<ActivationQuant> inputs() {
+  using Kind = ActivationQuant::Kind;
+  const auto grouped = ActivationQuant::Range::kGroup;
+  return {{},
+          {.kind = Kind::kInt, .bits = 8},
+          {.kind = Kind::kInt, .bits = 8, .range = grouped, .group_size = 10},
+          {.kind = Kind::kInt,
+           .bits = 4,
+           .range = grouped,
+           .group_size = 8,
+           .symmetric = false},
+          {.kind = Kind::kFp8, .range = grouped, .group_size = 16}};
+}
+
+// Inputs of each eight columns ten times as large as those before them: with one
+// scale a token most of them round to 0.
+MatrixF uneven_matrix(std::size_t rows, std::size_t cols, Rng& rng) {
+  MatrixF X = random_matrix(rows, cols, rng);
+  for (std::size_t t = 0; t < rows; ++t) {
+    for (std::size_t i = 0; i < cols; ++i) {
+      X(t, i) *= std::pow(10.0f, static_cast<float>(i / 8) - 1);
+    }
+  }
+  return X;
 }
 
 std::vector<Parameter> parameters_of(ScaledLinear& linear) {
@@ -141,20 +169,83 @@ TEST(ScaledLinear, KeepsCodesAndStoresScalesInTheirType) {
 }
 
 TEST(ScaledLinear, RoundsItsInputAsTheKernelsDo) {
-  Rng rng(9);
-  ThreadPool pool(2);
-  const LinearWeights weights{
-      .weight =
-          random_grouped(7, 32, 4, 8, Zeros::kInteger, false, DType::kF32, rng),
-      .bias = {1, 2, 3, 4, 5, 6, 7},
-      .input = {.kind = ActivationQuant::Kind::kInt, .bits = 8}};
-  const MatrixF X = random_matrix(5, 32, rng);
-  MatrixF wanted(5, 7), found(5, 7);
-  make_linear_kernel(weights, best_isa())->run(X.view(), wanted.view(), pool);
-  ScaledLinear(weights, {}).run(X.view(), found.view(), pool);
-  for (std::size_t k = 0; k < found.size(); ++k) {
-    EXPECT_NEAR(found.data()[k], wanted.data()[k], 1e-4f);
+  for (const ActivationQuant& input : inputs()) {
+    Rng rng(9);
+    ThreadPool pool(2);
+    const LinearWeights weights{
+        .weight = random_grouped(7, 32, 4, 8, Zeros::kInteger, false,
+                                 DType::kF32, rng),
+        .bias = {1, 2, 3, 4, 5, 6, 7},
+        .input = input};
+    const MatrixF X = uneven_matrix(5, 32, rng);
+    MatrixF wanted(5, 7), found(5, 7);
+    make_linear_kernel(weights, best_isa())->run(X.view(), wanted.view(), pool);
+    ScaledLinear(weights, {}).run(X.view(), found.view(), pool);
+    for (std::size_t k = 0; k < found.size(); ++k) {
+      EXPECT_NEAR(found.data()[k], wanted.data()[k],
+                  2e-6f * (100 + std::abs(wanted.data()[k])))
+          << describe_rounding(input);
+    }
   }
+}
+
+// The gradient is that of the inputs as they are rounded: by groups, small ones
+// beside large ones keep theirs.
+TEST(ScaledLinear, FollowsDifferencesThroughRoundedInputs) {
+  for (const ActivationQuant& input : inputs()) {
+    Rng rng(3);
+    ThreadPool pool(2);
+    ScaledLinear linear({.weight = random_grouped(5, 24, 4, 8, Zeros::kReal,
+                                                  false, DType::kF32, rng),
+                         .input = input},
+                        {});
+    const MatrixF X = uneven_matrix(6, 24, rng);
+    const MatrixF dY = random_matrix(6, linear.out(), rng);
+    MatrixF dX(6, linear.in());
+    linear.run_backward(X.view(), dY.view(), dX.view(), pool);
+    for (const Parameter& p : parameters_of(linear)) {
+      const float step = p.rate != 1 ? 1e-3f : 0.25f;
+      for (std::size_t k = 0; k < p.value.size(); ++k) {
+        const float value = p.value[k];
+        const auto at = [&](float v) {
+          p.value[k] = v;
+          linear.values_changed(pool);
+          return loss(linear, X, dY);
+        };
+        const double difference =
+            (at(value + step) - at(value - step)) / (2.0 * step);
+        at(value);
+        EXPECT_NEAR(p.gradient[k], difference,
+                    2e-3 * (1 + std::abs(difference)))
+            << describe_rounding(input) << ' ' << p.name << ' ' << k;
+      }
+    }
+  }
+}
+
+TEST(ScaledLinear, LearnsOfSmallInputsBesideLargeOnesInGroupsOnly) {
+  const auto gradient = [](ActivationQuant input) {
+    Rng rng(3);
+    ThreadPool pool(1);
+    ScaledLinear linear(
+        {.weight = random_grouped(1, 16, 4, 8, Zeros::kSymmetric, false,
+                                  DType::kF32, rng),
+         .input = input},
+        {});
+    MatrixF X(1, 16), dY(1, 1), dX;
+    for (std::size_t i = 0; i < 16; ++i) {
+      X(0, i) = (i < 8 ? 1e-3f : 1.0f) * static_cast<float>(1 + i % 3);
+    }
+    dY(0, 0) = 1;
+    linear.run_backward(X.view(), dY.view(), dX.view(), pool);
+    return std::abs(parameters_of(linear)[0].gradient[0]);
+  };
+  ActivationQuant input{.kind = ActivationQuant::Kind::kInt, .bits = 8};
+  EXPECT_EQ(gradient(input), 0);
+  input.range = ActivationQuant::Range::kGroup;
+  input.group_size = 8;
+  EXPECT_NEAR(gradient(input), gradient({}), 1e-2 * gradient({}));
+  EXPECT_GT(gradient({}), 1e-3);
 }
 
 TEST(ScaledLinear, LeavesAloneWhatDoesNotLearn) {
