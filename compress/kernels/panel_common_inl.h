@@ -90,3 +90,15 @@ inline std::size_t end_of_stretch(const std::vector<PanelBlock>& blocks,
   }
   return end;
 }
+
+// Asks for the results that a register tile of M tokens and P panels adds to.
+template <class S, std::size_t M, std::size_t P>
+LLMPRESS_INLINE void prefetch_results(const float* C, std::size_t ldc) {
+  if constexpr (S::kPrefetchesTiles) {
+    LLMPRESS_UNROLL for (std::size_t m = 0; m < M; ++m) {
+      LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
+        S::prefetch(C + m * ldc + p * kPanelRows);
+      }
+    }
+  }
+}

@@ -38,13 +38,17 @@ struct FloatTile {
   std::size_t first_token;
   float* C;
   std::size_t ldc;
+  const float* next_x;  // of the tile that comes next
 };
 
 template <class S, std::size_t M, std::size_t P>
-void multiply_tile(const PanelWeight& W, const FloatTile& tile) {
+void multiply_tile(const PanelWeight& W, const FloatTile& given) {
+  const FloatTile tile = given;  // which no result is written over
   using F = typename S::F;
   const float* x = tile.x;
   const float* w = tile.w;
+  const float* next = tile.next_x;
+  prefetch_results<S, M, P>(tile.C, tile.ldc);
   for (std::size_t b = tile.first_block; b < tile.end_block; ++b) {
     const PanelBlock block = W.blocks[b];
     F acc[M][P];
@@ -54,6 +58,8 @@ void multiply_tile(const PanelWeight& W, const FloatTile& tile) {
       }
     }
     for (std::size_t k = block.begin; k < block.end; ++k) {
+      if constexpr (S::kPrefetchesTiles) S::prefetch(next);
+      next += M;
       F column[P];
       LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
         column[p] = S::load(w + p * kPanelRows);
@@ -91,6 +97,10 @@ void multiply_group(const PanelWeight& W, const TileRange& range,
   const auto* const x = reinterpret_cast<const float*>(X.data.data());
   const std::size_t ldc = range.groups * kGroupRows;
   C += (group - range.first_group) * kGroupRows;
+  const auto inputs_of = [&](std::size_t i) {
+    const std::size_t first = X.first[i], tokens = X.first[i + 1] - first;
+    return x + first * W.depth + begin * tokens;
+  };
   // The two panels of w stay in the first level cache, the tokens pass by.
   for (std::size_t n = 0; n < panels; n += width) {
     for (std::size_t i = range.first_tile; i < range.end_tile; ++i) {
@@ -99,12 +109,13 @@ void multiply_group(const PanelWeight& W, const TileRange& range,
           W.first_panel(group) + n,
           first_block,
           end_block,
-          x + first * W.depth + begin * tokens,
+          inputs_of(i),
           w + n * kPanelRows * depth,
           sums,
           first,
           C + (first - X.first[range.first_tile]) * ldc + n * kPanelRows,
-          ldc};
+          ldc,
+          inputs_of(i + 1 < range.end_tile ? i + 1 : range.first_tile)};
       with_tile_size<S>(tokens, [&](auto m) LLMPRESS_LAMBDA {
         constexpr std::size_t M = decltype(m)::value;
         if (width == S::kTilePanels) {
@@ -195,7 +206,8 @@ void multiply_group_fused(const PanelWeight& W, const TileRange& range,
             sums,
             first,
             C + (first - X.first[range.first_tile]) * ldc + n * kPanelRows,
-            ldc};
+            ldc,
+            nullptr};
         with_tile_size<S>(tokens, [&](auto m) LLMPRESS_LAMBDA {
           multiply_fused<S, D, N, decltype(m)::value, P>(W, tile,
                                                          p + n * D::kBytes);

@@ -23,8 +23,12 @@ struct RoundedSums {
 };
 
 struct RoundedKernels {
+  // Whether tiles hold words of 16 bits, two of each token side by side, instead
+  // of octets.
+  bool (*takes_words)(const PanelWeight& W);
   // The size of the next tile when so many tokens are left.
   std::size_t (*next_tile)(std::size_t remaining);
+  std::size_t (*next_word_tile)(std::size_t remaining);
 
   // Rounds x [depth], in gathered order: codes [depth] in the order in which the
   // products want them, scales[b * stride] and sums[b * stride] of each block.
@@ -37,7 +41,7 @@ struct RoundedKernels {
   void (*multiply_few)(const PanelWeight& W, std::size_t group,
                        const std::int8_t* const* rows, const RoundedSums& sums,
                        float* C);
-  // C [tokens of the range, groups * kGroupRows]. Tiles hold octets.
+  // C [tokens of the range, groups * kGroupRows]. Tiles hold octets or words.
   void (*multiply_tiles)(const PanelWeight& W, const TileRange& range,
                          const TokenTiles& X, const RoundedSums& sums,
                          float* C);

@@ -1,8 +1,10 @@
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <iterator>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "compress/kernels/rounded_kernels.h"
 #include "compress/kernels/simd_avx2.h"
@@ -20,12 +22,16 @@ constexpr std::size_t kPrefetchBytes = 2048;
 #include "compress/kernels/panel_common_inl.h"
 // clang-format would sort it first.
 #include "compress/kernels/rounded_kernels_inl.h"
+// Needs the ones above.
+#include "compress/kernels/rounded_tiles_inl.h"
 
 }  // namespace
 
 const RoundedKernels& rounded_kernels_avx2() {
   static const RoundedKernels kernels{
+      .takes_words = &takes_words<Avx2>,
       .next_tile = &next_rounded_tile<Avx2>,
+      .next_word_tile = &next_word_tile<Avx2>,
       .round_row = &round_row<Avx2>,
       .multiply_few = &multiply_few_rounded<Avx2>,
       .multiply_tiles = &multiply_tiles_rounded<Avx2>,

@@ -25,10 +25,10 @@ struct PlainOctets {
 };
 
 // Nibbles that stand for numbers of one part or two.
-template <class S, std::size_t Parts>
+template <class S, std::size_t Parts, int Largest>
 struct MappedOctets {
   static constexpr std::size_t kInputs = 8, kVectors = 2, kPasses = Parts;
-  static constexpr int kLargest = Parts == 1 ? kSmallOctet : 127;
+  static constexpr int kLargest = Largest;
   struct Table {
     typename S::OctetTable high, low;
     static LLMPRESS_INLINE Table of(const PanelWeight& W) {
@@ -48,8 +48,10 @@ LLMPRESS_INLINE void with_octets(const PanelWeight& W, F f) {
   if (W.format == PanelFormat::kByte) return f(PlainOctets<S, 8>{});
   if (W.format == PanelFormat::kCrumb) return f(PlainOctets<S, 2>{});
   if (plain) return f(PlainOctets<S, 4>{});
-  if (W.codes == PanelCodes::kMapped) return f(MappedOctets<S, 1>{});
-  f(MappedOctets<S, 2>{});
+  if (W.codes == PanelCodes::kMapped) {
+    return f(MappedOctets<S, 1, kSmallOctet>{});
+  }
+  f(MappedOctets<S, 2, 127>{});
 }
 
 // acc += the products of a step's vectors w with those of a token, `x` on.
@@ -255,199 +257,5 @@ void multiply_few_rounded(const PanelWeight& W, std::size_t group,
         few_rounded<S, D, 1, T>(W, group, rows, sums, C);
       }
     });
-  });
-}
-
-// --- many tokens: decode a tile of W once, multiply from the cache ----------
-
-// Inputs of the decoded tile, of all passes together: 64 rows of octets are 128
-// KiB.
-constexpr std::size_t kRoundedTileDepth = 2048;
-
-// The decoded tile of a panel group: [pass][register tile][inputs / 4, width,
-// 16 lanes of four octets].
-template <class S, class D>
-void decode_rounded_tile(const PanelWeight& W, std::size_t group,
-                         std::size_t begin, std::size_t end,
-                         std::int32_t* tile) {
-  constexpr std::size_t kBytes = 4 * kPanelRows;
-  const auto table = D::Table::of(W);
-  const std::size_t panels = W.panels_in_group(group);
-  const std::size_t row = tile_width<S>(panels) * kPanelRows;
-  const std::size_t steps = (end - begin) / 4;
-  unrolled<D::kPasses>([&](auto pass) LLMPRESS_LAMBDA {
-    constexpr std::size_t kPass = decltype(pass)::value;
-    const std::byte* p =
-        W.group_data(group) + begin / D::kInputs * panels * kBytes;
-    std::int32_t* const part = tile + kPass * panels * kPanelRows * steps;
-    for (std::size_t k = 0; k < end - begin; k += D::kInputs) {
-      for (std::size_t n = 0; n < panels; ++n, p += kBytes) {
-        const std::size_t column = n * kPanelRows;
-        std::int32_t* const to =
-            part + column / row * row * steps + k / 4 * row + column % row;
-        const auto lanes = S::load_lanes(p);
-        unrolled<D::kVectors>([&](auto v) LLMPRESS_LAMBDA {
-          constexpr std::size_t V = decltype(v)::value;
-          S::store_lanes(to + V * row, D::template get<kPass, V>(lanes, table));
-        });
-      }
-    }
-  });
-}
-
-// One register tile: M tokens times P panels over the blocks [first, end).
-struct RoundedTile {
-  std::size_t panel, first_block, end_block;
-  const std::int8_t* x;   // [inputs / 4, M, 4]
-  const std::int32_t* w;  // [inputs / 4, P, 16] of the first pass
-  std::size_t part;       // from one pass to the next, in lanes
-  RoundedSums sums;
-  std::size_t first_token;
-  float* C;
-  std::size_t ldc;
-};
-
-// acc[M][P] += the products of one block and pass.
-template <class S, class D, std::size_t M, std::size_t P>
-LLMPRESS_INLINE void rounded_tile_block(const std::int8_t* x,
-                                        const std::int32_t* w,
-                                        std::size_t steps,
-                                        typename S::I (&acc)[M][P]) {
-  constexpr bool kTwo = D::kLargest <= kSmallOctet;
-  constexpr std::size_t kStep = kTwo ? 2 : 1;
-  constexpr std::size_t kRow = P * kPanelRows;
-  for (std::size_t s = 0; s < steps; s += kStep) {
-    typename S::I column[kStep][P];
-    LLMPRESS_UNROLL for (std::size_t v = 0; v < kStep; ++v) {
-      LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
-        column[v][p] = S::load_lanes(w + v * kRow + p * kPanelRows);
-      }
-    }
-    LLMPRESS_UNROLL for (std::size_t m = 0; m < M; ++m) {
-      if constexpr (kTwo) {
-        const auto x0 = S::broadcast_small(x + 4 * m);
-        const auto x1 = S::broadcast_small(x + 4 * (M + m));
-        LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
-          acc[m][p] =
-              S::dot_two(acc[m][p], column[0][p], x0, column[kStep - 1][p], x1);
-        }
-      } else if constexpr (D::kLargest <= 127) {
-        const auto x0 = S::broadcast_small(x + 4 * m);
-        LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
-          acc[m][p] = S::dot_small(acc[m][p], column[0][p], x0);
-        }
-      } else {
-        const auto x0 = S::broadcast_octets(x + 4 * m);
-        LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
-          acc[m][p] = S::dot(acc[m][p], column[0][p], x0);
-        }
-      }
-    }
-    x += 4 * M * kStep;
-    w += kRow * kStep;
-  }
-}
-
-template <class S, class D, std::size_t M, std::size_t P>
-void multiply_rounded_tile(const PanelWeight& W, const RoundedTile& tile) {
-  const std::int8_t* x = tile.x;
-  const std::int32_t* w = tile.w;
-  for (std::size_t b = tile.first_block; b < tile.end_block; ++b) {
-    const PanelBlock block = W.blocks[b];
-    const std::size_t steps = (block.end - block.begin) / 4;
-    typename S::I acc[M][P];
-    LLMPRESS_UNROLL for (std::size_t m = 0; m < M; ++m) {
-      LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
-        acc[m][p] = S::zero_lanes();
-      }
-    }
-    unrolled<D::kPasses>([&](auto pass) LLMPRESS_LAMBDA {
-      constexpr std::size_t kPass = decltype(pass)::value;
-      LLMPRESS_UNROLL for (std::size_t m = 0; m < M; ++m) {
-        LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
-          if (kPass > 0) acc[m][p] = S::template shift_left<7>(acc[m][p]);
-        }
-      }
-      rounded_tile_block<S, D, M, P>(x, w + kPass * tile.part, steps, acc);
-    });
-    x += steps * 4 * M;
-    w += steps * P * kPanelRows;
-    LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
-      const auto end = RoundedEnd<S>::load(W, tile.panel + p, block.group);
-      LLMPRESS_UNROLL for (std::size_t m = 0; m < M; ++m) {
-        float* const c = tile.C + m * tile.ldc + p * kPanelRows;
-        S::store(c, end.apply(S::load(c), acc[m][p], tile.sums,
-                              b * tile.sums.tokens + tile.first_token + m));
-      }
-    }
-  }
-}
-
-// The sizes of tiles, S::kRoundedTileTokens the largest.
-template <class S>
-constexpr std::size_t next_rounded_tile(std::size_t remaining) {
-  return next_token_tile(remaining, S::kRoundedTileTokens);
-}
-
-// One decoded tile of a panel group times all tokens of the range.
-template <class S, class D>
-void multiply_rounded_group(const PanelWeight& W, const TileRange& range,
-                            std::size_t group, std::size_t first_block,
-                            std::size_t end_block, const TokenTiles& X,
-                            const RoundedSums& sums, const std::int32_t* w,
-                            float* C) {
-  const std::size_t begin = W.blocks[first_block].begin;
-  const std::size_t steps = (W.blocks[end_block - 1].end - begin) / 4;
-  const std::size_t panels = W.panels_in_group(group);
-  const std::size_t width = tile_width<S>(panels);
-  const auto* const x = reinterpret_cast<const std::int8_t*>(X.data.data());
-  const std::size_t ldc = range.groups * kGroupRows;
-  C += (group - range.first_group) * kGroupRows;
-  for (std::size_t n = 0; n < panels; n += width) {
-    for (std::size_t i = range.first_tile; i < range.end_tile; ++i) {
-      const std::size_t first = X.first[i], tokens = X.first[i + 1] - first;
-      const RoundedTile tile{
-          W.first_panel(group) + n,
-          first_block,
-          end_block,
-          x + first * W.depth + begin * tokens,
-          w + n * kPanelRows * steps,
-          panels * kPanelRows * steps,
-          sums,
-          first,
-          C + (first - X.first[range.first_tile]) * ldc + n * kPanelRows,
-          ldc};
-      with_tile_size_of<S::kRoundedTileTokens>(
-          tokens, [&](auto m) LLMPRESS_LAMBDA {
-            constexpr std::size_t M = decltype(m)::value;
-            if (width == S::kTilePanels) {
-              multiply_rounded_tile<S, D, M, S::kTilePanels>(W, tile);
-            } else {
-              multiply_rounded_tile<S, D, M, 1>(W, tile);
-            }
-          });
-    }
-  }
-}
-
-template <class S>
-void multiply_tiles_rounded(const PanelWeight& W, const TileRange& range,
-                            const TokenTiles& X, const RoundedSums& sums,
-                            float* C) {
-  static thread_local AlignedBuffer tile_buffer(kGroupRows * kRoundedTileDepth);
-  auto* const tile = reinterpret_cast<std::int32_t*>(tile_buffer.data());
-  with_octets<S>(W, [&](auto octets) {
-    using D = decltype(octets);
-    constexpr std::size_t kDepth = kRoundedTileDepth / D::kPasses;
-    for (std::size_t b = 0; b < W.blocks.size();) {
-      const std::size_t end = end_of_stretch(W.blocks, b, kDepth);
-      for (std::size_t g = 0; g < range.groups; ++g) {
-        const std::size_t group = range.first_group + g;
-        decode_rounded_tile<S, D>(W, group, W.blocks[b].begin,
-                                  W.blocks[end - 1].end, tile);
-        multiply_rounded_group<S, D>(W, range, group, b, end, X, sums, tile, C);
-      }
-      b = end;
-    }
   });
 }

@@ -45,24 +45,25 @@ struct RoundedRows {
   }
 };
 
-// Tile by tile as the register tiles read them: four octets of each token.
+// Tile by tile as the register tiles read them: `Unit` inputs of each token.
+template <class T, std::size_t Unit>
 TokenTiles pack_tiles(const PanelWeight& W, std::span<const std::int8_t> codes,
-                      std::size_t tokens, const RoundedKernels& kernels,
+                      std::size_t tokens,
+                      std::size_t (*next_tile)(std::size_t remaining),
                       ThreadPool& pool) {
-  constexpr std::size_t kUnit = 4;
   TokenTiles tiles;
   tiles.tokens = tokens;
-  tiles.first = cut_tokens(tokens, kernels.next_tile);
-  tiles.data = AlignedBuffer(codes.size());
-  auto* const data = reinterpret_cast<std::int8_t*>(tiles.data.data());
+  tiles.first = cut_tokens(tokens, next_tile);
+  tiles.data = AlignedBuffer(codes.size() * sizeof(T));
+  auto* const data = reinterpret_cast<T*>(tiles.data.data());
   pool.for_each(tiles.tiles(), [&](std::size_t i) {
     const std::size_t first = tiles.first[i];
     const std::size_t count = tiles.first[i + 1] - first;
     for (std::size_t m = 0; m < count; ++m) {
       const std::int8_t* const row = codes.data() + (first + m) * W.depth;
-      std::int8_t* to = data + first * W.depth + m * kUnit;
-      for (std::size_t k = 0; k < W.depth; k += kUnit, to += count * kUnit) {
-        std::copy_n(row + k, kUnit, to);
+      T* to = data + first * W.depth + m * Unit;
+      for (std::size_t k = 0; k < W.depth; k += Unit, to += count * Unit) {
+        std::copy_n(row + k, Unit, to);
       }
     }
   });
@@ -108,7 +109,11 @@ void multiply_panels_rounded(const PanelWeight& W, ConstMatrixView X,
     return;
   }
   const TokenTiles tiles =
-      pack_tiles(W, rounded.codes, X.rows(), kernels, pool);
+      kernels.takes_words(W)
+          ? pack_tiles<std::int16_t, 2>(W, rounded.codes, X.rows(),
+                                        kernels.next_word_tile, pool)
+          : pack_tiles<std::int8_t, 4>(W, rounded.codes, X.rows(),
+                                       kernels.next_tile, pool);
   run_tiles(
       W, tiles, Y, pool,
       [&](const TileRange& range, float* c) {

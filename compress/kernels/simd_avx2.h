@@ -28,7 +28,11 @@ struct Avx2 {
   static constexpr std::size_t kFusedTiles = 4;
   static constexpr std::size_t kFewAccumulators = 4;
   static constexpr std::size_t kFewestSums = 1;
-  static constexpr std::size_t kRoundedTileTokens = 4;
+  static constexpr std::size_t kRoundedTileTokens = 4, kWordTileTokens = 6;
+  static constexpr std::size_t kRoundedTileDepth = 1024;
+  static constexpr bool kSumsWords = true;
+  static constexpr bool kLooksUpOctets = true;
+  static constexpr bool kPrefetchesTiles = true;
 
   static LLMPRESS_INLINE F zero() {
     return {_mm256_setzero_ps(), _mm256_setzero_ps()};
@@ -288,6 +292,40 @@ struct Avx2 {
     return {_mm256_shuffle_epi8(table, x.lo), _mm256_shuffle_epi8(table, x.hi)};
   }
 
+  // Octet b of each of sixteen floats.
+  struct OctetPlanes {
+    __m256i plane[4];
+  };
+  static LLMPRESS_INLINE OctetPlanes load_octet_planes(const float* sixteen) {
+    const auto four = [&](std::size_t first) LLMPRESS_LAMBDA {
+      return _mm_shuffle_epi8(load128(sixteen + first), transposed_places());
+    };
+    const __m128i a = four(0), b = four(4), c = four(8), d = four(12);
+    const __m128i ab01 = _mm_unpacklo_epi32(a, b);
+    const __m128i cd01 = _mm_unpacklo_epi32(c, d);
+    const __m128i ab23 = _mm_unpackhi_epi32(a, b);
+    const __m128i cd23 = _mm_unpackhi_epi32(c, d);
+    return {_mm256_broadcastsi128_si256(_mm_unpacklo_epi64(ab01, cd01)),
+            _mm256_broadcastsi128_si256(_mm_unpackhi_epi64(ab01, cd01)),
+            _mm256_broadcastsi128_si256(_mm_unpacklo_epi64(ab23, cd23)),
+            _mm256_broadcastsi128_si256(_mm_unpackhi_epi64(ab23, cd23))};
+  }
+  // Octet j of lane r of each four lanes to octet r of lane j.
+  static LLMPRESS_INLINE I transpose_fours(I x) {
+    const __m256i places = _mm256_broadcastsi128_si256(transposed_places());
+    return {_mm256_shuffle_epi8(x.lo, places),
+            _mm256_shuffle_epi8(x.hi, places)};
+  }
+  // The floats of octets < 16, transposed: values[j] of what was octet j of
+  // each lane.
+  static LLMPRESS_INLINE void look_up_fours(const OctetPlanes& t, I x,
+                                            F* values) {
+    look_up_fours_half(t, x.lo, values[0].lo, values[1].lo, values[2].lo,
+                       values[3].lo);
+    look_up_fours_half(t, x.hi, values[0].hi, values[1].hi, values[2].hi,
+                       values[3].hi);
+  }
+
   // Octets 0, 2 and 1, 3 widened to 16 bits: _mm256_maddubs_epi16 would
   // saturate at 255 * 127 * 2.
   struct Octets {
@@ -324,6 +362,57 @@ struct Avx2 {
                                            _mm256_maddubs_epi16(w1.lo, x1))),
         add_pairs(sum.hi, _mm256_add_epi16(_mm256_maddubs_epi16(w0.hi, x0),
                                            _mm256_maddubs_epi16(w1.hi, x1)))};
+  }
+
+  // Words of 16 bits: the products of dot_small() with two inputs added.
+  static LLMPRESS_INLINE I multiply_small(I w, SmallOctets x) {
+    return {_mm256_maddubs_epi16(w.lo, x), _mm256_maddubs_epi16(w.hi, x)};
+  }
+  static LLMPRESS_INLINE I add_words(I a, I b) {
+    return {_mm256_add_epi16(a.lo, b.lo), _mm256_add_epi16(a.hi, b.hi)};
+  }
+  // sums + multiply_small(w, x). As one statement, because GCC 12 would make
+  // the products of a whole tile first and leave no register for the sums.
+  static LLMPRESS_INLINE I add_small(I sums, I w, SmallOctets x) {
+    __m256i product;
+    __asm__("vpmaddubsw %2, %3, %1\n\tvpaddw %1, %0, %0"
+            : "+x"(sums.lo), "=&x"(product)
+            : "x"(x), "x"(w.lo));
+    __asm__("vpmaddubsw %2, %3, %1\n\tvpaddw %1, %0, %0"
+            : "+x"(sums.hi), "=&x"(product)
+            : "x"(x), "x"(w.hi));
+    return sums;
+  }
+  template <unsigned Bits>
+  static LLMPRESS_INLINE I shift_left_words(I x) {
+    return {_mm256_slli_epi16(x.lo, Bits), _mm256_slli_epi16(x.hi, Bits)};
+  }
+  static LLMPRESS_INLINE I add_word_pairs(I sum, I words) {
+    return {add_pairs(sum.lo, words.lo), add_pairs(sum.hi, words.hi)};
+  }
+  // Octets 0, 1 and 2, 3 of each lane as words.
+  static LLMPRESS_INLINE I low_words(I octets) {
+    const __m256i places = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+        0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13, -1));
+    return {_mm256_shuffle_epi8(octets.lo, places),
+            _mm256_shuffle_epi8(octets.hi, places)};
+  }
+  static LLMPRESS_INLINE I high_words(I octets) {
+    const __m256i places = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+        2, -1, 3, -1, 6, -1, 7, -1, 10, -1, 11, -1, 14, -1, 15, -1));
+    return {_mm256_shuffle_epi8(octets.lo, places),
+            _mm256_shuffle_epi8(octets.hi, places)};
+  }
+  // sum + the products of each lane's two words; see add_small().
+  static LLMPRESS_INLINE I dot_words(I sum, I w, __m256i x) {
+    __m256i product;
+    __asm__("vpmaddwd %2, %3, %1\n\tvpaddd %1, %0, %0"
+            : "+x"(sum.lo), "=&x"(product)
+            : "x"(x), "x"(w.lo));
+    __asm__("vpmaddwd %2, %3, %1\n\tvpaddd %1, %0, %0"
+            : "+x"(sum.hi), "=&x"(product)
+            : "x"(x), "x"(w.hi));
+    return sum;
   }
 
  private:
@@ -386,6 +475,27 @@ struct Avx2 {
     return _mm256_blendv_ps(_mm256_permutevar8x32_ps(table.low8, x),
                             _mm256_permutevar8x32_ps(table.high8, x),
                             _mm256_castsi256_ps(_mm256_slli_epi32(x, 28)));
+  }
+  // Of a 4 x 4 matrix of octets.
+  static LLMPRESS_INLINE __m128i transposed_places() {
+    return _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  }
+  static LLMPRESS_INLINE void look_up_fours_half(const OctetPlanes& t,
+                                                 __m256i x, __m256& v0,
+                                                 __m256& v1, __m256& v2,
+                                                 __m256& v3) {
+    const __m256i b0 = _mm256_shuffle_epi8(t.plane[0], x);
+    const __m256i b1 = _mm256_shuffle_epi8(t.plane[1], x);
+    const __m256i b2 = _mm256_shuffle_epi8(t.plane[2], x);
+    const __m256i b3 = _mm256_shuffle_epi8(t.plane[3], x);
+    const __m256i low01 = _mm256_unpacklo_epi8(b0, b1);
+    const __m256i low23 = _mm256_unpacklo_epi8(b2, b3);
+    const __m256i high01 = _mm256_unpackhi_epi8(b0, b1);
+    const __m256i high23 = _mm256_unpackhi_epi8(b2, b3);
+    v0 = _mm256_castsi256_ps(_mm256_unpacklo_epi16(low01, low23));
+    v1 = _mm256_castsi256_ps(_mm256_unpackhi_epi16(low01, low23));
+    v2 = _mm256_castsi256_ps(_mm256_unpacklo_epi16(high01, high23));
+    v3 = _mm256_castsi256_ps(_mm256_unpackhi_epi16(high01, high23));
   }
   static LLMPRESS_INLINE __m256i dot_half(__m256i sum, __m256i w, Octets x) {
     const __m256i even = _mm256_and_si256(w, _mm256_set1_epi16(0x00ff));

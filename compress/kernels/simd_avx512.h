@@ -36,7 +36,16 @@ struct Avx512 {
   // So many sums side by side hide the latency of a multiplication.
   static constexpr std::size_t kFewestSums = 8;
   // Of a product with rounded inputs.
-  static constexpr std::size_t kRoundedTileTokens = 12;
+  static constexpr std::size_t kRoundedTileTokens = 12, kWordTileTokens = 12;
+  // Octets of a row in a decoded tile.
+  static constexpr std::size_t kRoundedTileDepth = 2048;
+  // Whether products of octets are added in words of 16 bits, for want of an
+  // instruction that adds them in 32.
+  static constexpr bool kSumsWords = false;
+  // Whether a table of floats is looked up octet by octet.
+  static constexpr bool kLooksUpOctets = false;
+  // Whether a register tile asks for the inputs of the next one.
+  static constexpr bool kPrefetchesTiles = false;
 
   static LLMPRESS_INLINE F zero() { return _mm512_setzero_ps(); }
   static LLMPRESS_INLINE void prefetch(const void* p) {
