@@ -100,6 +100,40 @@ struct DecodeTable {
   }
 };
 
+// Nibbles of a table of floats, where octets are looked up faster than floats.
+template <class S>
+struct DecodeTogether {
+  static constexpr std::size_t kInputs = 8, kBytes = 4 * kPanelRows;
+  static constexpr bool kDense = true;
+  struct State {
+    typename S::F values[8];
+  };
+  struct Table {
+    typename S::OctetPlanes planes;
+    static LLMPRESS_INLINE Table of(const PanelWeight& W) {
+      return {S::load_octet_planes(W.table)};
+    }
+  };
+  static LLMPRESS_INLINE State load(const std::byte* p, Table table) {
+    const auto lanes = S::transpose_fours(S::load_lanes(p));
+    const auto mask = S::broadcast_lanes(0x0f0f0f0f);
+    State state;
+    S::look_up_fours(table.planes, S::and_(lanes, mask), state.values);
+    S::look_up_fours(table.planes,
+                     S::and_(S::template shift_right<4>(lanes), mask),
+                     state.values + 4);
+    return state;
+  }
+  template <std::size_t J>
+  static LLMPRESS_INLINE typename S::F get(const State& s, Table) {
+    return s.values[J];
+  }
+  template <std::size_t J>
+  static LLMPRESS_INLINE typename S::F in_place(const State& s, Table) {
+    return s.values[J];
+  }
+};
+
 // Nibbles that stand for small whole numbers: all of a lane are looked up at
 // once, then they are octets.
 template <class S>
@@ -153,7 +187,9 @@ LLMPRESS_INLINE void with_decoder(const PanelWeight& W, F f) {
       return f(DecodePlain<S, 8>{});
     case PanelFormat::kNibble:
       if (W.codes == PanelCodes::kMapped) return f(DecodeMapped<S>{});
-      return plain ? f(DecodePlain<S, 4>{}) : f(DecodeTable<S, 4>{});
+      if (plain) return f(DecodePlain<S, 4>{});
+      if constexpr (S::kLooksUpOctets) return f(DecodeTogether<S>{});
+      return f(DecodeTable<S, 4>{});
     case PanelFormat::kCrumb:
       return plain ? f(DecodePlain<S, 2>{}) : f(DecodeTable<S, 2>{});
   }
