@@ -84,7 +84,7 @@ class DirectorySink : public ArtifactSink {
   }
 
   void write_shard() {
-    if (spool_.is_open()) spool_.close();
+    if (spool_.is_open()) spool_.close_unflushed();
     {
       const TensorBytes spool = spooled_bytes_ == 0
                                     ? TensorBytes{}

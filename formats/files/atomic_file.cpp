@@ -175,6 +175,11 @@ void OutputFile::close() {
   }
 }
 
+void OutputFile::close_unflushed() {
+  if (::close(std::exchange(fd_, -1)) == 0 || errno == EINTR) return;
+  refuse(path_, formatted("cannot write: {}", std::strerror(errno)));
+}
+
 PartialDirectory::PartialDirectory(const fs::path& target) {
   const fs::path parent = folder_of(without_slash(target));
   std::error_code error;

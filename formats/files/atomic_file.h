@@ -27,6 +27,9 @@ class OutputFile {
   void write(std::string_view text);
   // Flushes to the disk and closes.
   void close();
+  // Closes a file that goes before anybody relies on it, which need not reach
+  // the disk.
+  void close_unflushed();
   const std::filesystem::path& path() const { return path_; }
   bool is_open() const { return fd_ >= 0; }
 

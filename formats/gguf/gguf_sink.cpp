@@ -98,7 +98,7 @@ class GgufSink : public ArtifactSink {
   }
 
   void finish(const std::map<std::string, std::string>& written) override {
-    spool_.close();
+    spool_.close_unflushed();
     auto files = written;
     if (auto decoder = gguf_decoder_config(files.at("config.json"))) {
       files["config.json"] = *std::move(decoder);
