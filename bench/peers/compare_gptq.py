@@ -58,11 +58,28 @@ def llm_compressor(arguments):
     model.save_pretrained(os.path.join(arguments.out, "peer"), save_compressed=True)
 
 
+def with_padding_token(arguments):
+    """The model's files once more, with a padding token, without which GPTQModel loads nothing and of which no
+    sequence has any."""
+    from transformers import AutoTokenizer
+    folder = os.path.join(arguments.out, "padded")
+    shutil.rmtree(folder, ignore_errors=True)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    if tokenizer.pad_token is not None:
+        return arguments.model
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
+    tokenizer.save_pretrained(folder)
+    for name in os.listdir(arguments.model):
+        if not os.path.exists(os.path.join(folder, name)):
+            os.symlink(os.path.join(os.path.abspath(arguments.model), name), os.path.join(folder, name))
+    return folder
+
+
 def gptqmodel(arguments):
     import torch
     from gptqmodel import GPTQModel
     from gptqmodel.quantization.config import GPTQConfig
-    model = GPTQModel.load(arguments.model, GPTQConfig(bits=4, group_size=128, sym=True), device="cpu",
+    model = GPTQModel.load(with_padding_token(arguments), GPTQConfig(bits=4, group_size=128, sym=True), device="cpu",
                            dtype=torch.float32)
     model.quantize(sequences(arguments), batch_size=1)
     model.save(os.path.join(arguments.out, "peer"))
