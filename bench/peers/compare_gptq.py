@@ -29,10 +29,10 @@ def cost(work):
 def ours(arguments):
     recipe = os.path.join(arguments.out, "gptq.yaml")
     with open(recipe, "w") as file:
-        file.write(f"""model: {arguments.model}
-calibration: {{text: {arguments.text}, samples: {arguments.samples}, sequence_length: {arguments.length}}}
+        file.write(f"""model: {os.path.abspath(arguments.model)}
+calibration: {{text: {os.path.abspath(arguments.text)}, samples: {arguments.samples}, sequence_length: {arguments.length}}}
 stages: [{{quantize: {{method: gptq, weights: {{bits: 4, group_size: 128, symmetric: true}}}}}}]
-output: {{path: {arguments.out}/llmpress}}
+output: {{path: {os.path.abspath(arguments.out)}/llmpress}}
 """)
     subprocess.run([arguments.llmpress, "run", "-q", recipe], check=True, stdout=subprocess.DEVNULL)
 
