@@ -181,6 +181,16 @@ LLMPRESS_INLINE void add_in_words(const std::int8_t* x, const std::int32_t* w,
   }
 }
 
+template <class S, std::size_t M, std::size_t P>
+LLMPRESS_INLINE void widen_words(const typename S::I (&sums)[M][P],
+                                 typename S::I (&acc)[M][P]) {
+  LLMPRESS_UNROLL for (std::size_t m = 0; m < M; ++m) {
+    LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
+      acc[m][p] = S::add_word_pairs(acc[m][p], sums[m][p]);
+    }
+  }
+}
+
 // The same as rounded_tile_block() with the sums of as many products as fit in
 // 16 bits.
 template <class S, class D, std::size_t M, std::size_t P>
@@ -192,28 +202,29 @@ LLMPRESS_INLINE void rounded_tile_block_in_words(const std::int8_t* x,
   constexpr std::size_t kDeepest = 8;
   constexpr std::size_t kDepth =
       std::min<std::size_t>(kDeepest, INT16_MAX / (2 * 127 * D::kLargest));
-  constexpr std::size_t kRow = P * kPanelRows;
+  constexpr std::size_t kInputs = 4 * M, kRow = P * kPanelRows;
+  typename S::I sums[M][P];
   std::size_t s = 0;
-  const auto add_stretch = [&](std::size_t depth) LLMPRESS_LAMBDA {
-    typename S::I sums[M][P];
-    for (std::size_t i = 0; i < 4 * M * depth; i += kLineBytes) {
+  for (; s + kDepth <= steps; s += kDepth) {
+    for (std::size_t i = 0; i < kInputs * kDepth; i += kLineBytes) {
       S::prefetch(next_x + i);
     }
-    next_x += 4 * M * depth;
+    next_x += kInputs * kDepth;
     add_in_words<S, M, P>(x, w, true, sums);
-    LLMPRESS_UNROLL for (std::size_t i = 1; i < depth; ++i) {
-      add_in_words<S, M, P>(x + 4 * M * i, w + kRow * i, false, sums);
-    }
-    x += 4 * M * depth;
-    w += kRow * depth;
-    LLMPRESS_UNROLL for (std::size_t m = 0; m < M; ++m) {
-      LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
-        acc[m][p] = S::add_word_pairs(acc[m][p], sums[m][p]);
-      }
-    }
-  };
-  for (; s + kDepth <= steps; s += kDepth) add_stretch(kDepth);
-  if (s < steps) add_stretch(steps - s);
+    unrolled<kDepth - 1>([&](auto i) LLMPRESS_LAMBDA {
+      constexpr std::size_t kStep = decltype(i)::value + 1;
+      add_in_words<S, M, P>(x + kInputs * kStep, w + kRow * kStep, false, sums);
+    });
+    x += kInputs * kDepth;
+    w += kRow * kDepth;
+    widen_words<S, M, P>(sums, acc);
+  }
+  if (s == steps) return;
+  add_in_words<S, M, P>(x, w, true, sums);
+  for (std::size_t i = 1; s + i < steps; ++i) {
+    add_in_words<S, M, P>(x + kInputs * i, w + kRow * i, false, sums);
+  }
+  widen_words<S, M, P>(sums, acc);
 }
 
 // acc[M][P] += the products of one block of words.
