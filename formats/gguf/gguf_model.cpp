@@ -65,7 +65,7 @@ GgufModel::GgufModel(GgufFile file) : file_(std::move(file)) {
 
 void GgufModel::add_views(std::size_t index) {
   const GgufTensor& tensor = file_.tensors()[index];
-  const auto place = our_name(*architecture_, tensor.name, file_);
+  const auto place = our_name(*architecture_, tensor.name, &file_);
   if (!place) {
     if (is_gguf_setting(*architecture_, tensor.name)) return;
     fail(ErrorCode::kUnsupported,

@@ -104,13 +104,13 @@ std::vector<GgufPlace> places_of(const GgufArchitecture& architecture,
 
 std::optional<GgufPlace> our_name(const GgufArchitecture& architecture,
                                   std::string_view tensor,
-                                  const GgufFile& file) {
+                                  const GgufFile* file) {
   for (const GgufTensorName& row : architecture.tensors) {
     auto place =
         place_by(row, tensor, &GgufTensorName::gguf, &GgufTensorName::ours);
     if (!place) continue;
-    if (row.beside.empty() ||
-        file.find(with_number(row.beside, place->block)) != nullptr) {
+    if (row.beside.empty() || file == nullptr ||
+        file->find(with_number(row.beside, place->block)) != nullptr) {
       return place;
     }
   }

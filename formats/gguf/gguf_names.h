@@ -20,10 +20,11 @@ struct GgufPlace {
   std::size_t expert = 0;  // of gguf_places()
 };
 
-// "blk.3.attn_q.weight" of a file in the folder; nullopt: no row has it.
+// "blk.3.attn_q.weight" of a file in the folder; nullopt: no row has it. Without
+// a file the first row with the name counts.
 std::optional<GgufPlace> our_name(const GgufArchitecture& architecture,
                                   std::string_view tensor,
-                                  const GgufFile& file);
+                                  const GgufFile* file = nullptr);
 // "model.layers.3.self_attn.q_proj.weight" in GGUF: one, or the parts that it is
 // there; empty: no row has it.
 std::vector<GgufPlace> gguf_places(const GgufArchitecture& architecture,
