@@ -208,7 +208,11 @@ void eval(const EvalArguments& arguments) {
   const std::filesystem::path scratch =
       scratch_of(arguments, session, {&arguments.model, 1}, text.tokens.size());
   std::optional<HeapReuse> reuse;
-  if (scratch.empty()) reuse.emplace();
+  if (scratch.empty()) {
+    reuse.emplace();
+  } else {
+    return_large_memory_at_once();
+  }
   const LoadedModel model = load(arguments.model, arguments.config, session,
                                  scratch, arguments.adapters);
   const EvaluationResult result =
@@ -266,7 +270,11 @@ void compare_models(const EvalArguments& arguments) {
   const std::filesystem::path scratch =
       scratch_of(arguments, session, paths, text.tokens.size());
   std::optional<HeapReuse> reuse;
-  if (scratch.empty()) reuse.emplace();
+  if (scratch.empty()) {
+    reuse.emplace();
+  } else {
+    return_large_memory_at_once();
+  }
   const LoadedModel base =
       load(arguments.model, arguments.config, session, scratch);
   std::vector<LoadedModel> loaded;

@@ -24,6 +24,8 @@ constexpr std::size_t kFloat = sizeof(float);
 // The program itself, its threads and a tokenizer; what calibration adds.
 constexpr double kProgram = 36.0 * (1 << 20);
 constexpr double kCalibrating = 28.0 * (1 << 20);
+// A head while its kernel is prepared: as it was read, and in panels twice.
+constexpr std::size_t kPreparingHead = 2;
 // What an allocator holds beyond what is asked for, as measured.
 constexpr double kSlack = 1.02;
 
@@ -402,8 +404,9 @@ EvaluationNeed evaluation_need(const Architecture& arch,
   const std::size_t all = models * stored.weight_bytes;
   return {.loaded = all + running + logits,
           .streamed = models * head +
-                      std::max(block + running,
-                               models * tokens * arch.hidden * kFloat + logits),
+                      std::max({block + running,
+                                models * tokens * arch.hidden * kFloat + logits,
+                                kPreparingHead * head}),
           .scratch = models * scored_tokens * kept * kFloat,
           .models = all,
           .head = models * head};
