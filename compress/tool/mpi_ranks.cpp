@@ -62,6 +62,8 @@ void check(int code, const char* what) {
 // Waits without keeping a processor from the ranks that are waited for.
 void wait_for(std::vector<MPI_Request>& requests) {
   constexpr int kSpins = 2000;
+  // Pieces of a message move on when they are asked for.
+  constexpr auto kLongestPause = std::chrono::microseconds(100);
   auto pause = std::chrono::microseconds(20);
   for (int turn = 0;; ++turn) {
     int done = 0;
@@ -70,9 +72,12 @@ void wait_for(std::vector<MPI_Request>& requests) {
           "waiting");
     if (done != 0) return;
     stop_if_cancelled();
-    if (turn < kSpins) continue;
+    if (turn < kSpins) {
+      std::this_thread::yield();
+      continue;
+    }
     std::this_thread::sleep_for(pause);
-    pause = std::min(pause * 2, std::chrono::microseconds(1000));
+    pause = std::min(pause * 2, kLongestPause);
   }
 }
 
