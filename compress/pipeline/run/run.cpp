@@ -306,7 +306,8 @@ class Run {
   ModelSource model_;
   std::optional<CalibrationSet> calibration_;
   std::optional<EvaluationText> text_;
-  std::filesystem::path states_{};  // of streamed evaluation; empty: models are in memory
+  // Of streamed evaluation; empty: models are in memory.
+  std::filesystem::path states_{};
   RunReport report_;
 };
 
