@@ -365,7 +365,9 @@ class GgufSink : public ArtifactSink {
           bytes, gguf_row_order(p.change, info.shape[0], sizes_), true);
     }
     if (moves_columns(p.change) && info.shape.size() == 2) {
-      const auto [rows, columns] = matrix_of(part);
+      const auto matrix = matrix_of(part);
+      const std::size_t rows = std::get<0>(matrix),
+                        columns = std::get<1>(matrix);
       const std::size_t elements =
           part.blocks ? facts(*part.blocks).elements : 1;
       return named(info.name, [&] {
