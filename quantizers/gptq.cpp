@@ -163,13 +163,18 @@ IntGrids fit_fixed_grids(const QuantizeRequest& request, const GptqOrder& order,
   const Stretch own = own_rows(request);
   const bool one_grid = scheme.group_size == 0;
   const Stretch fitted = one_grid ? Stretch{0, request.W.rows()} : own;
-  MatrixF W(request.W.rows_slice(fitted.first, fitted.count));
-  if (request.config->gptq.dead_columns == DeadColumns::kZero) {
+  const ConstMatrixView rows = request.W.rows_slice(fitted.first, fitted.count);
+  IntGrids grids;
+  if (inverse.dead.empty() ||
+      request.config->gptq.dead_columns != DeadColumns::kZero) {
+    grids = fit_int_grids(rows, scheme, *request.pool);
+  } else {
+    MatrixF W(rows);
     for (std::size_t o = 0; o < W.rows(); ++o) {
       for (const std::size_t p : inverse.dead) W(o, order.column[p]) = 0;
     }
+    grids = fit_int_grids(W.view(), scheme, *request.pool);
   }
-  IntGrids grids = fit_int_grids(W.view(), scheme, *request.pool);
   return one_grid ? rows_of(grids, own) : grids;
 }
 

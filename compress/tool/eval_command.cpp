@@ -2,15 +2,14 @@
 #include <algorithm>
 #include <map>
 #include <memory>
-#include <optional>
 
 #include "compress/core/formatted.h"
 #include "compress/core/heap_reuse.h"
 #include "compress/model/model_source.h"
 #include "compress/pipeline/adapters/adapter_beside.h"
 #include "compress/pipeline/evaluation/evaluation.h"
+#include "compress/pipeline/evaluation/evaluation_need.h"
 #include "compress/pipeline/reports/run_report.h"
-#include "compress/pipeline/run/memory_model.h"
 #include "compress/tool/adapter_arguments.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
@@ -139,16 +138,15 @@ LoadedModel load(const std::filesystem::path& path,
 
 // Where the states of models lie that are run block by block, because they do
 // not fit into memory together; empty if they do. Throws Error(kResource) if
-// that does not fit either. `adapters`: kept beside the model, whose tokens in
-// front of the text, if any, need it in memory.
+// that does not fit either. Beside adapters, which may put tokens in front of
+// the text, a model is in memory.
 std::filesystem::path scratch_of(const EvalArguments& arguments,
                                  Session& session,
                                  std::span<const std::filesystem::path> paths,
                                  std::size_t text_tokens) {
   const MemoryOptions& memory = arguments.memory;
   if (memory.limit == 0) return {};
-  constexpr std::size_t kProgram = std::size_t{36} << 20;
-  EvaluationNeed need{.loaded = kProgram, .streamed = kProgram};
+  EvaluationNeed need{.loaded = kProgramBytes, .streamed = kProgramBytes};
   std::size_t most = 0;
   for (const std::filesystem::path& path : paths) {
     const ModelSource source = open_model(path);
@@ -197,6 +195,14 @@ EvaluationText load_text(const EvaluateConfig& config,
   return text;
 }
 
+// Freed memory is kept where models are in memory, and goes back to the system
+// where they are streamed.
+std::unique_ptr<HeapReuse> choose_heap(const std::filesystem::path& scratch) {
+  if (scratch.empty()) return std::make_unique<HeapReuse>();
+  return_large_memory_at_once();
+  return nullptr;
+}
+
 void eval(const EvalArguments& arguments) {
   Session session(arguments.session);
   const auto guard = guard_outputs(arguments, session);
@@ -207,12 +213,7 @@ void eval(const EvalArguments& arguments) {
       [&] { return load_text(arguments.config, *source.tokenizer); });
   const std::filesystem::path scratch =
       scratch_of(arguments, session, {&arguments.model, 1}, text.tokens.size());
-  std::optional<HeapReuse> reuse;
-  if (scratch.empty()) {
-    reuse.emplace();
-  } else {
-    return_large_memory_at_once();
-  }
+  const auto reuse = choose_heap(scratch);
   const LoadedModel model = load(arguments.model, arguments.config, session,
                                  scratch, arguments.adapters);
   const EvaluationResult result =
@@ -269,12 +270,7 @@ void compare_models(const EvalArguments& arguments) {
                arguments.candidates.end());
   const std::filesystem::path scratch =
       scratch_of(arguments, session, paths, text.tokens.size());
-  std::optional<HeapReuse> reuse;
-  if (scratch.empty()) {
-    reuse.emplace();
-  } else {
-    return_large_memory_at_once();
-  }
+  const auto reuse = choose_heap(scratch);
   const LoadedModel base =
       load(arguments.model, arguments.config, session, scratch);
   std::vector<LoadedModel> loaded;

@@ -5,7 +5,7 @@
 
 #include "compress/calibration/calibration_states.h"
 #include "compress/model/live_widths.h"
-#include "compress/pipeline/evaluation/evaluation.h"
+#include "compress/pipeline/evaluation/evaluation_need.h"
 #include "compress/pipeline/run/auto_precision.h"
 #include "compress/pipeline/run/block_rounding.h"
 #include "compress/pipeline/run/linear_compressor.h"
@@ -21,11 +21,9 @@ namespace llmpress {
 namespace {
 
 constexpr std::size_t kFloat = sizeof(float);
-// The program itself, its threads and a tokenizer; what calibration adds.
-constexpr double kProgram = 36.0 * (1 << 20);
+constexpr double kProgram = kProgramBytes;
+// What calibration adds to it.
 constexpr double kCalibrating = 28.0 * (1 << 20);
-// A head while its kernel is prepared: as it was read, and in panels twice.
-constexpr std::size_t kPreparingHead = 2;
 // What an allocator holds beyond what is asked for, as measured.
 constexpr double kSlack = 1.02;
 
@@ -366,50 +364,6 @@ std::size_t groups_at_once(const BlockSpec& block, const StageSpec& stage,
 
 bool is_wide(const StageSpec& stage, const Architecture& arch) {
   return stage.in > arch.hidden || stage.groups > 1;
-}
-
-EvaluationNeed evaluation_need(const Architecture& arch,
-                               const ModelSize& stored, std::size_t models,
-                               std::size_t window_tokens,
-                               std::size_t scored_tokens) {
-  const std::size_t tokens =
-      std::min(scored_tokens, evaluation_batch_tokens(window_tokens));
-  std::size_t weights = 0, widest = 0, kept = arch.hidden;
-  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-    const BlockSpec& spec = arch.block(layer);
-    std::size_t of_block = 0;
-    for (const LinearSpec& linear : spec.linears) {
-      of_block += linear.out * linear.in;
-    }
-    weights = std::max(weights, of_block);
-    const LiveWidths widths = live_widths(spec);
-    widest = std::max(widest, std::ranges::max(widths.towards));
-    kept = std::max(kept, widths.at_stage.back());
-  }
-  const auto bytes_of = [](std::size_t bytes, std::size_t all,
-                           std::size_t part) {
-    return all == 0 ? 0
-                    : static_cast<std::size_t>(static_cast<double>(bytes) /
-                                               static_cast<double>(all) *
-                                               static_cast<double>(part));
-  };
-  const std::size_t head = bytes_of(stored.weight_bytes - stored.linear_bytes,
-                                    stored.weights - stored.linear_weights,
-                                    arch.vocabulary * arch.hidden);
-  const std::size_t logits =
-      models * kEvaluatedLogitRows * arch.vocabulary * kFloat;
-  const std::size_t block =
-      bytes_of(stored.linear_bytes, stored.linear_weights, weights);
-  const std::size_t running = tokens * (kept + widest) * kFloat;
-  const std::size_t all = models * stored.weight_bytes;
-  return {.loaded = all + running + logits,
-          .streamed = models * head +
-                      std::max({block + running,
-                                models * tokens * arch.hidden * kFloat + logits,
-                                kPreparingHead * head}),
-          .scratch = models * scored_tokens * kept * kFloat,
-          .models = all,
-          .head = models * head};
 }
 
 MemoryNeed memory_need(const MemoryJob& job) { return ModelMemory(job).need(); }

@@ -48,18 +48,6 @@ struct MemoryNeed {
 
 MemoryNeed memory_need(const MemoryJob& job);
 
-// What evaluating so many models of this shape takes, beside the program: with
-// all of them in memory, and block by block (Decoder::Options::streamed). Bytes.
-struct EvaluationNeed {
-  std::size_t loaded = 0, streamed = 0, scratch = 0;
-  std::size_t models = 0;  // of what is loaded, their weights
-  std::size_t head = 0;    // of what is streamed, as each model has one
-};
-EvaluationNeed evaluation_need(const Architecture& arch,
-                               const ModelSize& stored, std::size_t models,
-                               std::size_t window_tokens,
-                               std::size_t scored_tokens);
-
 // Groups (experts) of a stage whose statistics are collected together: no more
 // than take the room of the block's weights in 16 bits.
 std::size_t groups_at_once(const BlockSpec& block, const StageSpec& stage,

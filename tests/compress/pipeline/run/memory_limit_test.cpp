@@ -5,7 +5,8 @@
 #include <string>
 
 #include "compress/core/error.h"
-#include "compress/pipeline/evaluation/evaluation.h"
+#include "compress/pipeline/evaluation/evaluation_need.h"
+#include "compress/pipeline/evaluation/evaluation_text.h"
 #include "compress/pipeline/run/memory_model.h"
 #include "compress/pipeline/run/resume_store.h"
 #include "compress/pipeline/run/run.h"
