@@ -9,14 +9,19 @@
 namespace llmpress {
 namespace {
 
+// Without padding, whose bytes are anyone's: equal Linears have equal bytes.
+template <class T>
+concept Plain = std::is_trivially_copyable_v<T> &&
+    (std::has_unique_object_representations_v<T> ||
+     std::is_floating_point_v<T>);
+
 class Writer {
  public:
-  template <class T>
-  requires std::is_trivially_copyable_v<T>
+  template <Plain T>
   void value(const T& x) {
     bytes_.append(reinterpret_cast<const char*>(&x), sizeof(x));
   }
-  template <class T>
+  template <Plain T>
   void value(const std::vector<T>& x) {
     value(x.size());
     bytes_.append(reinterpret_cast<const char*>(x.data()),
@@ -32,10 +37,11 @@ class Reader {
  public:
   explicit Reader(std::string_view bytes) : bytes_(bytes) {}
 
-  template <class T>
-  requires std::is_trivially_copyable_v<T>
-  void value(T& x) { copy(&x, 1, sizeof(x)); }
-  template <class T>
+  template <Plain T>
+  void value(T& x) {
+    copy(&x, 1, sizeof(x));
+  }
+  template <Plain T>
   void value(std::vector<T>& x) {
     std::size_t size = 0;
     value(size);
@@ -128,7 +134,10 @@ void visit_linear(Bytes& bytes, auto& linear) {
               static_cast<std::remove_cvref_t<decltype(w)>*>(nullptr));
       },
       weight);
-  fields(bytes, bias, input, input_hadamard);
+  auto& [kind, bits, range, group_size, symmetric, static_scale, static_zero,
+         outlier_threshold] = input;
+  fields(bytes, bias, kind, bits, range, group_size, symmetric, static_scale,
+         static_zero, outlier_threshold, input_hadamard);
 }
 
 template <std::size_t... kIndices>

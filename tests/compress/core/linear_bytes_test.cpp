@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstddef>
+#include <cstring>
+#include <new>
+
 #include "compress/core/error.h"
 #include "tests/compress/core/packed_weight_examples.h"
 
@@ -30,6 +34,20 @@ TEST(LinearBytes, GiveEveryPackedTypeBackBitForBit) {
     EXPECT_EQ(back.input, linear.input);
     EXPECT_EQ(back.input_hadamard, 8u);
   }
+}
+
+// What lies between the fields of a struct does not get in.
+TEST(LinearBytes, AreTheSameWhateverLayInMemoryBefore) {
+  const auto made_in = [](int before) {
+    alignas(ActivationQuant) std::byte room[sizeof(ActivationQuant)];
+    std::memset(room, before, sizeof(room));
+    auto* const input = new (room) ActivationQuant;
+    LinearWeights linear{.weight = grouped_example()};
+    // As a struct is copied: with what lies between its fields.
+    std::memcpy(static_cast<void*>(&linear.input), input, sizeof(room));
+    return to_bytes(linear);
+  };
+  EXPECT_EQ(made_in(0), made_in(0xff));
 }
 
 TEST(LinearBytes, RefuseWhatIsCutShortOrOfNoType) {
