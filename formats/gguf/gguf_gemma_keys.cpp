@@ -57,6 +57,13 @@ void write_gemma2(const GgufWriting& out) {
   write_gguf_whole_rope(out);
   check_scalar(out, 46);
   check_gguf_layer_types(out, 2);
+  // Without the key llama.cpp takes the usual cap: none cannot be said.
+  for (const char* cap :
+       {"attn_logit_softcapping", "final_logit_softcapping"}) {
+    if (out.config.is_null(cap)) {
+      out.config.unsupported(cap, "a number, as llama.cpp always caps");
+    }
+  }
 }
 
 void read_gemma3(const GgufReading& in, JsonFields& out) {

@@ -213,6 +213,13 @@ TEST(GgufModel, RefusesWhatTheArchitectureCannotSay) {
   EXPECT_NE(refusal({{"rope_scaling", {{"rope_type", "dynamic"}}}}, tensors)
                 .find("rope_type"),
             std::string::npos);
+  EXPECT_NE(refusal({{"model_type", "gemma2"},
+                     {"attn_logit_softcapping", nullptr},
+                     {"hidden_activation", "gelu_pytorch_tanh"},
+                     {"query_pre_attn_scalar", kHidden / 4}},
+                    tensors)
+                .find("attn_logit_softcapping: found null, wanted a number"),
+            std::string::npos);
   auto more = tensors;
   Rng rng(1);
   more.push_back(random_tensor("model.layers.0.extra.weight", {4, 4}, rng));
