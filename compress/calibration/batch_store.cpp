@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "compress/calibration/state_bytes.h"
+#include "compress/model/state_bytes.h"
 
 namespace llmpress {
 

@@ -1,10 +1,13 @@
-#include "compress/calibration/state_bytes.h"
+#include "compress/model/state_bytes.h"
 
 #include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
+
+#include "compress/core/formatted.h"
 
 namespace llmpress {
 namespace {
@@ -64,44 +67,26 @@ std::vector<Number> head_of(const BlockState& state, Routings& routings) {
   return head;
 }
 
-class Writer {
- public:
-  Writer(ScratchFile& file, std::size_t offset) : file_(file), at_(offset) {}
+// What takes bytes one after another, or fills them.
+using Sink = std::function<void(std::span<const std::byte>)>;
+using Source = std::function<void(std::span<std::byte>)>;
 
-  template <class T>
-  void add(std::span<const T> values) {
-    const auto bytes = std::as_bytes(values);
-    file_.write(at_, bytes);
-    at_ += bytes.size();
-  }
+template <class T>
+void put(const Sink& sink, std::span<const T> values) {
+  sink(std::as_bytes(values));
+}
 
- private:
-  ScratchFile& file_;
-  std::size_t at_;
-};
+template <class T>
+void fill(const Source& source, std::span<T> values) {
+  source(std::as_writable_bytes(values));
+}
 
-class Reader {
- public:
-  Reader(const ScratchFile& file, std::size_t offset)
-      : file_(file), at_(offset) {}
-
-  template <class T>
-  void take(std::span<T> values) {
-    const auto bytes = std::as_writable_bytes(values);
-    file_.read(at_, bytes);
-    at_ += bytes.size();
-  }
-  template <class T>
-  std::vector<T> take_vector(Number size) {
-    std::vector<T> values(size);
-    take(std::span(values));
-    return values;
-  }
-
- private:
-  const ScratchFile& file_;
-  std::size_t at_;
-};
+template <class T>
+std::vector<T> take_vector(const Source& source, Number size) {
+  std::vector<T> values(size);
+  fill(source, std::span(values));
+  return values;
+}
 
 std::size_t routing_bytes(const Routing& routing) {
   return routing.offsets.size() * sizeof(std::size_t) +
@@ -109,15 +94,64 @@ std::size_t routing_bytes(const Routing& routing) {
          routing.weight.size() * sizeof(float) + routing.idle.size();
 }
 
-SharedRouting read_routing(std::span<const Number> sizes, Reader& reader) {
+SharedRouting take_routing(std::span<const Number> sizes,
+                           const Source& source) {
   auto routing = std::make_shared<Routing>();
   routing->tokens = sizes[0];
-  routing->offsets = reader.take_vector<std::size_t>(sizes[1]);
-  routing->token = reader.take_vector<std::uint32_t>(sizes[2]);
-  routing->weight = reader.take_vector<float>(sizes[3]);
-  const auto idle = reader.take_vector<std::uint8_t>(sizes[4]);
+  routing->offsets = take_vector<std::size_t>(source, sizes[1]);
+  routing->token = take_vector<std::uint32_t>(source, sizes[2]);
+  routing->weight = take_vector<float>(source, sizes[3]);
+  const auto idle = take_vector<std::uint8_t>(source, sizes[4]);
   routing->idle.assign(idle.begin(), idle.end());
   return routing;
+}
+
+void put_state(const BlockState& state, const Sink& sink) {
+  Routings routings;
+  const std::vector<Number> head = head_of(state, routings);
+  put(sink, std::span(head));
+  for (const SharedRouting& routing : routings.all()) {
+    put(sink, std::span(routing->offsets));
+    put(sink, std::span(routing->token));
+    put(sink, std::span(routing->weight));
+    const std::vector<std::uint8_t> idle(routing->idle.begin(),
+                                         routing->idle.end());
+    put(sink, std::span(idle));
+  }
+  each_part(
+      state, [&](const MatrixF& m) { put(sink, m.data()); },
+      [](const SharedRouting&) {});
+}
+
+BlockState take_state(const Source& source) {
+  std::vector<Number> head(3);
+  fill(source, std::span(head));
+  const Number others = head[0], carried = head[1];
+  head.resize(head[2]);
+  fill(source, std::span(head).subspan(3));
+  BlockState state;
+  state.others.resize(others);
+  state.carried.resize(carried);
+  // Sizes of routings stand behind 3 numbers for each value.
+  const std::size_t values = 2 + others + carried;
+  const std::size_t shapes = 3 + 2 * values + (values - 1);
+  std::vector<SharedRouting> routings;
+  for (std::size_t at = shapes; at < head.size(); at += 5) {
+    routings.push_back(take_routing(std::span(head).subspan(at, 5), source));
+  }
+  std::size_t at = 3;
+  each_part(
+      state,
+      [&](MatrixF& m) {
+        m = MatrixF(head[at], head[at + 1]);
+        at += 2;
+        fill(source, m.data());
+      },
+      [&](SharedRouting& r) {
+        const Number place = head[at++];
+        if (place != 0) r = routings[place - 1];
+      });
+  return state;
 }
 
 }  // namespace
@@ -136,51 +170,37 @@ std::size_t state_bytes(const BlockState& state) {
 
 void write_state(const BlockState& state, std::size_t offset,
                  ScratchFile& file) {
-  Routings routings;
-  const std::vector<Number> head = head_of(state, routings);
-  Writer writer(file, offset);
-  writer.add(std::span(head));
-  for (const SharedRouting& routing : routings.all()) {
-    writer.add(std::span(routing->offsets));
-    writer.add(std::span(routing->token));
-    writer.add(std::span(routing->weight));
-    const std::vector<std::uint8_t> idle(routing->idle.begin(),
-                                         routing->idle.end());
-    writer.add(std::span(idle));
-  }
-  each_part(
-      state, [&](const MatrixF& m) { writer.add(m.data()); },
-      [](const SharedRouting&) {});
+  put_state(state, [&](std::span<const std::byte> bytes) {
+    file.write(offset, bytes);
+    offset += bytes.size();
+  });
 }
 
 BlockState read_state(const ScratchFile& file, std::size_t offset) {
-  Number counts[3];
-  Reader(file, offset).take(std::span<Number>(counts));
-  Reader reader(file, offset);
-  const auto head = reader.take_vector<Number>(counts[2]);
-  BlockState state;
-  state.others.resize(counts[0]);
-  state.carried.resize(counts[1]);
-  // Sizes of routings stand behind 3 numbers for each value.
-  const std::size_t values = 2 + counts[0] + counts[1];
-  const std::size_t shapes = 3 + 2 * values + (values - 1);
-  std::vector<SharedRouting> routings;
-  for (std::size_t at = shapes; at < head.size(); at += 5) {
-    routings.push_back(read_routing(std::span(head).subspan(at, 5), reader));
-  }
-  std::size_t at = 3;
-  each_part(
-      state,
-      [&](MatrixF& m) {
-        m = MatrixF(head[at], head[at + 1]);
-        at += 2;
-        reader.take(m.data());
-      },
-      [&](SharedRouting& r) {
-        const Number place = head[at++];
-        if (place != 0) r = routings[place - 1];
-      });
-  return state;
+  return take_state([&](std::span<std::byte> bytes) {
+    file.read(offset, bytes);
+    offset += bytes.size();
+  });
+}
+
+std::string to_bytes(const BlockState& state) {
+  std::string all;
+  all.reserve(state_bytes(state));
+  put_state(state, [&](std::span<const std::byte> bytes) {
+    all.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  });
+  return all;
+}
+
+BlockState state_from_bytes(std::string_view all) {
+  return take_state([&](std::span<std::byte> bytes) {
+    if (all.size() < bytes.size()) {
+      fail(ErrorCode::kCorruptFile, "a state's bytes are cut short");
+    }
+    std::ranges::copy(std::as_bytes(std::span(all.substr(0, bytes.size()))),
+                      bytes.begin());
+    all.remove_prefix(bytes.size());
+  });
 }
 
 }  // namespace llmpress

@@ -9,8 +9,8 @@
 #include <string>
 #include <utility>
 
-#include "compress/calibration/state_bytes.h"
 #include "compress/core/rng.h"
+#include "compress/model/state_bytes.h"
 #include "tests/formats/temporary_directory.h"
 
 namespace llmpress {
@@ -94,6 +94,11 @@ TEST_F(BatchStores, AStateComesBackBitForBit) {
   EXPECT_EQ(back.others[2].routing->tokens, 7u);
   EXPECT_EQ(back.others[0].routing, nullptr);
   EXPECT_GT(state_bytes(state), sizeof(float) * 6 * 17);
+  const std::string bytes = to_bytes(state);
+  EXPECT_EQ(bytes.size(), state_bytes(state));
+  expect_same(state, state_from_bytes(bytes));
+  EXPECT_THROW((void)state_from_bytes(std::string_view(bytes).substr(0, 90)),
+               Error);
 }
 
 TEST_F(BatchStores, HoldOneBatchAndGiveAnyInAnyOrder) {
