@@ -101,6 +101,34 @@ void Ranks::exchange(std::span<const std::span<const std::byte>> to,
   for (const auto& bytes : from) link_->traffic.received += bytes.size();
 }
 
+std::string Ranks::shift(std::string_view bytes) const {
+  if (link_ == nullptr) return {};
+  const bool sends = rank_ + 1 < size_, receives = rank_ > 0;
+  const auto to_next = [&](std::span<const std::byte> sent,
+                           std::span<std::byte> received) {
+    std::vector<std::span<const std::byte>> to(size_);
+    std::vector<std::span<std::byte>> from(size_);
+    if (sends) to[rank_ + 1] = sent;
+    if (receives) from[rank_ - 1] = received;
+    exchange(to, from);
+  };
+  const std::uint64_t own = bytes.size();
+  std::uint64_t size = 0;
+  to_next(std::as_bytes(std::span(&own, 1)),
+          std::as_writable_bytes(std::span(&size, 1)));
+  std::string received(size, '\0');
+  to_next(bytes_in(bytes), room_in(received));
+  return received;
+}
+
+Ranks Ranks::split(std::size_t color) const {
+  return link_ == nullptr ? *this : Ranks(link_->transport->split(color));
+}
+
+void Ranks::set_patience(std::chrono::seconds patience) const {
+  if (link_ != nullptr) link_->transport->set_patience(patience);
+}
+
 RankTraffic Ranks::traffic() const {
   return link_ == nullptr ? RankTraffic{} : link_->traffic;
 }

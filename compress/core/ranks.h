@@ -9,6 +9,7 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -32,6 +33,12 @@ class RankTransport {
   // sizes of the two ends agree, a rank's own are empty.
   virtual void exchange(std::span<const std::span<const std::byte>> to,
                         std::span<const std::span<std::byte>> from) = 0;
+  // Between the ranks that pass the same color, in the order that they have
+  // here. Collective.
+  virtual std::shared_ptr<RankTransport> split(std::size_t color) = 0;
+  // How long a call waits for another rank before it throws Error(kIo) with that
+  // rank's number, also of what is split off later; 0: for ever.
+  virtual void set_patience(std::chrono::seconds patience) = 0;
 };
 
 // Bytes of this rank, each counted once for every rank that it goes to:
@@ -67,6 +74,11 @@ class Ranks {
   // stretch of it: share_of(its size, grain, ...).
   template <class T>
   void join(std::span<T> whole, std::size_t grain) const;
+  // Every rank's bytes to the one behind it: gives those of the rank before,
+  // nothing to the first.
+  std::string shift(std::string_view bytes) const;
+  // The ranks that pass the same color, in the order that they have here.
+  Ranks split(std::size_t color) const;
   // As RankTransport::exchange().
   void exchange(std::span<const std::span<const std::byte>> to,
                 std::span<const std::span<std::byte>> from) const;
@@ -82,6 +94,8 @@ class Ranks {
   }
 
   RankTraffic traffic() const;  // not collective
+  // As RankTransport has it; not collective.
+  void set_patience(std::chrono::seconds patience) const;
 
  private:
   struct Link;

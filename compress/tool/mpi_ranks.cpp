@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "compress/core/cancel.h"
@@ -59,22 +60,52 @@ void check(int code, const char* what) {
        std::string_view(text, static_cast<std::size_t>(length)));
 }
 
-// Waits without keeping a processor from the ranks that are waited for.
-void wait_for(std::vector<MPI_Request>& requests) {
+// What is on its way, and the rank at its other end.
+struct Messages {
+  std::vector<MPI_Request> requests{};
+  std::vector<int> ranks{};
+
+  MPI_Request* add(int rank) {
+    ranks.push_back(rank);
+    requests.push_back(MPI_REQUEST_NULL);
+    return &requests.back();
+  }
+  // Of one that has not come; any if all have meanwhile.
+  int missing() {
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      int done = 0;
+      check(MPI_Test(&requests[i], &done, MPI_STATUS_IGNORE), "waiting");
+      if (done == 0) return ranks[i];
+    }
+    return ranks.front();
+  }
+};
+
+// Waits without keeping a processor from the ranks that are waited for; `patience`
+// as RankTransport has it.
+void wait_for(Messages messages, std::chrono::seconds patience) {
+  using Clock = std::chrono::steady_clock;
   constexpr int kSpins = 2000;
   // Pieces of a message move on when they are asked for.
   constexpr auto kLongestPause = std::chrono::microseconds(100);
   auto pause = std::chrono::microseconds(20);
+  const auto start = Clock::now();
   for (int turn = 0;; ++turn) {
     int done = 0;
-    check(MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done,
-                      MPI_STATUSES_IGNORE),
+    check(MPI_Testall(static_cast<int>(messages.requests.size()),
+                      messages.requests.data(), &done, MPI_STATUSES_IGNORE),
           "waiting");
     if (done != 0) return;
     stop_if_cancelled();
     if (turn < kSpins) {
       std::this_thread::yield();
       continue;
+    }
+    if (patience.count() != 0 && Clock::now() - start > patience) {
+      fail(ErrorCode::kIo,
+           "waited {} s for rank {} (--stall-limit): it is stopped, or stands "
+           "still at a file or the network",
+           patience.count(), messages.missing());
     }
     std::this_thread::sleep_for(pause);
     pause = std::min(pause * 2, kLongestPause);
@@ -93,35 +124,42 @@ void in_pieces(Bytes bytes, const Body& body) {
 
 class MpiTransport : public RankTransport {
  public:
-  MpiTransport() {
-    check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "start");
-    check(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "rank");
-    check(MPI_Comm_size(MPI_COMM_WORLD, &size_), "size");
+  // Of the processes of `comm`.
+  explicit MpiTransport(MPI_Comm comm) : comm_(comm) {
+    check(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "start");
+    check(MPI_Comm_rank(comm_, &rank_), "rank");
+    check(MPI_Comm_size(comm_, &size_), "size");
   }
+  ~MpiTransport() override {
+    int ended = 0;
+    if (comm_ == MPI_COMM_WORLD || MPI_Finalized(&ended) != MPI_SUCCESS) return;
+    if (ended == 0) MPI_Comm_free(&comm_);
+  }
+  MpiTransport(const MpiTransport&) = delete;
+  MpiTransport& operator=(const MpiTransport&) = delete;
 
   std::size_t rank() const override { return static_cast<std::size_t>(rank_); }
   std::size_t size() const override { return static_cast<std::size_t>(size_); }
 
   void broadcast(std::span<std::byte> bytes, std::size_t root) override {
-    std::vector<MPI_Request> requests;
+    Messages messages;
+    const int from = static_cast<int>(root);
     in_pieces(bytes, [&](std::span<std::byte> piece, int count) {
-      requests.push_back(MPI_REQUEST_NULL);
-      check(MPI_Ibcast(piece.data(), count, MPI_BYTE, static_cast<int>(root),
-                       MPI_COMM_WORLD, &requests.back()),
+      check(MPI_Ibcast(piece.data(), count, MPI_BYTE, from, comm_,
+                       messages.add(from)),
             "broadcast");
     });
-    wait_for(requests);
+    wait_for(std::move(messages), patience_);
   }
 
   void exchange(std::span<const std::span<const std::byte>> to,
                 std::span<const std::span<std::byte>> from) override {
-    std::vector<MPI_Request> requests;
+    Messages messages;
     for (int r = 0; r < size_; ++r) {
       in_pieces(from[static_cast<std::size_t>(r)],
                 [&](std::span<std::byte> piece, int count) {
-                  requests.push_back(MPI_REQUEST_NULL);
-                  check(MPI_Irecv(piece.data(), count, MPI_BYTE, r, kTag,
-                                  MPI_COMM_WORLD, &requests.back()),
+                  check(MPI_Irecv(piece.data(), count, MPI_BYTE, r, kTag, comm_,
+                                  messages.add(r)),
                         "receive");
                 });
     }
@@ -129,18 +167,31 @@ class MpiTransport : public RankTransport {
       const int r = (rank_ + step) % size_;
       in_pieces(to[static_cast<std::size_t>(r)],
                 [&](std::span<const std::byte> piece, int count) {
-                  requests.push_back(MPI_REQUEST_NULL);
-                  check(MPI_Isend(piece.data(), count, MPI_BYTE, r, kTag,
-                                  MPI_COMM_WORLD, &requests.back()),
+                  check(MPI_Isend(piece.data(), count, MPI_BYTE, r, kTag, comm_,
+                                  messages.add(r)),
                         "send");
                 });
     }
-    wait_for(requests);
+    wait_for(std::move(messages), patience_);
+  }
+
+  std::shared_ptr<RankTransport> split(std::size_t color) override {
+    MPI_Comm part = MPI_COMM_NULL;
+    check(MPI_Comm_split(comm_, static_cast<int>(color), rank_, &part),
+          "split");
+    auto transport = std::make_shared<MpiTransport>(part);
+    transport->set_patience(patience_);
+    return transport;
+  }
+  void set_patience(std::chrono::seconds patience) override {
+    patience_ = patience;
   }
 
  private:
   static constexpr int kTag = 1;
+  MPI_Comm comm_;
   int rank_ = 0, size_ = 1;
+  std::chrono::seconds patience_{0};
 };
 
 // This machine and the processors of it that this process may run on.
@@ -166,7 +217,7 @@ MpiRanks::MpiRanks() {
   check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &level),
         "start");
   running_ = true;
-  ranks_ = Ranks(std::make_shared<MpiTransport>());
+  ranks_ = Ranks(std::make_shared<MpiTransport>(MPI_COMM_WORLD));
   const std::string own = own_processors();
   const auto all = ranks_.gather(own);
   sharing_ = static_cast<std::size_t>(std::ranges::count(all, own));

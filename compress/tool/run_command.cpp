@@ -157,6 +157,7 @@ void add_run_command(CLI::App& app, const CommandRanks& ranks) {
   CLI::App* command = app.add_subcommand(
       "run", "carry out a recipe: compress, write artifacts, evaluate, report");
   add_recipe_options(*command, *arguments);
+  add_stall_limit(*command, arguments->session);
   command->add_flag(
       "--no-resume", arguments->no_resume,
       "start anew even if an interrupted run left finished blocks");

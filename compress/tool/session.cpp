@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <map>
 #include <thread>
@@ -73,6 +74,15 @@ void add_activations_option(CLI::App& command, InputPrecision& inputs) {
       ->default_str("stored");
 }
 
+void add_stall_limit(CLI::App& command, SessionOptions& options) {
+  command
+      .add_option("--stall-limit", options.stall_limit,
+                  "end all MPI ranks if one waits so many seconds for another; "
+                  "longer than any rank works alone (0: wait for ever)")
+      ->check(whole_number())
+      ->capture_default_str();
+}
+
 void add_memory_options(CLI::App& command, MemoryOptions& options) {
   command
       .add_option(
@@ -89,6 +99,7 @@ Session::Session(const SessionOptions& options)
     : options_(quiet_unless_first(options)),
       isa_(choose_isa(options.isa)),
       pool_(std::make_unique<ThreadPool>(threads_of(options))) {
+  ranks().set_patience(std::chrono::seconds(options.stall_limit));
   auto logger = spdlog::stderr_color_mt("llmpress");
   logger->set_pattern("%^%v%$");
   logger->set_level(options_.verbose ? spdlog::level::debug

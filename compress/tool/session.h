@@ -35,9 +35,12 @@ struct SessionOptions {
   std::size_t threads = 0;  // 0: all processors
   std::string isa{};        // empty: the best one
   CommandRanks ranks{};
+  std::size_t stall_limit = 0;  // seconds that ranks wait; 0: for ever
 };
 
 void add_session_options(CLI::App& command, SessionOptions& options);
+// --stall-limit of the commands that ranks carry out together.
+void add_stall_limit(CLI::App& command, SessionOptions& options);
 // --activations of the commands that run a model.
 void add_activations_option(CLI::App& command, InputPrecision& inputs);
 

@@ -73,6 +73,32 @@ TEST(Ranks, ShareAWholeInPiecesAndJoinIt) {
   });
 }
 
+TEST(Ranks, ShiftBytesToTheNext) {
+  EXPECT_EQ(Ranks().shift("x"), "");
+  run_on_ranks(3, [](const Ranks& ranks) {
+    const std::string own(2 * ranks.rank(),
+                          static_cast<char>('a' + ranks.rank()));
+    const std::string wanted = ranks.rank() == 2 ? "bb" : "";
+    EXPECT_EQ(ranks.shift(own), wanted);
+  });
+}
+
+TEST(Ranks, SplitByColorInOrder) {
+  EXPECT_EQ(Ranks().split(3).size(), 1u);
+  run_on_ranks(5, [](const Ranks& ranks) {
+    const Ranks odd_or_even = ranks.split(ranks.rank() % 2);
+    EXPECT_EQ(odd_or_even.size(), ranks.rank() % 2 == 0 ? 3u : 2u);
+    EXPECT_EQ(odd_or_even.rank(), ranks.rank() / 2);
+    const std::string own(1, static_cast<char>('0' + ranks.rank()));
+    std::string all;
+    for (const std::string& part : odd_or_even.gather(own)) all += part;
+    EXPECT_EQ(all, ranks.rank() % 2 == 0 ? "024" : "13");
+    const Ranks alone = ranks.split(ranks.rank());
+    EXPECT_FALSE(alone.is_spread());
+    EXPECT_EQ(ranks.gather(own)[4], "4");  // goes on beside its parts
+  });
+}
+
 TEST(Ranks, CountEveryByteOnceForEachRankThatItGoesTo) {
   run_on_ranks(3, [](const Ranks& ranks) {
     std::vector<float> numbers(10);

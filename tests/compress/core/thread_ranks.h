@@ -3,9 +3,12 @@
 
 #include <algorithm>
 #include <barrier>
+#include <chrono>
 #include <cstddef>
 #include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -22,6 +25,8 @@ class ThreadTransport : public RankTransport {
     std::barrier<> arrived;
     // What each rank shows to the others during a call.
     std::vector<std::span<const std::span<const std::byte>>> rows;
+    std::mutex mutex;
+    std::map<std::size_t, std::shared_ptr<Group>> parts;  // by color
   };
 
   ThreadTransport(std::shared_ptr<Group> group, std::size_t rank)
@@ -51,6 +56,40 @@ class ThreadTransport : public RankTransport {
     }
     group_->arrived.arrive_and_wait();
   }
+
+  std::shared_ptr<RankTransport> split(std::size_t color) override {
+    std::vector<std::size_t> colors(size());
+    const auto own = std::as_bytes(std::span(&color, 1));
+    const std::vector<std::span<const std::byte>> to(size(), own);
+    std::vector<std::span<std::byte>> from;
+    for (std::size_t& other : colors) {
+      from.push_back(std::as_writable_bytes(std::span(&other, 1)));
+    }
+    exchange(to, from);
+    const auto size = std::ranges::count(colors, color);
+    const auto rank =
+        std::count(colors.begin(),
+                   colors.begin() + static_cast<std::ptrdiff_t>(rank_), color);
+    std::shared_ptr<Group> part;
+    {
+      const std::lock_guard lock(group_->mutex);
+      std::shared_ptr<Group>& made = group_->parts[color];
+      if (made == nullptr) {
+        made = std::make_shared<Group>(static_cast<std::size_t>(size));
+      }
+      part = made;
+    }
+    group_->arrived.arrive_and_wait();
+    {
+      const std::lock_guard lock(group_->mutex);
+      group_->parts.clear();
+    }
+    group_->arrived.arrive_and_wait();
+    return std::make_shared<ThreadTransport>(part,
+                                             static_cast<std::size_t>(rank));
+  }
+
+  void set_patience(std::chrono::seconds) override {}
 
  private:
   std::shared_ptr<Group> group_;
