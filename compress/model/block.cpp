@@ -8,6 +8,7 @@
 #include "compress/core/formatted.h"
 #include "compress/core/hadamard.h"
 #include "compress/core/matrix_reuse.h"
+#include "compress/model/spread_linear.h"
 
 namespace llmpress {
 namespace {
@@ -102,7 +103,8 @@ void Block::replace_linear(std::size_t index, const LinearWeights& weights) {
          arch_->linear_name(layer_, index), rows_of(weights.weight),
          cols_of(weights.weight), linear.out, linear.in);
   }
-  linears_[index] = make_linear_kernel(weights, options_.isa, options_.inputs);
+  linears_[index] = make_spread_linear(weights, options_.isa, options_.inputs,
+                                       options_.tensor);
 }
 
 void Block::wrap_linear(std::size_t index,
@@ -146,6 +148,7 @@ std::size_t Block::bytes() const {
 OpContext Block::context(std::span<const Segment> segments,
                          ThreadPool& pool) const {
   return {.layer = layer_,
+          .first_layer = options_.first_layer,
           .segments = segments,
           .linears = linears_,
           .norms = norms_,

@@ -17,6 +17,7 @@
 #include "compress/core/matrix.h"
 #include "compress/core/packed_weight.h"
 #include "compress/core/parallel.h"
+#include "compress/core/ranks.h"
 #include "compress/kernels/cpu.h"
 #include "compress/kernels/linear_kernel.h"
 #include "compress/model/architecture.h"
@@ -68,6 +69,9 @@ struct BlockOptions {
   RopeTablesOfModel ropes{};
   // Of Linears that take floats.
   InputPrecision inputs = InputPrecision::kExact;
+  // Who has the rows of its Linears; passes are collective then.
+  Ranks tensor{};
+  std::size_t first_layer = 0;  // of those that this process has
   // Widened by whatever runs through the block; null: not wanted. Must outlive
   // the block.
   KvRanges* kv_ranges = nullptr;

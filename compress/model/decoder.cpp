@@ -10,6 +10,8 @@
 #include "compress/core/formatted.h"
 #include "compress/kernels/norms.h"
 #include "compress/model/end_operations.h"
+#include "compress/model/spread_linear.h"
+#include "compress/model/state_bytes.h"
 #include "compress/model/tensor_places.h"
 #include "formats/linears/dense_linear.h"
 
@@ -60,7 +62,7 @@ MatrixF project(const LinearKernel& kernel, ConstMatrixView X,
 
 Block load_block(const Checkpoint& checkpoint, const Architecture& arch,
                  std::size_t layer, const Decoder::Options& options,
-                 const RopeTablesOfModel& ropes) {
+                 const RopeTablesOfModel& ropes, std::size_t first_layer) {
   const auto read = [&](std::size_t linear) {
     return read_block_linear(checkpoint, arch, layer, linear);
   };
@@ -68,7 +70,9 @@ Block load_block(const Checkpoint& checkpoint, const Architecture& arch,
               BlockOptions{.isa = options.isa,
                            .kv = options.kv,
                            .ropes = ropes,
-                           .inputs = options.inputs});
+                           .inputs = options.inputs,
+                           .tensor = options.tensor,
+                           .first_layer = first_layer});
   const std::size_t linears = block.spec().linears.size();
   for (std::size_t l = 0; options.companion && l < linears; ++l) {
     block.wrap_linear(l, [&](std::unique_ptr<LinearKernel> kernel) {
@@ -83,18 +87,19 @@ Block load_block(const Checkpoint& checkpoint, const Architecture& arch,
 
 ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
                      Isa isa, std::shared_ptr<const WeightCompanion> companion,
-                     InputPrecision precision)
+                     InputPrecision precision, const Ranks& tensor)
     : ModelEnds(checkpoint, arch, isa, std::move(companion), precision,
-                Head::kLoaded) {}
+                Head::kLoaded, tensor) {}
 
 ModelEnds ModelEnds::without_head(const Checkpoint& checkpoint,
                                   const Architecture& arch, Isa isa) {
-  return {checkpoint, arch, isa, nullptr, InputPrecision::kExact, Head::kNone};
+  return {checkpoint,  arch, isa, nullptr, InputPrecision::kExact,
+          Head::kNone, {}};
 }
 
 ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
                      Isa isa, std::shared_ptr<const WeightCompanion> companion,
-                     InputPrecision precision, Head head)
+                     InputPrecision precision, Head head, const Ranks& tensor)
     : arch_(&arch),
       embedding_(checkpoint, arch.embedding, arch.vocabulary,
                  arch.input_width()),
@@ -116,11 +121,11 @@ ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
     positions_ =
         read_matrix(checkpoint.tensors(), arch.position_embedding + ".weight");
   }
-  if (head == Head::kLoaded) load_head(checkpoint, isa, precision);
+  if (head == Head::kLoaded) load_head(checkpoint, isa, precision, tensor);
 }
 
 void ModelEnds::load_head(const Checkpoint& checkpoint, Isa isa,
-                          InputPrecision precision) {
+                          InputPrecision precision, const Ranks& tensor) {
   const Architecture& arch = *arch_;
   const std::string& head = arch.tied_head ? arch.embedding : arch.head;
   if (!checkpoint.has_linear(head)) {
@@ -136,7 +141,7 @@ void ModelEnds::load_head(const Checkpoint& checkpoint, Isa isa,
     weights.bias =
         read_vector(checkpoint.tensors(), arch.head + ".bias", arch.vocabulary);
   }
-  head_ = make_linear_kernel(weights, isa, precision);
+  head_ = make_spread_linear(weights, isa, precision, tensor);
   // A tied head has the embedding's weights, but a module of its own.
   if (companion_) {
     head_ = companion_->beside(arch.head, weights, std::move(head_));
@@ -216,15 +221,25 @@ Decoder::Decoder(const Checkpoint& checkpoint)
 
 Decoder::Decoder(const Checkpoint& checkpoint, const Options& options)
     : arch_(std::make_unique<Architecture>(read_architecture(checkpoint))),
+      stages_(options.stages),
+      own_(share_of(arch_->layers, 1, stages_.rank(), stages_.size())),
       kv_(options.kv) {
   check_model(checkpoint, *arch_);
+  if (stages_.size() > 1 && stages_.size() > arch_->layers) {
+    fail(ErrorCode::kInvalidArgument,
+         "{} stages: the model has {} blocks, and each stage needs one",
+         stages_.size(), arch_->layers);
+  }
+  assert(!options.tensor.is_spread() || options.companion == nullptr);
+  assert(!stages_.is_spread() || !options.streamed);
   if (options.inputs == InputPrecision::kInt8 && options.isa == Isa::kScalar) {
     fail(ErrorCode::kInvalidArgument,
          "activations of int8 need kernels of avx2 or avx512-vnni, these are "
          "scalar");
   }
   ends_ = std::make_unique<ModelEnds>(checkpoint, *arch_, options.isa,
-                                      options.companion, options.inputs);
+                                      options.companion, options.inputs,
+                                      options.tensor);
   const RopeTablesOfModel ropes = make_ropes(*arch_);
   if (!options.streamed) {
     load_all(checkpoint, options, ropes);
@@ -234,32 +249,33 @@ Decoder::Decoder(const Checkpoint& checkpoint, const Options& options)
   }
   assert(options.companion == nullptr || options.companion->prefix().empty());
   load_ = [&checkpoint, &arch = *arch_, options, ropes](std::size_t layer) {
-    return load_block(checkpoint, arch, layer, options, ropes);
+    return load_block(checkpoint, arch, layer, options, ropes, 0);
   };
   if (arch_->layers != 0) kv_scheme_ = load_(0).kv_scheme();
 }
 
 void Decoder::load_all(const Checkpoint& checkpoint, const Options& options,
                        const RopeTablesOfModel& ropes) {
-  std::vector<std::optional<Block>> loaded(arch_->layers);
+  std::vector<std::optional<Block>> loaded(own_.count);
   std::mutex mutex;
   std::size_t done = 0;
-  const auto load = [&](std::size_t layer) {
+  const auto load = [&](std::size_t index) {
+    const std::size_t layer = own_.first + index;
     {
       const std::lock_guard lock(mutex);
       report(options.progress,
-             {"load", done++, arch_->layers, arch_->block_name(layer)});
+             {"load", done++, own_.count, arch_->block_name(layer)});
     }
-    loaded[layer] = load_block(checkpoint, *arch_, layer, options, ropes);
+    loaded[index] =
+        load_block(checkpoint, *arch_, layer, options, ropes, own_.first);
   };
   ThreadPool alone(1);
-  (options.pool != nullptr ? *options.pool : alone)
-      .for_each(arch_->layers, load);
-  blocks_.reserve(arch_->layers);
+  (options.pool != nullptr ? *options.pool : alone).for_each(own_.count, load);
+  blocks_.reserve(own_.count);
   for (std::optional<Block>& block : loaded) {
     blocks_.push_back(std::move(*block));
   }
-  report(options.progress, {"load", arch_->layers, arch_->layers, ""});
+  report(options.progress, {"load", own_.count, own_.count, ""});
 }
 
 void Decoder::for_each_block(
@@ -275,10 +291,19 @@ void Decoder::for_each_block(
 
 void Decoder::set_prefix(std::vector<BlockPrefix> prefix) {
   if (prefix.empty()) return;
-  assert(prefix.size() == blocks_.size());
+  assert(prefix.size() == arch_->layers);
+  const std::vector<bool> cached = cached_layers();
+  if (std::any_of(cached.begin(),
+                  cached.begin() + static_cast<std::ptrdiff_t>(own_.first),
+                  [](bool read) { return read; })) {
+    fail(ErrorCode::kUnsupported,
+         "{}: tokens in front of every sequence cannot stand before a stage "
+         "that reads keys of another one; use fewer stages",
+         arch_->model_type);
+  }
   ThreadPool alone(1);
-  for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
-    blocks_[layer].set_prefix(std::move(prefix[layer]), alone);
+  for (Block& block : blocks_) {
+    block.set_prefix(std::move(prefix[block.layer()]), alone);
   }
 }
 
@@ -292,24 +317,81 @@ std::size_t Decoder::bytes() const {
   return total;
 }
 
-MatrixF Decoder::forward(std::span<const TokenId> tokens,
-                         std::span<const Segment> segments,
-                         ThreadPool& pool) const {
+std::vector<Segment> Decoder::placed(std::span<const Segment> segments) const {
   std::vector<Segment> placed(segments.begin(), segments.end());
   for (Segment& segment : placed) {
     if (segment.cache == nullptr) segment.past += prefix_tokens();
   }
-  BlockState state = ends_->begin(tokens, placed, pool);
-  for_each_block([&](const Block& block) { block.run(placed, state, pool); });
+  return placed;
+}
+
+BlockState Decoder::begin(std::span<const TokenId> tokens,
+                          std::span<const Segment> segments,
+                          ThreadPool& pool) const {
+  return ends_->begin(tokens, placed(segments), pool);
+}
+
+void Decoder::run_blocks(std::span<const Segment> segments, BlockState& state,
+                         ThreadPool& pool) const {
+  const std::vector<Segment> all = placed(segments);
+  for_each_block([&](const Block& block) { block.run(all, state, pool); });
+}
+
+void Decoder::through_stages(BlockState& state, const BlockBody& body) const {
+  for (std::size_t stage = 0; stage < stages_.size(); ++stage) {
+    const bool is_own = stage == stages_.rank();
+    if (is_own) {
+      for_each_block([&](const Block& block) { body(block, state); });
+    }
+    if (stage + 1 == stages_.size()) break;
+    const std::string before =
+        stages_.shift(is_own ? to_bytes(state) : std::string());
+    if (stage + 1 == stages_.rank()) state = state_from_bytes(before);
+  }
+  if (!stages_.is_spread()) return;
+  const std::size_t last = stages_.size() - 1;
+  const std::string bytes = stages_.broadcast(
+      stages_.rank() == last ? to_bytes(state) : std::string(), last);
+  if (stages_.rank() != last) state = state_from_bytes(bytes);
+}
+
+MatrixF Decoder::forward(std::span<const TokenId> tokens,
+                         std::span<const Segment> segments,
+                         ThreadPool& pool) const {
+  const std::vector<Segment> all = placed(segments);
+  BlockState state;
+  if (stages_.is_first()) state = ends_->begin(tokens, all, pool);
+  through_stages(state, [&](const Block& block, BlockState& passing) {
+    block.run(all, passing, pool);
+  });
   for (const Segment& segment : segments) {
     if (segment.cache != nullptr) segment.cache->advance(segment.rows);
   }
   return std::move(state.hidden);
 }
 
+// Of this rank's blocks, and of those before whose keys they read.
+std::vector<bool> Decoder::cached_layers() const {
+  std::vector<bool> cached(arch_->layers);
+  for (std::size_t l = own_.first; l < own_.first + own_.count; ++l) {
+    cached[l] = true;
+    for (const Operation& op : arch_->block(l).operations) {
+      const auto* const attention = std::get_if<AttentionOp>(&op.kind);
+      if (attention == nullptr || !attention->shared_layer) continue;
+      cached[*attention->shared_layer] = true;
+    }
+  }
+  return cached;
+}
+
 KvCache Decoder::make_cache(std::size_t capacity) const {
   const std::size_t before = prefix_tokens();
-  KvCache cache(arch_->cache_slots(), before + capacity, kv_);
+  auto slots = arch_->cache_slots();
+  const std::vector<bool> cached = cached_layers();
+  for (std::size_t layer = 0; layer < slots.size(); ++layer) {
+    if (!cached[layer]) slots[layer].clear();
+  }
+  KvCache cache(slots, before + capacity, kv_);
   if (before == 0) return cache;
   for (const Block& block : blocks_) {
     for (std::size_t slot = 0; slot < block.prefix().size(); ++slot) {

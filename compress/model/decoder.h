@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "compress/core/progress.h"
+#include "compress/core/ranks.h"
 #include "compress/model/block.h"
 #include "compress/model/embedding_rows.h"
 #include "compress/model/model_check.h"
@@ -29,7 +30,8 @@ class ModelEnds {
   // `companion` may be null.
   ModelEnds(const Checkpoint& checkpoint, const Architecture& arch, Isa isa,
             std::shared_ptr<const WeightCompanion> companion = nullptr,
-            InputPrecision precision = InputPrecision::kExact);
+            InputPrecision precision = InputPrecision::kExact,
+            const Ranks& tensor = {});
   // For who asks for no logits: the head, at times the largest weight of all, is
   // not loaded.
   static ModelEnds without_head(const Checkpoint& checkpoint,
@@ -55,9 +57,9 @@ class ModelEnds {
   enum class Head { kLoaded, kNone };
   ModelEnds(const Checkpoint& checkpoint, const Architecture& arch, Isa isa,
             std::shared_ptr<const WeightCompanion> companion,
-            InputPrecision precision, Head head);
+            InputPrecision precision, Head head, const Ranks& tensor);
   void load_head(const Checkpoint& checkpoint, Isa isa,
-                 InputPrecision precision);
+                 InputPrecision precision, const Ranks& tensor);
 
   const Architecture* arch_;
   MatrixF layer_inputs(std::span<const TokenId> tokens, ConstMatrixView X,
@@ -89,6 +91,13 @@ class Decoder {
     // larger than memory: the checkpoint must outlive the decoder. Not with a
     // companion that has a prefix.
     bool streamed = false;
+    // Who has the rows of every Linear, and of the head: what runs the model is
+    // collective then. Not with a companion.
+    Ranks tensor{};
+    // Who has the blocks: each rank a stretch of them, in order, one at least.
+    // forward() and what is built on it are collective then and give all ranks
+    // the same. Not streamed.
+    Ranks stages{};
   };
   // Loads block by block: beside the prepared weights, never more than one
   // Linear of each thread is held in its stored form.
@@ -98,10 +107,24 @@ class Decoder {
   const Architecture& architecture() const { return *arch_; }
   const ModelEnds& ends() const { return *ends_; }
   bool is_streamed() const { return load_ != nullptr; }
-  // The loaded ones: none of a streamed model.
+  // The loaded ones: none of a streamed model; this rank's stretch of stages.
   std::span<const Block> blocks() const { return blocks_; }
-  // body(block) for all of them in order, streamed or not.
+  // body(block) for all of them in order, streamed or not; with stages for this
+  // rank's.
   void for_each_block(const std::function<void(const Block&)>& body) const;
+  const Ranks& stages() const { return stages_; }
+  // What stands before the first block of all; `segments` as forward() takes
+  // them.
+  BlockState begin(std::span<const TokenId> tokens,
+                   std::span<const Segment> segments, ThreadPool& pool) const;
+  // Through this rank's blocks.
+  void run_blocks(std::span<const Segment> segments, BlockState& state,
+                  ThreadPool& pool) const;
+  // body(block, state) for every block of all stages in order, each on the rank
+  // that has it. `state` is looked at on the first rank and comes out the same
+  // on all. Collective.
+  using BlockBody = std::function<void(const Block&, BlockState&)>;
+  void through_stages(BlockState& state, const BlockBody& body) const;
   // What the checkpoint itself asks for.
   const std::optional<KvScheme>& kv_scheme() const { return kv_scheme_; }
   std::size_t bytes() const;  // of all prepared weights in memory
@@ -120,9 +143,13 @@ class Decoder {
   void load_all(const Checkpoint& checkpoint, const Options& options,
                 const RopeTablesOfModel& ropes);
   void set_prefix(std::vector<BlockPrefix> prefix);
+  std::vector<bool> cached_layers() const;
+  std::vector<Segment> placed(std::span<const Segment> segments) const;
 
   std::unique_ptr<Architecture> arch_;  // blocks point to it
   std::unique_ptr<ModelEnds> ends_;
+  Ranks stages_;
+  Stretch own_{};  // the blocks of this rank
   std::vector<Block> blocks_;
   std::function<Block(std::size_t layer)> load_{};  // null: all are loaded
   std::optional<KvScheme> kv_scheme_{};

@@ -32,15 +32,17 @@ std::string find_non_finite(const Decoder& decoder,
   const Architecture& arch = decoder.architecture();
   const Segment segment{.rows = tokens.size(), .past = decoder.prefix_tokens()};
   BlockState state = decoder.ends().begin(tokens, {&segment, 1}, pool);
-  std::string found;
-  decoder.for_each_block([&](const Block& block) {
-    if (!found.empty()) return;
-    block.run({&segment, 1}, state, pool);
-    if (const auto t = first_bad_row(state.hidden)) {
-      found = place(arch.block_name(block.layer()), *t);
+  std::string own;
+  decoder.through_stages(state, [&](const Block& block, BlockState& passing) {
+    if (!own.empty() || first_bad_row(passing.hidden)) return;
+    block.run({&segment, 1}, passing, pool);
+    if (const auto t = first_bad_row(passing.hidden)) {
+      own = place(arch.block_name(block.layer()), *t);
     }
   });
-  if (!found.empty()) return found;
+  for (const std::string& found : decoder.stages().gather(own)) {
+    if (!found.empty()) return found;
+  }
   const MatrixF normed = decoder.ends().head_input(state.hidden.view(), pool);
   if (const auto t = first_bad_row(normed)) return place(arch.final_norm, *t);
   return "the head: its output is not finite";

@@ -26,7 +26,8 @@ namespace {
 // Commands that the ranks carry out together; any other is done by the first.
 bool is_spread(int argc, char** argv) {
   const std::string_view name = argc > 1 ? argv[1] : "";
-  return name == "run" || name == "eval" || name == "compare";
+  return name == "run" || name == "eval" || name == "compare" ||
+         name == "generate";
 }
 
 // An empty path or name is a mistake in a script; an empty prompt may be meant.
@@ -82,7 +83,7 @@ class Program {
     add_extract_command(app_);
     add_inspect_command(app_);
     add_verify_command(app_);
-    add_generate_command(app_);
+    add_generate_command(app_, command_ranks);
     add_logits_command(app_);
     add_imatrix_command(app_);
     refuse_empty_values(app_);

@@ -22,7 +22,7 @@ void add_unmerge_command(CLI::App& app);
 void add_extract_command(CLI::App& app);
 void add_inspect_command(CLI::App& app);
 void add_verify_command(CLI::App& app);
-void add_generate_command(CLI::App& app);
+void add_generate_command(CLI::App& app, const CommandRanks& ranks);
 void add_logits_command(CLI::App& app);
 void add_imatrix_command(CLI::App& app);
 

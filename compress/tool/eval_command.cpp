@@ -13,6 +13,7 @@
 #include "compress/tool/adapter_arguments.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
+#include "compress/tool/model_ranks.h"
 #include "compress/tool/option_checks.h"
 #include "compress/tool/session.h"
 
@@ -26,6 +27,7 @@ struct EvalArguments {
   EvaluateConfig config{};
   AdapterArguments adapters{};
   MemoryOptions memory{};
+  ModelRankOptions spread{};
   std::filesystem::path json{}, report{};
 };
 
@@ -74,6 +76,8 @@ void add_evaluation_options(CLI::App& command, EvalArguments& arguments) {
   command.add_option("--json", arguments.json,
                      "write the result as JSON to this file (-: stdout)");
   add_memory_options(command, arguments.memory);
+  add_model_rank_options(command, arguments.spread);
+  add_stall_limit(command, arguments.session);
   add_session_options(command, arguments.session);
 }
 
@@ -104,7 +108,7 @@ struct LoadedModel {
 // memory.
 LoadedModel load(const std::filesystem::path& path,
                  const EvaluateConfig& config, Session& session,
-                 const std::filesystem::path& scratch,
+                 const std::filesystem::path& scratch, const ModelRanks& ranks,
                  const AdapterArguments& adapters = {}) {
   LoadedModel model{.source = open_model(path)};
   for (const std::string& note : model.source.checkpoint->notes()) {
@@ -127,7 +131,9 @@ LoadedModel load(const std::filesystem::path& path,
                        .companion = model.adapters.companion,
                        .inputs = input_precision(config),
                        .pool = &session.pool(),
-                       .streamed = !scratch.empty()});
+                       .streamed = !scratch.empty(),
+                       .tensor = ranks.tensor,
+                       .stages = ranks.stages});
   model.under_test = {
       .name = name,
       .decoder = model.decoder.get(),
@@ -177,6 +183,17 @@ std::filesystem::path scratch_of(const EvalArguments& arguments,
   return scratch;
 }
 
+// Before anything is read.
+ModelRanks share_model(const EvalArguments& arguments, Session& session) {
+  if (arguments.spread.is_spread() && arguments.memory.limit != 0) {
+    fail(ErrorCode::kInvalidArgument,
+         "--memory-limit is counted for a whole model, not with --pipeline or "
+         "--tensor-parallel");
+  }
+  return llmpress::share_model(session.ranks(), arguments.spread,
+                               !arguments.adapters.paths.empty());
+}
+
 // The first rank writes for all.
 std::unique_ptr<OutputGuard> guard_outputs(const EvalArguments& arguments,
                                            Session& session) {
@@ -205,6 +222,7 @@ std::unique_ptr<HeapReuse> choose_heap(const std::filesystem::path& scratch) {
 
 void eval(const EvalArguments& arguments) {
   Session session(arguments.session);
+  const ModelRanks ranks = share_model(arguments, session);
   const auto guard = guard_outputs(arguments, session);
   (void)weighted(arguments.adapters);
   const ModelSource source = session.ranks().first_then_others(
@@ -215,10 +233,10 @@ void eval(const EvalArguments& arguments) {
       scratch_of(arguments, session, {&arguments.model, 1}, text.tokens.size());
   const auto reuse = choose_heap(scratch);
   const LoadedModel model = load(arguments.model, arguments.config, session,
-                                 scratch, arguments.adapters);
+                                 scratch, ranks, arguments.adapters);
   const EvaluationResult result =
       evaluate(model.under_test, text, arguments.config, session.pool(),
-               session.progress(), session.ranks());
+               session.progress(), ranks.copies);
   if (!session.ranks().is_first()) return;
   if (arguments.json != "-") {
     print("perplexity %.4f +- %.4f\n", result.perplexity,
@@ -260,6 +278,7 @@ void print_comparison(const Comparison& comparison) {
 
 void compare_models(const EvalArguments& arguments) {
   Session session(arguments.session);
+  const ModelRanks ranks = share_model(arguments, session);
   const auto guard = guard_outputs(arguments, session);
   const ModelSource source = session.ranks().first_then_others(
       [&] { return open_model(arguments.model); });
@@ -272,11 +291,11 @@ void compare_models(const EvalArguments& arguments) {
       scratch_of(arguments, session, paths, text.tokens.size());
   const auto reuse = choose_heap(scratch);
   const LoadedModel base =
-      load(arguments.model, arguments.config, session, scratch);
+      load(arguments.model, arguments.config, session, scratch, ranks);
   std::vector<LoadedModel> loaded;
   std::vector<ModelUnderTest> candidates;
   for (const auto& path : arguments.candidates) {
-    loaded.push_back(load(path, arguments.config, session, scratch));
+    loaded.push_back(load(path, arguments.config, session, scratch, ranks));
     candidates.push_back(loaded.back().under_test);
     const Tokenizer& tokenizer = *loaded.back().source.tokenizer;
     if (load_evaluation_text(arguments.config.text, tokenizer).tokens !=
@@ -289,7 +308,7 @@ void compare_models(const EvalArguments& arguments) {
   }
   const Comparison comparison =
       compare(base.under_test, candidates, text, arguments.config,
-              session.pool(), session.progress(), session.ranks());
+              session.pool(), session.progress(), ranks.copies);
   if (!session.ranks().is_first()) return;
   if (arguments.json != "-") print_comparison(comparison);
   if (!arguments.json.empty()) write_json(to_json(comparison), arguments.json);

@@ -2,8 +2,10 @@
 #include <cstdio>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "compress/core/formatted.h"
 #include "compress/core/heap_reuse.h"
 #include "compress/model/generation.h"
 #include "compress/model/model_source.h"
@@ -12,6 +14,7 @@
 #include "compress/tool/chat.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
+#include "compress/tool/model_ranks.h"
 #include "compress/tool/option_checks.h"
 #include "compress/tool/session.h"
 
@@ -24,6 +27,7 @@ struct GenerateArguments {
   std::string prompt{}, system{};
   GenerationConfig config{};
   AdapterArguments adapters{};
+  ModelRankOptions spread{};
   bool ignore_eos = false;
   bool chat = false;
   InputPrecision inputs = InputPrecision::kExact;
@@ -92,9 +96,19 @@ std::string generate_one(const Decoder& decoder, const Tokenizer& tokenizer,
   return printer.generated();
 }
 
+// Of the first rank's stdin, on all of them; none at its end.
+std::optional<std::string> read_line(const Ranks& ranks) {
+  std::string line;
+  const bool more = !ranks.is_first() || std::getline(std::cin, line);
+  // A mark in front: an empty line is no end.
+  const std::string sent = ranks.broadcast(more ? ">" + line : "");
+  return sent.empty() ? std::nullopt : std::optional(sent.substr(1));
+}
+
 // One answer to the prompt, or one to each line of stdin.
 void hold_conversation(const Decoder& decoder, const ModelSource& source,
-                       GenerateArguments& arguments, Session& session) {
+                       const Ranks& ranks, GenerateArguments& arguments,
+                       Session& session) {
   Chat chat(arguments.model, *source.tokenizer);
   const auto end = chat.turn_end();
   if (end && !arguments.ignore_eos) arguments.config.stop.push_back(*end);
@@ -108,13 +122,29 @@ void hold_conversation(const Decoder& decoder, const ModelSource& source,
     answer(arguments.prompt);
     return;
   }
-  for (std::string line; std::getline(std::cin, line);) {
-    if (!line.empty()) answer(line);
+  while (const auto line = read_line(ranks)) {
+    if (!line->empty()) answer(*line);
   }
+}
+
+// Of ranks that share the model; the first alone where none is shared.
+std::optional<ModelRanks> share_model(const GenerateArguments& arguments,
+                                      Session& session) {
+  const Ranks& ranks = session.ranks();
+  if (!arguments.spread.is_spread()) {
+    return ranks.is_first() ? std::optional(ModelRanks{}) : std::nullopt;
+  }
+  ModelRanks shared = llmpress::share_model(ranks, arguments.spread,
+                                            !arguments.adapters.paths.empty());
+  // One copy of the model is enough for one text.
+  const bool is_first_copy = shared.copies.is_first();
+  return is_first_copy ? std::optional(std::move(shared)) : std::nullopt;
 }
 
 void generate_text(GenerateArguments& arguments) {
   Session session(arguments.session);
+  const std::optional<ModelRanks> ranks = share_model(arguments, session);
+  if (!ranks) return;
   const HeapReuse reuse;
   const ModelSource source = open_model(arguments.model);
   for (const std::string& note : source.checkpoint->notes()) session.log(note);
@@ -127,12 +157,14 @@ void generate_text(GenerateArguments& arguments) {
                                          .progress = session.progress(),
                                          .companion = adapters.companion,
                                          .inputs = arguments.inputs,
-                                         .pool = &session.pool()});
+                                         .pool = &session.pool(),
+                                         .tensor = ranks->tensor,
+                                         .stages = ranks->stages});
   if (!arguments.ignore_eos) {
     arguments.config.stop = stop_tokens(source, arguments.model);
   }
   if (arguments.chat) {
-    hold_conversation(decoder, source, arguments, session);
+    hold_conversation(decoder, source, ranks->model, arguments, session);
     return;
   }
   const Tokenizer& tokenizer = *source.tokenizer;
@@ -142,8 +174,9 @@ void generate_text(GenerateArguments& arguments) {
 
 }  // namespace
 
-void add_generate_command(CLI::App& app) {
+void add_generate_command(CLI::App& app, const CommandRanks& ranks) {
   auto arguments = std::make_shared<GenerateArguments>();
+  arguments->session.ranks = ranks;
   CLI::App* command =
       app.add_subcommand("generate", "continue a text with the packed kernels");
   GenerationConfig& config = arguments->config;
@@ -183,6 +216,8 @@ void add_generate_command(CLI::App& app) {
                     "go on after the end-of-text token");
   add_activations_option(*command, arguments->inputs);
   add_beside_options(*command, arguments->adapters);
+  add_model_rank_options(*command, arguments->spread);
+  add_stall_limit(*command, arguments->session);
   add_session_options(*command, arguments->session);
   command->footer(
       "Example:\n  llmpress generate ./my-model-w4 --prompt \"Once upon a "

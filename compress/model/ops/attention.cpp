@@ -48,7 +48,11 @@ KeyValues expose_key_values(const AttentionOp& op, const OpContext& context,
     return {};
   }
   const CachePlace place{op.shared_layer.value_or(context.layer), op.slot};
-  if (!op.shared_layer) segment.cache->append(place, K, V);
+  // Where the layer that they are of is in another process, each layer that
+  // reads them stores them, over the same of the one before.
+  if (place.layer == context.layer || place.layer < context.first_layer) {
+    segment.cache->append(place, K, V);
+  }
   if (segment.cache->format().type == KvType::kF32) {
     to.keys = segment.cache->keys(place);
     to.values = segment.cache->values(place);

@@ -55,6 +55,7 @@ struct Segment {
 // What of a block an operation may need beside its inputs.
 struct OpContext {
   std::size_t layer = 0;
+  std::size_t first_layer = 0;  // that this process has
   std::span<const Segment> segments{};
   std::span<const std::unique_ptr<LinearKernel>> linears{};
   std::span<const NormWeights> norms{};              // as they multiply

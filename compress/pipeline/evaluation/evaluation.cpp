@@ -10,6 +10,7 @@
 #include "compress/core/formatted.h"
 #include "compress/kernels/softmax.h"
 #include "compress/model/non_finite.h"
+#include "compress/pipeline/evaluation/staged_states.h"
 #include "compress/pipeline/evaluation/streamed_states.h"
 
 namespace llmpress {
@@ -144,17 +145,34 @@ std::vector<WindowRange> batches_of(std::span<const EvaluationWindow> windows) {
   return batches;
 }
 
-// The states of all of this rank's batches in a model that is not in memory.
-class Streamed {
+// What comes out of a model's blocks, batch by batch in order.
+class HiddenStates {
  public:
-  Streamed(const ModelUnderTest& model, const EvaluationText& text,
-           std::span<const EvaluationWindow> windows,
-           std::span<const WindowRange> own, ThreadPool& pool,
-           const Progress& progress)
+  virtual ~HiddenStates() = default;
+  virtual MatrixF of(const Batch& batch, std::size_t b, ThreadPool& pool) = 0;
+  // Of a batch, before it is asked for.
+  virtual double seconds_before() const { return 0; }
+};
+
+class Loaded : public HiddenStates {
+ public:
+  explicit Loaded(const ModelUnderTest& model) : decoder_(*model.decoder) {}
+  MatrixF of(const Batch& batch, std::size_t, ThreadPool& pool) override {
+    return decoder_.forward(batch.tokens, batch.segments, pool);
+  }
+
+ private:
+  const Decoder& decoder_;
+};
+
+// Of a model that is not in memory: all batches have been through it.
+class Streamed : public HiddenStates {
+ public:
+  Streamed(const ModelUnderTest& model, std::vector<Batch> own,
+           ThreadPool& pool, const Progress& progress)
       : states_(*model.decoder, model.scratch) {
     const auto start = Clock::now();
-    for (const WindowRange& range : own) {
-      Batch batch = make_batch(text, windows.subspan(range.first, range.count));
+    for (Batch& batch : own) {
       states_.add(batch.tokens, std::move(batch.segments), pool);
     }
     states_.run(pool, progress);
@@ -162,20 +180,58 @@ class Streamed {
                static_cast<double>(std::max<std::size_t>(1, own.size()));
   }
 
-  MatrixF hidden(std::size_t b) const { return states_.hidden(b); }
-  double seconds() const { return seconds_; }  // of a batch
+  MatrixF of(const Batch&, std::size_t b, ThreadPool&) override {
+    return states_.hidden(b);
+  }
+  double seconds_before() const override { return seconds_; }
 
  private:
   StreamedStates states_;
   double seconds_ = 0;
 };
 
-// What goes through a loaded model now, or went through a streamed one before.
-using StreamedModels = std::vector<std::unique_ptr<Streamed>>;
+// Of a model whose blocks are on several ranks.
+class Staged : public HiddenStates {
+ public:
+  Staged(const ModelUnderTest& model, std::vector<Batch> own)
+      : states_(*model.decoder, batches(std::move(own))) {}
+
+  MatrixF of(const Batch&, std::size_t, ThreadPool& pool) override {
+    return states_.next(pool);
+  }
+
+ private:
+  static std::vector<StagedStates::Batch> batches(std::vector<Batch> own) {
+    std::vector<StagedStates::Batch> all;
+    for (Batch& batch : own) {
+      all.push_back({std::move(batch.tokens), std::move(batch.segments)});
+    }
+    return all;
+  }
+
+  StagedStates states_;
+};
+
+std::unique_ptr<HiddenStates> hidden_states(
+    const ModelUnderTest& model, const EvaluationText& text,
+    std::span<const EvaluationWindow> windows, std::span<const WindowRange> own,
+    ThreadPool& pool, const Progress& progress) {
+  const bool staged = model.decoder->stages().is_spread();
+  if (!staged && !model.decoder->is_streamed()) {
+    return std::make_unique<Loaded>(model);
+  }
+  std::vector<Batch> batches;
+  for (const WindowRange& range : own) {
+    batches.push_back(
+        make_batch(text, windows.subspan(range.first, range.count)));
+  }
+  if (staged) return std::make_unique<Staged>(model, std::move(batches));
+  return std::make_unique<Streamed>(model, std::move(batches), pool, progress);
+}
 
 // The first model is the base of the divergences. `b`: of this rank's batches.
 std::vector<Scores> score_batch(std::span<const ModelUnderTest> models,
-                                const StreamedModels& streamed,
+                                std::span<HiddenStates* const> states,
                                 const EvaluationText& text,
                                 std::span<const EvaluationWindow> windows,
                                 const WindowRange& range, std::size_t b,
@@ -185,15 +241,9 @@ std::vector<Scores> score_batch(std::span<const ModelUnderTest> models,
   const Batch batch = make_batch(text, own);
   std::vector<MatrixF> hidden;
   for (std::size_t m = 0; m < models.size(); ++m) {
-    if (streamed[m] != nullptr) {
-      hidden.push_back(streamed[m]->hidden(b));
-      scores[m].seconds += streamed[m]->seconds();
-      continue;
-    }
     const auto start = Clock::now();
-    hidden.push_back(
-        models[m].decoder->forward(batch.tokens, batch.segments, pool));
-    scores[m].seconds += seconds_since(start);
+    hidden.push_back(states[m]->of(batch, b, pool));
+    scores[m].seconds += states[m]->seconds_before() + seconds_since(start);
   }
   const std::span<const Target> targets = batch.targets;
   for (std::size_t t = 0; t < targets.size(); t += kEvaluatedLogitRows) {
@@ -251,16 +301,15 @@ std::vector<Scores> score(std::span<const ModelUnderTest> models,
   for (std::size_t b = 0; b < batches.size(); ++b) {
     if (ranks.owns(b)) mine.push_back(batches[b]);
   }
-  StreamedModels streamed(models.size());
-  for (std::size_t m = 0; m < models.size(); ++m) {
-    if (!models[m].decoder->is_streamed()) continue;
-    streamed[m] = std::make_unique<Streamed>(models[m], text, windows, mine,
-                                             pool, progress);
+  std::vector<std::unique_ptr<HiddenStates>> made;
+  std::vector<HiddenStates*> states;
+  for (const ModelUnderTest& model : models) {
+    made.push_back(hidden_states(model, text, windows, mine, pool, progress));
+    states.push_back(made.back().get());
   }
   std::vector<std::vector<Scores>> own(models.size());  // [models][batches]
   for (std::size_t b = 0; b < mine.size(); ++b) {
-    auto scores =
-        score_batch(models, streamed, text, windows, mine[b], b, pool);
+    auto scores = score_batch(models, states, text, windows, mine[b], b, pool);
     for (std::size_t m = 0; m < models.size(); ++m) {
       own[m].push_back(std::move(scores[m]));
     }

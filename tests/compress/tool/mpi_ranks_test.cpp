@@ -238,6 +238,35 @@ TEST_F(MpiRanks, EndTogetherWhenOneIsKilledAndGoOnWithAnyNumber) {
   }
 }
 
+TEST_F(MpiRanks, EndWhenOneStandsStill) {
+  const std::string recipe = write_recipe(
+      "model: " + kRoot + "/models/tinystories-3.7m\n" + calibration() +
+      "output: {path: " + path("out/gptq").string() + "}\n" +
+      "stages:\n  - quantize: {method: gptq, weights: {bits: 4, group_size: "
+      "32}}\n");
+  const pid_t launcher = fork();
+  if (launcher == 0) {
+    const std::string line = "exec env " + program(2) + "run " + recipe +
+                             " --threads 1 --quiet --stall-limit 2 >/dev/null "
+                             "2>" +
+                             path("stderr").string();
+    execl("/bin/sh", "sh", "-c", line.c_str(), static_cast<char*>(nullptr));
+    _exit(127);
+  }
+  while (!fs::exists(path("out/gptq.resume")) ||
+         ranks_of(launcher).size() < 2) {
+    ASSERT_EQ(waitpid(launcher, nullptr, WNOHANG), 0);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  kill(ranks_of(launcher)[0], SIGSTOP);
+  int status = 0;
+  ASSERT_EQ(waitpid(launcher, &status, 0), launcher);
+  EXPECT_EQ(WEXITSTATUS(status), 3);
+  EXPECT_NE(read_file(path("stderr")).find(": waited 2 s for rank "),
+            std::string::npos)
+      << read_file(path("stderr"));
+}
+
 TEST_F(MpiRanks, TellAMistakeOnceAndEndWithItsCode) {
   const std::string recipe =
       write_recipe("model: " + path("nowhere").string() +
@@ -265,6 +294,38 @@ TEST_F(MpiRanks, PrintOneResultAndLeaveOtherCommandsToTheFirst) {
   }
   EXPECT_EQ(one, two);
   EXPECT_EQ(command(2, "run").code, 2);
+}
+
+TEST_F(MpiRanks, ShareAModelThatNoneOfThemHolds) {
+  const std::string model = kRoot + "/models/tinystories-3.7m";
+  const std::string evaluation =
+      "eval " + model + " --text " + kRoot +
+      "/models/text/evaluation.txt --context 128 --max-windows 33 --json -";
+  const std::string chat = "generate " + model + " -n 24 --prompt 'Once upon'";
+  auto one = nlohmann::json::parse(command(1, evaluation).output);
+  const std::string text = command(1, chat).output;
+  EXPECT_GT(text.size(), 20u);
+  const std::pair<int, std::string> spreads[] = {
+      {2, " --pipeline 2"},
+      {2, " --tensor-parallel 2"},
+      {4, " --pipeline 2"},  // two copies
+      {4, " --pipeline 2 --tensor-parallel 2"}};
+  for (const auto& [ranks, options] : spreads) {
+    const Outcome spread = command(ranks, evaluation + options);
+    EXPECT_EQ(spread.code, 0) << spread.errors;
+    auto found = nlohmann::json::parse(spread.output);
+    for (auto* const result : {&one, &found}) {
+      result->erase("seconds");
+      result->erase("tokens_per_second");
+    }
+    EXPECT_EQ(one, found) << options;
+    EXPECT_EQ(command(ranks, chat + options).output, text) << options;
+  }
+  const Outcome wrong = command(3, evaluation + " --pipeline 2");
+  EXPECT_EQ(wrong.code, 2);
+  EXPECT_NE(wrong.errors.find("2 ranks or a multiple of them, found 3"),
+            std::string::npos)
+      << wrong.errors;
 }
 
 #else

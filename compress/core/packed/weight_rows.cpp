@@ -1,0 +1,159 @@
+#include "compress/core/packed/weight_rows.h"
+
+#include <cassert>
+#include <numeric>
+#include <vector>
+
+#include "compress/core/checked.h"
+
+namespace llmpress {
+namespace {
+
+// Rows of a row-major buffer of `out` rows; one that is no multiple of rows
+// (empty, or one number for all) as it is.
+template <class T>
+std::vector<T> rows_in(const std::vector<T>& all, std::size_t out,
+                       Stretch rows) {
+  if (all.size() < out || all.size() % out != 0) return all;
+  const std::size_t width = all.size() / out;
+  const auto first =
+      all.begin() + static_cast<std::ptrdiff_t>(rows.first * width);
+  return {first, first + static_cast<std::ptrdiff_t>(rows.count * width)};
+}
+
+DenseWeight take(const DenseWeight& w, Stretch rows) {
+  return {.out = rows.count,
+          .in = w.in,
+          .dtype = w.dtype,
+          .data = rows_in(w.data, w.out, rows)};
+}
+
+GroupedIntWeight take(const GroupedIntWeight& w, Stretch rows) {
+  return {.out = rows.count,
+          .in = w.in,
+          .bits = w.bits,
+          .group_size = w.group_size,
+          .symmetric = w.symmetric,
+          .scale_dtype = w.scale_dtype,
+          .codes = rows_in(w.codes, w.out, rows),
+          .scales = rows_in(w.scales, w.out, rows),
+          .zeros = rows_in(w.zeros, w.out, rows),
+          .float_zeros = rows_in(w.float_zeros, w.out, rows),
+          .g_idx = w.g_idx};
+}
+
+Int8Weight take(const Int8Weight& w, Stretch rows) {
+  return {.out = rows.count,
+          .in = w.in,
+          .scale_dtype = w.scale_dtype,
+          .codes = rows_in(w.codes, w.out, rows),
+          .scales = rows_in(w.scales, w.out, rows),
+          .zeros = rows_in(w.zeros, w.out, rows),
+          .outlier_columns = w.outlier_columns,
+          .outlier_values = rows_in(w.outlier_values, w.out, rows)};
+}
+
+Fp8Weight take(const Fp8Weight& w, Stretch rows) {
+  Fp8Weight part{.out = rows.count,
+                 .in = w.in,
+                 .format = w.format,
+                 .block_rows = w.block_rows,
+                 .block_cols = w.block_cols,
+                 .scale_dtype = w.scale_dtype,
+                 .codes = rows_in(w.codes, w.out, rows)};
+  if (w.block_rows >= w.out) {
+    part.block_rows = rows.count;
+    part.scales = w.scales;
+  } else {
+    part.scales = rows_in(
+        w.scales, ceil_div(w.out, w.block_rows),
+        {rows.first / w.block_rows, ceil_div(rows.count, w.block_rows)});
+  }
+  return part;
+}
+
+Table4Weight take(const Table4Weight& w, Stretch rows) {
+  const std::size_t first = rows.first * w.in, count = rows.count * w.in;
+  assert(first % 2 == 0 && first % w.block_size == 0);
+  Table4Weight part{.out = rows.count,
+                    .in = w.in,
+                    .kind = w.kind,
+                    .block_size = w.block_size};
+  const auto octets = w.codes.begin() + static_cast<std::ptrdiff_t>(first / 2);
+  part.codes.assign(octets,
+                    octets + static_cast<std::ptrdiff_t>(ceil_div(count, 2)));
+  const std::size_t block = first / w.block_size;
+  for (std::size_t b = 0; b < ceil_div(count, w.block_size); ++b) {
+    part.absmax.push_back(absmax_of(w, block + b));
+  }
+  return part;
+}
+
+MicroFp4Weight take(const MicroFp4Weight& w, Stretch rows) {
+  return {.out = rows.count,
+          .in = w.in,
+          .kind = w.kind,
+          .codes = rows_in(w.codes, w.out, rows),
+          .scales = rows_in(w.scales, w.out, rows),
+          .global_scale = w.global_scale};
+}
+
+SparseWeight take(const SparseWeight& w, Stretch rows) {
+  SparseWeight part{.out = rows.count,
+                    .in = w.in,
+                    .pattern = w.pattern,
+                    .mask = rows_in(w.mask, w.out, rows),
+                    .dtype = w.dtype,
+                    .bits = w.bits,
+                    .group_size = w.group_size,
+                    .scale_dtype = w.scale_dtype,
+                    .scales = rows_in(w.scales, w.out, rows),
+                    .zeros = rows_in(w.zeros, w.out, rows)};
+  const std::uint64_t first = w.row_offsets[rows.first];
+  const std::uint64_t end = w.row_offsets[rows.first + rows.count];
+  for (std::size_t o = 0; o <= rows.count; ++o) {
+    part.row_offsets.push_back(w.row_offsets[rows.first + o] - first);
+  }
+  // Of every kept value, a number or a code.
+  const auto kept = [&](const auto& all, std::size_t each) {
+    const auto at = [&](std::uint64_t k) {
+      return all.begin() + static_cast<std::ptrdiff_t>(k * each);
+    };
+    return std::remove_cvref_t<decltype(all)>(at(first), at(end));
+  };
+  if (w.bits == 0) {
+    part.data = kept(w.data, facts(w.dtype).bits / 8);
+  } else {
+    part.codes = kept(w.codes, 1);
+  }
+  return part;
+}
+
+GgmlWeight take(const GgmlWeight& w, Stretch rows) {
+  return {.out = rows.count,
+          .in = w.in,
+          .type = w.type,
+          .blocks = rows_in(w.blocks, w.out, rows)};
+}
+
+}  // namespace
+
+std::size_t row_grain(const PackedWeight& weight, std::size_t wanted) {
+  if (const auto* const w = std::get_if<Fp8Weight>(&weight)) {
+    return w->block_rows >= w->out ? wanted : std::lcm(wanted, w->block_rows);
+  }
+  if (const auto* const w = std::get_if<Table4Weight>(&weight)) {
+    return wanted * w->in % std::lcm<std::size_t>(2, w->block_size) == 0
+               ? wanted
+               : 0;
+  }
+  return wanted;
+}
+
+PackedWeight take_rows(const PackedWeight& weight, Stretch rows) {
+  assert(rows.first + rows.count <= rows_of(weight));
+  return std::visit([&](const auto& w) { return PackedWeight(take(w, rows)); },
+                    weight);
+}
+
+}  // namespace llmpress
