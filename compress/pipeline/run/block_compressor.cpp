@@ -88,6 +88,7 @@ class StagedBlock {
     const std::size_t step = groups_at_once(spec_, stage, needs);
     for (std::size_t first = 0; first < stage.groups; first += step) {
       const GroupRange groups{first, std::min(step, stage.groups - first)};
+      if (take_up(stage, groups)) continue;
       std::vector<InputStats> stats = collect(s, groups, needs);
       const bool together = solved_together(
           solve_work(*job_.plan, *job_.arch, job_.layer, s), ranks().size());
@@ -100,6 +101,51 @@ class StagedBlock {
         if (any(needs)) stats[g] = {};
       }
       share(stage, groups, rank);
+      const bool is_last =
+          s + 1 == spec_.stages.size() && first + groups.count == stage.groups;
+      // What is dear to find again, unless the block is finished with it.
+      if (any(needs) && !is_last) put_by(stage, groups, rank);
+    }
+  }
+
+  // Linears of these groups that an interrupted run finished, if it did all of
+  // them.
+  bool take_up(const StageSpec& stage, GroupRange groups) {
+    if (job_.linears == nullptr) return false;
+    bool finished = true;
+    std::size_t count = 0;
+    for (const std::size_t l : stage.linears) {
+      if (!contains(groups, spec_.linears[l].group)) continue;
+      ++count;
+      if (finished && ranks().is_first()) finished = job_.linears->has(l);
+    }
+    if (ranks().broadcast(finished ? "all" : "").empty()) return false;
+    for (const std::size_t l : stage.linears) {
+      if (!contains(groups, spec_.linears[l].group)) continue;
+      if (!ranks().is_spread()) {
+        keep(l, job_.linears->load(l));
+        continue;
+      }
+      const std::string bytes = ranks().broadcast(
+          ranks().is_first() ? to_bytes(job_.linears->load(l)) : "");
+      keep(l, outcome_from_bytes(bytes));
+    }
+    if (job_.on_note) {
+      job_.on_note(formatted("resumed {} Linears of {} from an interrupted run",
+                             count, job_.arch->block_name(job_.layer)));
+    }
+    return true;
+  }
+
+  // What this rank made.
+  void put_by(const StageSpec& stage, GroupRange groups,
+              const std::vector<std::size_t>& rank) const {
+    if (job_.linears == nullptr) return;
+    for (const std::size_t l : stage.linears) {
+      if (!contains(groups, spec_.linears[l].group)) continue;
+      if (rank[l] != ranks().rank()) continue;
+      job_.linears->save(l, compressed_.weights.linears[l],
+                         compressed_.layers[l]);
     }
   }
 
@@ -331,6 +377,7 @@ std::optional<BlockWeights> start_of(const BlockJob& job,
   BlockJob start = job;
   start.plan = &*plan;
   start.on_layer = {};
+  start.linears = nullptr;
   CalibrationStates compressed = *streams.compressed;
   CalibrationStates reference = *streams.reference;
   return StagedBlock(start, block, nullptr, {},
@@ -371,8 +418,11 @@ CompressedBlock compress_block(const BlockJob& job, DenseBlock block,
                                CalibrationStreams streams) {
   DenseBlock ready = smoothed(job, std::move(block), streams.compressed);
   BlockRounding rounding = learned(job, ready, streams);
+  // What a block learns as a whole is learned anew as a whole.
+  BlockJob staged = job;
+  if (!rounding.weights.empty()) staged.linears = nullptr;
   if (rounding.moved.empty()) {
-    return StagedBlock(job, std::move(ready), nullptr, std::move(rounding),
+    return StagedBlock(staged, std::move(ready), nullptr, std::move(rounding),
                        streams)
         .run();
   }
@@ -380,7 +430,7 @@ CompressedBlock compress_block(const BlockJob& job, DenseBlock block,
   for (const MovedScales& moved : rounding.moved) {
     fold_scales(*moved.group, moved.scales, scaled);
   }
-  return StagedBlock(job, std::move(scaled), &ready, std::move(rounding),
+  return StagedBlock(staged, std::move(scaled), &ready, std::move(rounding),
                      streams)
       .run();
 }

@@ -18,6 +18,7 @@
 #include "compress/kernels/cpu.h"
 #include "compress/pipeline/run/kv_scales.h"
 #include "compress/pipeline/run/linear_compressor.h"
+#include "compress/pipeline/run/linear_store.h"
 
 namespace llmpress {
 
@@ -40,6 +41,8 @@ struct BlockJob {
   Ranks ranks{};
   ExpertPolicy experts = ExpertPolicy::kNearest;
   std::size_t expert_min_tokens = 0;
+  // Where Linears go that are finished before their block is; null: nowhere.
+  const LinearStore* linears = nullptr;
   // Of this block, for the stages whose sparsity was allocated.
   std::map<const PruneStage*, double> sparsities{};
   std::function<void(const LayerReport&)> on_layer{};  // may be empty

@@ -10,10 +10,10 @@
 
 namespace llmpress {
 
-std::string to_bytes(const LinearOutcome& outcome) {
-  const std::string report = layers_to_json({outcome.report});
+std::string to_bytes(const LinearWeights& weights, const LayerReport& layer) {
+  const std::string report = layers_to_json({layer});
   const std::uint64_t size = report.size();
-  return bytes_of(std::span(&size, 1)) + report + to_bytes(outcome.weights);
+  return bytes_of(std::span(&size, 1)) + report + to_bytes(weights);
 }
 
 LinearOutcome outcome_from_bytes(std::string_view bytes) {
@@ -26,7 +26,7 @@ LinearOutcome outcome_from_bytes(std::string_view bytes) {
     fail(ErrorCode::kCorruptFile, "a Linear's report is not what was sent");
   }
   const std::string report(bytes.substr(0, size));
-  const auto layers = layers_from_json(report, "a report from another rank");
+  const auto layers = layers_from_json(report, "the report of a Linear");
   if (layers.size() != 1) {
     fail(ErrorCode::kCorruptFile, "{} reports of one Linear", layers.size());
   }

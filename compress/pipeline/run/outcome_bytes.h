@@ -1,4 +1,5 @@
-// What became of a Linear, on its way from the rank that compressed it.
+// What became of a Linear, on its way from the rank that compressed it, or to a
+// run that goes on.
 #pragma once
 
 #include <string>
@@ -8,7 +9,10 @@
 
 namespace llmpress {
 
-std::string to_bytes(const LinearOutcome& outcome);
+std::string to_bytes(const LinearWeights& weights, const LayerReport& report);
+inline std::string to_bytes(const LinearOutcome& outcome) {
+  return to_bytes(outcome.weights, outcome.report);
+}
 // Throws Error(kCorruptFile) for bytes that to_bytes() did not make.
 LinearOutcome outcome_from_bytes(std::string_view bytes);
 

@@ -182,6 +182,11 @@ void ResumeStore::save(const CompressedBlock& block, std::size_t layer,
   writer->finish(config_json);
   write_file_atomically(unhashed / kHashesFile, hashes_of(unhashed));
   replace_path(unhashed, block_path(layer));
+  take_away(linears_path(layer));
+}
+
+LinearStore ResumeStore::linears(std::size_t layer) const {
+  return LinearStore(linears_path(layer));
 }
 
 void ResumeStore::remove() {
@@ -198,6 +203,12 @@ void ResumeStore::remove() {
 fs::path ResumeStore::block_path(std::size_t layer) const {
   char name[32];
   std::snprintf(name, sizeof(name), "block-%05zu", layer);
+  return directory_ / name;
+}
+
+fs::path ResumeStore::linears_path(std::size_t layer) const {
+  char name[32];
+  std::snprintf(name, sizeof(name), "linears-%05zu", layer);
   return directory_ / name;
 }
 

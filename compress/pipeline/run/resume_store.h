@@ -5,6 +5,7 @@
 //   from
 //   <output>.resume/block-00003/       a small artifact: Linears, norms,
 //   layers.json
+//   <output>.resume/linears-00004/     Linears of the block that is next
 //   <output>.resume/reduced-0/         the model after structured pruning
 //   <output>.resume/trained-0/         the model after a stage that trains
 //   <output>.resume/trained-0.training/  what such a stage has done so far
@@ -54,6 +55,8 @@ class ResumeStore {
   // The reports alone of a block that some rank has saved; as the constructor
   // without a fingerprint if it is not in sight.
   std::vector<LayerReport> layers(std::size_t layer) const;
+  // Of a block that is not finished; gone when it is.
+  LinearStore linears(std::size_t layer) const;
   // Appears whole or not at all.
   void save(const CompressedBlock& block, std::size_t layer,
             const Architecture& arch, const std::string& config_json);
@@ -64,6 +67,7 @@ class ResumeStore {
 
  private:
   std::filesystem::path block_path(std::size_t layer) const;
+  std::filesystem::path linears_path(std::size_t layer) const;
   void await(const std::filesystem::path& file) const;
   std::filesystem::path directory_;
   std::vector<std::string> changed_{};

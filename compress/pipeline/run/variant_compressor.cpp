@@ -263,6 +263,8 @@ class VariantCompressor {
     BlockJob job = job_of(layer);
     job.on_layer = [this](const LayerReport& l) { log_layer(l); };
     job.on_note = [this](const std::string& note) { log(note); };
+    const LinearStore linears = store_.linears(layer);
+    job.linears = &linears;
     CompressedBlock block = compress_block(job, unread_block(layer), streams());
     if (states_ && !ranks_.is_first()) return;
     note_adapters(layer, block);

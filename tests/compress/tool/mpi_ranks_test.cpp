@@ -267,6 +267,47 @@ TEST_F(MpiRanks, EndWhenOneStandsStill) {
       << read_file(path("stderr"));
 }
 
+#ifdef LLMPRESS_INJECTOR
+
+// Each rank's own writes fail at some point: all end with the cause, nothing is
+// there by its name, and the run goes on to the same bytes.
+TEST_F(MpiRanks, EndWithTheCauseWhereAWriteFails) {
+  const std::string recipe = write_recipe(
+      "model: " + kRoot + "/models/tinystories-3.7m\n" + calibration() +
+      "output: {path: " + path("out/gptq").string() + "}\n" +
+      "stages:\n  - quantize: {method: gptq, weights: {bits: 4, group_size: "
+      "32}}\n");
+  const Files wanted = files_of(1, recipe);
+  const auto fails = [&](int ranks, const std::string& fault) {
+    std::string line = program(ranks);
+    line.insert(line.size() - llmpress::program().size() - 1,
+                "env LD_PRELOAD=" LLMPRESS_INJECTOR " LLMPRESS_INJECT=" +
+                    fault + " LLMPRESS_INJECT_BELOW=" + path("out").string() +
+                    " LLMPRESS_INJECT_COUNTS=" + path("counts").string() + " ");
+    const int status = std::system(
+        (line + "run " + recipe + " --quiet 2>" + path("stderr").string())
+            .c_str());
+    return WEXITSTATUS(status);
+  };
+  const std::pair<std::string, std::string> faults[] = {
+      {"full:1000", "No space left on device"},
+      {"full:300000", "No space left on device"},
+      {"full:2500000", "No space left on device"},
+      {"sync:2", "Input/output error"},
+      {"rename:1", "Permission denied"},
+      {"create:3", "Permission denied"}};
+  for (const auto& [fault, cause] : faults) {
+    EXPECT_EQ(fails(2, fault), 3) << fault;
+    const std::string errors = read_file(path("stderr"));
+    EXPECT_NE(errors.find("llmpress: error: rank "), std::string::npos);
+    EXPECT_NE(errors.find(cause), std::string::npos) << fault << errors;
+    EXPECT_FALSE(fs::exists(path("out/gptq"))) << fault;
+  }
+  expect_same(files_of(3, recipe), wanted);
+}
+
+#endif
+
 TEST_F(MpiRanks, TellAMistakeOnceAndEndWithItsCode) {
   const std::string recipe =
       write_recipe("model: " + path("nowhere").string() +

@@ -104,6 +104,52 @@ TEST_F(RunRecipe, ADamagedBlockOfAnInterruptedRunIsCompressedAgain) {
   EXPECT_EQ(files_of(path("out")), whole);
 }
 
+// Stops a run of `recipe` when it tells of a Linear.
+void interrupt_at(const Recipe& recipe, const std::string& linear,
+                  ThreadPool& pool) {
+  const RunOptions interrupted{.log = [&](const std::string& line) {
+    if (line.find(linear) != std::string::npos) {
+      throw Error(ErrorCode::kCancelled, "stop");
+    }
+  }};
+  EXPECT_THROW(run_recipe(recipe, interrupted, pool), Error);
+}
+
+TEST_F(RunRecipe, GoesOnWithinABlock) {
+  for (const char* const stages :
+       {kGptq,
+        "[{quantize: {method: gptq, asymmetric_calibration: true, weights: "
+        "{bits: 4, group_size: 32}}}]",
+        "[{quantize: {method: awq, weights: {bits: 4, group_size: 32}}}]",
+        "[{prune: {method: sparsegpt, sparsity: 0.5}}]"}) {
+    const Recipe recipe = small_recipe(stages, path("out"));
+    run(recipe);
+    const auto whole = files_of(path("out"));
+    fs::remove_all(path("out"));
+    interrupt_at(recipe, "model.layers.1.mlp.down_proj", pool_);
+    const fs::path linears = path("out.resume") / "linears-00001";
+    EXPECT_TRUE(fs::exists(linears)) << stages;
+    EXPECT_FALSE(fs::exists(path("out.resume") / "linears-00000")) << stages;
+    // One that is damaged is found again, with those of its input.
+    std::string octets = read_file(linears / "4");
+    octets[octets.size() / 2] ^= 1;
+    std::ofstream(linears / "4", std::ios::binary) << octets;
+    std::string resumed;
+    const RunOptions second{.log = [&](const std::string& line) {
+      if (line.starts_with("resumed")) resumed += line + "\n";
+    }};
+    const RunReport report = run(recipe, second);
+    EXPECT_EQ(resumed,
+              "resumed model.layers.0 from an interrupted run\n"
+              "resumed 3 Linears of model.layers.1 from an interrupted run\n"
+              "resumed 1 Linears of model.layers.1 from an interrupted run\n")
+        << stages;
+    EXPECT_EQ(report.variants[0].layers.size(), 28u);
+    EXPECT_EQ(files_of(path("out")), whole) << stages;
+    fs::remove_all(path("out"));
+  }
+}
+
 TEST_F(RunRecipe, SaysWhatKeepsItFromGoingOn) {
   interrupt(small_recipe(kGptq, path("out")), pool_);
   Recipe other = small_recipe(
