@@ -1,5 +1,6 @@
 #include "formats/files/replaceable.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "compress/core/error.h"
@@ -125,15 +126,15 @@ void check_resume(const fs::path& folder) {
   if (begun && !read_file(mark).starts_with(kResumeMark)) {
     refuse(folder, "exists and is not what an unfinished run left");
   }
+  constexpr std::string_view kFolders[] = {
+      "block-", "linears-", "reduced-", "trained-", "rounded", "recovered-"};
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    const bool ours = begun
-                          ? name == kResumeFile || name.starts_with("block-") ||
-                                name.starts_with("reduced-") ||
-                                name.starts_with("trained-") ||
-                                name.starts_with("rounded") ||
-                                name.starts_with("recovered-")
-                          : false;
+    const bool ours =
+        begun && (name == kResumeFile ||
+                  std::ranges::any_of(kFolders, [&](std::string_view folders) {
+                    return name.starts_with(folders);
+                  }));
     if (ours || name.starts_with(std::string(kResumeFile) + ".partial-")) {
       continue;
     }

@@ -170,6 +170,7 @@ TEST_F(Guard, OnlyReportsAndBlocksOfLlmpressAreReplaced) {
   put("r/report.json", marked_json("{}"));
   EXPECT_EQ(refusal("r", OutputKind::kReport), "");
   put("s/block-00000/x");
+  put("s/linears-00001/0");
   EXPECT_NE(refusal("s", OutputKind::kResume), "");
   put("s/fingerprint", std::string(kResumeMark) + "abc");
   EXPECT_EQ(refusal("s", OutputKind::kResume), "");

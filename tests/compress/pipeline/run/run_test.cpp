@@ -116,12 +116,13 @@ void interrupt_at(const Recipe& recipe, const std::string& linear,
 }
 
 TEST_F(RunRecipe, GoesOnWithinABlock) {
-  for (const char* const stages :
-       {kGptq,
-        "[{quantize: {method: gptq, asymmetric_calibration: true, weights: "
-        "{bits: 4, group_size: 32}}}]",
-        "[{quantize: {method: awq, weights: {bits: 4, group_size: 32}}}]",
-        "[{prune: {method: sparsegpt, sparsity: 0.5}}]"}) {
+  const std::string runs[] = {
+      kGptq,
+      "[{quantize: {method: gptq, asymmetric_calibration: true, weights: "
+      "{bits: 4, group_size: 32}}}]",
+      "[{quantize: {method: awq, weights: {bits: 4, group_size: 32}}}]",
+      "[{prune: {method: sparsegpt, sparsity: 0.5}}]"};
+  for (const std::string& stages : runs) {
     const Recipe recipe = small_recipe(stages, path("out"));
     run(recipe);
     const auto whole = files_of(path("out"));
