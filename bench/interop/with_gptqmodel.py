@@ -80,7 +80,9 @@ def config_of(words):
 
 def write(case, checkpoint, folder):
     path = os.path.join(folder, "peer")
-    model = GPTQModel.load(checkpoint, config_of(case.stages.split()), device="cpu", dtype=torch.float32)
+    words = case.stages.split()
+    dtype = torch.float16 if words[0] == "awq" else torch.float32  # its AWQ packs nothing else
+    model = GPTQModel.load(checkpoint, config_of(words), device="cpu", dtype=dtype)
     model.quantize(calibration(checkpoint), batch_size=1)
     model.save(path)
     return path, load(path, case, checkpoint)

@@ -38,6 +38,19 @@ struct Outcome {
   std::string output{}, errors{};
 };
 
+// The processes that mpirun `launcher` started.
+std::vector<pid_t> ranks_of(pid_t launcher) {
+  std::vector<pid_t> ranks;
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    std::ifstream file(entry.path() / "stat");
+    pid_t process = 0, parent = 0;
+    std::string name, state;
+    if (!(file >> process >> name >> state >> parent)) continue;
+    if (parent == launcher && name == "(llmpress)") ranks.push_back(process);
+  }
+  return ranks;
+}
+
 class MpiRanks : public testing::Test {
  protected:
   fs::path path(const std::string& name) const {
@@ -137,6 +150,34 @@ class MpiRanks : public testing::Test {
            "512}\n";
   }
 
+  std::string write_gptq_recipe() const {
+    return write_recipe("model: " + kRoot + "/models/tinystories-3.7m\n" +
+                        calibration() +
+                        "output: {path: " + path("out/gptq").string() + "}\n" +
+                        "stages:\n  - quantize: {method: gptq, weights: {bits: "
+                        "4, group_size: 32}}\n");
+  }
+
+  // Starts a run of the recipe on `ranks` and returns its launcher once all of
+  // them are at its blocks; 0 if it ended before.
+  pid_t launch(int ranks, const std::string& recipe,
+               const std::string& options) const {
+    const pid_t launcher = fork();
+    if (launcher == 0) {
+      const std::string line = "exec env " + program(ranks) + "run " + recipe +
+                               " --threads 1 --quiet " + options +
+                               " >/dev/null 2>" + path("stderr").string();
+      execl("/bin/sh", "sh", "-c", line.c_str(), static_cast<char*>(nullptr));
+      _exit(127);
+    }
+    while (!fs::exists(path("out/gptq.resume")) ||
+           ranks_of(launcher).size() < static_cast<std::size_t>(ranks)) {
+      if (waitpid(launcher, nullptr, WNOHANG) != 0) return 0;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return launcher;
+  }
+
   TemporaryDirectory directory_;
 };
 
@@ -190,41 +231,13 @@ TEST_F(MpiRanks, WriteTheBytesOfOneProcessForAMixtureOfExperts) {
   expect_same(files_of(3, recipe, "--threads 1"), one);
 }
 
-// The processes that mpirun `launcher` started.
-std::vector<pid_t> ranks_of(pid_t launcher) {
-  std::vector<pid_t> ranks;
-  for (const auto& entry : fs::directory_iterator("/proc")) {
-    std::ifstream file(entry.path() / "stat");
-    pid_t process = 0, parent = 0;
-    std::string name, state;
-    if (!(file >> process >> name >> state >> parent)) continue;
-    if (parent == launcher && name == "(llmpress)") ranks.push_back(process);
-  }
-  return ranks;
-}
-
 TEST_F(MpiRanks, EndTogetherWhenOneIsKilledAndGoOnWithAnyNumber) {
-  const std::string recipe = write_recipe(
-      "model: " + kRoot + "/models/tinystories-3.7m\n" + calibration() +
-      "output: {path: " + path("out/gptq").string() + "}\n" +
-      "stages:\n  - quantize: {method: gptq, weights: {bits: 4, group_size: "
-      "32}}\n");
+  const std::string recipe = write_gptq_recipe();
   const Files one = files_of(1, recipe);
   int round = 0;
   for (const int milliseconds : {50, 400}) {
-    const pid_t launcher = fork();
-    if (launcher == 0) {
-      const std::string line = "exec env " + program(3) + "run " + recipe +
-                               " --threads 1 --quiet >/dev/null 2>&1";
-      execl("/bin/sh", "sh", "-c", line.c_str(), static_cast<char*>(nullptr));
-      _exit(127);
-    }
-    const auto ended = [&] { return waitpid(launcher, nullptr, WNOHANG) != 0; };
-    while (!fs::exists(path("out/gptq.resume")) ||
-           ranks_of(launcher).size() < 3) {
-      ASSERT_FALSE(ended());
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
+    const pid_t launcher = launch(3, recipe, "");
+    ASSERT_NE(launcher, 0);
     std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
     const std::vector<pid_t> ranks = ranks_of(launcher);
     if (ranks.size() == 3)
@@ -239,30 +252,14 @@ TEST_F(MpiRanks, EndTogetherWhenOneIsKilledAndGoOnWithAnyNumber) {
 }
 
 TEST_F(MpiRanks, EndWhenOneStandsStill) {
-  const std::string recipe = write_recipe(
-      "model: " + kRoot + "/models/tinystories-3.7m\n" + calibration() +
-      "output: {path: " + path("out/gptq").string() + "}\n" +
-      "stages:\n  - quantize: {method: gptq, weights: {bits: 4, group_size: "
-      "32}}\n");
-  const pid_t launcher = fork();
-  if (launcher == 0) {
-    const std::string line = "exec env " + program(2) + "run " + recipe +
-                             " --threads 1 --quiet --stall-limit 2 >/dev/null "
-                             "2>" +
-                             path("stderr").string();
-    execl("/bin/sh", "sh", "-c", line.c_str(), static_cast<char*>(nullptr));
-    _exit(127);
-  }
-  while (!fs::exists(path("out/gptq.resume")) ||
-         ranks_of(launcher).size() < 2) {
-    ASSERT_EQ(waitpid(launcher, nullptr, WNOHANG), 0);
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
+  const std::string recipe = write_gptq_recipe();
+  const pid_t launcher = launch(2, recipe, "--stall-limit 6");
+  ASSERT_NE(launcher, 0);
   kill(ranks_of(launcher)[0], SIGSTOP);
   int status = 0;
   ASSERT_EQ(waitpid(launcher, &status, 0), launcher);
   EXPECT_EQ(WEXITSTATUS(status), 3);
-  EXPECT_NE(read_file(path("stderr")).find(": waited 2 s for rank "),
+  EXPECT_NE(read_file(path("stderr")).find(": waited 6 s for rank "),
             std::string::npos)
       << read_file(path("stderr"));
 }
@@ -272,11 +269,7 @@ TEST_F(MpiRanks, EndWhenOneStandsStill) {
 // Each rank's own writes fail at some point: all end with the cause, nothing is
 // there by its name, and the run goes on to the same bytes.
 TEST_F(MpiRanks, EndWithTheCauseWhereAWriteFails) {
-  const std::string recipe = write_recipe(
-      "model: " + kRoot + "/models/tinystories-3.7m\n" + calibration() +
-      "output: {path: " + path("out/gptq").string() + "}\n" +
-      "stages:\n  - quantize: {method: gptq, weights: {bits: 4, group_size: "
-      "32}}\n");
+  const std::string recipe = write_gptq_recipe();
   const Files wanted = files_of(1, recipe);
   const auto fails = [&](int ranks, const std::string& fault) {
     std::string line = program(ranks);

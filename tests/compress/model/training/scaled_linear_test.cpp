@@ -10,17 +10,20 @@
 
 #include "compress/core/activation_grid.h"
 #include "compress/core/error.h"
+#include "tests/compress/kernels/input_roundings.h"
 #include "tests/compress/kernels/random_weights.h"
 
 namespace llmpress {
 namespace {
 
+using llmpress::testing::input_roundings;
 using llmpress::testing::random_fp8;
 using llmpress::testing::random_grouped;
 using llmpress::testing::random_int8;
 using llmpress::testing::random_matrix;
 using llmpress::testing::random_micro;
 using llmpress::testing::random_table4;
+using llmpress::testing::uneven_matrix;
 using llmpress::testing::Zeros;
 
 struct Case {
@@ -44,33 +47,6 @@ std::vector<Case> cases() {
       {"fp8 blocks", random_fp8(5, 24, DType::kF8E4M3, 2, 16, rng)},
       {"nf4", random_table4(5, 24, Table4Kind::kNf4, 8, false, rng)},
   };
-}
-
-// Of a token, of groups side by side (the last shorter), as integers and as fp8.
-std::vector<ActivationQuant> inputs() {
-  using Kind = ActivationQuant::Kind;
-  const auto grouped = ActivationQuant::Range::kGroup;
-  return {{},
-          {.kind = Kind::kInt, .bits = 8},
-          {.kind = Kind::kInt, .bits = 8, .range = grouped, .group_size = 10},
-          {.kind = Kind::kInt,
-           .bits = 4,
-           .range = grouped,
-           .group_size = 8,
-           .symmetric = false},
-          {.kind = Kind::kFp8, .range = grouped, .group_size = 16}};
-}
-
-// Inputs of each eight columns ten times as large as those before them: with one
-// scale a token most of them round to 0.
-MatrixF uneven_matrix(std::size_t rows, std::size_t cols, Rng& rng) {
-  MatrixF X = random_matrix(rows, cols, rng);
-  for (std::size_t t = 0; t < rows; ++t) {
-    for (std::size_t i = 0; i < cols; ++i) {
-      X(t, i) *= std::pow(10.0f, static_cast<float>(i / 8) - 1);
-    }
-  }
-  return X;
 }
 
 std::vector<Parameter> parameters_of(ScaledLinear& linear) {
@@ -169,7 +145,7 @@ TEST(ScaledLinear, KeepsCodesAndStoresScalesInTheirType) {
 }
 
 TEST(ScaledLinear, RoundsItsInputAsTheKernelsDo) {
-  for (const ActivationQuant& input : inputs()) {
+  for (const ActivationQuant& input : input_roundings()) {
     Rng rng(9);
     ThreadPool pool(2);
     const LinearWeights weights{
@@ -192,7 +168,7 @@ TEST(ScaledLinear, RoundsItsInputAsTheKernelsDo) {
 // The gradient is that of the inputs as they are rounded: by groups, small ones
 // beside large ones keep theirs.
 TEST(ScaledLinear, FollowsDifferencesThroughRoundedInputs) {
-  for (const ActivationQuant& input : inputs()) {
+  for (const ActivationQuant& input : input_roundings()) {
     Rng rng(3);
     ThreadPool pool(2);
     ScaledLinear linear({.weight = random_grouped(5, 24, 4, 8, Zeros::kReal,

@@ -8,38 +8,13 @@
 
 #include "compress/core/activation_grid.h"
 #include "compress/kernels/linear_kernel.h"
+#include "tests/compress/kernels/input_roundings.h"
 #include "tests/compress/kernels/random_weights.h"
 
 namespace llmpress {
 namespace {
 
-using testing::random_matrix;
-
-// Of a token, of groups side by side (the last shorter), as integers and as fp8.
-std::vector<ActivationQuant> inputs() {
-  using Kind = ActivationQuant::Kind;
-  const auto grouped = ActivationQuant::Range::kGroup;
-  return {{},
-          {.kind = Kind::kInt, .bits = 8},
-          {.kind = Kind::kInt, .bits = 8, .range = grouped, .group_size = 10},
-          {.kind = Kind::kInt,
-           .bits = 4,
-           .range = grouped,
-           .group_size = 8,
-           .symmetric = false},
-          {.kind = Kind::kFp8, .range = grouped, .group_size = 16}};
-}
-
-// Columns of which each eight are ten times as large as those before them.
-MatrixF uneven_matrix(std::size_t rows, std::size_t cols, Rng& rng) {
-  MatrixF X = random_matrix(rows, cols, rng);
-  for (std::size_t t = 0; t < rows; ++t) {
-    for (std::size_t i = 0; i < cols; ++i) {
-      X(t, i) *= std::pow(10.0f, static_cast<float>(i / 8) - 1);
-    }
-  }
-  return X;
-}
+using testing::input_roundings, testing::random_matrix, testing::uneven_matrix;
 
 GridLinear make_linear(const ActivationQuant& input, ThreadPool& pool) {
   Rng rng(4);
@@ -52,7 +27,7 @@ GridLinear make_linear(const ActivationQuant& input, ThreadPool& pool) {
 
 TEST(GridLinear, RunsAsItsPackedFormDoes) {
   ThreadPool pool(2);
-  for (const ActivationQuant& input : inputs()) {
+  for (const ActivationQuant& input : input_roundings()) {
     Rng rng(9);
     const GridLinear linear = make_linear(input, pool);
     const auto packed = linear.packed();
@@ -73,7 +48,7 @@ TEST(GridLinear, RunsAsItsPackedFormDoes) {
 // dL/dW is of the inputs as they run: W moves as if they were those numbers.
 TEST(GridLinear, LearnsFromInputsAsTheyAreRounded) {
   ThreadPool pool(2);
-  for (const ActivationQuant& input : inputs()) {
+  for (const ActivationQuant& input : input_roundings()) {
     Rng rng(3);
     const MatrixF X = uneven_matrix(6, 32, rng), dY = random_matrix(6, 7, rng);
     MatrixF rounded(X.view());
