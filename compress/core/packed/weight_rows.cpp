@@ -2,6 +2,8 @@
 
 #include <cassert>
 #include <numeric>
+#include <type_traits>
+#include <variant>
 #include <vector>
 
 #include "compress/core/checked.h"

@@ -1,7 +1,7 @@
 // Rows of a packed weight as a weight of their own.
 #pragma once
 
-#include <optional>
+#include <cstddef>
 
 #include "compress/core/packed_weight.h"
 #include "compress/core/ranks.h"

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <utility>
 
 #include "compress/pipeline/run/linear_compressor.h"
 
