@@ -60,7 +60,8 @@ bool map_exactly(PanelWeight& w, std::size_t codes, float unit, int most) {
 }
 
 void map_in_two(PanelWeight& w, std::size_t codes, float most) {
-  constexpr int kLargest = 128 * 127 + 127;
+  constexpr int kBase = kSmallOctet + 1;
+  constexpr int kLargest = kBase * kSmallOctet + kSmallOctet;
   const bool whole = std::all_of(w.table, w.table + codes, [&](float v) {
     return v - w.least == std::nearbyint(v - w.least) &&
            v - w.least <= kLargest;
@@ -69,8 +70,8 @@ void map_in_two(PanelWeight& w, std::size_t codes, float most) {
   for (std::size_t q = 0; q < codes; ++q) {
     const int n = static_cast<int>(std::lround(
         static_cast<double>(w.table[q] - w.least) / double{w.unit}));
-    w.map_high[q] = static_cast<std::uint8_t>(n / 128);
-    w.map_low[q] = static_cast<std::uint8_t>(n % 128);
+    w.map_high[q] = static_cast<std::uint8_t>(n / kBase);
+    w.map_low[q] = static_cast<std::uint8_t>(n % kBase);
   }
 }
 

@@ -69,11 +69,12 @@ enum class PanelCodes {
   kNone,    // floats, and octets of FP8
   kPlain,   // v = least + code
   kMapped,  // v = least + unit map_high[code], at most kSmallOctet each
-  // v ~ least + unit (128 map_high[code] + map_low[code]): 14 bits, where
+  // v ~ least + unit (64 map_high[code] + map_low[code]): 12 bits, where
   // nothing shorter is exact; for rounded inputs only.
   kMappedPair,
 };
 inline constexpr int kSmallOctet = 63;
+inline constexpr unsigned kPartBits = 6;
 
 enum class PanelScaleType { kNone, kF32, kF16, kBF16, kE8M0, kE4M3 };
 enum class PanelZeroType { kNone, kI8, kF32 };

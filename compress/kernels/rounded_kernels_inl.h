@@ -3,19 +3,19 @@
 
 // --- decoding: one step of a panel into unsigned octets, four a lane --------
 //
-// kPasses of a code's parts: the sum of the first one is multiplied by 128
-// before the second one is added.
+// kParts of a code: the sum of the first one is multiplied by 64 before the
+// second one is added.
 
 // Codes that are the numbers.
 template <class S, unsigned Bits>
 struct PlainOctets {
   static constexpr std::size_t kInputs = 32 / Bits, kVectors = kInputs / 4;
-  static constexpr std::size_t kPasses = 1;
+  static constexpr std::size_t kParts = 1;
   static constexpr int kLargest = (1 << Bits) - 1;
   struct Table {
     static LLMPRESS_INLINE Table of(const PanelWeight&) { return {}; }
   };
-  template <std::size_t Pass, std::size_t V>
+  template <std::size_t Part, std::size_t V>
   static LLMPRESS_INLINE typename S::I get(typename S::I lanes, Table) {
     if constexpr (Bits == 8) return lanes;
     constexpr std::int32_t kMask = Bits == 4 ? 0x0f0f0f0f : 0x03030303;
@@ -27,7 +27,7 @@ struct PlainOctets {
 // Nibbles that stand for numbers of one part or two.
 template <class S, std::size_t Parts, int Largest>
 struct MappedOctets {
-  static constexpr std::size_t kInputs = 8, kVectors = 2, kPasses = Parts;
+  static constexpr std::size_t kInputs = 8, kVectors = 2, kParts = Parts;
   static constexpr int kLargest = Largest;
   struct Table {
     typename S::OctetTable high, low;
@@ -35,9 +35,9 @@ struct MappedOctets {
       return {S::load_octet_table(W.map_high), S::load_octet_table(W.map_low)};
     }
   };
-  template <std::size_t Pass, std::size_t V>
+  template <std::size_t Part, std::size_t V>
   static LLMPRESS_INLINE typename S::I get(typename S::I lanes, Table table) {
-    return S::look_up_octets(Pass == 0 ? table.high : table.low,
+    return S::look_up_octets(Part == 0 ? table.high : table.low,
                              PlainOctets<S, 4>::template get<0, V>(lanes, {}));
   }
 };
@@ -51,29 +51,51 @@ LLMPRESS_INLINE void with_octets(const PanelWeight& W, F f) {
   if (W.codes == PanelCodes::kMapped) {
     return f(MappedOctets<S, 1, kSmallOctet>{});
   }
-  f(MappedOctets<S, 2, 127>{});
+  f(MappedOctets<S, 2, kSmallOctet>{});
 }
 
-// acc += the products of a step's vectors w with those of a token, `x` on.
+// Sums of a decoder's products, of none at first.
 template <class S, class D>
-LLMPRESS_INLINE typename S::I dot_step(typename S::I acc,
-                                       const typename S::I (&w)[D::kVectors],
+LLMPRESS_INLINE auto no_products() {
+  if constexpr (D::kParts == 2) {
+    return S::no_pairs();
+  } else {
+    return S::zero_lanes();
+  }
+}
+
+// sum + the products of a step of one panel with those of a token, `x` on.
+template <class S, class D>
+LLMPRESS_INLINE typename S::I dot_step(typename S::I sum,
+                                       const typename S::I (&w)[1][D::kVectors],
                                        const std::int8_t* x) {
   if constexpr (D::kLargest > 127) {
     static_assert(D::kVectors == 1);
-    return S::dot(acc, w[0], S::broadcast_octets(x));
-  } else if constexpr (D::kLargest > kSmallOctet) {
-    LLMPRESS_UNROLL for (std::size_t v = 0; v < D::kVectors; ++v) {
-      acc = S::dot_small(acc, w[v], S::broadcast_small(x + 4 * v));
-    }
-    return acc;
+    return S::dot(sum, w[0][0], S::broadcast_octets(x));
   } else {
     LLMPRESS_UNROLL for (std::size_t v = 0; v < D::kVectors; v += 2) {
-      acc = S::dot_two(acc, w[v], S::broadcast_small(x + 4 * v), w[v + 1],
+      sum = S::dot_two(sum, w[0][v], S::broadcast_small(x + 4 * v), w[0][v + 1],
                        S::broadcast_small(x + 4 * v + 4));
     }
-    return acc;
+    return sum;
   }
+}
+template <class S, class D>
+LLMPRESS_INLINE typename S::PairSums dot_step(
+    typename S::PairSums sums, const typename S::I (&w)[2][D::kVectors],
+    const std::int8_t* x) {
+  static_assert(D::kVectors == 2 && D::kLargest <= kSmallOctet);
+  return S::dot_pairs(sums, w[0], w[1], S::broadcast_small(x),
+                      S::broadcast_small(x + 4));
+}
+
+template <class S>
+LLMPRESS_INLINE typename S::I total_of(typename S::I sum) {
+  return sum;
+}
+template <class S>
+LLMPRESS_INLINE typename S::I total_of(typename S::PairSums sums) {
+  return S::total(sums);
 }
 
 // --- the end of a block -----------------------------------------------------
@@ -173,41 +195,41 @@ LLMPRESS_INLINE void rounded_block(const PanelWeight& W, PanelBlock block,
                                    typename S::I (&acc)[P][T]) {
   constexpr std::size_t kBytes = 4 * kPanelRows;
   const auto table = D::Table::of(W);
+  decltype(no_products<S, D>()) sums[P][T];
+  LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+    LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) sums[n][t] =
+        no_products<S, D>();
+  }
+  p += first * kBytes;
+  for (std::size_t k = block.begin; k < block.end; k += D::kInputs) {
+    LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
+      S::prefetch(p + n * kBytes + kPrefetchBytes);
+      const auto lanes = S::load_lanes(p + n * kBytes);
+      typename S::I w[D::kParts][D::kVectors];
+      unrolled<D::kVectors>([&](auto v) LLMPRESS_LAMBDA {
+        constexpr std::size_t V = decltype(v)::value;
+        unrolled<D::kParts>([&](auto part) LLMPRESS_LAMBDA {
+          w[part][V] = D::template get<decltype(part)::value, V>(lanes, table);
+        });
+      });
+      LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+        sums[n][t] = dot_step<S, D>(sums[n][t], w, rows[t] + k);
+      }
+    }
+    p += N * kBytes;
+  }
   LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
     LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
-      acc[n][t] = S::zero_lanes();
+      acc[n][t] = total_of<S>(sums[n][t]);
     }
   }
-  unrolled<D::kPasses>([&](auto pass) LLMPRESS_LAMBDA {
-    constexpr std::size_t kPass = decltype(pass)::value;
-    const std::byte* q = p + first * kBytes;
-    LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
-      LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
-        if (kPass > 0) acc[n][t] = S::template shift_left<7>(acc[n][t]);
-      }
-    }
-    for (std::size_t k = block.begin; k < block.end; k += D::kInputs) {
-      LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
-        S::prefetch(q + n * kBytes + kPrefetchBytes);
-        const auto lanes = S::load_lanes(q + n * kBytes);
-        typename S::I w[D::kVectors];
-        unrolled<D::kVectors>([&](auto v) LLMPRESS_LAMBDA {
-          w[v] = D::template get<kPass, decltype(v)::value>(lanes, table);
-        });
-        LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
-          acc[n][t] = dot_step<S, D>(acc[n][t], w, rows[t] + k);
-        }
-      }
-      q += N * kBytes;
-    }
-  });
 }
 
 template <class S, class D, std::size_t N, std::size_t T>
 void few_rounded(const PanelWeight& W, std::size_t group,
                  const std::int8_t* const* rows, const RoundedSums& sums,
                  float* C) {
-  constexpr std::size_t P = panels_at_once<S>(N, T);
+  constexpr std::size_t P = panels_at_once<S>(N, T * D::kParts);
   const std::byte* p = W.group_data(group);
   const std::size_t panel = W.first_panel(group);
   typename S::F total[N][T];

@@ -21,12 +21,13 @@ LLMPRESS_INLINE void with_tile_octets(const PanelWeight& W, F f) {
 //   octets: [pass][register tile][inputs / 4, width, 16 lanes of four octets]
 //   words:  [register tile][inputs / 2, width, 16 lanes of two words of 16 bits]
 // of the passes put together: where a product with an octet is too large for
-// another one beside it in 16 bits.
+// another one beside it in 16 bits, and where codes have two parts.
 template <class S, class D>
 struct TileForm {
-  static constexpr bool kWords = S::kSumsWords && D::kLargest > kSmallOctet;
+  static constexpr bool kWords =
+      S::kSumsWords && (D::kLargest > kSmallOctet || D::kParts == 2);
   static constexpr std::size_t kLaneInputs = kWords ? 2 : 4;
-  static constexpr std::size_t kParts = kWords ? 1 : D::kPasses;
+  static constexpr std::size_t kParts = kWords ? 1 : D::kParts;
   // Inputs of a tile.
   static constexpr std::size_t kDepth =
       S::kRoundedTileDepth * kLaneInputs / 4 / kParts;
@@ -47,11 +48,11 @@ LLMPRESS_INLINE void decode_words(typename S::I lanes, typename D::Table table,
                                   Store store) {
   const auto first = D::template get<0, V>(lanes, table);
   auto low = S::low_words(first), high = S::high_words(first);
-  if constexpr (D::kPasses == 2) {
+  if constexpr (D::kParts == 2) {
     const auto second = D::template get<1, V>(lanes, table);
-    low = S::add_words(S::template shift_left_words<7>(low),
+    low = S::add_words(S::template shift_left_words<kPartBits>(low),
                        S::low_words(second));
-    high = S::add_words(S::template shift_left_words<7>(high),
+    high = S::add_words(S::template shift_left_words<kPartBits>(high),
                         S::high_words(second));
   }
   store(low, high);
@@ -149,11 +150,6 @@ LLMPRESS_INLINE void rounded_tile_block(const std::int8_t* x,
         LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
           acc[m][p] =
               S::dot_two(acc[m][p], column[0][p], x0, column[kStep - 1][p], x1);
-        }
-      } else if constexpr (D::kLargest <= 127) {
-        const auto x0 = S::broadcast_small(x + 4 * m);
-        LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
-          acc[m][p] = S::dot_small(acc[m][p], column[0][p], x0);
         }
       } else {
         const auto x0 = S::broadcast_octets(x + 4 * m);
@@ -270,7 +266,7 @@ LLMPRESS_INLINE void sum_block(const std::int8_t* x, const std::int8_t* next_x,
     constexpr std::size_t kPass = decltype(pass)::value;
     LLMPRESS_UNROLL for (std::size_t m = 0; m < M; ++m) {
       LLMPRESS_UNROLL for (std::size_t p = 0; p < P; ++p) {
-        if (kPass > 0) acc[m][p] = S::template shift_left<7>(acc[m][p]);
+        if (kPass > 0) acc[m][p] = S::template shift_left<kPartBits>(acc[m][p]);
       }
     }
     rounded_tile_block<S, D, M, P>(x, w + kPass * part, steps, acc);

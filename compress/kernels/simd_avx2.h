@@ -342,29 +342,37 @@ struct Avx2 {
     return {dot_half(sum.lo, w.lo, x), dot_half(sum.hi, w.hi, x)};
   }
 
-  // The same for unsigned octets up to 127 and signed ones from -127 on, which
-  // keep _mm256_maddubs_epi16 from saturating.
+  // The same for unsigned octets up to 63 and signed ones from -127 on, which
+  // keep _mm256_maddubs_epi16 and the sum of two from saturating.
   using SmallOctets = __m256i;
   static LLMPRESS_INLINE SmallOctets broadcast_small(const std::int8_t* four) {
     std::int32_t x = 0;
     std::memcpy(&x, four, sizeof x);
     return _mm256_set1_epi32(x);
   }
-  static LLMPRESS_INLINE I dot_small(I sum, I w, SmallOctets x) {
-    return {add_pairs(sum.lo, _mm256_maddubs_epi16(w.lo, x)),
-            add_pairs(sum.hi, _mm256_maddubs_epi16(w.hi, x))};
-  }
-  // Both, of unsigned octets up to 63.
+  // The products of both, of unsigned octets up to 63.
   static LLMPRESS_INLINE I dot_two(I sum, I w0, SmallOctets x0, I w1,
                                    SmallOctets x1) {
-    return {
-        add_pairs(sum.lo, _mm256_add_epi16(_mm256_maddubs_epi16(w0.lo, x0),
-                                           _mm256_maddubs_epi16(w1.lo, x1))),
-        add_pairs(sum.hi, _mm256_add_epi16(_mm256_maddubs_epi16(w0.hi, x0),
-                                           _mm256_maddubs_epi16(w1.hi, x1)))};
+    return {add_pairs(sum.lo, two_halves(w0.lo, x0, w1.lo, x1)),
+            add_pairs(sum.hi, two_halves(w0.hi, x0, w1.hi, x1))};
   }
+  // Both, of numbers of two parts: 64 high + low.
+  struct PairSums {
+    I sum;
+  };
+  static LLMPRESS_INLINE PairSums no_pairs() { return {zero_lanes()}; }
+  static LLMPRESS_INLINE PairSums dot_pairs(PairSums sums, const I (&high)[2],
+                                            const I (&low)[2], SmallOctets x0,
+                                            SmallOctets x1) {
+    return {
+        {add_two_parts(sums.sum.lo, two_halves(high[0].lo, x0, high[1].lo, x1),
+                       two_halves(low[0].lo, x0, low[1].lo, x1)),
+         add_two_parts(sums.sum.hi, two_halves(high[0].hi, x0, high[1].hi, x1),
+                       two_halves(low[0].hi, x0, low[1].hi, x1))}};
+  }
+  static LLMPRESS_INLINE I total(PairSums sums) { return sums.sum; }
 
-  // Words of 16 bits: the products of dot_small() with two inputs added.
+  // Words of 16 bits: the products with two inputs added.
   static LLMPRESS_INLINE I multiply_small(I w, SmallOctets x) {
     return {_mm256_maddubs_epi16(w.lo, x), _mm256_maddubs_epi16(w.hi, x)};
   }
@@ -416,6 +424,17 @@ struct Avx2 {
   }
 
  private:
+  static LLMPRESS_INLINE __m256i two_halves(__m256i w0, SmallOctets x0,
+                                            __m256i w1, SmallOctets x1) {
+    return _mm256_add_epi16(_mm256_maddubs_epi16(w0, x0),
+                            _mm256_maddubs_epi16(w1, x1));
+  }
+  static LLMPRESS_INLINE __m256i add_two_parts(__m256i sum, __m256i high,
+                                               __m256i low) {
+    return add_pairs(
+        _mm256_add_epi32(sum, _mm256_madd_epi16(high, _mm256_set1_epi16(64))),
+        low);
+  }
   static LLMPRESS_INLINE __m256i add_pairs(__m256i sum, __m256i words) {
     return _mm256_add_epi32(sum,
                             _mm256_madd_epi16(words, _mm256_set1_epi16(1)));

@@ -267,18 +267,31 @@ struct Avx512 {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x));
     return sum;
   }
-  // The same for unsigned octets up to 127 and signed ones from -127 on.
+  // The same for unsigned octets up to 63 and signed ones from -127 on.
   using SmallOctets = __m512i;
   static LLMPRESS_INLINE SmallOctets broadcast_small(const std::int8_t* four) {
     return broadcast_octets(four);
   }
-  static LLMPRESS_INLINE I dot_small(I sum, I w, SmallOctets x) {
-    return dot(sum, w, x);
-  }
-  // Both, of unsigned octets up to 63.
+  // The products of both.
   static LLMPRESS_INLINE I dot_two(I sum, I w0, SmallOctets x0, I w1,
                                    SmallOctets x1) {
     return dot(dot(sum, w0, x0), w1, x1);
+  }
+  // Both, of numbers of two parts: 64 high + low.
+  struct PairSums {
+    I high, low;
+  };
+  static LLMPRESS_INLINE PairSums no_pairs() {
+    return {zero_lanes(), zero_lanes()};
+  }
+  static LLMPRESS_INLINE PairSums dot_pairs(PairSums sums, const I (&high)[2],
+                                            const I (&low)[2], SmallOctets x0,
+                                            SmallOctets x1) {
+    return {dot_two(sums.high, high[0], x0, high[1], x1),
+            dot_two(sums.low, low[0], x0, low[1], x1)};
+  }
+  static LLMPRESS_INLINE I total(PairSums sums) {
+    return add(shift_left<6>(sums.high), sums.low);
   }
 
   static LLMPRESS_INLINE __m256i load256(const void* p) {
