@@ -2,12 +2,17 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <random>
 #include <tuple>
+#include <vector>
 
 #include "compress/core/error.h"
 #include "compress/core/float_formats.h"
+#include "quantizers/grid_error.h"
 #include "tests/quantizers/golden_input.h"
 #include "tests/quantizers/layer.h"
 
@@ -170,6 +175,71 @@ TEST(IntGrid, SearchFindsTheBestOfItsEightyRanges) {
       EXPECT_NEAR(error_of(values, found, 3, norm), best, 1e-4 * best);
     }
   }
+}
+
+// The first range of least error, all eighty tried.
+IntGrid try_all(const std::vector<float>& w, const WeightScheme& scheme,
+                const std::vector<float>& importance) {
+  const auto [lo, hi] = std::minmax_element(w.begin(), w.end());
+  const float largest = std::max(-*lo, *hi);
+  const auto most = static_cast<float>((1 << scheme.bits) - 1);
+  IntGrid best;
+  double least = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < 80; ++i) {
+    const float p = 1.0f - static_cast<float>(i) / 100.0f;
+    const float from = p * (scheme.symmetric ? -largest : *lo);
+    const float to = p * (scheme.symmetric ? largest : *hi);
+    const float scale = stored_scale((to - from) / most, scheme.scale_dtype);
+    const float zero =
+        scheme.symmetric
+            ? static_cast<float>(1 << (scheme.bits - 1))
+            : std::clamp(std::nearbyint(-from / scale), 0.0f, most);
+    const double error =
+        grid_error(w, importance,
+                   {.scale = scale,
+                    .zero = zero,
+                    .max_code = most,
+                    .inverse_range = 1.0f / largest,
+                    .norm = static_cast<float>(scheme.mse_norm)});
+    if (error < least) {
+      least = error;
+      best = {scale, static_cast<std::uint8_t>(zero)};
+    }
+  }
+  return best;
+}
+
+TEST(IntGrid, SearchRulesOutNoRangeThatIsBest) {
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal;
+  int shrunk = 0;
+  for (std::size_t round = 0; round < 600; ++round) {
+    const std::size_t n = std::array{3u, 16u, 64u, 100u, 128u}[round % 5];
+    WeightScheme scheme =
+        scheme_of(2 + static_cast<int>(round % 3), round % 2 == 0, DType::kF16);
+    scheme.range = RangeSearch::kMse;
+    scheme.mse_norm = std::array{2.4, 2.01, 3.0, 8.0}[round % 4];
+    std::vector<float> w(n), importance;
+    for (float& v : w) {
+      v = normal(random);
+      if (round % 7 == 0) v *= v * v;  // heavy tails
+    }
+    w[0] = -std::abs(w[0]), w[1] = std::abs(w[1]);  // 0 is in the range
+    if (round % 3 == 0) {
+      importance.resize(n);
+      for (float& v : importance) {
+        v = round % 9 == 0 ? 0.0f : std::exp(2 * normal(random));
+      }
+    }
+    const IntGrid found = fit_int_grid(w, scheme, importance);
+    const IntGrid wanted = try_all(w, scheme, importance);
+    EXPECT_EQ(found.scale, wanted.scale) << round;
+    EXPECT_EQ(found.zero, wanted.zero) << round;
+    shrunk +=
+        found.scale <
+        0.9f * fit_int_grid(w, scheme_of(scheme.bits, scheme.symmetric)).scale;
+  }
+  EXPECT_GT(shrunk, 200);
 }
 
 TEST(IntGrid, ImportanceMovesTheSearchedRange) {
