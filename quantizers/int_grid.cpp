@@ -112,31 +112,33 @@ class RangeCandidates {
   std::size_t least_of_bounded() const {
     std::array<double, kCount> squares{};
     for (std::size_t i = 0; i < kCount; ++i) squares[i] = error_of(i, 2.0f);
-    auto best = static_cast<std::size_t>(
+    const auto first = static_cast<std::size_t>(
         std::min_element(squares.begin(), squares.end()) - squares.begin());
-    double least = error_of(best, norm());
-    double limit = most_squares(least);
-    const std::size_t first = best;
+    const double mass = total_importance();
+    std::size_t best = first;
+    double least = error_of(first, norm());
+    double limit = most_squares(least, mass);
     for (std::size_t i = 0; i < kCount; ++i) {
       if (i == first || squares[i] > limit) continue;
       const double error = error_of(i, norm());
       if (error < least || (error == least && i < best)) {
         best = i;
         least = error;
-        limit = most_squares(least);
+        limit = most_squares(least, mass);
       }
     }
     return best;
   }
 
+  double total_importance() const {
+    const auto elements = static_cast<double>(weights_.size());
+    if (importance_.empty()) return elements;
+    const auto rows = elements / static_cast<double>(importance_.size());
+    return rows * std::accumulate(importance_.begin(), importance_.end(), 0.0);
+  }
+
   // What the squares of a candidate with this error can come to.
-  double most_squares(double error) const {
-    const double elements = static_cast<double>(weights_.size());
-    double mass = elements;
-    if (!importance_.empty()) {
-      mass = std::accumulate(importance_.begin(), importance_.end(), 0.0) *
-             elements / static_cast<double>(importance_.size());
-    }
+  double most_squares(double error, double mass) const {
     if (!(mass > 0)) return std::numeric_limits<double>::infinity();
     return kSlack * mass * std::pow(error / mass, 2 / scheme_.mse_norm);
   }
@@ -220,9 +222,7 @@ IntGrid fit_int_grid(std::span<const float> weights, const WeightScheme& scheme,
   if (full.lo == 0 && full.hi == 0) full = {-1, 1};
   const float largest = std::max(-full.lo, full.hi);
   if (scheme.symmetric) full = {-largest, largest};
-  IntGrid best = grid_of(full, scheme);
-  if (scheme.range == RangeSearch::kMinMax) return best;
-
+  if (scheme.range == RangeSearch::kMinMax) return grid_of(full, scheme);
   return RangeCandidates(weights, importance, scheme, full).best();
 }
 

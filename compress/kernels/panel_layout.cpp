@@ -60,7 +60,7 @@ bool map_exactly(PanelWeight& w, std::size_t codes, float unit, int most) {
 }
 
 void map_in_two(PanelWeight& w, std::size_t codes, float most) {
-  constexpr int kBase = kSmallOctet + 1;
+  constexpr int kBase = 1 << kPartBits;
   constexpr int kLargest = kBase * kSmallOctet + kSmallOctet;
   const bool whole = std::all_of(w.table, w.table + codes, [&](float v) {
     return v - w.least == std::nearbyint(v - w.least) &&

@@ -74,7 +74,7 @@ enum class PanelCodes {
   kMappedPair,
 };
 inline constexpr int kSmallOctet = 63;
-inline constexpr unsigned kPartBits = 6;
+inline constexpr unsigned kPartBits = 6;  // of a number of two parts
 
 enum class PanelScaleType { kNone, kF32, kF16, kBF16, kE8M0, kE4M3 };
 enum class PanelZeroType { kNone, kI8, kF32 };

@@ -197,8 +197,9 @@ LLMPRESS_INLINE void rounded_block(const PanelWeight& W, PanelBlock block,
   const auto table = D::Table::of(W);
   decltype(no_products<S, D>()) sums[P][T];
   LLMPRESS_UNROLL for (std::size_t n = 0; n < P; ++n) {
-    LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) sums[n][t] =
-        no_products<S, D>();
+    LLMPRESS_UNROLL for (std::size_t t = 0; t < T; ++t) {
+      sums[n][t] = no_products<S, D>();
+    }
   }
   p += first * kBytes;
   for (std::size_t k = block.begin; k < block.end; k += D::kInputs) {

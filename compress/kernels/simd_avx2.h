@@ -350,7 +350,7 @@ struct Avx2 {
     std::memcpy(&x, four, sizeof x);
     return _mm256_set1_epi32(x);
   }
-  // The products of both, of unsigned octets up to 63.
+  // The products of both.
   static LLMPRESS_INLINE I dot_two(I sum, I w0, SmallOctets x0, I w1,
                                    SmallOctets x1) {
     return {add_pairs(sum.lo, two_halves(w0.lo, x0, w1.lo, x1)),
