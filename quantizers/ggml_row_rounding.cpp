@@ -15,25 +15,33 @@ namespace {
 
 constexpr std::size_t kBlock = 32;
 
-// Magnitudes of floats are in the order of their bits, of which compilers find
-// the largest in vectors.
+constexpr std::size_t kVectors = kBlock / kFloatLanes;
+
+// Magnitudes of floats are in the order of their bits.
 struct Bits {
-  std::int32_t of[kBlock];
+  IntLanes of[kVectors];
 };
 
 [[gnu::always_inline]] inline Bits bits_of(const float* x) {
   Bits bits;
-  std::memcpy(bits.of, x, sizeof bits.of);
+  for (std::size_t v = 0; v < kVectors; ++v) {
+    std::memcpy(&bits.of[v], x + v * kFloatLanes, sizeof bits.of[v]);
+  }
   return bits;
 }
 
 [[gnu::always_inline]] inline float largest_magnitude(const Bits& bits) {
-  std::int32_t most = 0;
-  for (std::size_t i = 0; i < kBlock; ++i) {
-    most =
-        std::max(most, bits.of[i] & std::numeric_limits<std::int32_t>::max());
+  IntLanes most{};
+  for (std::size_t v = 0; v < kVectors; ++v) {
+    const IntLanes magnitudes =
+        bits.of[v] & std::numeric_limits<std::int32_t>::max();
+    most = magnitudes > most ? magnitudes : most;
   }
-  return std::bit_cast<float>(most);
+  std::int32_t largest = 0;
+  for (std::size_t l = 0; l < kFloatLanes; ++l) {
+    largest = std::max(largest, most[l]);
+  }
+  return std::bit_cast<float>(largest);
 }
 
 // Of the largest magnitude, of several the first, with its sign.
@@ -43,16 +51,23 @@ struct Bits {
   if (magnitude == 0) return 0;  // of zeros of either sign
   const auto plus = std::bit_cast<std::int32_t>(magnitude);
   const auto minus = std::bit_cast<std::int32_t>(-magnitude);
-  std::int32_t above = 0, below = 0;
-  for (std::size_t i = 0; i < kBlock; ++i) {
-    above |= bits.of[i] == plus ? 1 : 0;
-    below |= bits.of[i] == minus ? 1 : 0;
+  IntLanes at_plus{}, at_minus{};  // -1 in a lane that has it
+  for (std::size_t v = 0; v < kVectors; ++v) {
+    at_plus |= bits.of[v] == plus;
+    at_minus |= bits.of[v] == minus;
   }
-  if (below == 0) return magnitude;
-  if (above == 0) return -magnitude;
-  return *std::find_if(x, x + kBlock, [=](float v) {
-    return v == magnitude || v == -magnitude;
-  });
+  std::int32_t above = 0, below = 0;
+  for (std::size_t l = 0; l < kFloatLanes; ++l) {
+    above |= at_plus[l];
+    below |= at_minus[l];
+  }
+  // Which of both there is is a matter of chance, that there are both is not.
+  if ((above & below) != 0) [[unlikely]] {
+    return *std::find_if(x, x + kBlock, [=](float v) {
+      return v == magnitude || v == -magnitude;
+    });
+  }
+  return std::bit_cast<float>(below != 0 ? minus : plus);
 }
 
 // x, which an infinite inverse of a subnormal scale may make infinite or NaN.
@@ -71,15 +86,20 @@ void round_q4_0(const float* row, std::size_t blocks, std::byte* out) {
     const float d = peak_of(row) / -8.0f;
     const float inverse = d != 0 ? 1.0f / d : 0.0f;
     store_half(d, out);
-    std::uint8_t codes[kBlock];
-    for (std::size_t i = 0; i < kBlock; ++i) {
-      const float x = between(0, row[i] * inverse + 8.5f, 15);
-      codes[i] = static_cast<std::uint8_t>(static_cast<std::int32_t>(x));
+    IntLanes codes[kBlock / kFloatLanes];
+    for (std::size_t v = 0; v < kBlock / kFloatLanes; ++v) {
+      FloatLanes x;
+      std::memcpy(&x, row + v * kFloatLanes, sizeof x);
+      x = x * inverse + 8.5f;
+      x = x > 0.0f ? (x < 15.0f ? x : FloatLanes{} + 15.0f) : FloatLanes{};
+      codes[v] = __builtin_convertvector(x, IntLanes);
     }
-    for (std::size_t i = 0; i < kBlock / 2; ++i) {
-      out[2 + i] =
-          static_cast<std::byte>(codes[i] | codes[i + kBlock / 2] << 4);
+    OctetLanes pairs[kBlock / kFloatLanes / 2];
+    for (std::size_t v = 0; v < kBlock / kFloatLanes / 2; ++v) {
+      pairs[v] = __builtin_convertvector(
+          codes[v] | codes[v + kBlock / kFloatLanes / 2] << 4, OctetLanes);
     }
+    std::memcpy(out + 2, pairs, sizeof pairs);
   }
 }
 

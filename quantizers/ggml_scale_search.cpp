@@ -4,6 +4,9 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <cstdint>
+
+#include "quantizers/vector_clones.h"
 
 namespace llmpress {
 namespace {
@@ -11,6 +14,10 @@ namespace {
 // Of smaller magnitudes a block is taken to be zero.
 constexpr float kZeroBelow = 1e-15f;
 constexpr std::size_t kMostElements = 64;
+
+// Adding 1.5 * 2^23 leaves the nearest integer in the low bits.
+constexpr float kCodeShift = 12582912.0f;
+constexpr std::int32_t kCodeMask = 0x007fffff, kCodeZero = 0x00400000;
 
 // The first of the largest magnitude, with its sign.
 float peak_of(std::span<const float> x) {
@@ -36,6 +43,36 @@ struct Moments {
   }
 };
 
+// Of all scales that a search tries, side by side; each sum in the order of x.
+constexpr std::size_t kTried = 18, kVectors = 3;
+struct TriedMoments {
+  std::array<float, kVectors * kFloatLanes> inverses{}, xl{}, ll{};
+};
+
+LLMPRESS_VECTOR_CLONES
+void add_moments(const float* x, const float* weights, std::size_t count,
+                 int half, TriedMoments& tried) {
+  FloatLanes inverses[kVectors], xl[kVectors] = {}, ll[kVectors] = {};
+  std::memcpy(inverses, tried.inverses.data(), sizeof inverses);
+  const IntLanes least = IntLanes{} - half, most = IntLanes{} + (half - 1);
+  for (std::size_t i = 0; i < count; ++i) {
+    const float w = weights[i], wx = w * x[i];
+    for (std::size_t v = 0; v < kVectors; ++v) {
+      // As nearest_code().
+      const FloatLanes shifted = inverses[v] * x[i] + kCodeShift;
+      IntLanes code;
+      std::memcpy(&code, &shifted, sizeof code);
+      code = (code & kCodeMask) - kCodeZero;
+      code = code < least ? least : (code > most ? most : code);
+      const FloatLanes l = __builtin_convertvector(code, FloatLanes);
+      xl[v] += wx * l;
+      ll[v] += w * l * l;
+    }
+  }
+  std::memcpy(tried.xl.data(), xl, sizeof xl);
+  std::memcpy(tried.ll.data(), ll, sizeof ll);
+}
+
 float weight_of(std::span<const float> weights, std::span<const float> x,
                 std::size_t i) {
   return weights.empty() ? x[i] * x[i] : weights[i];
@@ -44,9 +81,7 @@ float weight_of(std::span<const float> weights, std::span<const float> x,
 }  // namespace
 
 int nearest_code(float x) {
-  // Adding 1.5 * 2^23 leaves the nearest integer in the low bits.
-  const auto bits = std::bit_cast<std::int32_t>(x + 12582912.0f);
-  return (bits & 0x007fffff) - 0x00400000;
+  return (std::bit_cast<std::int32_t>(x + kCodeShift) & kCodeMask) - kCodeZero;
 }
 
 float fit_signed(std::span<const float> x, int half,
@@ -72,15 +107,21 @@ float fit_signed(std::span<const float> x, int half,
   Moments sums = moments_at(best_inverse);
   float scale = sums.ll != 0 ? sums.xl / sums.ll : 0.0f;
   float best = scale * sums.xl;
-  for (int step = -9; step <= 9; ++step) {
-    if (step == 0) continue;
-    const float inverse =
+  TriedMoments tried;
+  for (std::size_t s = 0; s < kTried; ++s) {
+    const int step = static_cast<int>(s) - (s < kTried / 2 ? 9 : 8);
+    tried.inverses[s] =
         -(static_cast<float>(half) + 0.1f * static_cast<float>(step)) / peak;
-    sums = moments_at(inverse);
-    if (!(sums.ll > 0 && sums.xl * sums.xl > best * sums.ll)) continue;
-    best_inverse = inverse;
-    scale = sums.xl / sums.ll;
-    best = scale * sums.xl;
+  }
+  std::array<float, kMostElements> own{};
+  for (std::size_t i = 0; i < x.size(); ++i) own[i] = weight_of(weights, x, i);
+  add_moments(x.data(), own.data(), x.size(), half, tried);
+  for (std::size_t s = 0; s < kTried; ++s) {
+    const float xl = tried.xl[s], ll = tried.ll[s];
+    if (!(ll > 0 && xl * xl > best * ll)) continue;
+    best_inverse = tried.inverses[s];
+    scale = xl / ll;
+    best = scale * xl;
   }
   for (std::size_t i = 0; i < x.size(); ++i) {
     codes[i] = static_cast<std::uint8_t>(half + code_at(best_inverse, i));

@@ -12,3 +12,17 @@
 #else
 #define LLMPRESS_VECTOR_CLONES
 #endif
+
+#include <cstdint>
+#include <cstring>
+
+namespace llmpress {
+
+// Eight numbers at once, where the compiler does not see that a loop may (GCC's
+// and clang's vector extension, split where registers are narrower).
+inline constexpr std::size_t kFloatLanes = 8;
+using FloatLanes = float __attribute__((vector_size(32)));
+using IntLanes = std::int32_t __attribute__((vector_size(32)));
+using OctetLanes = std::uint8_t __attribute__((vector_size(8)));
+
+}  // namespace llmpress
