@@ -8,6 +8,7 @@
 #include <numeric>
 #include <utility>
 
+#include "compress/core/bit_packing.h"
 #include "compress/core/checked.h"
 #include "compress/core/float_formats.h"
 #include "compress/core/formatted.h"
@@ -264,39 +265,74 @@ void encode_int(std::span<const float> weights, const IntGrid& grid, int bits,
               static_cast<float>(grid.zero), max_int_code(bits), codes.data());
 }
 
-Matrix<std::uint8_t> encode_int(ConstMatrixView W, const IntGrids& grids,
-                                int bits, ThreadPool& pool) {
-  Matrix<std::uint8_t> codes(W.rows(), W.cols());
-  pool.for_ranges(
-      W.rows(), kRowsPerChunk, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t o = begin; o < end; ++o) {
-          for (std::size_t g = 0; g < grids.scales.cols(); ++g) {
-            const std::size_t first = g * grids.group_size;
-            const std::size_t n = std::min(grids.group_size, W.cols() - first);
-            encode_int(W.row(o).subspan(first, n),
-                       {grids.scales(o, g), grids.zeros(o, g)}, bits,
-                       codes.row(o).subspan(first, n));
-          }
-        }
-      });
-  return codes;
+namespace {
+
+void encode_row(std::span<const float> weights, const IntGrids& grids,
+                std::size_t row, int bits, std::span<std::uint8_t> codes) {
+  for (std::size_t g = 0; g < grids.scales.cols(); ++g) {
+    const std::size_t first = g * grids.group_size;
+    const std::size_t n = std::min(grids.group_size, weights.size() - first);
+    encode_int(weights.subspan(first, n),
+               {grids.scales(row, g), grids.zeros(row, g)}, bits,
+               codes.subspan(first, n));
+  }
 }
 
-GroupedIntWeight pack_grouped_int(MatrixView<const std::uint8_t> codes,
-                                  IntGrids grids, const WeightScheme& scheme,
-                                  std::vector<std::uint32_t> g_idx) {
-  GroupedIntWeight weight{.out = codes.rows(),
-                          .in = codes.cols(),
+GroupedIntWeight without_codes(std::size_t out, std::size_t in,
+                               const IntGrids& grids,
+                               const WeightScheme& scheme) {
+  const auto scales = grids.scales.data();
+  const auto zeros = grids.zeros.data();
+  GroupedIntWeight weight{.out = out,
+                          .in = in,
                           .bits = scheme.bits,
                           .group_size = grids.group_size,
                           .symmetric = scheme.symmetric,
                           .scale_dtype = scheme.scale_dtype,
-                          .codes = pack_rows(codes, scheme.bits),
-                          .g_idx = std::move(g_idx)};
-  weight.scales.assign(grids.scales.data().begin(), grids.scales.data().end());
-  if (!scheme.symmetric) {
-    weight.zeros.assign(grids.zeros.data().begin(), grids.zeros.data().end());
-  }
+                          .scales = {scales.begin(), scales.end()}};
+  if (!scheme.symmetric) weight.zeros.assign(zeros.begin(), zeros.end());
+  return weight;
+}
+
+}  // namespace
+
+Matrix<std::uint8_t> encode_int(ConstMatrixView W, const IntGrids& grids,
+                                int bits, ThreadPool& pool) {
+  Matrix<std::uint8_t> codes(W.rows(), W.cols());
+  pool.for_ranges(W.rows(), kRowsPerChunk,
+                  [&](std::size_t begin, std::size_t end) {
+                    for (std::size_t o = begin; o < end; ++o) {
+                      encode_row(W.row(o), grids, o, bits, codes.row(o));
+                    }
+                  });
+  return codes;
+}
+
+GroupedIntWeight round_to_grids(ConstMatrixView W, const IntGrids& grids,
+                                const WeightScheme& scheme, ThreadPool& pool) {
+  GroupedIntWeight weight = without_codes(W.rows(), W.cols(), grids, scheme);
+  const std::size_t words = weight.words_per_row();
+  weight.codes.resize(weight.out * words);
+  pool.for_ranges(
+      W.rows(), kRowsPerChunk, [&](std::size_t begin, std::size_t end) {
+        std::vector<std::uint8_t> codes(W.cols());
+        for (std::size_t o = begin; o < end; ++o) {
+          encode_row(W.row(o), grids, o, scheme.bits, codes);
+          pack_codes(codes, scheme.bits,
+                     std::span(weight.codes).subspan(o * words, words));
+        }
+      });
+  return weight;
+}
+
+GroupedIntWeight pack_grouped_int(MatrixView<const std::uint8_t> codes,
+                                  const IntGrids& grids,
+                                  const WeightScheme& scheme,
+                                  std::vector<std::uint32_t> g_idx) {
+  GroupedIntWeight weight =
+      without_codes(codes.rows(), codes.cols(), grids, scheme);
+  weight.codes = pack_rows(codes, scheme.bits);
+  weight.g_idx = std::move(g_idx);
   return weight;
 }
 

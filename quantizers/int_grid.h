@@ -75,9 +75,14 @@ void encode_int(std::span<const float> weights, const IntGrid& grid, int bits,
 Matrix<std::uint8_t> encode_int(ConstMatrixView W, const IntGrids& grids,
                                 int bits, ThreadPool& pool);
 
+// The same, packed. `grids` of W (fit_int_grids()).
+GroupedIntWeight round_to_grids(ConstMatrixView W, const IntGrids& grids,
+                                const WeightScheme& scheme, ThreadPool& pool);
+
 // Packs what a solver chose. `g_idx` [in] or empty.
 GroupedIntWeight pack_grouped_int(MatrixView<const std::uint8_t> codes,
-                                  IntGrids grids, const WeightScheme& scheme,
+                                  const IntGrids& grids,
+                                  const WeightScheme& scheme,
                                   std::vector<std::uint32_t> g_idx = {});
 
 // The same weight as signed octets with one scale a row: 8 bits and one group

@@ -79,7 +79,7 @@ class ClippedWeight final : public BlockWeight {
       encode_int(w, whole, scheme_.bits,
                  codes.row(o).subspan(g * group_size_, w.size()));
     });
-    return pack_grouped_int(codes.view(), std::move(grids), scheme_);
+    return pack_grouped_int(codes.view(), grids, scheme_);
   }
 
  private:

@@ -28,11 +28,9 @@ DenseWeight round_float(ConstMatrixView W, const WeightScheme& scheme) {
 
 PackedWeight round_int(ConstMatrixView W, const QuantizeConfig& config,
                        ThreadPool& pool, std::span<const float> importance) {
-  IntGrids grids = fit_int_grids(W, config.weights, pool, importance);
-  const Matrix<std::uint8_t> codes =
-      encode_int(W, grids, config.weights.bits, pool);
   GroupedIntWeight weight =
-      pack_grouped_int(codes.view(), std::move(grids), config.weights);
+      round_to_grids(W, fit_int_grids(W, config.weights, pool, importance),
+                     config.weights, pool);
   if (wants_int8(config, W.cols())) return to_int8(weight);
   return weight;
 }

@@ -331,7 +331,7 @@ GroupedIntWeight SignedRounding::pack(ThreadPool& pool) const {
           }
         }
       });
-  return pack_grouped_int(codes.view(), std::move(grids), scheme_);
+  return pack_grouped_int(codes.view(), grids, scheme_);
 }
 
 }  // namespace llmpress

@@ -4,8 +4,8 @@
 
 namespace llmpress {
 
-DenseLinear dense_linear(LinearWeights stored) {
-  DenseLinear linear{.W = dequantize(stored.weight)};
+DenseLinear dense_linear(LinearWeights stored, ThreadPool& pool) {
+  DenseLinear linear{.W = dequantize(stored.weight, pool)};
   if (const auto* plain = std::get_if<DenseWeight>(&stored.weight)) {
     linear.dtype = plain->dtype;
   }
@@ -43,9 +43,9 @@ std::map<std::string, DType> read_norm_dtypes(const Checkpoint& checkpoint,
 
 DenseLinear load_dense_linear(const Checkpoint& checkpoint,
                               const Architecture& arch, std::size_t layer,
-                              std::size_t index) {
+                              std::size_t index, ThreadPool& pool) {
   DenseLinear linear =
-      dense_linear(read_block_linear(checkpoint, arch, layer, index));
+      dense_linear(read_block_linear(checkpoint, arch, layer, index), pool);
   if (!linear.dtype) return linear;
   // A checkpoint that is changed as it is read gives float32 where its file
   // holds a narrower type, which is what the result is rounded to.
@@ -67,11 +67,13 @@ DenseBlock load_unread_block(const Checkpoint& checkpoint,
 }
 
 DenseBlock load_dense_block(const Checkpoint& checkpoint,
-                            const Architecture& arch, std::size_t layer) {
+                            const Architecture& arch, std::size_t layer,
+                            ThreadPool& pool) {
   DenseBlock block = load_unread_block(checkpoint, arch, layer);
   block.unread = false;
   for (std::size_t l = 0; l < arch.block(layer).linears.size(); ++l) {
-    block.linears.push_back(load_dense_linear(checkpoint, arch, layer, l));
+    block.linears.push_back(
+        load_dense_linear(checkpoint, arch, layer, l, pool));
   }
   return block;
 }

@@ -21,7 +21,7 @@ struct DenseLinear {
   std::optional<DType> dtype{};  // of a dense `stored.weight`
 };
 
-DenseLinear dense_linear(LinearWeights stored);
+DenseLinear dense_linear(LinearWeights stored, ThreadPool& pool);
 
 struct DenseBlock {
   std::vector<DenseLinear> linears{};  // in the order of BlockSpec::linears
@@ -40,14 +40,15 @@ Block runner_of(const Architecture& arch, std::size_t layer,
                 const DenseBlock& block, BlockOptions options);
 
 DenseBlock load_dense_block(const Checkpoint& checkpoint,
-                            const Architecture& arch, std::size_t layer);
+                            const Architecture& arch, std::size_t layer,
+                            ThreadPool& pool);
 // All but its Linears, and one of them: for who needs no more than one in
 // float32 at a time.
 DenseBlock load_unread_block(const Checkpoint& checkpoint,
                              const Architecture& arch, std::size_t layer);
 DenseLinear load_dense_linear(const Checkpoint& checkpoint,
                               const Architecture& arch, std::size_t layer,
-                              std::size_t linear);
+                              std::size_t linear, ThreadPool& pool);
 
 // The types in which the norms of a block are stored.
 std::map<std::string, DType> read_norm_dtypes(const Checkpoint& checkpoint,

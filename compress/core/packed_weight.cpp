@@ -20,6 +20,15 @@ MatrixF dequantize(const PackedWeight& weight) {
   return W;
 }
 
+MatrixF dequantize(const PackedWeight& weight, ThreadPool& pool) {
+  constexpr std::size_t kRows = 64;
+  MatrixF W(rows_of(weight), cols_of(weight));
+  pool.for_ranges(W.rows(), kRows, [&](std::size_t begin, std::size_t end) {
+    dequantize_rows(weight, begin, W.view().rows_slice(begin, end - begin));
+  });
+  return W;
+}
+
 void dequantize_rows(const PackedWeight& weight, std::size_t begin_row,
                      MatrixView<float> rows) {
   assert(rows.cols() == cols_of(weight));

@@ -26,6 +26,7 @@
 #include "compress/core/packed/micro_fp4_weight.h"
 #include "compress/core/packed/sparse_weight.h"
 #include "compress/core/packed/table4_weight.h"
+#include "compress/core/parallel.h"
 
 namespace llmpress {
 
@@ -69,6 +70,7 @@ std::size_t cols_of(const PackedWeight& weight);  // in
 
 // W [out, in] in float32.
 MatrixF dequantize(const PackedWeight& weight);
+MatrixF dequantize(const PackedWeight& weight, ThreadPool& pool);
 void dequantize_rows(const PackedWeight& weight, std::size_t begin_row,
                      MatrixView<float> rows);
 

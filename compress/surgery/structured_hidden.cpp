@@ -123,7 +123,8 @@ class HiddenChooser {
       }
     };
     for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
-      const DenseBlock block = load_dense_block(*job_.checkpoint, arch_, layer);
+      const DenseBlock block =
+          load_dense_block(*job_.checkpoint, arch_, layer, *job_.pool);
       add(hidden_weight_importance(arch_.block(layer), block));
     }
     for (const std::string& module : {arch_.embedding, arch_.head}) {

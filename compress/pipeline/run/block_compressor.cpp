@@ -290,7 +290,8 @@ class StagedBlock {
   // A Linear that is of no more use here.
   DenseLinear take(std::size_t l) {
     if (!block_.unread) return std::move(block_.linears[l]);
-    return load_dense_linear(*job_.source, *job_.arch, job_.layer, l);
+    return load_dense_linear(*job_.source, *job_.arch, job_.layer, l,
+                             *job_.pool);
   }
 
   const GroupedIntWeight* learned(std::size_t l) const {
@@ -355,7 +356,7 @@ DenseBlock smoothed(const BlockJob& job, DenseBlock block,
     return block;
   }
   if (block.unread) {
-    block = load_dense_block(*job.source, *job.arch, job.layer);
+    block = load_dense_block(*job.source, *job.arch, job.layer, *job.pool);
   }
   for (const std::string& note : smooth_block_in_place({.arch = job.arch,
                                  .plan = job.plan,
@@ -391,7 +392,7 @@ BlockRounding learned(const BlockJob& job, DenseBlock& block,
                       CalibrationStreams streams) {
   if (!wants_block_rounding(*job.plan, *job.arch, job.layer)) return {};
   if (block.unread) {
-    block = load_dense_block(*job.source, *job.arch, job.layer);
+    block = load_dense_block(*job.source, *job.arch, job.layer, *job.pool);
   }
   const std::optional<BlockWeights> start = start_of(job, block, streams);
   BlockRounding rounding =

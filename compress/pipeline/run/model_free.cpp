@@ -209,7 +209,8 @@ class ModelFreeVariant {
   LinearOutcome compress(const Module& module) const {
     const LinearTreatment treatment =
         job_.plan.treatment(module.name, module.role);
-    const DenseLinear dense = dense_linear(read_without_bias(module.name));
+    const DenseLinear dense =
+        dense_linear(read_without_bias(module.name), pool_);
     return compress_linear(
         {.name = module.name,
          .linear = &dense,

@@ -51,7 +51,7 @@ class SparsityAllocator {
   // E[x^2] of every stage's input, batch by batch, as the block runs.
   void measure_block(std::size_t layer) {
     const DenseBlock dense =
-        load_dense_block(*job_.checkpoint, *job_.arch, layer);
+        load_dense_block(*job_.checkpoint, *job_.arch, layer, *job_.pool);
     const Block block = runner_of(*job_.arch, layer, dense, {.isa = job_.isa});
     const auto& stages = block.spec().stages;
     std::vector<InputStatsCollector> collectors;

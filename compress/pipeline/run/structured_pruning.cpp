@@ -192,8 +192,8 @@ class StructuredPruner {
     const std::size_t layer = layers_[p];
     if (p == 0 && states_) skip_blocks(0, layer, states_->dense);
     const auto load = [&](const Checkpoint& checkpoint) {
-      return ready_to_cut(load_dense_block(checkpoint, arch_, layer), arch_,
-                          layer);
+      return ready_to_cut(
+          load_dense_block(checkpoint, arch_, layer, *job_.pool), arch_, layer);
     };
     const DenseBlock dense = load(*job_.checkpoint);
     DenseBlock reduced = learned_ ? load(*source_) : dense;
@@ -214,7 +214,7 @@ class StructuredPruner {
       }
     }
     add_block(writer, written, p, reduced_arch_,
-              {source_, arch_.block_name(layer)});
+              {.checkpoint = source_, .block = arch_.block_name(layer)});
     write_changed_parameters(p, dense, reduced, writer);
   }
 

@@ -37,7 +37,7 @@ TEST_P(BlockSmoothing, ChangesWeightsButNotTheBlock) {
   ASSERT_TRUE(wants_smoothing(plan, *source.arch, 0));
 
   const DenseBlock before =
-      load_dense_block(*source.checkpoint, *source.arch, 0);
+      load_dense_block(*source.checkpoint, *source.arch, 0, pool);
   DenseBlock after = before;
   const auto notes = smooth_block_in_place(
       {.arch = source.arch.get(), .plan = &plan, .pool = &pool}, after, states);

@@ -162,7 +162,7 @@ TEST(StructuredExperts, MeasureTheErrorThatTheBlockThenHas) {
   const TinyMixture model(1);
   const CalibrationStates states = model.states(pool);
   const DenseBlock dense = ready_to_cut(
-      load_dense_block(model.checkpoint, model.arch, 0), model.arch, 0);
+      load_dense_block(model.checkpoint, model.arch, 0, pool), model.arch, 0);
   const ExpertChoiceJob job{.arch = &model.arch, .kept = 4, .pool = &pool};
   const MixtureOutputs outputs = probe_mixture(job, dense, states);
   const MixtureError error(outputs, pool);
@@ -215,7 +215,7 @@ TEST(StructuredExperts, LoseLeastByOutputErrorAndMostByChance) {
     CalibrationStates states = model.states(pool);
     for (std::size_t layer = 0; layer < model.arch.layers; ++layer) {
       const DenseBlock dense =
-          load_dense_block(model.checkpoint, model.arch, layer);
+          load_dense_block(model.checkpoint, model.arch, layer, pool);
       ExpertChoiceJob job{
           .arch = &model.arch, .layer = layer, .kept = 4, .pool = &pool};
       const MixtureOutputs outputs = probe_mixture(job, dense, states);

@@ -228,9 +228,9 @@ TEST_P(ExpertsOf, StayWholeUnderNewNumbers) {
     ++mixtures;
     ASSERT_EQ(is->linears.size(), GetParam().left);
     const DenseBlock dense =
-        load_dense_block(pruned.base(), pruned.base_arch(), layer);
+        load_dense_block(pruned.base(), pruned.base_arch(), layer, pool);
     const DenseBlock reduced =
-        load_dense_block(pruned.checkpoint(), pruned.arch(), layer);
+        load_dense_block(pruned.checkpoint(), pruned.arch(), layer, pool);
     const auto left = experts_left(*was, dense, *is, reduced);
     ASSERT_EQ(left.size(), GetParam().left);
     EXPECT_TRUE(std::ranges::is_sorted(left));
