@@ -288,13 +288,14 @@ LinearWeights read_block_linear(const Checkpoint& checkpoint,
   return linear;
 }
 
-BlockWeights read_written_block(const Checkpoint& checkpoint,
-                                const Architecture& arch, std::size_t layer) {
-  BlockWeights block{.norms = read_block_norms(checkpoint, arch, layer)};
+std::vector<LinearWeights> read_written_linears(const Checkpoint& checkpoint,
+                                                const Architecture& arch,
+                                                std::size_t layer) {
+  std::vector<LinearWeights> linears;
   for (std::size_t i = 0; i < arch.block(layer).linears.size(); ++i) {
-    block.linears.push_back(checkpoint.read_linear(arch.linear_name(layer, i)));
+    linears.push_back(checkpoint.read_linear(arch.linear_name(layer, i)));
   }
-  return block;
+  return linears;
 }
 
 std::map<std::string, NormWeights> read_block_norms(

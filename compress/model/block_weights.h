@@ -26,10 +26,10 @@ struct BlockWeights {
 // tensor, or a bias that config.json does not speak of (unless it is zero).
 BlockWeights read_block(const Checkpoint& checkpoint, const Architecture& arch,
                         std::size_t layer);
-// Linears and norms as add_block() writes them without a source: each by its
-// own name.
-BlockWeights read_written_block(const Checkpoint& checkpoint,
-                                const Architecture& arch, std::size_t layer);
+// Linears as add_block() writes them without a source: each by its own name.
+std::vector<LinearWeights> read_written_linears(const Checkpoint& checkpoint,
+                                                const Architecture& arch,
+                                                std::size_t layer);
 // read_block() without Linears.
 BlockWeights read_block_rest(const Checkpoint& checkpoint,
                              const Architecture& arch, std::size_t layer);

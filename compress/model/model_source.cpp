@@ -172,7 +172,8 @@ std::vector<fs::path> model_files(const fs::path& folder) {
 
 }  // namespace
 
-std::string model_sha256(const Checkpoint& checkpoint) {
+std::string model_sha256(const Checkpoint& checkpoint, ThreadPool& pool) {
+  constexpr std::size_t kPart = std::size_t{1} << 28;
   const fs::path& path = checkpoint.path();
   std::vector<fs::path> files;
   if (fs::is_directory(path)) {
@@ -186,7 +187,9 @@ std::string model_sha256(const Checkpoint& checkpoint) {
   std::ranges::sort(files);
   std::string list;
   for (const fs::path& file : files) {
-    list += file.filename().string() + " " + sha256_of_file(file) + "\n";
+    for (const std::string& part : sha256_of_parts(file, kPart, pool)) {
+      list += file.filename().string() + " " + part + "\n";
+    }
   }
   return sha256_hex(list);
 }

@@ -45,7 +45,7 @@ std::vector<TokenId> stop_tokens(const ModelSource& source,
                                  const std::filesystem::path& path);
 
 // One hash over the names and contents of the files that make the model:
-// config.json and the weights.
-std::string model_sha256(const Checkpoint& checkpoint);
+// config.json and the weights, whose hashes are those of parts of 256 MiB.
+std::string model_sha256(const Checkpoint& checkpoint, ThreadPool& pool);
 
 }  // namespace llmpress

@@ -1,33 +1,43 @@
 #include "formats/checkpoints/artifact_sink.h"
 
 #include <stdexcept>
+#include <utility>
 
 #include "compress/core/formatted.h"
 #include "formats/containers/safetensors.h"
-#include "formats/files/sha256.h"
+#include "formats/files/content_hash.h"
 
 namespace llmpress {
-namespace {
 
-std::string hash_of(std::span<const std::byte> bytes) {
-  Sha256 hash;
-  hash.add(bytes);
-  return hash.hex();
+void ArtifactSink::put_stored(const StoredTensor& tensor) {
+  const TensorBytes stored = tensor.read();
+  put({.name = tensor.info.name,
+       .dtype = tensor.info.dtype,
+       .shape = tensor.info.shape,
+       .bytes = {stored.bytes.begin(), stored.bytes.end()}});
 }
-
-}  // namespace
 
 void ArtifactSink::put_blocks(const NamedTensor& tensor, GgmlType) {
   throw std::logic_error("'" + tensor.name + "': blocks for another format");
 }
 
 void TensorLedger::add(const NamedTensor& tensor) {
-  const TensorInfo info = info_of(tensor);
-  const auto [at, added] = entries_.emplace(
-      info.name, Entry{info.dtype, info.shape, hash_of(tensor.bytes)});
-  if (!added) {
-    fail(ErrorCode::kInvalidArgument, "tensor '{}' was added twice", info.name);
+  announce(tensor.name);
+  add(info_of(tensor), tensor.bytes);
+}
+
+void TensorLedger::announce(const std::string& name) {
+  if (entries_.contains(name) || !announced_.insert(name).second) {
+    fail(ErrorCode::kInvalidArgument, "tensor '{}' was added twice", name);
   }
+}
+
+void TensorLedger::add(const TensorInfo& info,
+                       std::span<const std::byte> bytes) {
+  std::string hash = content_hash(bytes);
+  const std::lock_guard lock(adding_);
+  announced_.erase(info.name);
+  entries_[info.name] = {info.dtype, info.shape, std::move(hash)};
   total_bytes_ += info.bytes;
 }
 
@@ -44,7 +54,7 @@ void TensorLedger::compare(const TensorReader& reader) const {
     if (info->dtype != entry.dtype || info->shape != entry.shape) {
       differs(name, "has another type or shape");
     }
-    if (hash_of(reader.read(*info).bytes) != entry.sha256) {
+    if (content_hash(reader.read(*info).bytes) != entry.hash) {
       differs(name, "has other octets than were written");
     }
   }

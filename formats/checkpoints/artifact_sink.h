@@ -4,7 +4,9 @@
 
 #include <map>
 #include <memory>
+#include <mutex>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +20,8 @@ class ArtifactSink {
  public:
   virtual ~ArtifactSink() = default;
   virtual void put(const NamedTensor& tensor) = 0;
+  // As put(), with octets that lie in a file: read when they are written.
+  virtual void put_stored(const StoredTensor& tensor);
   // Blocks of GGUF (EncodedLinear::blocks), which few sinks take.
   virtual void put_blocks(const NamedTensor& tensor, GgmlType type);
   // Writes `files` (config.json among them), reads everything back, compares it
@@ -28,12 +32,18 @@ class ArtifactSink {
 std::unique_ptr<ArtifactSink> make_directory_sink(
     const ArtifactOptions& options);
 std::unique_ptr<ArtifactSink> make_hdf5_sink(const ArtifactOptions& options);
+// ArtifactOptions::passing_room.
+std::unique_ptr<ArtifactSink> make_passing_sink(const ArtifactOptions& options);
 
 // What was put in, to be compared with what is read back.
 class TensorLedger {
  public:
-  // Throws Error(kInvalidArgument) if a tensor of that name was there before.
+  // Each throws Error(kInvalidArgument) if a tensor of that name was there
+  // before; what was announced is added when its octets are read.
   void add(const NamedTensor& tensor);
+  void announce(const std::string& name);
+  // From any thread.
+  void add(const TensorInfo& info, std::span<const std::byte> bytes);
   // Throws Error(kIo) naming the first tensor that differs, is missing or is
   // there without having been added.
   void compare(const TensorReader& reader) const;
@@ -43,9 +53,11 @@ class TensorLedger {
   struct Entry {
     DType dtype = DType::kF32;
     std::vector<std::size_t> shape{};
-    std::string sha256{};
+    std::string hash{};
   };
   std::map<std::string, Entry> entries_{};
+  std::set<std::string> announced_{};
+  std::mutex adding_{};
   std::size_t total_bytes_ = 0;
 };
 

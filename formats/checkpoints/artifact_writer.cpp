@@ -10,6 +10,7 @@
 #include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_sink.h"
 #include "formats/checkpoints/carried_files.h"
+#include "formats/checkpoints/checkpoint.h"
 #include "formats/checkpoints/expert_stacks.h"
 #include "formats/containers/safetensors.h"
 #include "formats/files/path_location.h"
@@ -270,20 +271,22 @@ DType compute_dtype(const std::string& config) {
   return DType::kF32;
 }
 
-bool may_be_linear(const NamedTensor& tensor) {
-  return tensor.shape.size() == 2 && tensor.name.ends_with(".weight") &&
-         !is_embedding_name(tensor.name.substr(0, tensor.name.rfind('.')));
+bool may_be_linear(const std::string& name,
+                   const std::vector<std::size_t>& shape) {
+  return shape.size() == 2 && name.ends_with(".weight") &&
+         !is_embedding_name(name.substr(0, name.rfind('.')));
 }
 
 // The module that runs a stack of matrices [n, rows, cols] as Linears of its
 // own (experts); empty: `tensor` is none.
-std::string stack_owner(const NamedTensor& tensor) {
-  const std::size_t dot = tensor.name.rfind('.');
-  if (tensor.shape.size() != 3 || dot == std::string::npos ||
-      tensor.name.ends_with(".weight")) {
+std::string stack_owner(const std::string& name,
+                        const std::vector<std::size_t>& shape) {
+  const std::size_t dot = name.rfind('.');
+  if (shape.size() != 3 || dot == std::string::npos ||
+      name.ends_with(".weight")) {
     return {};
   }
-  return tensor.name.substr(0, dot);
+  return name.substr(0, dot);
 }
 
 class Writer : public ArtifactWriter {
@@ -292,23 +295,21 @@ class Writer : public ArtifactWriter {
       : row_(row_of(options.format)),
         source_(options.source),
         modules_(options.modules),
-        sink_(row_.open(options)) {
+        sink_(options.passing_room != 0 ? make_passing_sink(options)
+                                        : row_.open(options)) {
     const std::string config = source_config(source_);
     compute_ = compute_dtype(config);
     if (row_.facts.expert_stacks) stacks_ = find_stack_names(config);
   }
 
   void add_tensor(const NamedTensor& tensor) override {
-    constexpr std::string_view kSuffix = ".weight";
-    if (row_.facts.name == kMxfp4Format) check_stack(tensor);
-    if (may_be_linear(tensor)) {
-      others_.push_back(
-          tensor.name.substr(0, tensor.name.size() - kSuffix.size()));
-    }
-    if (std::string owner = stack_owner(tensor); !owner.empty()) {
-      others_.push_back(std::move(owner));
-    }
+    note_tensor(tensor.name, tensor.shape);
     sink_->put(tensor);
+  }
+
+  void add_stored_tensor(const StoredTensor& tensor) override {
+    note_tensor(tensor.info.name, tensor.info.shape);
+    sink_->put_stored(tensor);
   }
 
   void add_linear(std::string_view name, const LinearWeights& linear) override {
@@ -326,6 +327,24 @@ class Writer : public ArtifactWriter {
     }
     for (const NamedTensor& tensor : tensors) sink_->put(tensor);
     linears_[key] = {std::move(encoded.scheme), encoded.extension};
+  }
+
+  bool add_stored_linear(
+      std::string_view name,
+      const std::shared_ptr<const Checkpoint>& stored) override {
+    const auto described = row_.encode == encode_own
+                               ? stored->describe_linear(name)
+                               : std::nullopt;
+    if (!described) return false;
+    const std::string key(name), prefix = key + ".";
+    const auto tensors = stored->tensors().tensors();
+    auto at = std::ranges::lower_bound(tensors, prefix, {}, &TensorInfo::name);
+    for (; at != tensors.end() && at->name.starts_with(prefix); ++at) {
+      sink_->put_stored(
+          {*at, [stored, info = *at] { return stored->tensors().read(info); }});
+    }
+    linears_[key] = *described;
+    return true;
   }
 
   void add_file(std::string_view name, std::string_view content) override {
@@ -358,6 +377,18 @@ class Writer : public ArtifactWriter {
   }
 
  private:
+  // A tensor that is not of a Linear's own.
+  void note_tensor(const std::string& name,
+                   const std::vector<std::size_t>& shape) {
+    constexpr std::string_view kSuffix = ".weight";
+    std::string owner = stack_owner(name, shape);
+    if (row_.facts.name == kMxfp4Format) check_stack(name, owner);
+    if (may_be_linear(name, shape)) {
+      others_.push_back(name.substr(0, name.size() - kSuffix.size()));
+    }
+    if (!owner.empty()) others_.push_back(std::move(owner));
+  }
+
   void add_expert(const ExpertPlace& place, const std::string& name,
                   EncodedLinear& encoded) {
     const auto [at, first] = linears_.try_emplace(
@@ -374,15 +405,14 @@ class Writer : public ArtifactWriter {
 
   // Experts that came one by one are in no stack, those of a plain stack in no
   // MXFP4.
-  void check_stack(const NamedTensor& tensor) {
-    has_mxfp4_stack_ |= tensor.name.ends_with("_blocks");
-    const bool plain =
-        !stack_owner(tensor).empty() && !tensor.name.ends_with("_scales");
+  void check_stack(const std::string& name, const std::string& owner) {
+    has_mxfp4_stack_ |= name.ends_with("_blocks");
+    const bool plain = !owner.empty() && !name.ends_with("_scales");
     if (!plain) return;
     fail(ErrorCode::kUnsupported,
          "'{}': a stack in plain numbers cannot stand beside MXFP4 in format "
          "'{}'; write safetensors",
-         tensor.name, kMxfp4Format);
+         name, kMxfp4Format);
   }
 
   void check_alike(const std::string& name, const EncodedLinear& encoded) {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "compress/core/packed_weight.h"
+#include "compress/core/parallel.h"
 #include "formats/containers/tensor_io.h"
 #include "formats/files/replaceable.h"
 #include "formats/linears/quantization_config.h"
@@ -35,6 +37,7 @@ OutputKind kind_of(const OutputFormat& format);
 // Stacks of experts in MXFP4, as gpt-oss is published.
 inline constexpr std::string_view kMxfp4Format = "mxfp4";
 
+class Checkpoint;
 struct EncodedLinear;
 // How a format stores a Linear. Throws Error(kUnsupported) naming it and a
 // format that can, as ArtifactWriter::add_linear() would.
@@ -50,6 +53,18 @@ struct ArtifactOptions {
   // an HDF5 file that carries them.
   std::filesystem::path source{};
   ModuleNames modules{};
+  ThreadPool* pool = nullptr;  // that may read and write its files
+  // Not 0: a folder for as long as a run lasts. Its tensors stand in one file in
+  // the order in which they come, behind so many octets for a header, are
+  // written once (unless the header takes more) and not flushed to the disk.
+  std::size_t passing_room = 0;
+};
+
+// A tensor as it lies in a file.
+struct StoredTensor {
+  TensorInfo info{};
+  // Gives the same octets each time, for as long as the writer lives.
+  std::function<TensorBytes()> read{};
 };
 
 // What the quantized Linears have in common goes into config.json's
@@ -61,6 +76,13 @@ class ArtifactWriter {
   virtual void add_tensor(const NamedTensor& tensor) = 0;
   virtual void add_linear(std::string_view name,
                           const LinearWeights& linear) = 0;
+  // As both above, with octets that lie in files already: they need not be
+  // spooled. A Linear is only taken in the form in which it lies there: returns
+  // false, and has done nothing, where this format has another.
+  virtual void add_stored_tensor(const StoredTensor& tensor) = 0;
+  virtual bool add_stored_linear(
+      std::string_view name,
+      const std::shared_ptr<const Checkpoint>& stored) = 0;
   // Extra files in the directory (attributes of an HDF5 file):
   // "llmpress.json", "recipe.yaml".
   virtual void add_file(std::string_view name, std::string_view content) = 0;
@@ -88,5 +110,8 @@ std::string read_file(const std::filesystem::path& path);
 // Lower-case hex.
 std::string sha256_hex(std::string_view bytes);
 std::string sha256_of_file(const std::filesystem::path& path);
+// Of each part of `part` octets, the last of fewer; of an empty file one.
+std::vector<std::string> sha256_of_parts(const std::filesystem::path& path,
+                                         std::size_t part, ThreadPool& pool);
 
 }  // namespace llmpress

@@ -66,6 +66,15 @@ class ModelCheckpoint : public Checkpoint {
     return llmpress::read_linear(stored(name), path_.string());
   }
 
+  std::optional<DescribedLinear> describe_linear(
+      std::string_view name) const override {
+    const bool own = quantization_.method.empty() ||
+                     quantization_.method == "compressed-tensors";
+    if (!own) return std::nullopt;
+    return DescribedLinear{quantization_.scheme_of(name),
+                           quantization_.extension_of(name)};
+  }
+
   std::string describe_absence(std::string_view name) const override {
     return llmpress::describe_absence(stored(name));
   }

@@ -12,6 +12,7 @@
 #include "compress/core/packed_weight.h"
 #include "formats/containers/tensor_io.h"
 #include "formats/linears/kv_scheme.h"
+#include "formats/linears/quantization_config.h"
 
 namespace llmpress {
 
@@ -36,6 +37,12 @@ class Checkpoint {
   // what they mean. Else nullptr. Whoever reads a Linear's tensor by its name
   // asks here first.
   virtual const TensorInfo* plain_weight(std::string_view name) const = 0;
+  // What quantization_config says of a Linear that is stored as llmpress writes
+  // it in compressed-tensors: its tensors are all that begin with "<name>.".
+  virtual std::optional<DescribedLinear> describe_linear(
+      std::string_view) const {
+    return std::nullopt;
+  }
   // Of a Linear that has_linear() denies: "'<name>.weight' is missing", or what
   // lies there instead.
   virtual std::string describe_absence(std::string_view name) const;

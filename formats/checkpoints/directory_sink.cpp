@@ -1,5 +1,6 @@
 // A folder: model.safetensors or shards with their index, config.json and
 // files.
+#include <mutex>
 #include <set>
 #include <utility>
 
@@ -19,31 +20,36 @@ namespace fs = std::filesystem;
 // transformers refuses files that do not say whose tensors they hold.
 const std::map<std::string, std::string> kMetadata{{"format", "pt"}};
 
-// Tensors are spooled in the order in which they come; the shard is written
-// from there in the reference order when it is full, so that no more than one
-// shard is on the disk twice.
+// Tensors are spooled in the order in which they come, but for those that lie in
+// a file already; the shard is written from there in the reference order when it
+// is full, so that no more than one shard is on the disk twice.
 class DirectorySink : public ArtifactSink {
  public:
   explicit DirectorySink(const ArtifactOptions& options)
       : output_(options.output),
         max_shard_bytes_(options.max_shard_bytes),
+        pool_(options.pool),
         partial_(options.output) {}
 
   void put(const NamedTensor& tensor) override {
     ledger_.add(tensor);
-    if (!spooled_.empty() &&
-        spooled_bytes_ + tensor.bytes.size() > max_shard_bytes_) {
-      write_shard();
-    }
+    make_room(tensor.bytes.size());
     if (!spool_.is_open()) spool_ = OutputFile(partial_.path() / "spool");
     spool_.write(tensor.bytes);
-    spooled_.push_back(info_of(tensor));
-    begins_.push_back(spooled_bytes_);
+    pieces_.push_back({.begin = spooled_bytes_});
     spooled_bytes_ += tensor.bytes.size();
+    add(info_of(tensor));
+  }
+
+  void put_stored(const StoredTensor& tensor) override {
+    ledger_.announce(tensor.info.name);
+    make_room(tensor.info.bytes);
+    pieces_.push_back({.read = tensor.read});
+    add(tensor.info);
   }
 
   void finish(const std::map<std::string, std::string>& given) override {
-    if (!spooled_.empty() || shards_ == 0) write_shard();
+    if (!infos_.empty() || shards_ == 0) write_shard();
     name_shards();
     auto files = given;
     list_files(files);
@@ -68,6 +74,12 @@ class DirectorySink : public ArtifactSink {
   }
 
  private:
+  // Where the octets of a tensor are: in the spool, or in somebody's file.
+  struct Piece {
+    std::size_t begin = 0;
+    std::function<TensorBytes()> read{};
+  };
+
   fs::path unnamed_shard(std::size_t shard) const {
     return partial_.path() / ("shard-" + std::to_string(shard));
   }
@@ -83,6 +95,38 @@ class DirectorySink : public ArtifactSink {
     provenance = marked_json(provenance, names);
   }
 
+  // Ends the shard that `bytes` more would make too large.
+  void make_room(std::size_t bytes) {
+    if (!infos_.empty() && shard_bytes_ + bytes > max_shard_bytes_) {
+      write_shard();
+    }
+  }
+
+  void add(TensorInfo info) {
+    shard_bytes_ += info.bytes;
+    infos_.push_back(std::move(info));
+  }
+
+  void write_piece(std::size_t i, const TensorBytes& spool, std::size_t place,
+                   OutputFile& file) {
+    // No two of these at once in memory.
+    constexpr std::size_t kLarge = std::size_t{32} << 20;
+    std::unique_lock alone(large_, std::defer_lock);
+    if (infos_[i].bytes > kLarge) alone.lock();
+    const Piece& piece = pieces_[i];
+    const TensorBytes stored =
+        piece.read ? piece.read()
+                   : mapped_part(spool, piece.begin, infos_[i].bytes);
+    if (stored.bytes.size() != infos_[i].bytes) {
+      fail(ErrorCode::kIo, "tensor '{}': {} octets where {} were said",
+           infos_[i].name, stored.bytes.size(), infos_[i].bytes);
+    }
+    if (piece.read) ledger_.add(infos_[i], stored.bytes);
+    // The system lets one thread write into a file at a time; others would spin.
+    const std::lock_guard writing(writing_);
+    file.write_at(place, stored.bytes);
+  }
+
   void write_shard() {
     if (spool_.is_open()) spool_.close_unflushed();
     {
@@ -90,19 +134,29 @@ class DirectorySink : public ArtifactSink {
                                     ? TensorBytes{}
                                     : map_file(partial_.path() / "spool");
       OutputFile file(unnamed_shard(shards_));
-      file.write(safetensors_header(spooled_, kMetadata));
-      for (const std::size_t i : safetensors_order(spooled_)) {
-        file.write(mapped_part(spool, begins_[i], spooled_[i].bytes).bytes);
+      const std::string header = safetensors_header(infos_, kMetadata);
+      file.write(header);
+      const std::vector<std::size_t> order = safetensors_order(infos_);
+      std::vector<std::size_t> places;
+      std::size_t at = header.size();
+      for (const std::size_t i : order) {
+        places.push_back(at);
+        at += infos_[i].bytes;
       }
+      ThreadPool alone(1);
+      ThreadPool& pool = pool_ == nullptr ? alone : *pool_;
+      pool.for_each(order.size(), [&](std::size_t k) {
+        write_piece(order[k], spool, places[k], file);
+      });
       file.close();
     }
-    for (const TensorInfo& info : spooled_) shard_of_[info.name] = shards_;
+    for (const TensorInfo& info : infos_) shard_of_[info.name] = shards_;
     ++shards_;
     std::error_code ignored;
     fs::remove(partial_.path() / "spool", ignored);
-    spooled_.clear();
-    begins_.clear();
-    spooled_bytes_ = 0;
+    infos_.clear();
+    pieces_.clear();
+    spooled_bytes_ = shard_bytes_ = 0;
   }
 
   // Their names say how many there are, which is known only now.
@@ -122,13 +176,15 @@ class DirectorySink : public ArtifactSink {
 
   fs::path output_;
   std::size_t max_shard_bytes_;
+  ThreadPool* pool_;
   PartialDirectory partial_;
   TensorLedger ledger_{};
   OutputFile spool_{};
-  std::vector<TensorInfo> spooled_{};
-  std::vector<std::size_t> begins_{};
-  std::size_t spooled_bytes_ = 0, shards_ = 0;
+  std::vector<TensorInfo> infos_{};  // of the shard that is next
+  std::vector<Piece> pieces_{};      // [infos_]
+  std::size_t spooled_bytes_ = 0, shard_bytes_ = 0, shards_ = 0;
   std::map<std::string, std::size_t> shard_of_{};
+  std::mutex large_{}, writing_{};
 };
 
 }  // namespace

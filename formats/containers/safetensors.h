@@ -51,10 +51,15 @@ std::unique_ptr<TensorReader> read_safetensors(TensorBytes file,
 // Indices of `tensors` in the order of the reference writer.
 std::vector<std::size_t> safetensors_order(std::span<const TensorInfo> tensors);
 
-// The first 8 + N octets of a file that holds `tensors` in that order.
+// The first 8 + N octets of a file that holds `tensors` in that order, or in
+// the one that is given; at least `room`, padded with spaces.
 std::string safetensors_header(
     std::span<const TensorInfo> tensors,
     const std::map<std::string, std::string>& metadata);
+std::string safetensors_header(
+    std::span<const TensorInfo> tensors,
+    const std::map<std::string, std::string>& metadata,
+    std::span<const std::size_t> order, std::size_t room);
 
 // A whole small file in memory.
 std::string write_safetensors(

@@ -57,6 +57,13 @@ std::vector<std::size_t> safetensors_order(
 std::string safetensors_header(
     std::span<const TensorInfo> tensors,
     const std::map<std::string, std::string>& metadata) {
+  return safetensors_header(tensors, metadata, safetensors_order(tensors), 0);
+}
+
+std::string safetensors_header(
+    std::span<const TensorInfo> tensors,
+    const std::map<std::string, std::string>& metadata,
+    std::span<const std::size_t> order, std::size_t room) {
   // ordered_json keeps the reference's order of keys.
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   std::unordered_set<std::string> names{"__metadata__"};
@@ -64,7 +71,7 @@ std::string safetensors_header(
   std::string text = header.dump();
   text.pop_back();  // '}', put back below: one entry at a time is linear
   std::size_t at = 0;
-  for (const std::size_t i : safetensors_order(tensors)) {
+  for (const std::size_t i : order) {
     const TensorInfo& t = tensors[i];
     if (!names.insert(t.name).second) {
       fail(ErrorCode::kInvalidArgument, "two tensors are named '{}'", t.name);
@@ -78,7 +85,8 @@ std::string safetensors_header(
     text += json_string(t.name) + ":" + entry.dump();
   }
   text += '}';
-  text.resize(ceil_div(text.size(), 8) * 8, ' ');
+  const std::size_t wanted = std::max(text.size(), room < 8 ? 0 : room - 8);
+  text.resize(ceil_div(wanted, 8) * 8, ' ');
   if (text.size() > kMaxHeaderBytes) {
     throw Error(ErrorCode::kInvalidArgument,
                 "safetensors header would exceed 100 000 000 octets");

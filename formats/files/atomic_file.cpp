@@ -163,6 +163,21 @@ void OutputFile::write(std::string_view text) {
   write(std::as_bytes(std::span(text)));
 }
 
+void OutputFile::write_at(std::size_t offset,
+                          std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = retry_interrupted([&] {
+      return ::pwrite(fd_, bytes.data(),
+                      std::min(bytes.size(), std::size_t{1} << 30),
+                      static_cast<off_t>(offset));
+    });
+    if (n <= 0)
+      refuse(path_, formatted("cannot write: {}", std::strerror(errno)));
+    offset += static_cast<std::size_t>(n);
+    bytes = bytes.subspan(static_cast<std::size_t>(n));
+  }
+}
+
 void OutputFile::close() {
   const int fd = std::exchange(fd_, -1);
   const bool synced = flush(fd);

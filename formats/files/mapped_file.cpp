@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -82,6 +83,15 @@ TensorBytes mapped_part(const TensorBytes& file, std::size_t begin,
         release_pages(static_cast<const std::byte*>(p), size);
       });
   return {bytes, std::move(owner)};
+}
+
+void for_parts(const TensorBytes& file,
+               const std::function<void(std::span<const std::byte>)>& use) {
+  constexpr std::size_t kPart = std::size_t{1} << 24;
+  for (std::size_t at = 0; at < file.bytes.size(); at += kPart) {
+    const std::size_t size = std::min(kPart, file.bytes.size() - at);
+    use(mapped_part(file, at, size).bytes);
+  }
 }
 
 }  // namespace llmpress

@@ -2,7 +2,10 @@
 // so a checkpoint larger than memory can be read.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
+#include <functional>
+#include <span>
 
 #include "formats/containers/tensor_io.h"
 
@@ -41,5 +44,9 @@ TensorBytes map_file(const std::filesystem::path& path);
 // come back if they are touched again.
 TensorBytes mapped_part(const TensorBytes& file, std::size_t begin,
                         std::size_t size);
+
+// Calls `use` with one part of a mapped file after the other, of 16 MiB at most.
+void for_parts(const TensorBytes& file,
+               const std::function<void(std::span<const std::byte>)>& use);
 
 }  // namespace llmpress

@@ -6,6 +6,7 @@
 #include <array>
 #include <stdexcept>
 
+#include "compress/core/checked.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/files/mapped_file.h"
 
@@ -54,13 +55,26 @@ std::string sha256_hex(std::string_view bytes) {
 
 std::string sha256_of_file(const std::filesystem::path& path) {
   Sha256 hash;
-  constexpr std::size_t kPart = std::size_t{1} << 24;
-  const TensorBytes file = map_file(path);
-  for (std::size_t at = 0; at < file.bytes.size(); at += kPart) {
-    const std::size_t size = std::min(kPart, file.bytes.size() - at);
-    hash.add(mapped_part(file, at, size).bytes);
-  }
+  for_parts(map_file(path),
+            [&](std::span<const std::byte> part) { hash.add(part); });
   return hash.hex();
+}
+
+std::vector<std::string> sha256_of_parts(const std::filesystem::path& path,
+                                         std::size_t part, ThreadPool& pool) {
+  const TensorBytes file = map_file(path);
+  const std::size_t size = file.bytes.size();
+  std::vector<std::string> hashes(
+      std::max<std::size_t>(1, ceil_div(size, part)));
+  pool.for_each(hashes.size(), [&](std::size_t i) {
+    Sha256 hash;
+    const std::size_t begin = i * part;
+    for_parts(
+        {file.bytes.subspan(begin, std::min(part, size - begin)), file.owner},
+        [&](std::span<const std::byte> bytes) { hash.add(bytes); });
+    hashes[i] = hash.hex();
+  });
+  return hashes;
 }
 
 }  // namespace llmpress

@@ -180,7 +180,7 @@ class PackedMerge {
     const RunInputs inputs{.checkpoint = exact_.get(),
                            .arch = &exact_arch_,
                            .calibration = &calibration,
-                           .model_sha256 = model_sha256(base_),
+                           .model_sha256 = model_sha256(base_, pool_),
                            .tokenizer_sha256 = tokenizer_.sha256,
                            .recipe_yaml = description()};
     OutputConfig output;

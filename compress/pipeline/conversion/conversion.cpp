@@ -33,11 +33,12 @@ class Conversion {
         format_(find_output_format(options.format)),
         pool_(pool),
         arch_(read_architecture(checkpoint)),
-        writer_(make_artifact_writer(
-            {.output = options.output,
-             .format = options.format,
-             .source = checkpoint.path(),
-             .modules = module_names(checkpoint, arch_)})) {}
+        writer_(
+            make_artifact_writer({.output = options.output,
+                                  .format = options.format,
+                                  .source = checkpoint.path(),
+                                  .modules = module_names(checkpoint, arch_),
+                                  .pool = &pool})) {}
 
   ConversionReport run() {
     for (std::size_t layer = 0; layer < arch_.layers; ++layer) {

@@ -85,8 +85,8 @@ VariantReport tune_variant(const RunInputs& inputs, const VariantJob& job,
                        .output = job.output.path.string(),
                        .format = job.output.format,
                        .notes = job.warnings};
-  ResumeStore store(resume_path(job.output.path), fingerprint_of(inputs, job),
-                    options.resume);
+  ResumeStore store(resume_path(job.output.path),
+                    fingerprint_of(inputs, job, pool), options.resume);
   train_model(
       {.checkpoint = inputs.checkpoint,
        .base = inputs.checkpoint,

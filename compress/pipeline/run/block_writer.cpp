@@ -36,7 +36,10 @@ class BlockWriter {
         add_alone(l);
       }
     }
-    for (const auto& [tensor, linears] : shared) add_shared(linears);
+    for (const auto& [tensor, linears] : shared) {
+      add_shared(linears);
+      read_.clear();
+    }
     write_norms();
     write_kv_scales();
   }
@@ -59,23 +62,29 @@ class BlockWriter {
                              spec_.linears[l]));
   }
 
-  // The type of a plain tensor that `l` lies in.
-  DType shared_dtype(std::size_t l) const {
-    const TensorInfo* const info = source_tensor(l);
-    return info != nullptr
-               ? info->dtype
-               : std::get<DenseWeight>(block_.weights.linears[l].weight).dtype;
+  void add_alone(std::size_t l) {
+    const std::string name = arch_.linear_name(layer_, l);
+    if (source_.written == nullptr) {
+      writer_.add_linear(name, block_.weights.linears[l]);
+    } else if (!writer_.add_stored_linear(name, source_.written)) {
+      writer_.add_linear(name, source_.written->read_linear(name));
+    }
   }
 
-  void add_alone(std::size_t l) {
-    writer_.add_linear(arch_.linear_name(layer_, l), block_.weights.linears[l]);
+  // Stays until the tensor that it goes into is written.
+  const LinearWeights& linear(std::size_t l) {
+    if (source_.written == nullptr) return block_.weights.linears[l];
+    const auto [at, added] = read_.try_emplace(l);
+    if (added) {
+      at->second = source_.written->read_linear(arch_.linear_name(layer_, l));
+    }
+    return at->second;
   }
 
   // `linears` lie in one tensor of the source.
   void add_shared(const std::vector<std::size_t>& linears) {
     const bool plain = std::ranges::all_of(linears, [&](std::size_t l) {
-      return std::holds_alternative<DenseWeight>(
-          block_.weights.linears[l].weight);
+      return std::holds_alternative<DenseWeight>(linear(l).weight);
     });
     if (!plain) {
       if (source_.mxfp4_stacks && are_mxfp4(linears)) {
@@ -92,28 +101,32 @@ class BlockWriter {
     const std::size_t count = experts(linears);
     std::vector<float> values(count * rows * first.in), biases(count * rows);
     for (const std::size_t l : linears) {
-      const LinearWeights& linear = block_.weights.linears[l];
-      place_weight(spec_.linears[l], dequantize(linear.weight).view(), values);
-      place_bias(spec_.linears[l], linear.bias, biases);
+      const LinearWeights& weights = linear(l);
+      place_weight(spec_.linears[l], dequantize(weights.weight).view(), values);
+      place_bias(spec_.linears[l], weights.bias, biases);
     }
     std::vector<std::size_t> shape{rows, first.in};
     if (storage.transposed) std::swap(shape[0], shape[1]);
     if (storage.index) shape.insert(shape.begin(), count);
-    writer_.add_tensor(rounded_tensor(
-        prefix + storage.tensor, shared_dtype(linears.front()), shape, values));
+    const TensorInfo* const info = source_tensor(linears.front());
+    const DType dtype =
+        info != nullptr
+            ? info->dtype
+            : std::get<DenseWeight>(linear(linears.front()).weight).dtype;
+    writer_.add_tensor(
+        rounded_tensor(prefix + storage.tensor, dtype, shape, values));
     if (first.bias) add_bias(first, count, rows, biases);
   }
 
-  const MicroFp4Weight* mxfp4(std::size_t l) const {
-    const auto* const w =
-        std::get_if<MicroFp4Weight>(&block_.weights.linears[l].weight);
+  const MicroFp4Weight* mxfp4(std::size_t l) {
+    const auto* const w = std::get_if<MicroFp4Weight>(&linear(l).weight);
     return w != nullptr && w->kind == MicroFp4Kind::kMxfp4 &&
                    w->in % w->group() == 0
                ? w
                : nullptr;
   }
 
-  bool are_mxfp4(const std::vector<std::size_t>& linears) const {
+  bool are_mxfp4(const std::vector<std::size_t>& linears) {
     return std::ranges::all_of(linears, [&](std::size_t l) {
       return mxfp4(l) != nullptr && spec_.linears[l].storage->index;
     });
@@ -148,7 +161,7 @@ class BlockWriter {
         std::copy_n(&w.scales[*places[r] * groups], groups,
                     &scales[r * groups]);
       }
-      place_bias(spec_.linears[l], block_.weights.linears[l].bias, biases);
+      place_bias(spec_.linears[l], linear(l).bias, biases);
     }
     const std::string name =
         arch_.block_name(layer_) + "." + first.storage->tensor;
@@ -207,6 +220,7 @@ class BlockWriter {
   const Architecture& arch_;
   const BlockSpec& spec_;
   const BlockSource& source_;
+  std::map<std::size_t, LinearWeights> read_{};
 };
 
 }  // namespace

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <string>
 
 #include "compress/model/architecture.h"
@@ -15,6 +16,9 @@ namespace llmpress {
 
 // Where the tensors of a block lie in the source: its name there.
 struct BlockSource {
+  // Where the block was written before, each of its Linears by its own name:
+  // they come from there, one by one, and the block's own are empty.
+  std::shared_ptr<const Checkpoint> written{};
   const Checkpoint* checkpoint = nullptr;  // null: everything by itself
   std::string block{};                     // "model.layers.3"
   // Experts stand by themselves also where all of a stack are plain numbers.

@@ -8,14 +8,15 @@
 #include "compress/pipeline/run/outcome_bytes.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/files/atomic_file.h"
+#include "formats/files/content_hash.h"
 
 namespace llmpress {
 namespace {
 
 namespace fs = std::filesystem;
 
-// In front of the bytes: their SHA-256 in hex.
-constexpr std::size_t kHash = 64;
+// In front of the bytes: their hash.
+constexpr std::size_t kHash = kContentHashDigits;
 
 }  // namespace
 
@@ -30,7 +31,7 @@ bool LinearStore::has(std::size_t linear) const {
   const std::string file = read_file(path);
   if (file.size() > kHash &&
       file.substr(0, kHash) ==
-          sha256_hex(std::string_view(file).substr(kHash))) {
+          content_hash(std::string_view(file).substr(kHash))) {
     return true;
   }
   fs::remove(path, ignored);
@@ -53,7 +54,7 @@ void LinearStore::save(std::size_t linear, const LinearWeights& weights,
     fs::remove(unfinished, error);  // of a run that ended in between
     const std::string bytes = to_bytes(weights, report);
     OutputFile file(unfinished);
-    file.write(sha256_hex(bytes));
+    file.write(content_hash(std::string_view(bytes)));
     file.write(bytes);
     file.close_unflushed();
     fs::rename(unfinished, path, error);

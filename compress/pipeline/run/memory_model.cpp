@@ -241,8 +241,10 @@ class ModelMemory {
 
   MemoryNeed need() {
     compressing();
+    const bool as_stored =
+        job_.copies_in_files && job_.plan->transforms().empty();
     add("writing the largest tensor",
-        2.0 * static_cast<double>(job_.largest_tensor));
+        (as_stored ? 1.0 : 2.0) * static_cast<double>(job_.largest_tensor));
     if (wants_auto_precision(*job_.plan)) {
       add("choosing widths",
           static_cast<double>(auto_precision_bytes(*job_.arch)));

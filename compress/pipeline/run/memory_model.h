@@ -28,6 +28,8 @@ struct MemoryJob {
   std::size_t evaluated_tokens = 0;  // of a window; 0: nothing is evaluated
   std::size_t scored_tokens = 0;     // of all windows
   std::size_t variants = 1;          // that are evaluated beside the base
+  // Tensors that stay as they are go from file to file; else by way of a copy.
+  bool copies_in_files = false;
 };
 
 // Models whose stored weights add up to no more than this are compared in one

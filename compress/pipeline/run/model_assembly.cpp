@@ -45,11 +45,8 @@ void copy_other_tensors(const ModelParts& parts, const Ends& ends,
     if (belongs_to_block(info.name, *parts.arch) || written(info.name)) {
       continue;
     }
-    const TensorBytes data = reader.read(info);
-    writer.add_tensor({.name = info.name,
-                       .dtype = info.dtype,
-                       .shape = info.shape,
-                       .bytes = {data.bytes.begin(), data.bytes.end()}});
+    writer.add_stored_tensor(
+        {info, [&reader, info] { return reader.read(info); }});
   }
 }
 
@@ -59,7 +56,8 @@ void add_model(ArtifactWriter& writer, const ModelParts& parts) {
   const Architecture& arch = *parts.arch;
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
     add_block(writer, parts.block(layer), layer, arch,
-              {.checkpoint = parts.source,
+              {.written = parts.written ? parts.written(layer) : nullptr,
+               .checkpoint = parts.source,
                .block = arch.block_name(layer),
                .experts_apart = parts.experts_apart,
                .mxfp4_stacks = parts.mxfp4_stacks});

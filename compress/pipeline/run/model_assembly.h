@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 
 #include "compress/core/progress.h"
@@ -19,6 +20,8 @@ struct ModelParts {
   const Checkpoint* source = nullptr;
   const Architecture* arch = nullptr;
   std::function<CompressedBlock(std::size_t layer)> block{};
+  // If there is one: as BlockSource::written.
+  std::function<std::shared_ptr<const Checkpoint>(std::size_t layer)> written{};
   // By module name: embedding, head. What is not here comes from the source, in
   // the form that it has there.
   std::map<std::string, LinearWeights> ends{};
@@ -29,7 +32,8 @@ struct ModelParts {
   std::string phase{};  // of `progress`
 };
 
-// Everything but the files beside the tensors.
+// Everything but the files beside the tensors. `parts.source` is read until the
+// writer is finished.
 void add_model(ArtifactWriter& writer, const ModelParts& parts);
 
 // A block of a checkpoint as it is stored there, to be written again beside the

@@ -138,7 +138,8 @@ class ModelFreeVariant {
         make_artifact_writer({.output = job.output.path,
                               .format = job.output.format,
                               .max_shard_bytes = job.output.max_shard_size,
-                              .source = inputs.checkpoint->path()});
+                              .source = inputs.checkpoint->path(),
+                              .pool = &pool_});
   }
 
   VariantReport run() {

@@ -148,8 +148,11 @@ PlannedVariant plan_variant(const VariantJob& job, const Recipe& recipe,
   const std::size_t outside = before.weight_bytes - before.linear_bytes;
   planned.output_bytes =
       outside / model.arch->hidden * arch.hidden + linear_bytes;
-  // Finished blocks, the spool of the writer and the assembled file.
-  planned.disk_bytes = linear_bytes + 2 * planned.output_bytes;
+  // Finished blocks, the assembled file, and the writer's spool where it does not
+  // take Linears from the blocks as they lie there.
+  const std::string& format = job.output.format;
+  const bool spools = format != "compressed-tensors" && format != "hdf5";
+  planned.disk_bytes = linear_bytes + (spools ? 2 : 1) * planned.output_bytes;
   const CalibrationSize used =
       calibration_use(job.plan, arch) == CalibrationUse::kNone
           ? CalibrationSize{}

@@ -2,10 +2,8 @@
 
 #include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <map>
 #include <set>
-#include <span>
 #include <sstream>
 #include <thread>
 
@@ -14,9 +12,9 @@
 #include "compress/pipeline/run/block_writer.h"
 #include "formats/checkpoints/checkpoint.h"
 #include "formats/files/atomic_file.h"
+#include "formats/files/content_hash.h"
 #include "formats/files/path_location.h"
 #include "formats/files/replaceable.h"
-#include "formats/files/sha256.h"
 
 namespace llmpress {
 namespace {
@@ -24,8 +22,12 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kLayersFile = "layers.json";
-// A line for each other file of a block's folder: its SHA-256, its name.
-constexpr const char* kHashesFile = "sha256";
+// A line for each other file of a block's folder: its hash (content_hash.h), its
+// name.
+constexpr const char* kHashesFile = "hashes";
+
+// Of a block's header, generously: what does not fit is written twice.
+constexpr std::size_t kTensorsOfLinear = 6, kHeaderOfTensor = 192;
 
 std::map<std::string, std::string> lines_by_name(const std::string& text) {
   std::map<std::string, std::string> lines;
@@ -56,25 +58,12 @@ std::vector<std::string> differing_names(const std::string& was,
   return {names.begin(), names.end()};
 }
 
-std::string sha256_in_pieces(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  std::vector<char> piece(std::size_t{1} << 20);
-  Sha256 sha256;
-  while (in) {
-    in.read(piece.data(), static_cast<std::streamsize>(piece.size()));
-    sha256.add(std::as_bytes(
-        std::span(piece).first(static_cast<std::size_t>(in.gcount()))));
-  }
-  if (!in.eof()) fail(ErrorCode::kIo, "{}: cannot be read", file);
-  return sha256.hex();
-}
-
 std::string hashes_of(const fs::path& folder) {
   std::set<std::string> lines;
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
     if (name == kHashesFile) continue;
-    lines.insert(sha256_in_pieces(entry.path()) + "  " + name + "\n");
+    lines.insert(content_hash_of_file(entry.path()) + "  " + name + "\n");
   }
   std::string text;
   for (const std::string& line : lines) text += line;
@@ -152,15 +141,27 @@ bool ResumeStore::has(std::size_t layer, bool& damaged) {
 
 CompressedBlock ResumeStore::load(std::size_t layer, const Architecture& arch,
                                   const Checkpoint& source) const {
-  const fs::path path = block_path(layer);
-  const auto checkpoint = open_checkpoint(path);
-  BlockWeights weights = read_written_block(*checkpoint, arch, layer);
+  CompressedBlock block = load_rest(layer, arch, source);
+  block.weights.linears = read_written_linears(*open(layer), arch, layer);
+  return block;
+}
+
+CompressedBlock ResumeStore::load_rest(std::size_t layer,
+                                       const Architecture& arch,
+                                       const Checkpoint& source) const {
+  const auto checkpoint = open(layer);
+  BlockWeights weights;
+  weights.norms = read_block_norms(*checkpoint, arch, layer);
   weights.parameters = read_block_parameters(source, arch, layer);
+  const fs::path layers = block_path(layer) / kLayersFile;
   return {.weights = std::move(weights),
           .norm_dtypes = read_norm_dtypes(*checkpoint, arch, layer),
-          .layers = layers_from_json(read_file(path / kLayersFile),
-                                     (path / kLayersFile).string()),
+          .layers = layers_from_json(read_file(layers), layers.string()),
           .kv_scales = read_kv_scales(checkpoint->tensors(), arch, layer)};
+}
+
+std::unique_ptr<Checkpoint> ResumeStore::open(std::size_t layer) const {
+  return open_checkpoint(block_path(layer));
 }
 
 std::vector<LayerReport> ResumeStore::layers(std::size_t layer) const {
@@ -176,11 +177,16 @@ void ResumeStore::save(const CompressedBlock& block, std::size_t layer,
   fs::path unhashed = block_path(layer);
   unhashed += ".unhashed";
   take_away(unhashed);  // of a run that ended in between
-  const auto writer = make_artifact_writer({.output = unhashed});
+  const std::size_t tensors =
+      16 + kTensorsOfLinear * arch.block(layer).linears.size();
+  const auto writer = make_artifact_writer(
+      {.output = unhashed, .passing_room = tensors * kHeaderOfTensor});
   add_block(*writer, block, layer, arch);
   writer->add_file(kLayersFile, layers_to_json(block.layers));
   writer->finish(config_json);
-  write_file_atomically(unhashed / kHashesFile, hashes_of(unhashed));
+  OutputFile hashes(unhashed / kHashesFile);
+  hashes.write(hashes_of(unhashed));
+  hashes.close_unflushed();
   replace_path(unhashed, block_path(layer));
   take_away(linears_path(layer));
 }

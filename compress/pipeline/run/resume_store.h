@@ -16,6 +16,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -52,6 +53,11 @@ class ResumeStore {
   // What no stage changes (BlockWeights::parameters) comes from `source`.
   CompressedBlock load(std::size_t layer, const Architecture& arch,
                        const Checkpoint& source) const;
+  // The same without Linears, and what they can be read from, each by its own
+  // name.
+  CompressedBlock load_rest(std::size_t layer, const Architecture& arch,
+                            const Checkpoint& source) const;
+  std::unique_ptr<Checkpoint> open(std::size_t layer) const;
   // The reports alone of a block that some rank has saved; as the constructor
   // without a fingerprint if it is not in sight.
   std::vector<LayerReport> layers(std::size_t layer) const;

@@ -191,8 +191,8 @@ class Run {
     report_.title = result_name(recipe_);
     report_.recipe_yaml = resolved_yaml(recipe_);
     report_.model = recipe_.model.string();
-    report_.model_sha256 =
-        ranks().broadcast(ranks().is_first() ? model_sha256(checkpoint) : "");
+    report_.model_sha256 = ranks().broadcast(
+        ranks().is_first() ? model_sha256(checkpoint, pool_) : "");
     if (calibration_) {
       report_.calibration_sha256 = calibration_->sha256;
       report_.calibration_tokens = calibration_->tokens();

@@ -11,7 +11,8 @@ namespace llmpress {
 namespace {
 
 // Hashes of what a training stage reads beside the model.
-std::string files_of(const TrainStage& train, const Stage& stage) {
+std::string files_of(const TrainStage& train, const Stage& stage,
+                     ThreadPool& pool) {
   std::string text;
   for (const DomainConfig& domain : train.domains) {
     text += sha256_of_file(domain.text);
@@ -24,14 +25,15 @@ std::string files_of(const TrainStage& train, const Stage& stage) {
   }
   const auto* const distill = std::get_if<DistillStage>(&stage);
   if (distill != nullptr && !distill->teacher.empty()) {
-    text += model_sha256(*open_checkpoint(distill->teacher));
+    text += model_sha256(*open_checkpoint(distill->teacher), pool);
   }
   return text;
 }
 
 }  // namespace
 
-std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job) {
+std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job,
+                           ThreadPool& pool) {
   std::string importance, training, adapters;
   for (const QuantizeStage* stage : job.plan.quantizing()) {
     if (!stage->importance.empty()) {
@@ -39,7 +41,7 @@ std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job) {
     }
   }
   for (const Stage* stage : job.plan.training()) {
-    training += files_of(*training_of(*stage), *stage);
+    training += files_of(*training_of(*stage), *stage, pool);
   }
   for (const Stage* stage : job.plan.transforms()) {
     const auto* merge = std::get_if<MergeLoraStage>(stage);

@@ -10,7 +10,8 @@ namespace llmpress {
 
 // Of all that decides what a variant becomes, a line "name: value" each: what is
 // left of an interrupted run counts if it carries the same.
-std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job);
+std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job,
+                           ThreadPool& pool);
 
 // What an artifact was made from, for whoever finds it: llmpress.json.
 std::string provenance_of(const RunInputs& inputs, const std::string& variant);

@@ -212,6 +212,7 @@ MemoryNeed memory_need_of(const VariantJob& job, const Recipe& recipe,
       .evaluated_tokens = recipe.evaluate ? recipe.evaluate->context : 0,
       .scored_tokens = evaluated_tokens,
       .variants = std::max<std::size_t>(1, recipe.variants.size()),
+      .copies_in_files = kind_of(job.output) == OutputKind::kFolder,
   });
 }
 

@@ -115,7 +115,7 @@ RunWork work_of(const StagePlan& plan, const Architecture& arch,
                 std::size_t model_bytes, std::size_t output_bytes,
                 std::size_t packed_bytes) {
   RunWork work{.read = 2.0 * static_cast<double>(model_bytes),
-               .written = 3.0 * static_cast<double>(output_bytes),
+               .written = 2.0 * static_cast<double>(output_bytes),
                .packed = static_cast<double>(packed_bytes),
                .blocks = arch.layers};
   if (tokens != 0) {

@@ -40,7 +40,7 @@ RunWork work_of(const StagePlan& plan, const Architecture& arch,
 struct Machine {
   double products = 0;  // float operations a second, on all its threads
   double threads = 1;
-  double disk = 5e8;        // bytes a second read, hashed, written and compared
+  double disk = 7e8;        // bytes a second read, hashed, written and compared
   double network = 1.25e9;  // bytes a second in each direction
 };
 

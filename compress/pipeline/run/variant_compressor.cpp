@@ -88,7 +88,7 @@ class VariantCompressor {
   ResumeStore open_store() const {
     const std::filesystem::path path = resume_path(job_.output.path);
     if (!ranks_.is_first()) return ResumeStore(path);
-    return {path, fingerprint_of(inputs_, job_), options_.resume};
+    return {path, fingerprint_of(inputs_, job_, pool_), options_.resume};
   }
 
   // What stages write on their way is written by the first rank and read by
@@ -331,8 +331,9 @@ class VariantCompressor {
             .arch = &arch,
             .block =
                 [this, &arch](std::size_t layer) {
-                  return store_.load(layer, arch, model_.checkpoint());
+                  return store_.load_rest(layer, arch, model_.checkpoint());
                 },
+            .written = [this](std::size_t layer) { return store_.open(layer); },
             .ends = ends_.linears,
             .experts_apart = experts_apart()};
   }
@@ -401,7 +402,8 @@ class VariantCompressor {
                               .format = job_.output.format,
                               .max_shard_bytes = job_.output.max_shard_size,
                               .source = model_.checkpoint().path(),
-                              .modules = modules()});
+                              .modules = modules(),
+                              .pool = &pool_});
     ModelParts parts = recovered_ ? recovered_parts() : compressed_parts();
     parts.mxfp4_stacks = job_.output.format == kMxfp4Format;
     parts.progress = options_.progress;

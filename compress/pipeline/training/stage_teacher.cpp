@@ -24,7 +24,7 @@ TeacherCacheJob cache_job(const StageTeacherJob& job,
       std::min(job.vocabulary, read_architecture(teacher).vocabulary);
   return {.path = stage.teacher_cache,
           .keys = {{"llmpress_teacher_cache", "1"},
-                   {"teacher_sha256", model_sha256(teacher)},
+                   {"teacher_sha256", model_sha256(teacher, *job.pool)},
                    {"tokenizer_sha256", job.tokenizer->sha256},
                    {"text_sha256", job.text_sha256},
                    {"held_out_sha256", job.held_out_sha256},

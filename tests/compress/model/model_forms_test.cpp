@@ -177,8 +177,9 @@ TEST(Consolidated, LeavesItsDescriptionBehind) {
 TEST(ModelSha256, IsOfTheWeightsThatAreRead) {
   const TemporaryDirectory tmp;
   const ModelForms forms(shape_of(true)), others(shape_of(true), 8);
+  ThreadPool pool(2);
   const auto hash = [&](const fs::path& folder) {
-    return model_sha256(*open_checkpoint(folder));
+    return model_sha256(*open_checkpoint(folder), pool);
   };
   for (const char* name : {"torch", "meta"}) {
     const fs::path folder = tmp.path() / name;

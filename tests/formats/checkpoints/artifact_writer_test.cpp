@@ -70,6 +70,91 @@ TEST_P(EveryOwnFormat, ReadsBackEveryKindOfLinearAsItWasWritten) {
   EXPECT_THROW(model->read_linear("model.layers.99.mlp.down_proj"), Error);
 }
 
+// As a run does with its blocks: written once for as long as it lasts, and from
+// there, as they lie in the file, into the artifact.
+TEST_P(EveryOwnFormat, TakesLinearsFromWhereTheyWereWrittenBefore) {
+  const auto samples = sample_linears();
+  const bool folder =
+      kind_of(find_output_format(GetParam())) == OutputKind::kFolder;
+  for (const std::size_t room : {std::size_t{64}, std::size_t{1} << 16}) {
+    const TemporaryDirectory tmp;
+    const fs::path passing = tmp.path() / "passing";
+    const fs::path direct = tmp.path() / "direct" / extension_for(GetParam());
+    const fs::path copied = tmp.path() / "copied" / extension_for(GetParam());
+    auto first =
+        make_artifact_writer({.output = passing, .passing_room = room});
+    auto second =
+        make_artifact_writer({.output = direct, .format = GetParam()});
+    for (const auto& writer : {first.get(), second.get()}) {
+      writer->add_tensor(norm_tensor());
+      for (std::size_t k = 0; k < samples.size(); ++k) {
+        writer->add_linear(name_of(k), samples[k].linear);
+      }
+      writer->finish(kConfig);
+    }
+    const std::shared_ptr<const Checkpoint> stored = open_checkpoint(passing);
+    ThreadPool pool(2);
+    auto writer = make_artifact_writer(
+        {.output = copied, .format = GetParam(), .pool = &pool});
+    const TensorInfo norm = stored->tensors().require("model.norm.weight");
+    writer->add_stored_tensor(
+        {norm, [&] { return stored->tensors().read(norm); }});
+    for (std::size_t k = 0; k < samples.size(); ++k) {
+      ASSERT_TRUE(writer->add_stored_linear(name_of(k), stored));
+    }
+    EXPECT_THROW(writer->add_stored_linear(name_of(0), stored), Error);
+    fs::remove_all(passing);  // an open file stays readable
+    writer->finish(kConfig);
+
+    if (folder) {
+      for (const char* file : {"model.safetensors", "config.json"}) {
+        EXPECT_TRUE(read_file(direct / file) == read_file(copied / file))
+            << file << ", room for the header " << room;
+      }
+      continue;
+    }
+    const auto model = open_checkpoint(copied);
+    for (std::size_t k = 0; k < samples.size(); ++k) {
+      expect_same_linear(model->read_linear(name_of(k)), samples[k].linear,
+                         samples[k].what);
+    }
+  }
+}
+
+// GPTQ's layout is another one: nothing may be left half done.
+TEST(ArtifactWriter, RefusesStoredLinearsThatItsFormatHasInAnotherForm) {
+  const TemporaryDirectory tmp;
+  auto first =
+      make_artifact_writer({.output = tmp.path() / "a", .passing_room = 4096});
+  first->add_linear(name_of(0), sample_linears().front().linear);
+  first->finish(kConfig);
+  const std::shared_ptr<const Checkpoint> stored =
+      open_checkpoint(tmp.path() / "a");
+  for (const char* format : {"gptq", "safetensors"}) {
+    auto writer =
+        make_artifact_writer({.output = tmp.path() / format, .format = format});
+    EXPECT_FALSE(writer->add_stored_linear(name_of(0), stored)) << format;
+  }
+}
+
+// A tensor that another program changed between being named and being written
+// is seen, and the artifact does not appear.
+TEST(ArtifactWriter, SeesStoredOctetsThatChangeWhileTheyAreWritten) {
+  const TemporaryDirectory tmp;
+  const NamedTensor norm = norm_tensor();
+  auto writer = make_artifact_writer({.output = tmp.path() / "m"});
+  writer->add_stored_tensor(
+      {{.name = norm.name,
+        .dtype = norm.dtype,
+        .shape = norm.shape,
+        .bytes = 6},
+       [&] {
+         return TensorBytes{std::span(norm.bytes).first(4), nullptr};
+       }});
+  EXPECT_THROW(writer->finish(kConfig), Error);
+  EXPECT_FALSE(fs::exists(tmp.path() / "m"));
+}
+
 TEST_P(EveryOwnFormat, ReadsBackEachKindAloneInItsModel) {
   for (const SampleLinear& sample : sample_linears()) {
     const TemporaryDirectory tmp;

@@ -4,6 +4,7 @@
 
 #include "compress/core/error.h"
 #include "formats/checkpoints/artifact_writer.h"
+#include "formats/files/content_hash.h"
 #include "tests/formats/temporary_directory.h"
 
 namespace llmpress {
@@ -99,6 +100,36 @@ TEST(Sha256, IsThatOfTheStandard) {
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   EXPECT_EQ(sha256_hex(""),
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+}
+
+// Values of the reference (xxhsum -H2, 0.8.1).
+TEST(ContentHash, IsTheReferences) {
+  EXPECT_EQ(content_hash(std::string_view()),
+            "99aa06d3014798d86001c324468d497f");
+  EXPECT_EQ(content_hash(std::string_view("llmpress")),
+            "54dfc95056b40378a7622223735a261c");
+  const TemporaryDirectory tmp;
+  std::string text((std::size_t{1} << 24) + 5, 'a');
+  write_file_atomically(tmp.path() / "f", text);
+  EXPECT_EQ(content_hash_of_file(tmp.path() / "f"),
+            content_hash(std::string_view(text)));
+  text[1 << 24] ^= 1;
+  EXPECT_NE(content_hash_of_file(tmp.path() / "f"),
+            content_hash(std::string_view(text)));
+}
+
+TEST(Sha256OfParts, AreThoseOfThePartsAlone) {
+  const TemporaryDirectory tmp;
+  ThreadPool pool(2);
+  write_file_atomically(tmp.path() / "f", "abcdefg");
+  write_file_atomically(tmp.path() / "empty", "");
+  EXPECT_EQ(sha256_of_parts(tmp.path() / "f", 3, pool),
+            (std::vector<std::string>{sha256_hex("abc"), sha256_hex("def"),
+                                      sha256_hex("g")}));
+  EXPECT_EQ(sha256_of_parts(tmp.path() / "f", 7, pool),
+            std::vector<std::string>{sha256_of_file(tmp.path() / "f")});
+  EXPECT_EQ(sha256_of_parts(tmp.path() / "empty", 3, pool),
+            std::vector<std::string>{sha256_hex("")});
 }
 
 }  // namespace

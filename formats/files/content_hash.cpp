@@ -1,0 +1,40 @@
+#include "formats/files/content_hash.h"
+
+#include <xxhash.h>
+
+#include <memory>
+#include <new>
+
+#include "compress/core/formatted.h"
+#include "formats/files/mapped_file.h"
+
+namespace llmpress {
+namespace {
+
+std::string digits_of(const XXH128_hash_t& hash) {
+  return formatted("{:016x}{:016x}", hash.high64, hash.low64);
+}
+
+}  // namespace
+
+std::string content_hash(std::span<const std::byte> bytes) {
+  return digits_of(XXH3_128bits(bytes.data(), bytes.size()));
+}
+
+std::string content_hash(std::string_view bytes) {
+  return content_hash(std::as_bytes(std::span(bytes)));
+}
+
+std::string content_hash_of_file(const std::filesystem::path& path) {
+  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(
+      XXH3_createState(), XXH3_freeState);
+  if (state == nullptr || XXH3_128bits_reset(state.get()) == XXH_ERROR) {
+    throw std::bad_alloc();
+  }
+  for_parts(map_file(path), [&](std::span<const std::byte> part) {
+    (void)XXH3_128bits_update(state.get(), part.data(), part.size());
+  });
+  return digits_of(XXH3_128bits_digest(state.get()));
+}
+
+}  // namespace llmpress

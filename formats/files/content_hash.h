@@ -1,0 +1,22 @@
+// A hash that tells whether octets are those that were written, at the speed of
+// memory: XXH3 of 128 bits (Collet, xxHash). Not against somebody who means to
+// deceive, as SHA-256 is (sha256.h).
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace llmpress {
+
+inline constexpr std::size_t kContentHashDigits = 32;
+
+// Lower-case hex, most significant digit first, as xxhsum -H2 prints it.
+std::string content_hash(std::span<const std::byte> bytes);
+std::string content_hash(std::string_view bytes);
+// In pieces; throws Error(kIo).
+std::string content_hash_of_file(const std::filesystem::path& path);
+
+}  // namespace llmpress
