@@ -219,6 +219,7 @@ TEST_P(ExpertsOf, StayWholeUnderNewNumbers) {
                 "\": " + std::to_string(GetParam().left)),
             std::string::npos)
       << pruned.checkpoint().config_json();
+  ThreadPool pool(2);
   std::size_t mixtures = 0;
   for (std::size_t layer = 0; layer < pruned.arch().layers; ++layer) {
     const auto was = expert_units(pruned.base_arch().block(layer));
