@@ -34,14 +34,21 @@ void TensorLedger::announce(const std::string& name) {
 
 void TensorLedger::add(const TensorInfo& info,
                        std::span<const std::byte> bytes) {
-  std::string hash = content_hash(bytes);
-  const std::lock_guard lock(adding_);
+  add(info, content_hash(bytes));
+}
+
+void TensorLedger::add(const TensorInfo& info, std::string hash) {
   announced_.erase(info.name);
   entries_[info.name] = {info.dtype, info.shape, std::move(hash)};
   total_bytes_ += info.bytes;
 }
 
 void TensorLedger::compare(const TensorReader& reader) const {
+  compare(reader, {});
+}
+
+void TensorLedger::compare(const TensorReader& reader,
+                           const std::set<std::string>& checked) const {
   const auto differs = [](const std::string& name, const char* what) {
     fail(ErrorCode::kIo, "reading back: tensor '{}' {}", name, what);
   };
@@ -54,7 +61,8 @@ void TensorLedger::compare(const TensorReader& reader) const {
     if (info->dtype != entry.dtype || info->shape != entry.shape) {
       differs(name, "has another type or shape");
     }
-    if (content_hash(reader.read(*info).bytes) != entry.hash) {
+    if (!checked.contains(name) &&
+        content_hash(reader.read(*info).bytes) != entry.hash) {
       differs(name, "has other octets than were written");
     }
   }

@@ -4,7 +4,6 @@
 
 #include <map>
 #include <memory>
-#include <mutex>
 #include <set>
 #include <span>
 #include <string>
@@ -42,11 +41,15 @@ class TensorLedger {
   // before; what was announced is added when its octets are read.
   void add(const NamedTensor& tensor);
   void announce(const std::string& name);
-  // From any thread.
   void add(const TensorInfo& info, std::span<const std::byte> bytes);
+  // With octets that had this hash (content_hash.h) when they were written.
+  void add(const TensorInfo& info, std::string hash);
   // Throws Error(kIo) naming the first tensor that differs, is missing or is
   // there without having been added.
   void compare(const TensorReader& reader) const;
+  // The same, but the octets of `checked` are not read again.
+  void compare(const TensorReader& reader,
+               const std::set<std::string>& checked) const;
   std::size_t total_bytes() const { return total_bytes_; }
 
  private:
@@ -57,7 +60,6 @@ class TensorLedger {
   };
   std::map<std::string, Entry> entries_{};
   std::set<std::string> announced_{};
-  std::mutex adding_{};
   std::size_t total_bytes_ = 0;
 };
 

@@ -12,6 +12,7 @@
 #include "formats/checkpoints/carried_files.h"
 #include "formats/checkpoints/checkpoint.h"
 #include "formats/checkpoints/expert_stacks.h"
+#include "formats/checkpoints/shard_file.h"
 #include "formats/containers/safetensors.h"
 #include "formats/files/path_location.h"
 #include "formats/files/replaceable.h"
@@ -341,7 +342,10 @@ class Writer : public ArtifactWriter {
     auto at = std::ranges::lower_bound(tensors, prefix, {}, &TensorInfo::name);
     for (; at != tensors.end() && at->name.starts_with(prefix); ++at) {
       sink_->put_stored(
-          {*at, [stored, info = *at] { return stored->tensors().read(info); }});
+          {.info = *at,
+           .read = [stored,
+                    info = *at] { return stored->tensors().read(info); },
+           .from = place_of(stored->tensors(), *at)});
     }
     linears_[key] = *described;
     return true;
@@ -460,6 +464,10 @@ OutputKind kind_of(const OutputFormat& format) { return format.kind; }
 EncodedLinear encode_linear(std::string_view format, const std::string& name,
                             const LinearWeights& linear) {
   return row_of(format).encode(name, linear, DType::kF32);
+}
+
+void help_writing(const Ranks& ranks, ThreadPool& pool) {
+  (void)write_shards({}, ranks, pool);
 }
 
 std::unique_ptr<ArtifactWriter> make_artifact_writer(

@@ -12,6 +12,8 @@
 
 #include "compress/core/packed_weight.h"
 #include "compress/core/parallel.h"
+#include "compress/core/ranks.h"
+#include "formats/containers/file_range.h"
 #include "formats/containers/tensor_io.h"
 #include "formats/files/replaceable.h"
 #include "formats/linears/quantization_config.h"
@@ -54,6 +56,9 @@ struct ArtifactOptions {
   std::filesystem::path source{};
   ModuleNames modules{};
   ThreadPool* pool = nullptr;  // that may read and write its files
+  // Where several, the writer is the first's, finish() deals the shards of a
+  // folder out, and the others wait for theirs in help_writing().
+  Ranks ranks{};
   // Not 0: a folder for as long as a run lasts. Its tensors stand in one file in
   // the order in which they come, behind so many octets for a header, are
   // written once (unless the header takes more) and not flushed to the disk.
@@ -65,6 +70,7 @@ struct StoredTensor {
   TensorInfo info{};
   // Gives the same octets each time, for as long as the writer lives.
   std::function<TensorBytes()> read{};
+  FileRange from{};  // where they lie, if another process may read them there
 };
 
 // What the quantized Linears have in common goes into config.json's
@@ -99,6 +105,9 @@ class ArtifactWriter {
 // command asks that, and more, before it works: output_guard.h.
 std::unique_ptr<ArtifactWriter> make_artifact_writer(
     const ArtifactOptions& options);
+
+// Of all ranks but the first, while that one writes a folder (options.ranks).
+void help_writing(const Ranks& ranks, ThreadPool& pool);
 
 // Writes `content` to what `path` leads to by a temporary name, fsync and
 // rename; into a device or pipe as it is.

@@ -1,14 +1,15 @@
 // A folder: model.safetensors or shards with their index, config.json and
 // files.
-#include <mutex>
 #include <set>
 #include <utility>
 
 #include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_sink.h"
+#include "formats/checkpoints/shard_file.h"
 #include "formats/containers/safetensors.h"
 #include "formats/containers/sharded.h"
 #include "formats/files/atomic_file.h"
+#include "formats/files/content_hash.h"
 #include "formats/files/mapped_file.h"
 #include "formats/files/replaceable.h"
 
@@ -22,34 +23,43 @@ const std::map<std::string, std::string> kMetadata{{"format", "pt"}};
 
 // Tensors are spooled in the order in which they come, but for those that lie in
 // a file already; the shard is written from there in the reference order when it
-// is full, so that no more than one shard is on the disk twice.
+// is full, so that no more than one shard is on the disk twice, or at the end
+// where several processes write.
 class DirectorySink : public ArtifactSink {
  public:
   explicit DirectorySink(const ArtifactOptions& options)
       : output_(options.output),
         max_shard_bytes_(options.max_shard_bytes),
         pool_(options.pool),
+        ranks_(options.ranks),
         partial_(options.output) {}
 
   void put(const NamedTensor& tensor) override {
-    ledger_.add(tensor);
-    make_room(tensor.bytes.size());
-    if (!spool_.is_open()) spool_ = OutputFile(partial_.path() / "spool");
+    const TensorInfo info = info_of(tensor);
+    ledger_.announce(info.name);
+    make_room(info.bytes);
+    if (!spool_.is_open()) spool_ = OutputFile(spool_path(shards_));
     spool_.write(tensor.bytes);
-    pieces_.push_back({.begin = spooled_bytes_});
-    spooled_bytes_ += tensor.bytes.size();
-    add(info_of(tensor));
+    sources_.push_back({.from = {spool_path(shards_), spooled_bytes_},
+                        .hash = content_hash(tensor.bytes)});
+    spooled_bytes_ += info.bytes;
+    add(info);
   }
 
   void put_stored(const StoredTensor& tensor) override {
+    // Nobody else can make what is made as it is read.
+    if (ranks_.is_spread() && tensor.from.file.empty()) {
+      return ArtifactSink::put_stored(tensor);
+    }
     ledger_.announce(tensor.info.name);
     make_room(tensor.info.bytes);
-    pieces_.push_back({.read = tensor.read});
+    sources_.push_back({.read = tensor.read, .from = tensor.from});
     add(tensor.info);
   }
 
   void finish(const std::map<std::string, std::string>& given) override {
-    if (!infos_.empty() || shards_ == 0) write_shard();
+    if (!infos_.empty() || shards_ == 0) end_shard();
+    write_together();
     name_shards();
     auto files = given;
     list_files(files);
@@ -62,7 +72,7 @@ class DirectorySink : public ArtifactSink {
       sync_directory(path.parent_path());
     }
     sync_directory(partial_.path());
-    ledger_.compare(*open_tensors(partial_.path()));
+    ledger_.compare(*open_tensors(partial_.path()), checked_);
     for (const auto& [name, content] : files) {
       if (read_file(partial_.path() / name) != content) {
         fail(ErrorCode::kIo, "reading back: file {} has other octets", name);
@@ -74,11 +84,20 @@ class DirectorySink : public ArtifactSink {
   }
 
  private:
-  // Where the octets of a tensor are: in the spool, or in somebody's file.
-  struct Piece {
-    std::size_t begin = 0;
+  // Of the octets of a tensor; without read(), in a spool.
+  struct Source {
     std::function<TensorBytes()> read{};
+    FileRange from{};
+    std::string hash{};
   };
+  struct Ended {
+    std::vector<TensorInfo> infos{};
+    ShardFile file{};
+  };
+
+  fs::path spool_path(std::size_t shard) const {
+    return partial_.path() / ("spool-" + std::to_string(shard));
+  }
 
   fs::path unnamed_shard(std::size_t shard) const {
     return partial_.path() / ("shard-" + std::to_string(shard));
@@ -98,7 +117,7 @@ class DirectorySink : public ArtifactSink {
   // Ends the shard that `bytes` more would make too large.
   void make_room(std::size_t bytes) {
     if (!infos_.empty() && shard_bytes_ + bytes > max_shard_bytes_) {
-      write_shard();
+      end_shard();
     }
   }
 
@@ -107,56 +126,70 @@ class DirectorySink : public ArtifactSink {
     infos_.push_back(std::move(info));
   }
 
-  void write_piece(std::size_t i, const TensorBytes& spool, std::size_t place,
-                   OutputFile& file) {
-    // No two of these at once in memory.
-    constexpr std::size_t kLarge = std::size_t{32} << 20;
-    std::unique_lock alone(large_, std::defer_lock);
-    if (infos_[i].bytes > kLarge) alone.lock();
-    const Piece& piece = pieces_[i];
-    const TensorBytes stored =
-        piece.read ? piece.read()
-                   : mapped_part(spool, piece.begin, infos_[i].bytes);
-    if (stored.bytes.size() != infos_[i].bytes) {
-      fail(ErrorCode::kIo, "tensor '{}': {} octets where {} were said",
-           infos_[i].name, stored.bytes.size(), infos_[i].bytes);
+  ShardFile shard_file() const {
+    ShardFile shard{.path = unnamed_shard(shards_),
+                    .header = safetensors_header(infos_, kMetadata)};
+    const TensorBytes spool =
+        spooled_bytes_ == 0 ? TensorBytes{} : map_file(spool_path(shards_));
+    std::size_t place = shard.header.size();
+    for (const std::size_t i : safetensors_order(infos_)) {
+      const Source& source = sources_[i];
+      const std::size_t bytes = infos_[i].bytes;
+      ShardPart part{.tensor = infos_[i].name,
+                     .bytes = bytes,
+                     .place = place,
+                     .read = source.read,
+                     .hash = source.hash,
+                     .from = source.from};
+      if (!part.read) {
+        part.read = [spool, begin = source.from.begin, bytes] {
+          return mapped_part(spool, begin, bytes);
+        };
+      }
+      shard.parts.push_back(std::move(part));
+      place += bytes;
     }
-    if (piece.read) ledger_.add(infos_[i], stored.bytes);
-    // The system lets one thread write into a file at a time; others would spin.
-    const std::lock_guard writing(writing_);
-    file.write_at(place, stored.bytes);
+    return shard;
   }
 
-  void write_shard() {
+  void end_shard() {
     if (spool_.is_open()) spool_.close_unflushed();
-    {
-      const TensorBytes spool = spooled_bytes_ == 0
-                                    ? TensorBytes{}
-                                    : map_file(partial_.path() / "spool");
-      OutputFile file(unnamed_shard(shards_));
-      const std::string header = safetensors_header(infos_, kMetadata);
-      file.write(header);
-      const std::vector<std::size_t> order = safetensors_order(infos_);
-      std::vector<std::size_t> places;
-      std::size_t at = header.size();
-      for (const std::size_t i : order) {
-        places.push_back(at);
-        at += infos_[i].bytes;
-      }
-      ThreadPool alone(1);
-      ThreadPool& pool = pool_ == nullptr ? alone : *pool_;
-      pool.for_each(order.size(), [&](std::size_t k) {
-        write_piece(order[k], spool, places[k], file);
-      });
-      file.close();
-    }
     for (const TensorInfo& info : infos_) shard_of_[info.name] = shards_;
+    ShardFile file = shard_file();
+    ended_.push_back({std::exchange(infos_, {}), std::move(file)});
+    sources_.clear();
+    if (!ranks_.is_spread()) {
+      ThreadPool alone(1);
+      note(write_shard(ended_[0].file, pool_ == nullptr ? alone : *pool_),
+           ended_[0], shards_);
+      ended_.clear();
+    }
     ++shards_;
-    std::error_code ignored;
-    fs::remove(partial_.path() / "spool", ignored);
-    infos_.clear();
-    pieces_.clear();
     spooled_bytes_ = shard_bytes_ = 0;
+  }
+
+  void write_together() {
+    if (!ranks_.is_spread()) return;
+    std::vector<ShardFile> files;
+    for (const Ended& shard : ended_) files.push_back(shard.file);
+    ThreadPool alone(1);
+    const auto hashes =
+        write_shards(files, ranks_, pool_ == nullptr ? alone : *pool_);
+    for (std::size_t s = 0; s < ended_.size(); ++s) {
+      note(hashes[s], ended_[s], s);
+      for (const TensorInfo& info : ended_[s].infos) checked_.insert(info.name);
+    }
+  }
+
+  // A shard that is written, with the hashes of its parts.
+  void note(const std::vector<std::string>& hashes, const Ended& shard,
+            std::size_t number) {
+    const auto order = safetensors_order(shard.infos);
+    for (std::size_t k = 0; k < order.size(); ++k) {
+      ledger_.add(shard.infos[order[k]], hashes[k]);
+    }
+    std::error_code ignored;
+    fs::remove(spool_path(number), ignored);
   }
 
   // Their names say how many there are, which is known only now.
@@ -177,14 +210,16 @@ class DirectorySink : public ArtifactSink {
   fs::path output_;
   std::size_t max_shard_bytes_;
   ThreadPool* pool_;
+  Ranks ranks_;
   PartialDirectory partial_;
   TensorLedger ledger_{};
   OutputFile spool_{};
   std::vector<TensorInfo> infos_{};  // of the shard that is next
-  std::vector<Piece> pieces_{};      // [infos_]
+  std::vector<Source> sources_{};    // [infos_]
+  std::vector<Ended> ended_{};       // shards that are not written yet
+  std::set<std::string> checked_{};  // tensors that were read back
   std::size_t spooled_bytes_ = 0, shard_bytes_ = 0, shards_ = 0;
   std::map<std::string, std::size_t> shard_of_{};
-  std::mutex large_{}, writing_{};
 };
 
 }  // namespace

@@ -10,6 +10,7 @@
 
 #include "compress/core/checked.h"
 #include "compress/core/formatted.h"
+#include "formats/containers/file_range.h"
 #include "formats/files/foreign_file.h"
 #include "formats/files/mapped_file.h"
 
@@ -251,10 +252,13 @@ void check_layout(std::span<const Entry> entries, std::size_t data_bytes,
   }
 }
 
-class SafetensorsReader : public TensorReader {
+class SafetensorsReader : public TensorReader, public PlacedTensors {
  public:
-  SafetensorsReader(TensorBytes file, const std::string& where)
+  // `path`: of what is a file.
+  SafetensorsReader(TensorBytes file, const std::string& where,
+                    std::filesystem::path path = {})
       : file_(std::move(file)),
+        path_(std::move(path)),
         header_(parse_safetensors(file_.bytes, where)) {}
 
   std::span<const TensorInfo> tensors() const override {
@@ -264,13 +268,21 @@ class SafetensorsReader : public TensorReader {
     return header_.metadata;
   }
   TensorBytes read(const TensorInfo& info) const override {
-    const TensorInfo& own = require(info.name);
-    const auto index = static_cast<std::size_t>(&own - header_.tensors.data());
-    return mapped_part(file_, header_.begins[index], own.bytes);
+    return mapped_part(file_, begin_of(info), require(info.name).bytes);
+  }
+  FileRange place_of(const TensorInfo& info) const override {
+    return {path_, begin_of(info)};
   }
 
  private:
+  std::size_t begin_of(const TensorInfo& info) const {
+    const TensorInfo& own = require(info.name);
+    return header_
+        .begins[static_cast<std::size_t>(&own - header_.tensors.data())];
+  }
+
   TensorBytes file_;
+  std::filesystem::path path_;
   SafetensorsHeader header_;
 };
 
@@ -304,6 +316,11 @@ SafetensorsHeader parse_safetensors(std::span<const std::byte> file,
   return header;
 }
 
+FileRange place_of(const TensorReader& reader, const TensorInfo& info) {
+  const auto* const placed = dynamic_cast<const PlacedTensors*>(&reader);
+  return placed == nullptr ? FileRange{} : placed->place_of(info);
+}
+
 std::unique_ptr<TensorReader> read_safetensors(TensorBytes file,
                                                const std::string& where) {
   return std::make_unique<SafetensorsReader>(std::move(file), where);
@@ -311,7 +328,8 @@ std::unique_ptr<TensorReader> read_safetensors(TensorBytes file,
 
 std::unique_ptr<TensorReader> open_safetensors(
     const std::filesystem::path& path) {
-  return read_safetensors(map_file(path), path.string());
+  return std::make_unique<SafetensorsReader>(map_file(path), path.string(),
+                                             std::filesystem::absolute(path));
 }
 
 }  // namespace llmpress

@@ -8,6 +8,7 @@
 #include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/checkpoints/carried_files.h"
+#include "formats/containers/file_range.h"
 #include "formats/containers/safetensors.h"
 #include "formats/files/json_check.h"
 
@@ -20,7 +21,7 @@ using json = nlohmann::json;
   fail(ErrorCode::kCorruptFile, "{}: {}", where, what);
 }
 
-class ShardedReader : public TensorReader {
+class ShardedReader : public TensorReader, public PlacedTensors {
  public:
   explicit ShardedReader(const std::filesystem::path& index) {
     const auto weight_map = parse_shard_index(read_file(index), index.string());
@@ -49,6 +50,9 @@ class ShardedReader : public TensorReader {
   }
   TensorBytes read(const TensorInfo& info) const override {
     return shards_.at(require(info.name).file)->read(info);
+  }
+  FileRange place_of(const TensorInfo& info) const override {
+    return llmpress::place_of(*shards_.at(require(info.name).file), info);
   }
 
  private:

@@ -46,7 +46,9 @@ void copy_other_tensors(const ModelParts& parts, const Ends& ends,
       continue;
     }
     writer.add_stored_tensor(
-        {info, [&reader, info] { return reader.read(info); }});
+        {.info = info,
+         .read = [&reader, info] { return reader.read(info); },
+         .from = place_of(reader, info)});
   }
 }
 

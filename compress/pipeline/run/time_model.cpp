@@ -115,7 +115,9 @@ RunWork work_of(const StagePlan& plan, const Architecture& arch,
                 std::size_t model_bytes, std::size_t output_bytes,
                 std::size_t packed_bytes) {
   RunWork work{.read = 2.0 * static_cast<double>(model_bytes),
-               .written = 2.0 * static_cast<double>(output_bytes),
+               .written = static_cast<double>(output_bytes),
+               .shards = std::max<std::size_t>(
+                   1, ceil_div(output_bytes, OutputConfig{}.max_shard_size)),
                .packed = static_cast<double>(packed_bytes),
                .blocks = arch.layers};
   if (tokens != 0) {
@@ -158,12 +160,13 @@ SpreadCost cost_on(const RunWork& work, const Machine& machine,
   for (const SolveWork& solve : work.solves) {
     products += slowest_share(solve, ranks);
   }
+  const auto dealt = [ranks](std::size_t items) {
+    return static_cast<double>(ceil_div(items, ranks)) /
+           static_cast<double>(items);
+  };
   // Blocks are dealt out where nothing runs through them; with calibration
-  // every rank reads all, and one writes.
-  const double share = calibrated
-                           ? 1
-                           : static_cast<double>(ceil_div(work.blocks, ranks)) /
-                                 static_cast<double>(work.blocks);
+  // every rank reads all, and one writes them. Shards are dealt out always.
+  const double share = calibrated ? 1 : dealt(work.blocks);
   SpreadCost cost;
   if (ranks > 1 && calibrated) {
     cost.traffic = work.moments * others * static_cast<double>(rounds + 1) +
@@ -177,7 +180,9 @@ SpreadCost cost_on(const RunWork& work, const Machine& machine,
       products / (kShareOfProducts * machine.products) +
       kSecondsPerWeight * work.weights /
           (machine.threads * static_cast<double>(calibrated ? 1 : ranks)) +
-      (work.read * share + work.written) / machine.disk +
+      (work.read * share + work.packed * share +
+       work.written * dealt(work.shards)) /
+          machine.disk +
       cost.traffic / machine.network;
   return cost;
 }

@@ -18,11 +18,12 @@ struct RunWork {
   double passes = 0;    // float operations of products over calibration tokens
   double searches = 0;  // of scales, on the same sample everywhere
   std::vector<SolveWork> solves{};
-  double weights = 0;       // rounded one by one
-  double read = 0;          // bytes
-  double written = 0;       // bytes, read back and compared
-  double moments = 0;       // bytes of a batch's second moments, as they travel
-  double packed = 0;        // bytes of packed Linears
+  double weights = 0;      // rounded one by one
+  double read = 0;         // bytes
+  double written = 0;      // bytes of the artifact, read back and compared
+  std::size_t shards = 1;  // of it
+  double moments = 0;      // bytes of a batch's second moments, as they travel
+  double packed = 0;       // bytes of packed Linears, written with their blocks
   std::size_t batches = 0;  // of calibration tokens
   std::size_t blocks = 0;
 };

@@ -75,6 +75,8 @@ class VariantCompressor {
     if (ranks_.is_first()) {
       if (!plan_.recovery().empty()) recover();
       write_artifact();
+    } else if (all_write()) {
+      help_writing(ranks_, pool_);
     }
     ranks_.barrier();
     if (ranks_.is_first()) store_.remove();
@@ -396,6 +398,12 @@ class VariantCompressor {
             .experts_apart = experts_apart()};
   }
 
+  // Shards whose tensors lie in files that all ranks see.
+  bool all_write() const {
+    return job_.output.format == "compressed-tensors" &&
+           plan_.recovery().empty();
+  }
+
   void write_artifact() {
     const auto writer =
         make_artifact_writer({.output = job_.output.path,
@@ -403,7 +411,8 @@ class VariantCompressor {
                               .max_shard_bytes = job_.output.max_shard_size,
                               .source = model_.checkpoint().path(),
                               .modules = modules(),
-                              .pool = &pool_});
+                              .pool = &pool_,
+                              .ranks = all_write() ? ranks_ : Ranks{}});
     ModelParts parts = recovered_ ? recovered_parts() : compressed_parts();
     parts.mxfp4_stacks = job_.output.format == kMxfp4Format;
     parts.progress = options_.progress;

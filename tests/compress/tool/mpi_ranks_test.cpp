@@ -224,10 +224,12 @@ TEST_F(MpiRanks, WriteTheBytesOfOneProcessForAMixtureOfExperts) {
        .dtype = DType::kBF16});
   const std::string recipe = write_recipe(
       "model: " + path("experts").string() + "\n" + calibration() +
-      "output: {path: " + path("out/experts").string() + "}\n" +
+      "output: {path: " + path("out/experts").string() +
+      ", max_shard_size: 100KB}\n" +
       "stages:\n  - quantize: {method: gptq, weights: {bits: 4, group_size: "
       "32}}\n");
   const Files one = files_of(1, recipe);
+  EXPECT_TRUE(one.contains("experts/model.safetensors.index.json"));
   expect_same(files_of(3, recipe, "--threads 1"), one);
 }
 

@@ -10,6 +10,7 @@
 #include "compress/core/formatted.h"
 #include "formats/checkpoints/checkpoint.h"
 #include "formats/containers/sharded.h"
+#include "tests/compress/core/thread_ranks.h"
 #include "tests/formats/linears/sample_linears.h"
 #include "tests/formats/temporary_directory.h"
 
@@ -118,6 +119,55 @@ TEST_P(EveryOwnFormat, TakesLinearsFromWhereTheyWereWrittenBefore) {
       expect_same_linear(model->read_linear(name_of(k)), samples[k].linear,
                          samples[k].what);
     }
+  }
+}
+
+// Each rank writes shards of its own, from the files of the first; what lies in
+// no file goes by way of a spool.
+TEST(ArtifactWriter, DealsShardsOutToRanks) {
+  const TemporaryDirectory tmp;
+  const auto samples = sample_linears();
+  auto first =
+      make_artifact_writer({.output = tmp.path() / "a", .passing_room = 4096});
+  for (std::size_t k = 0; k < samples.size(); ++k) {
+    first->add_linear(name_of(k), samples[k].linear);
+  }
+  first->finish(kConfig);
+  const auto write = [&](const std::string& output, const Ranks& ranks) {
+    ThreadPool pool(1);
+    if (!ranks.is_first()) return help_writing(ranks, pool);
+    const std::shared_ptr<const Checkpoint> stored =
+        open_checkpoint(tmp.path() / "a");
+    auto writer = make_artifact_writer({.output = tmp.path() / output,
+                                        .max_shard_bytes = 600,
+                                        .pool = &pool,
+                                        .ranks = ranks});
+    writer->add_tensor(norm_tensor());
+    for (std::size_t k = 0; k < samples.size(); ++k) {
+      ASSERT_TRUE(writer->add_stored_linear(name_of(k), stored));
+    }
+    const NamedTensor made = norm_tensor("model.made.weight");
+    writer->add_stored_tensor(
+        {{.name = made.name, .dtype = made.dtype, .shape = {3}, .bytes = 6},
+         [made] {
+           return TensorBytes{made.bytes, nullptr};
+         }});
+    writer->finish(kConfig);
+  };
+  const auto files = [&](const std::string& output) {
+    std::map<std::string, std::string> content;
+    for (const auto& entry : fs::directory_iterator(tmp.path() / output)) {
+      content[entry.path().filename().string()] = read_file(entry.path());
+    }
+    return content;
+  };
+  write("one", {});
+  const auto one = files("one");
+  EXPECT_GT(one.size(), 6u);  // several shards
+  for (const std::size_t ranks : {2u, 3u}) {
+    const std::string name = std::to_string(ranks) + " ranks";
+    run_on_ranks(ranks, [&](const Ranks& r) { write(name, r); });
+    EXPECT_TRUE(files(name) == one) << name;
   }
 }
 
