@@ -68,6 +68,12 @@ void check_folder(const fs::path& folder) {
   }
 }
 
+// Inside a handler: what could not be looked at is told as it is; what is damaged
+// is not what we wrote.
+void keep_unless_damaged(const Error& error) {
+  if (error.code() == ErrorCode::kIo) throw;
+}
+
 void check_hdf5(const fs::path& file) {
   (void)open_regular_file(file);  // that it may not be read is another matter
   if (is_hdf5_file(file)) {
@@ -75,7 +81,8 @@ void check_hdf5(const fs::path& file) {
       if (open_hdf5_tensors(file)->metadata().contains(kHdf5FormatAttribute)) {
         return;
       }
-    } catch (const Error&) {  // damaged: not what we wrote
+    } catch (const Error& error) {
+      keep_unless_damaged(error);
     }
   }
   refuse(file, "exists and is not an HDF5 file of llmpress");
@@ -86,7 +93,8 @@ void check_gguf(const fs::path& file) {
   try {
     const auto version = GgufFile::open(file).metadata().find(kGgufVersionKey);
     if (version != nullptr) return;
-  } catch (const Error&) {  // damaged: not what we wrote
+  } catch (const Error& error) {
+    keep_unless_damaged(error);
   }
   refuse(file, "exists and is not a GGUF file of llmpress");
 }
@@ -97,7 +105,8 @@ void check_safetensors(const fs::path& file) {
         open_tensors(file)->metadata().contains(std::string(kVersionKey))) {
       return;
     }
-  } catch (const Error&) {  // damaged: not what we wrote
+  } catch (const Error& error) {
+    keep_unless_damaged(error);
   }
   refuse(file, "exists and is not a safetensors file of llmpress");
 }
