@@ -23,18 +23,13 @@ void ArtifactSink::put_blocks(const NamedTensor& tensor, GgmlType) {
 
 void TensorLedger::add(const NamedTensor& tensor) {
   announce(tensor.name);
-  add(info_of(tensor), tensor.bytes);
+  add(info_of(tensor), content_hash(tensor.bytes));
 }
 
 void TensorLedger::announce(const std::string& name) {
   if (entries_.contains(name) || !announced_.insert(name).second) {
     fail(ErrorCode::kInvalidArgument, "tensor '{}' was added twice", name);
   }
-}
-
-void TensorLedger::add(const TensorInfo& info,
-                       std::span<const std::byte> bytes) {
-  add(info, content_hash(bytes));
 }
 
 void TensorLedger::add(const TensorInfo& info, std::string hash) {

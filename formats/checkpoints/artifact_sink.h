@@ -5,7 +5,6 @@
 #include <map>
 #include <memory>
 #include <set>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,12 +36,11 @@ std::unique_ptr<ArtifactSink> make_passing_sink(const ArtifactOptions& options);
 // What was put in, to be compared with what is read back.
 class TensorLedger {
  public:
-  // Each throws Error(kInvalidArgument) if a tensor of that name was there
-  // before; what was announced is added when its octets are read.
+  // Both throw Error(kInvalidArgument) if a tensor of that name was there before.
   void add(const NamedTensor& tensor);
   void announce(const std::string& name);
-  void add(const TensorInfo& info, std::span<const std::byte> bytes);
-  // With octets that had this hash (content_hash.h) when they were written.
+  // What was announced, with octets that had this hash (content_hash.h) when they
+  // were written.
   void add(const TensorInfo& info, std::string hash);
   // Throws Error(kIo) naming the first tensor that differs, is missing or is
   // there without having been added.

@@ -9,7 +9,9 @@
 #include "compress/core/error.h"
 #include "compress/core/formatted.h"
 #include "formats/checkpoints/checkpoint.h"
+#include "formats/checkpoints/shard_file.h"
 #include "formats/containers/sharded.h"
+#include "formats/files/content_hash.h"
 #include "tests/compress/core/thread_ranks.h"
 #include "tests/formats/linears/sample_linears.h"
 #include "tests/formats/temporary_directory.h"
@@ -187,22 +189,39 @@ TEST(ArtifactWriter, RefusesStoredLinearsThatItsFormatHasInAnotherForm) {
   }
 }
 
-// A tensor that another program changed between being named and being written
-// is seen, and the artifact does not appear.
-TEST(ArtifactWriter, SeesStoredOctetsThatChangeWhileTheyAreWritten) {
+// What is read must be as long as was said, and of a spool what went into it;
+// the artifact does not appear.
+TEST(ArtifactWriter, RefusesOtherOctetsThanWereSaid) {
   const TemporaryDirectory tmp;
   const NamedTensor norm = norm_tensor();
+  const auto message_of = [](const auto& work) {
+    try {
+      work();
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
   auto writer = make_artifact_writer({.output = tmp.path() / "m"});
   writer->add_stored_tensor(
-      {{.name = norm.name,
-        .dtype = norm.dtype,
-        .shape = norm.shape,
-        .bytes = 6},
-       [&] {
+      {.info = {.name = norm.name,
+                .dtype = norm.dtype,
+                .shape = norm.shape,
+                .bytes = 6},
+       .read = [&] {
          return TensorBytes{std::span(norm.bytes).first(4), nullptr};
        }});
-  EXPECT_THROW(writer->finish(kConfig), Error);
+  EXPECT_NE(message_of([&] { writer->finish(kConfig); }).find("4 octets"),
+            std::string::npos);
   EXPECT_FALSE(fs::exists(tmp.path() / "m"));
+
+  ThreadPool pool(1);
+  ShardPart part{.tensor = norm.name, .bytes = 6};
+  part.read = [&] { return TensorBytes{norm.bytes, nullptr}; };
+  part.hash = content_hash(std::string_view("something else"));
+  const ShardFile shard{.path = tmp.path() / "shard", .parts = {part}};
+  EXPECT_NE(message_of([&] { write_shard(shard, pool); }).find(norm.name),
+            std::string::npos);
 }
 
 TEST_P(EveryOwnFormat, ReadsBackEachKindAloneInItsModel) {
