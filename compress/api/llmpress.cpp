@@ -62,14 +62,15 @@ Model Engine::open(const std::filesystem::path& model) const {
       Model::State{.pool = &state_->pool,
                    .progress = state_->progress(),
                    .path = model.string(),
-                   .source = open_model(model),
+                   .source = open_model(model, PackedLinears::kReadLater),
                    .decoder = nullptr,
                    .size = {}});
   const Checkpoint& checkpoint = *state->source.checkpoint;
   for (const std::string& note : checkpoint.notes()) state_->log(note);
   state->decoder = std::make_unique<Decoder>(
-      checkpoint,
-      Decoder::Options{.isa = state_->isa, .progress = state_->progress()});
+      checkpoint, Decoder::Options{.isa = state_->isa,
+                                   .progress = state_->progress(),
+                                   .pool = &state_->pool});
   state->size = measure_model(checkpoint, *state->source.arch);
   return Model(std::move(state));
 }

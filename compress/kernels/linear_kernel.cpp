@@ -23,44 +23,6 @@ namespace {
 
 using Kind = ActivationQuant::Kind;
 
-std::span<const std::uint32_t> outlier_columns(const PackedWeight& weight) {
-  const auto* const int8 = std::get_if<Int8Weight>(&weight);
-  if (int8 == nullptr) return {};
-  return int8->outlier_columns;
-}
-
-void check_linear(const LinearWeights& linear) {
-  const std::size_t out = rows_of(linear.weight), in = cols_of(linear.weight);
-  const auto refuse = [&](const std::string& what) {
-    fail(ErrorCode::kInvalidArgument, "linear kernel for {}: {}",
-         describe(linear.weight), what);
-  };
-  if (!linear.bias.empty() && linear.bias.size() != out) {
-    refuse(formatted("bias of {} for {} outputs", linear.bias.size(), out));
-  }
-  if (linear.input_hadamard != 0 &&
-      (in % linear.input_hadamard != 0 ||
-       !hadamard_size_supported(linear.input_hadamard))) {
-    refuse(formatted("no Hadamard transform of {} of {} inputs",
-                     linear.input_hadamard, in));
-  }
-  const ActivationQuant& q = linear.input;
-  if (q.kind == Kind::kInt && q.bits != 4 && q.bits != 8) {
-    refuse(formatted("activations of {} bits, wanted 4 or 8", q.bits));
-  }
-  if (q.kind != Kind::kNone && q.range == ActivationQuant::Range::kGroup &&
-      q.group_size == 0) {
-    refuse("activations in groups of 0");
-  }
-  if (q.kind != Kind::kNone && q.range == ActivationQuant::Range::kStatic) {
-    if (!(q.static_scale > 0)) refuse("static activation scale is not above 0");
-    if (q.static_zero < -128 || q.static_zero > 127) {
-      refuse(formatted("static activation zero {} is not in -128..127",
-                       q.static_zero));
-    }
-  }
-}
-
 // Columns of W [out, in] as rows [columns, out]: what multiplies the inputs
 // that stay in floating point.
 MatrixF decode_columns(const PanelWeight& W,
@@ -111,61 +73,45 @@ void add_bias(std::span<const float> bias, MatrixView<float> Y) {
 // in floating point and the bias after.
 class PreparedLinear : public LinearKernel {
  public:
-  PreparedLinear(const LinearWeights& linear, Isa isa)
-      : PreparedLinear(rows_of(linear.weight), cols_of(linear.weight), linear,
-                       isa, describe(linear.weight)) {
-    // Sums of integers go through all inputs of a group of weights, which may
-    // be of many scales of inputs: those are multiplied as floats.
-    integer_ = linear.input.kind == Kind::kInt &&
-               linear.input.range != ActivationQuant::Range::kGroup &&
-               has_integer_codes(linear.weight);
-    if (integer_) name_ += "/a" + std::to_string(linear.input.bits);
-    const auto columns = outlier_columns(linear.weight);
-    outlier_columns_.assign(columns.begin(), columns.end());
+  PreparedLinear(LinearFrame frame, Isa isa)
+      : frame_(std::move(frame)),
+        isa_(isa),
+        integer_(frame_.multiplies_integers()),
+        name_(formatted("{}/{}", frame_.weight_name, isa_name(isa))) {
+    if (integer_) name_ += "/a" + std::to_string(frame_.input.bits);
   }
 
   void run(ConstMatrixView X, MatrixView<float> Y,
            ThreadPool& pool) const override {
-    assert(X.cols() == in_ && Y.cols() == out_ && X.rows() == Y.rows());
+    assert(X.cols() == in() && Y.cols() == out() && X.rows() == Y.rows());
     if (X.rows() == 0) return;
     MatrixF own;
-    if (hadamard_ != 0 || (input_.kind != Kind::kNone && !integer_)) {
+    const std::size_t hadamard = frame_.input_hadamard;
+    if (hadamard != 0 || (input().kind != Kind::kNone && !integer_)) {
       own = MatrixF(X);
       X = own.view();
     }
-    if (hadamard_ != 0) hadamard_rows_in_place(own.view(), hadamard_, pool);
+    if (hadamard != 0) hadamard_rows_in_place(own.view(), hadamard, pool);
     if (integer_) {
-      multiply_int(X,
-                   round_activations(input_, X, outlier_columns_, pool, isa_),
-                   Y, pool);
+      multiply_int(X, round_activations(input(), X, outliers(), pool, isa_), Y,
+                   pool);
     } else {
-      if (input_.kind != Kind::kNone) {
-        round_activations_in_place(input_, own.view(), outlier_columns_, pool);
+      if (input().kind != Kind::kNone) {
+        round_activations_in_place(input(), own.view(), outliers(), pool);
       }
       multiply(X, Y, pool);
     }
-    if (!bias_.empty()) add_bias(bias_, Y);
+    if (!frame_.bias.empty()) add_bias(frame_.bias, Y);
   }
 
-  std::size_t out() const override { return out_; }
-  std::size_t in() const override { return in_; }
+  std::size_t out() const override { return frame_.out; }
+  std::size_t in() const override { return frame_.in; }
   std::string_view name() const override { return name_; }
   bool integer_activations() const override {
     return integer_ || rounds_for_speed_;
   }
 
  protected:
-  // Of a weight that is not the one of `around`.
-  PreparedLinear(std::size_t out, std::size_t in, const LinearWeights& around,
-                 Isa isa, std::string_view weight_name)
-      : out_(out),
-        in_(in),
-        bias_(around.bias),
-        input_(around.input),
-        hadamard_(around.input_hadamard),
-        isa_(isa),
-        name_(formatted("{}/{}", weight_name, isa_name(isa))) {}
-
   // Y = X W^T.
   virtual void multiply(ConstMatrixView X, MatrixView<float> Y,
                         ThreadPool& pool) const = 0;
@@ -179,26 +125,31 @@ class PreparedLinear : public LinearKernel {
     name_ += "/x8";
   }
   bool rounds_for_speed() const { return rounds_for_speed_; }
-  std::span<const std::uint32_t> outliers() const { return outlier_columns_; }
-  const ActivationQuant& input() const { return input_; }
+  std::span<const std::uint32_t> outliers() const {
+    return frame_.outlier_columns;
+  }
+  const ActivationQuant& input() const { return frame_.input; }
   Isa isa() const { return isa_; }
-  std::size_t own_bytes() const { return bias_.size() * sizeof(float); }
+  std::size_t own_bytes() const { return frame_.bias.size() * sizeof(float); }
 
  private:
-  std::size_t out_, in_;
-  std::vector<float> bias_;
-  ActivationQuant input_;
-  std::size_t hadamard_;
+  LinearFrame frame_;
   Isa isa_;
-  bool integer_ = false, rounds_for_speed_ = false;
+  bool integer_, rounds_for_speed_ = false;
   std::string name_;
-  std::vector<std::uint32_t> outlier_columns_{};
 };
 
 class ViewingLinear final : public PreparedLinear {
  public:
   ViewingLinear(ConstMatrixView W, const LinearWeights& around, Isa isa)
-      : PreparedLinear(W.rows(), W.cols(), around, isa, "f32"), W_(W) {}
+      : PreparedLinear({.out = W.rows(),
+                        .in = W.cols(),
+                        .weight_name = "f32",
+                        .bias = around.bias,
+                        .input = around.input,
+                        .input_hadamard = around.input_hadamard},
+                       isa),
+        W_(W) {}
   std::size_t bytes() const override { return own_bytes(); }
 
  protected:
@@ -219,7 +170,8 @@ class ViewingLinear final : public PreparedLinear {
 class ReferenceLinear final : public PreparedLinear {
  public:
   explicit ReferenceLinear(const LinearWeights& linear)
-      : PreparedLinear(linear, Isa::kScalar), weight_(linear.weight) {}
+      : PreparedLinear(frame_of(linear), Isa::kScalar),
+        weight_(linear.weight) {}
 
   std::size_t bytes() const override {
     return stored_bytes(weight_) + own_bytes();
@@ -252,7 +204,7 @@ class ReferenceLinear final : public PreparedLinear {
 class DecodingLinear final : public PreparedLinear {
  public:
   DecodingLinear(const LinearWeights& linear, Isa isa)
-      : PreparedLinear(linear, isa), weight_(linear.weight) {}
+      : PreparedLinear(frame_of(linear), isa), weight_(linear.weight) {}
 
   std::size_t bytes() const override {
     return stored_bytes(weight_) + own_bytes();
@@ -290,8 +242,8 @@ class DecodingLinear final : public PreparedLinear {
 
 class SparseLinear final : public PreparedLinear {
  public:
-  SparseLinear(const LinearWeights& linear, SparsePanels panels, Isa isa)
-      : PreparedLinear(linear, isa), panels_(std::move(panels)) {}
+  SparseLinear(LinearFrame frame, SparsePanels panels, Isa isa)
+      : PreparedLinear(std::move(frame), isa), panels_(std::move(panels)) {}
 
   std::size_t bytes() const override { return panels_.bytes() + own_bytes(); }
 
@@ -311,20 +263,17 @@ class SparseLinear final : public PreparedLinear {
 
 class PanelLinear final : public PreparedLinear {
  public:
-  PanelLinear(const LinearWeights& linear, PanelWeight panels, Isa isa,
-              InputPrecision inputs)
-      : PreparedLinear(linear, isa), panels_(std::move(panels)) {
-    if (inputs == InputPrecision::kInt8 && linear.input.kind == Kind::kNone &&
+  PanelLinear(LaidOutLinear linear, Isa isa, InputPrecision inputs)
+      : PreparedLinear(std::move(linear.frame), isa),
+        panels_(std::get<PanelWeight>(std::move(linear.weight))),
+        outlier_rows_(std::move(linear.outlier_rows)),
+        code_sums_(std::move(linear.code_sums)) {
+    if (inputs == InputPrecision::kInt8 && input().kind == Kind::kNone &&
         takes_rounded_inputs(panels_)) {
       round_for_speed();
     }
-    const auto* const int8 = std::get_if<Int8Weight>(&linear.weight);
-    if (int8 != nullptr && !outliers().empty()) {
-      outlier_rows_ = decode_outliers(*int8);
-    }
     if (!integer()) return;
-    if (!linear.input.symmetric) code_sums_ = block_code_sums(panels_);
-    if (!panels_.gather.empty() && linear.input.outlier_threshold > 0) {
+    if (!panels_.gather.empty() && input().outlier_threshold > 0) {
       place_of_.assign(in(), kPadding);
       for (std::size_t k = 0; k < panels_.depth; ++k) {
         if (panels_.gather[k] != kPadding) {
@@ -365,43 +314,34 @@ class PanelLinear final : public PreparedLinear {
   }
 
  private:
-  // [columns, out]
-  static MatrixF decode_outliers(const Int8Weight& w);
-
   PanelWeight panels_;
-  MatrixF outlier_rows_{};                 // [outliers, out]
-  std::vector<std::int32_t> code_sums_{};  // block_code_sums
+  MatrixF outlier_rows_;                   // [outliers, out]
+  std::vector<std::int32_t> code_sums_;    // block_code_sums
   std::vector<std::uint32_t> place_of_{};  // [in] inverse of gather, or empty
 };
-
-MatrixF PanelLinear::decode_outliers(const Int8Weight& w) {
-  const std::size_t columns = w.outlier_columns.size();
-  MatrixF rows(columns, w.out);
-  for (std::size_t o = 0; o < w.out; ++o) {
-    for (std::size_t c = 0; c < columns; ++c) {
-      rows(c, o) = f16_to_float(w.outlier_values[o * columns + c]);
-    }
-  }
-  return rows;
-}
 
 }  // namespace
 
 std::unique_ptr<LinearKernel> make_linear_kernel(const LinearWeights& linear,
                                                  Isa isa,
                                                  InputPrecision inputs) {
-  check_linear(linear);
-  if (isa == Isa::kScalar) return std::make_unique<ReferenceLinear>(linear);
-  if (const auto* const sparse = std::get_if<SparseWeight>(&linear.weight)) {
-    if (auto panels = make_sparse_panels(*sparse)) {
-      return std::make_unique<SparseLinear>(linear, std::move(*panels), isa);
-    }
+  if (isa == Isa::kScalar) {
+    check_frame(frame_of(linear));
+    return std::make_unique<ReferenceLinear>(linear);
   }
-  if (auto panels = make_panels(linear.weight)) {
-    return std::make_unique<PanelLinear>(linear, std::move(*panels), isa,
-                                         inputs);
+  if (auto laid_out = lay_out(linear)) {
+    return make_linear_kernel(std::move(*laid_out), isa, inputs);
   }
   return std::make_unique<DecodingLinear>(linear, isa);
+}
+
+std::unique_ptr<LinearKernel> make_linear_kernel(LaidOutLinear linear, Isa isa,
+                                                 InputPrecision inputs) {
+  if (auto* const sparse = std::get_if<SparsePanels>(&linear.weight)) {
+    return std::make_unique<SparseLinear>(std::move(linear.frame),
+                                          std::move(*sparse), isa);
+  }
+  return std::make_unique<PanelLinear>(std::move(linear), isa, inputs);
 }
 
 std::unique_ptr<LinearKernel> make_viewing_kernel(ConstMatrixView W,

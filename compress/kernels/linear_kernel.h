@@ -16,6 +16,7 @@
 #include "compress/core/packed_weight.h"
 #include "compress/core/parallel.h"
 #include "compress/kernels/cpu.h"
+#include "compress/kernels/laid_out_linear.h"
 
 namespace llmpress {
 
@@ -48,6 +49,9 @@ enum class InputPrecision {
 std::unique_ptr<LinearKernel> make_linear_kernel(
     const LinearWeights& linear, Isa isa,
     InputPrecision inputs = InputPrecision::kExact);
+// Of what is laid out already; `isa` is not kScalar.
+std::unique_ptr<LinearKernel> make_linear_kernel(LaidOutLinear linear, Isa isa,
+                                                 InputPrecision inputs);
 
 // A Linear that runs W [out, in] where it lies, with the bias and what is done to
 // inputs of `around`: for weights that are tried once or twice, which are not

@@ -126,8 +126,8 @@ void lay_out_inputs(PanelWeight& w, std::span<const std::uint32_t> group_of,
     identity = w.gather[k] == k;
   }
   if (identity) w.gather.clear();
-  w.data = AlignedBuffer(w.panels() * kPanelRows * format.lane_bytes *
-                         (w.depth / format.step_inputs));
+  w.data = AlignedBuffer::unset(w.panels() * kPanelRows * format.lane_bytes *
+                                (w.depth / format.step_inputs));
 }
 
 void lay_out_inputs(PanelWeight& w, std::size_t group_size,

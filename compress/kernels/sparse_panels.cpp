@@ -8,8 +8,6 @@ namespace llmpress {
 namespace {
 
 constexpr std::size_t kLanes = 16;
-// A load takes 16 numbers wherever a row ends.
-constexpr std::size_t kSlackBytes = 2 * kLanes * sizeof(float);
 
 SparseValues value_type(const SparseWeight& w) {
   if (w.bits != 0) return SparseValues::kCodes;
@@ -42,7 +40,7 @@ void lay_out_rows(const SparseWeight& w, SparsePanels& p) {
   }
   const auto values = w.bits == 0 ? std::as_bytes(std::span(w.data))
                                   : std::as_bytes(std::span(w.codes));
-  p.values = AlignedBuffer(values.size() + kSlackBytes);
+  p.values = AlignedBuffer(values.size() + kSparseSlackBytes);
   std::copy(values.begin(), values.end(), p.values.data());
   if (w.bits != 0) fill_grids(w, p);
 }

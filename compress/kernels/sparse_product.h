@@ -15,6 +15,10 @@ namespace llmpress {
 
 std::size_t bytes_of_value(SparseValues type);
 
+// Behind the numbers of SparsePanels by masks: a load takes 16 of them wherever a
+// row ends.
+inline constexpr std::size_t kSparseSlackBytes = 32 * sizeof(float);
+
 // nullopt for quantized values whose groups are not whole steps of 16 columns.
 std::optional<SparsePanels> make_sparse_panels(const SparseWeight& weight);
 

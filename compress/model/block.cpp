@@ -75,6 +75,18 @@ Block::Block(const Architecture& arch, std::size_t layer,
   for (std::size_t i = 0; i < linears_.size(); ++i) replace_linear(i, read(i));
 }
 
+Block::Block(const Architecture& arch, std::size_t layer,
+             const BlockWeights& rest, const KernelMaker& make,
+             BlockOptions options)
+    : arch_(&arch), layer_(layer), options_(std::move(options)) {
+  prepare(rest);
+  for (std::size_t i = 0; i < linears_.size(); ++i) {
+    auto kernel = make(i);
+    check_shape(i, kernel->out(), kernel->in());
+    linears_[i] = std::move(kernel);
+  }
+}
+
 // All but the Linears.
 void Block::prepare(const BlockWeights& weights) {
   const Architecture& arch = *arch_;
@@ -95,14 +107,16 @@ void Block::prepare(const BlockWeights& weights) {
   }
 }
 
-void Block::replace_linear(std::size_t index, const LinearWeights& weights) {
+void Block::check_shape(std::size_t index, std::size_t out,
+                        std::size_t in) const {
   const LinearSpec& linear = spec().linears.at(index);
-  if (rows_of(weights.weight) != linear.out ||
-      cols_of(weights.weight) != linear.in) {
-    fail(ErrorCode::kInvalidInput, "{}: weight is [{}, {}], wanted [{}, {}]",
-         arch_->linear_name(layer_, index), rows_of(weights.weight),
-         cols_of(weights.weight), linear.out, linear.in);
-  }
+  if (out == linear.out && in == linear.in) return;
+  fail(ErrorCode::kInvalidInput, "{}: weight is [{}, {}], wanted [{}, {}]",
+       arch_->linear_name(layer_, index), out, in, linear.out, linear.in);
+}
+
+void Block::replace_linear(std::size_t index, const LinearWeights& weights) {
+  check_shape(index, rows_of(weights.weight), cols_of(weights.weight));
   linears_[index] = make_spread_linear(weights, options_.isa, options_.inputs,
                                        options_.tensor);
 }

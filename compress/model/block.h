@@ -89,6 +89,11 @@ class Block {
   using LinearReader = std::function<LinearWeights(std::size_t linear)>;
   Block(const Architecture& arch, std::size_t layer, const BlockWeights& rest,
         const LinearReader& read, BlockOptions options);
+  // Each has the kernel that is made for it.
+  using KernelMaker =
+      std::function<std::unique_ptr<LinearKernel>(std::size_t linear)>;
+  Block(const Architecture& arch, std::size_t layer, const BlockWeights& rest,
+        const KernelMaker& make, BlockOptions options);
   Block(const Architecture& arch, std::size_t layer,
         const BlockWeights& weights, Isa isa, KvFormat kv = {})
       : Block(arch, layer, weights, {.isa = isa, .kv = kv, .ropes = {}}) {}
@@ -148,6 +153,7 @@ class Block {
  private:
   enum class Keep { kNothing, kAll };
   void prepare(const BlockWeights& weights);
+  void check_shape(std::size_t index, std::size_t out, std::size_t in) const;
   void run_operations(std::size_t begin, std::size_t end,
                       std::vector<Activations>& values,
                       const OpContext& context,

@@ -66,7 +66,16 @@ Block load_block(const Checkpoint& checkpoint, const Architecture& arch,
   const auto read = [&](std::size_t linear) {
     return read_block_linear(checkpoint, arch, layer, linear);
   };
-  Block block(arch, layer, read_block_rest(checkpoint, arch, layer), read,
+  const auto make = [&](std::size_t linear) {
+    if (options.prepacked) {
+      auto kernel = options.prepacked->linear(arch, layer, linear, options.isa,
+                                              options.inputs);
+      if (kernel != nullptr) return kernel;
+    }
+    return make_spread_linear(read(linear), options.isa, options.inputs,
+                              options.tensor);
+  };
+  Block block(arch, layer, read_block_rest(checkpoint, arch, layer), make,
               BlockOptions{.isa = options.isa,
                            .kv = options.kv,
                            .ropes = ropes,
@@ -86,62 +95,63 @@ Block load_block(const Checkpoint& checkpoint, const Architecture& arch,
 }  // namespace
 
 ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
-                     Isa isa, std::shared_ptr<const WeightCompanion> companion,
-                     InputPrecision precision, const Ranks& tensor)
-    : ModelEnds(checkpoint, arch, isa, std::move(companion), precision,
-                Head::kLoaded, tensor) {}
+                     Isa isa)
+    : ModelEnds(checkpoint, arch, EndOptions{.isa = isa}) {}
+
+ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
+                     const EndOptions& options)
+    : ModelEnds(checkpoint, arch, options, Head::kLoaded) {}
 
 ModelEnds ModelEnds::without_head(const Checkpoint& checkpoint,
                                   const Architecture& arch, Isa isa) {
-  return {checkpoint,  arch, isa, nullptr, InputPrecision::kExact,
-          Head::kNone, {}};
+  return {checkpoint, arch, EndOptions{.isa = isa}, Head::kNone};
 }
 
 ModelEnds::ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
-                     Isa isa, std::shared_ptr<const WeightCompanion> companion,
-                     InputPrecision precision, Head head, const Ranks& tensor)
+                     const EndOptions& options, Head head)
     : arch_(&arch),
       embedding_(checkpoint, arch.embedding, arch.vocabulary,
                  arch.input_width()),
-      projection_(read_projection(checkpoint, arch.embedding_projection, isa)),
-      head_projection_(read_projection(checkpoint, arch.head_projection, isa)),
+      projection_(
+          read_projection(checkpoint, arch.embedding_projection, options.isa)),
+      head_projection_(
+          read_projection(checkpoint, arch.head_projection, options.isa)),
       embedding_norm_(read_end_norm(checkpoint, arch, arch.embedding_norm,
                                     arch.embedding_norm_options)),
       final_norm_(read_end_norm(checkpoint, arch, arch.final_norm,
                                 arch.final_norm_options)),
-      companion_(std::move(companion)) {
+      companion_(options.companion) {
   if (const LayerInputs& inputs = arch.layer_inputs; inputs.width != 0) {
     layer_embedding_ =
         EmbeddingRows(checkpoint, inputs.embedding, inputs.vocabulary,
                       arch.layers * inputs.width);
-    layer_projection_ = read_projection(checkpoint, inputs.projection, isa);
+    layer_projection_ =
+        read_projection(checkpoint, inputs.projection, options.isa);
     layer_norm_ = read_norm(checkpoint, inputs.norm, inputs.width, false);
   }
   if (!arch.position_embedding.empty()) {
     positions_ =
         read_matrix(checkpoint.tensors(), arch.position_embedding + ".weight");
   }
-  if (head == Head::kLoaded) load_head(checkpoint, isa, precision, tensor);
+  if (head == Head::kLoaded) load_head(checkpoint, options);
 }
 
-void ModelEnds::load_head(const Checkpoint& checkpoint, Isa isa,
-                          InputPrecision precision, const Ranks& tensor) {
+void ModelEnds::load_head(const Checkpoint& checkpoint,
+                          const EndOptions& options) {
   const Architecture& arch = *arch_;
-  const std::string& head = arch.tied_head ? arch.embedding : arch.head;
-  if (!checkpoint.has_linear(head)) {
-    fail(ErrorCode::kInvalidInput,
-         "{}: {}; config.json says that the head is not tied to the embedding "
-         "(tie_word_embeddings)",
-         place(checkpoint), checkpoint.describe_absence(head));
+  if (options.prepacked) {
+    head_ = options.prepacked->head(arch, options.isa, options.inputs);
+    if (head_ != nullptr) {
+      check_matrix_shape(checkpoint, head_name(arch), head_->out(), head_->in(),
+                         arch);
+      return;
+    }
   }
-  LinearWeights weights = checkpoint.read_linear(head);
-  check_matrix_shape(checkpoint, head, rows_of(weights.weight),
+  const LinearWeights weights = read_head(checkpoint, arch);
+  check_matrix_shape(checkpoint, head_name(arch), rows_of(weights.weight),
                      cols_of(weights.weight), arch);
-  if (arch.head_bias) {
-    weights.bias =
-        read_vector(checkpoint.tensors(), arch.head + ".bias", arch.vocabulary);
-  }
-  head_ = make_spread_linear(weights, isa, precision, tensor);
+  head_ =
+      make_spread_linear(weights, options.isa, options.inputs, options.tensor);
   // A tied head has the embedding's weights, but a module of its own.
   if (companion_) {
     head_ = companion_->beside(arch.head, weights, std::move(head_));
@@ -224,7 +234,7 @@ Decoder::Decoder(const Checkpoint& checkpoint, const Options& options)
       stages_(options.stages),
       own_(share_of(arch_->layers, 1, stages_.rank(), stages_.size())),
       kv_(options.kv) {
-  check_model(checkpoint, *arch_);
+  check_model(checkpoint, *arch_, PackedLinears::kReadLater);
   if (stages_.size() > 1 && stages_.size() > arch_->layers) {
     fail(ErrorCode::kInvalidArgument,
          "{} stages: the model has {} blocks, and each stage needs one",
@@ -232,14 +242,14 @@ Decoder::Decoder(const Checkpoint& checkpoint, const Options& options)
   }
   assert(!options.tensor.is_spread() || options.companion == nullptr);
   assert(!stages_.is_spread() || !options.streamed);
+  assert(options.prepacked == nullptr ||
+         (!options.tensor.is_spread() && options.companion == nullptr &&
+          options.isa != Isa::kScalar));
   if (options.inputs == InputPrecision::kInt8 && options.isa == Isa::kScalar) {
     fail(ErrorCode::kInvalidArgument,
          "activations of int8 need kernels of avx2 or avx512-vnni, these are "
          "scalar");
   }
-  ends_ = std::make_unique<ModelEnds>(checkpoint, *arch_, options.isa,
-                                      options.companion, options.inputs,
-                                      options.tensor);
   const RopeTablesOfModel ropes = make_ropes(*arch_);
   if (!options.streamed) {
     load_all(checkpoint, options, ropes);
@@ -248,10 +258,21 @@ Decoder::Decoder(const Checkpoint& checkpoint, const Options& options)
     return;
   }
   assert(options.companion == nullptr || options.companion->prefix().empty());
+  load_ends(checkpoint, options);
   load_ = [&checkpoint, &arch = *arch_, options, ropes](std::size_t layer) {
     return load_block(checkpoint, arch, layer, options, ropes, 0);
   };
   if (arch_->layers != 0) kv_scheme_ = load_(0).kv_scheme();
+}
+
+void Decoder::load_ends(const Checkpoint& checkpoint, const Options& options) {
+  ends_ =
+      std::make_unique<ModelEnds>(checkpoint, *arch_,
+                                  EndOptions{.isa = options.isa,
+                                             .companion = options.companion,
+                                             .inputs = options.inputs,
+                                             .tensor = options.tensor,
+                                             .prepacked = options.prepacked});
 }
 
 void Decoder::load_all(const Checkpoint& checkpoint, const Options& options,
@@ -270,7 +291,15 @@ void Decoder::load_all(const Checkpoint& checkpoint, const Options& options,
         load_block(checkpoint, *arch_, layer, options, ropes, own_.first);
   };
   ThreadPool alone(1);
-  (options.pool != nullptr ? *options.pool : alone).for_each(own_.count, load);
+  // The head, at times the largest Linear of all, beside the first blocks.
+  (options.pool != nullptr ? *options.pool : alone)
+      .for_each(own_.count + 1, [&](std::size_t item) {
+        if (item == 0) {
+          load_ends(checkpoint, options);
+        } else {
+          load(item - 1);
+        }
+      });
   blocks_.reserve(own_.count);
   for (std::optional<Block>& block : loaded) {
     blocks_.push_back(std::move(*block));

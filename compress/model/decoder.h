@@ -16,10 +16,19 @@
 #include "compress/model/block.h"
 #include "compress/model/embedding_rows.h"
 #include "compress/model/model_check.h"
+#include "compress/model/prepacked_weights.h"
 #include "compress/model/weight_companion.h"
 #include "formats/tokenizers/tokenizer.h"
 
 namespace llmpress {
+
+struct EndOptions {
+  Isa isa = best_isa();
+  std::shared_ptr<const WeightCompanion> companion{};  // null: none
+  InputPrecision inputs = InputPrecision::kExact;      // of the head
+  Ranks tensor{};  // who has the head's rows
+  std::shared_ptr<const PrepackedWeights> prepacked{};  // may have the head
+};
 
 // Embedding lookup, final norm and head, apart from the blocks, so that a model
 // larger than memory can be run block by block.
@@ -27,11 +36,9 @@ class ModelEnds {
  public:
   // A dense embedding is not copied: its rows are decoded from the checkpoint's
   // bytes, which stay open. A tied head is prepared from the same matrix.
-  // `companion` may be null.
-  ModelEnds(const Checkpoint& checkpoint, const Architecture& arch, Isa isa,
-            std::shared_ptr<const WeightCompanion> companion = nullptr,
-            InputPrecision precision = InputPrecision::kExact,
-            const Ranks& tensor = {});
+  ModelEnds(const Checkpoint& checkpoint, const Architecture& arch, Isa isa);
+  ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
+            const EndOptions& options);
   // For who asks for no logits: the head, at times the largest weight of all, is
   // not loaded.
   static ModelEnds without_head(const Checkpoint& checkpoint,
@@ -55,11 +62,9 @@ class ModelEnds {
 
  private:
   enum class Head { kLoaded, kNone };
-  ModelEnds(const Checkpoint& checkpoint, const Architecture& arch, Isa isa,
-            std::shared_ptr<const WeightCompanion> companion,
-            InputPrecision precision, Head head, const Ranks& tensor);
-  void load_head(const Checkpoint& checkpoint, Isa isa,
-                 InputPrecision precision, const Ranks& tensor);
+  ModelEnds(const Checkpoint& checkpoint, const Architecture& arch,
+            const EndOptions& options, Head head);
+  void load_head(const Checkpoint& checkpoint, const EndOptions& options);
 
   const Architecture* arch_;
   MatrixF layer_inputs(std::span<const TokenId> tokens, ConstMatrixView X,
@@ -83,6 +88,10 @@ class Decoder {
     KvFormat kv{};
     Progress progress{};
     std::shared_ptr<const WeightCompanion> companion{};  // null: none
+    // Whose Linears are taken as they are laid out there; null: all are laid
+    // out here. Neither with a companion, nor with ranks of `tensor`, nor with
+    // scalar kernels.
+    std::shared_ptr<const PrepackedWeights> prepacked{};
     // Of Linears that take floats, head included; kInt8 needs kernels faster
     // than the scalar ones (Error(kInvalidArgument)).
     InputPrecision inputs = InputPrecision::kExact;
@@ -140,6 +149,7 @@ class Decoder {
   std::size_t prefix_tokens() const;
 
  private:
+  void load_ends(const Checkpoint& checkpoint, const Options& options);
   void load_all(const Checkpoint& checkpoint, const Options& options,
                 const RopeTablesOfModel& ropes);
   void set_prefix(std::vector<BlockPrefix> prefix);

@@ -29,8 +29,9 @@ std::string shape_text(std::span<const std::size_t> shape) {
 
 class Inspection {
  public:
-  Inspection(const Checkpoint& checkpoint, const Architecture& arch)
-      : checkpoint_(checkpoint), arch_(arch) {}
+  Inspection(const Checkpoint& checkpoint, const Architecture& arch,
+             PackedLinears packed)
+      : checkpoint_(checkpoint), arch_(arch), packed_(packed) {}
 
   void check_vector(const std::string& name, std::size_t size) {
     check_tensor(name, {size});
@@ -55,6 +56,8 @@ class Inspection {
     std::array<std::size_t, 2> found{};
     if (const TensorInfo* dense = dense_matrix(checkpoint_, name)) {
       found = {dense->shape[0], dense->shape[1]};
+    } else if (packed_ == PackedLinears::kReadLater) {
+      return;
     } else {
       try {
         const PackedWeight weight = checkpoint_.read_linear(name).weight;
@@ -116,6 +119,7 @@ class Inspection {
  private:
   const Checkpoint& checkpoint_;
   const Architecture& arch_;
+  PackedLinears packed_;
   std::vector<std::string> problems_{};
 };
 
@@ -232,8 +236,9 @@ ModelSize measure_model(const Checkpoint& checkpoint,
 }
 
 std::vector<std::string> model_problems(const Checkpoint& checkpoint,
-                                        const Architecture& arch) {
-  Inspection inspection(checkpoint, arch);
+                                        const Architecture& arch,
+                                        PackedLinears packed) {
+  Inspection inspection(checkpoint, arch, packed);
   inspection.check_linear(arch.embedding, arch.vocabulary, arch.input_width());
   if (!arch.final_norm.empty()) {
     inspection.check_vector(arch.final_norm + ".weight", arch.hidden);
@@ -245,8 +250,10 @@ std::vector<std::string> model_problems(const Checkpoint& checkpoint,
   return inspection.take_problems();
 }
 
-void check_model(const Checkpoint& checkpoint, const Architecture& arch) {
-  const std::vector<std::string> problems = model_problems(checkpoint, arch);
+void check_model(const Checkpoint& checkpoint, const Architecture& arch,
+                 PackedLinears packed) {
+  const std::vector<std::string> problems =
+      model_problems(checkpoint, arch, packed);
   if (problems.empty()) return;
   std::string text =
       formatted("{}: the files do not fit config.json ({}):", checkpoint.path(),

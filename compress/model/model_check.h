@@ -28,13 +28,19 @@ struct ModelSize {
 // are not read; packed ones are, one at a time.
 ModelSize measure_model(const Checkpoint& checkpoint, const Architecture& arch);
 
+// Whether packed Linears are read to judge them, or left to who reads all of
+// them next.
+enum class PackedLinears { kRead, kReadLater };
+
 // What is missing or misshapen in the checkpoint for this architecture, one
-// sentence each. Dense weights are judged by their headers; packed ones are read.
-std::vector<std::string> model_problems(const Checkpoint& checkpoint,
-                                        const Architecture& arch);
+// sentence each. Dense weights are judged by their headers.
+std::vector<std::string> model_problems(
+    const Checkpoint& checkpoint, const Architecture& arch,
+    PackedLinears packed = PackedLinears::kRead);
 
 // Throws Error(kInvalidInput) that lists them, if there are any.
-void check_model(const Checkpoint& checkpoint, const Architecture& arch);
+void check_model(const Checkpoint& checkpoint, const Architecture& arch,
+                 PackedLinears packed = PackedLinears::kRead);
 
 // Throws Error(kInvalidInput) if the tokenizer has ids that the embedding does
 // not. `origin` names the tokenizer.

@@ -11,7 +11,6 @@
 #include "compress/model/tensor_places.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/checkpoints/config_reader.h"
-#include "formats/consolidated/consolidated.h"
 #include "formats/containers/gguf.h"
 #include "formats/containers/hdf5_file.h"
 #include "formats/gguf/gguf_checkpoint.h"
@@ -120,78 +119,24 @@ bool has_known_architecture(const Checkpoint& checkpoint) {
          });
 }
 
-ModelSource open_model(const fs::path& path) {
-  return open_model(open_checkpoint(path));
+ModelSource open_model(const fs::path& path, PackedLinears packed) {
+  return open_model(open_checkpoint(path), packed);
 }
 
-ModelSource open_model(std::unique_ptr<Checkpoint> checkpoint) {
+ModelSource open_model(std::unique_ptr<Checkpoint> checkpoint,
+                       PackedLinears packed) {
   const fs::path path = checkpoint->path();
   ModelSource model;
   model.checkpoint = std::move(checkpoint);
   model.arch =
       std::make_unique<Architecture>(read_architecture(*model.checkpoint));
-  check_model(*model.checkpoint, *model.arch);
+  check_model(*model.checkpoint, *model.arch, packed);
   model.tokenizer = has_tokenizer(path)
                         ? load_model_tokenizer(path)
                         : std::make_unique<AbsentTokenizer>(
                               model.arch->vocabulary, path.string());
   check_tokenizer(*model.tokenizer, *model.arch, path.string());
   return model;
-}
-
-namespace {
-
-bool ends_with_any(const std::string& name,
-                   std::initializer_list<std::string_view> ends) {
-  return std::ranges::any_of(
-      ends, [&](std::string_view end) { return name.ends_with(end); });
-}
-
-// Of a folder: its description, and its weights in safetensors or, without
-// any, as torch.save writes them.
-std::vector<fs::path> model_files(const fs::path& folder) {
-  std::vector<fs::path> files, tensors, torch;
-  const std::string description =
-      is_consolidated(folder) ? "params.json" : "config.json";
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    if (name == description) {
-      files.push_back(entry.path());
-    } else if (ends_with_any(name,
-                             {".safetensors", ".safetensors.index.json"})) {
-      tensors.push_back(entry.path());
-    } else if (ends_with_any(name,
-                             {".bin", ".bin.index.json", ".pt", ".pth"})) {
-      torch.push_back(entry.path());
-    }
-  }
-  const auto& weights = tensors.empty() ? torch : tensors;
-  files.insert(files.end(), weights.begin(), weights.end());
-  return files;
-}
-
-}  // namespace
-
-std::string model_sha256(const Checkpoint& checkpoint, ThreadPool& pool) {
-  constexpr std::size_t kPart = std::size_t{1} << 28;
-  const fs::path& path = checkpoint.path();
-  std::vector<fs::path> files;
-  if (fs::is_directory(path)) {
-    files = model_files(path);
-  } else if (is_gguf_file(path)) {
-    const auto parts = gguf_files(path);
-    files.assign(parts.begin(), parts.end());
-  } else {
-    files.push_back(path);
-  }
-  std::ranges::sort(files);
-  std::string list;
-  for (const fs::path& file : files) {
-    for (const std::string& part : sha256_of_parts(file, kPart, pool)) {
-      list += file.filename().string() + " " + part + "\n";
-    }
-  }
-  return sha256_hex(list);
 }
 
 std::vector<TokenId> stop_tokens(const ModelSource& source,

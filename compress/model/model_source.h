@@ -10,6 +10,7 @@
 
 #include "compress/model/architecture.h"
 #include "compress/model/decoder.h"
+#include "compress/model/model_check.h"
 #include "formats/checkpoints/checkpoint.h"
 #include "formats/templates/chat_template.h"
 #include "formats/tokenizers/tokenizer.h"
@@ -26,10 +27,13 @@ struct ModelSource {
 bool has_known_architecture(const Checkpoint& checkpoint);
 
 // Throws Error(kIo) if there is nothing at `path`, kInvalidInput if tensors are
-// missing or the tokenizer does not fit the embedding. Without a tokenizer the
-// model can be used on token ids; texts are refused when one is to be read.
-ModelSource open_model(const std::filesystem::path& path);
-ModelSource open_model(std::unique_ptr<Checkpoint> checkpoint);
+// missing or the tokenizer does not fit the embedding; check_model() looks at
+// `packed` Linears. Without a tokenizer the model can be used on token ids; texts
+// are refused when one is to be read.
+ModelSource open_model(const std::filesystem::path& path,
+                       PackedLinears packed = PackedLinears::kRead);
+ModelSource open_model(std::unique_ptr<Checkpoint> checkpoint,
+                       PackedLinears packed = PackedLinears::kRead);
 
 // The tokenizer of a model folder, or the one that an .h5 file carries.
 std::unique_ptr<Tokenizer> load_model_tokenizer(
@@ -43,9 +47,5 @@ std::optional<ChatTemplate> load_chat_template(
 // eos_token_id, else config.json's; the tokenizer's if neither says one.
 std::vector<TokenId> stop_tokens(const ModelSource& source,
                                  const std::filesystem::path& path);
-
-// One hash over the names and contents of the files that make the model:
-// config.json and the weights, whose hashes are those of parts of 256 MiB.
-std::string model_sha256(const Checkpoint& checkpoint, ThreadPool& pool);
 
 }  // namespace llmpress

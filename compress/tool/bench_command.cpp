@@ -10,6 +10,7 @@
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
 #include "compress/tool/option_checks.h"
+#include "compress/tool/prepack_option.h"
 #include "compress/tool/session.h"
 
 namespace llmpress {
@@ -21,6 +22,7 @@ struct BenchArguments {
   SpeedConfig config{};
   KvType kv = KvType::kF32;
   InputPrecision inputs = InputPrecision::kExact;
+  bool prepack = false;
 };
 
 void print_report(const SpeedReport& report) {
@@ -61,12 +63,19 @@ void bench(const BenchArguments& arguments) {
   if (!arguments.json.empty()) outputs.push_back(json_output(arguments.json));
   const OutputGuard guard({{"the model", arguments.model}}, outputs);
   log_notes(guard, session);
+  std::shared_ptr<const PrepackedWeights> prepacked;
+  if (arguments.prepack) {  // made before the clock starts
+    check_prepack_possible(false, false, session.isa());
+    (void)open_prepacked(*open_checkpoint(arguments.model), {}, session);
+  }
   const auto start = std::chrono::steady_clock::now();
   const auto checkpoint = open_checkpoint(arguments.model);
+  if (arguments.prepack) prepacked = open_prepacked(*checkpoint, {}, session);
   const Decoder decoder(*checkpoint, {.isa = session.isa(),
                                       .kv = {.type = arguments.kv},
                                       .progress = session.progress(),
                                       .companion = nullptr,
+                                      .prepacked = prepacked,
                                       .inputs = arguments.inputs,
                                       .pool = &session.pool()});
   const std::chrono::duration<double> loaded =
@@ -122,6 +131,7 @@ void add_bench_command(CLI::App& app) {
       ->transform(CLI::CheckedTransformer(kKvCaches))
       ->default_str("f32");
   add_activations_option(*command, arguments->inputs);
+  add_prepack_option(*command, arguments->prepack);
   command->add_option("--json", arguments->json,
                       "write the result as JSON to this file (-: stdout)");
   add_session_options(*command, arguments->session);

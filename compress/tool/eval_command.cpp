@@ -15,6 +15,7 @@
 #include "compress/tool/console.h"
 #include "compress/tool/model_ranks.h"
 #include "compress/tool/option_checks.h"
+#include "compress/tool/prepack_option.h"
 #include "compress/tool/session.h"
 
 namespace llmpress {
@@ -29,6 +30,7 @@ struct EvalArguments {
   MemoryOptions memory{};
   ModelRankOptions spread{};
   std::filesystem::path json{}, report{};
+  bool prepack = false;
 };
 
 void add_evaluation_options(CLI::App& command, EvalArguments& arguments) {
@@ -75,6 +77,7 @@ void add_evaluation_options(CLI::App& command, EvalArguments& arguments) {
       ->default_str("stored");
   command.add_option("--json", arguments.json,
                      "write the result as JSON to this file (-: stdout)");
+  add_prepack_option(command, arguments.prepack);
   add_memory_options(command, arguments.memory);
   add_model_rank_options(command, arguments.spread);
   add_stall_limit(command, arguments.session);
@@ -107,10 +110,14 @@ struct LoadedModel {
 // `scratch`: the folder for states of a model that is streamed; empty: it is in
 // memory.
 LoadedModel load(const std::filesystem::path& path,
-                 const EvaluateConfig& config, Session& session,
+                 const EvalArguments& arguments, Session& session,
                  const std::filesystem::path& scratch, const ModelRanks& ranks,
                  const AdapterArguments& adapters = {}) {
-  LoadedModel model{.source = open_model(path)};
+  const EvaluateConfig& config = arguments.config;
+  const bool streamed = !scratch.empty();
+  LoadedModel model{.source =
+                        open_model(path, streamed ? PackedLinears::kRead
+                                                  : PackedLinears::kReadLater)};
   for (const std::string& note : model.source.checkpoint->notes()) {
     session.log(note);
   }
@@ -122,6 +129,13 @@ LoadedModel load(const std::filesystem::path& path,
                     weighted(adapters), session.isa(), session.pool());
     for (const std::string& note : model.adapters.notes) session.log(note);
   }
+  std::shared_ptr<const PrepackedWeights> prepacked;
+  if (arguments.prepack) {
+    check_prepack_possible(!adapters.paths.empty(), ranks.tensor.is_spread(),
+                           session.isa());
+    prepacked =
+        open_prepacked(*model.source.checkpoint, session.ranks(), session);
+  }
   model.decoder = std::make_unique<Decoder>(
       model.adapters.checkpoint ? *model.adapters.checkpoint
                                 : *model.source.checkpoint,
@@ -129,9 +143,10 @@ LoadedModel load(const std::filesystem::path& path,
                        .kv = kv_format(config),
                        .progress = session.progress(),
                        .companion = model.adapters.companion,
+                       .prepacked = prepacked,
                        .inputs = input_precision(config),
                        .pool = &session.pool(),
-                       .streamed = !scratch.empty(),
+                       .streamed = streamed,
                        .tensor = ranks.tensor,
                        .stages = ranks.stages});
   model.under_test = {
@@ -155,7 +170,7 @@ std::filesystem::path scratch_of(const EvalArguments& arguments,
   EvaluationNeed need{.loaded = kProgramBytes, .streamed = kProgramBytes};
   std::size_t most = 0;
   for (const std::filesystem::path& path : paths) {
-    const ModelSource source = open_model(path);
+    const ModelSource source = open_model(path, PackedLinears::kReadLater);
     const EvaluationNeed own = evaluation_need(
         *source.arch, measure_model(*source.checkpoint, *source.arch), 1,
         arguments.config.context, text_tokens);
@@ -226,14 +241,14 @@ void eval(const EvalArguments& arguments) {
   const auto guard = guard_outputs(arguments, session);
   (void)weighted(arguments.adapters);
   const ModelSource source = session.ranks().first_then_others(
-      [&] { return open_model(arguments.model); });
+      [&] { return open_model(arguments.model, PackedLinears::kReadLater); });
   const EvaluationText text = session.ranks().first_then_others(
       [&] { return load_text(arguments.config, *source.tokenizer); });
   const std::filesystem::path scratch =
       scratch_of(arguments, session, {&arguments.model, 1}, text.tokens.size());
   const auto reuse = choose_heap(scratch);
-  const LoadedModel model = load(arguments.model, arguments.config, session,
-                                 scratch, ranks, arguments.adapters);
+  const LoadedModel model = load(arguments.model, arguments, session, scratch,
+                                 ranks, arguments.adapters);
   const EvaluationResult result =
       evaluate(model.under_test, text, arguments.config, session.pool(),
                session.progress(), ranks.copies);
@@ -281,7 +296,7 @@ void compare_models(const EvalArguments& arguments) {
   const ModelRanks ranks = share_model(arguments, session);
   const auto guard = guard_outputs(arguments, session);
   const ModelSource source = session.ranks().first_then_others(
-      [&] { return open_model(arguments.model); });
+      [&] { return open_model(arguments.model, PackedLinears::kReadLater); });
   const EvaluationText text = session.ranks().first_then_others(
       [&] { return load_text(arguments.config, *source.tokenizer); });
   std::vector<std::filesystem::path> paths{arguments.model};
@@ -291,11 +306,11 @@ void compare_models(const EvalArguments& arguments) {
       scratch_of(arguments, session, paths, text.tokens.size());
   const auto reuse = choose_heap(scratch);
   const LoadedModel base =
-      load(arguments.model, arguments.config, session, scratch, ranks);
+      load(arguments.model, arguments, session, scratch, ranks);
   std::vector<LoadedModel> loaded;
   std::vector<ModelUnderTest> candidates;
   for (const auto& path : arguments.candidates) {
-    loaded.push_back(load(path, arguments.config, session, scratch, ranks));
+    loaded.push_back(load(path, arguments, session, scratch, ranks));
     candidates.push_back(loaded.back().under_test);
     const Tokenizer& tokenizer = *loaded.back().source.tokenizer;
     if (load_evaluation_text(arguments.config.text, tokenizer).tokens !=

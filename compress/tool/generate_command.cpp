@@ -16,6 +16,7 @@
 #include "compress/tool/console.h"
 #include "compress/tool/model_ranks.h"
 #include "compress/tool/option_checks.h"
+#include "compress/tool/prepack_option.h"
 #include "compress/tool/session.h"
 
 namespace llmpress {
@@ -30,6 +31,7 @@ struct GenerateArguments {
   ModelRankOptions spread{};
   bool ignore_eos = false;
   bool chat = false;
+  bool prepack = false;
   InputPrecision inputs = InputPrecision::kExact;
 };
 
@@ -145,17 +147,27 @@ void generate_text(GenerateArguments& arguments) {
   Session session(arguments.session);
   const std::optional<ModelRanks> ranks = share_model(arguments, session);
   if (!ranks) return;
+  if (arguments.prepack) {
+    check_prepack_possible(!arguments.adapters.paths.empty(),
+                           ranks->tensor.is_spread(), session.isa());
+  }
   const HeapReuse reuse;
-  const ModelSource source = open_model(arguments.model);
+  const ModelSource source =
+      open_model(arguments.model, PackedLinears::kReadLater);
   for (const std::string& note : source.checkpoint->notes()) session.log(note);
   const AdaptersBeside adapters =
       keep_beside(*source.checkpoint, *source.arch,
                   weighted(arguments.adapters), session.isa(), session.pool());
   for (const std::string& note : adapters.notes) session.log(note);
+  std::shared_ptr<const PrepackedWeights> prepacked;
+  if (arguments.prepack) {
+    prepacked = open_prepacked(*source.checkpoint, ranks->model, session);
+  }
   const Decoder decoder(*adapters.checkpoint,
                         Decoder::Options{.isa = session.isa(),
                                          .progress = session.progress(),
                                          .companion = adapters.companion,
+                                         .prepacked = prepacked,
                                          .inputs = arguments.inputs,
                                          .pool = &session.pool(),
                                          .tensor = ranks->tensor,
@@ -215,6 +227,7 @@ void add_generate_command(CLI::App& app, const CommandRanks& ranks) {
   command->add_flag("--ignore-eos", arguments->ignore_eos,
                     "go on after the end-of-text token");
   add_activations_option(*command, arguments->inputs);
+  add_prepack_option(*command, arguments->prepack);
   add_beside_options(*command, arguments->adapters);
   add_model_rank_options(*command, arguments->spread);
   add_stall_limit(*command, arguments->session);

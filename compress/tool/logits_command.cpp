@@ -13,6 +13,7 @@
 #include "compress/pipeline/adapters/adapter_beside.h"
 #include "compress/tool/adapter_arguments.h"
 #include "compress/tool/commands.h"
+#include "compress/tool/prepack_option.h"
 #include "compress/tool/session.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/containers/safetensors.h"
@@ -24,7 +25,7 @@ struct LogitsArguments {
   SessionOptions session{};
   std::filesystem::path model{}, output{};
   std::string ids{};
-  bool incremental = false;
+  bool incremental = false, prepack = false;
   InputPrecision inputs = InputPrecision::kExact;
   AdapterArguments adapters{.scale_option = "--adapter-scale"};
 };
@@ -136,10 +137,17 @@ void write(const LogitsArguments& arguments) {
                          session.isa(), session.pool());
     for (const std::string& note : beside.notes) session.log(note);
   }
+  std::shared_ptr<const PrepackedWeights> prepacked;
+  if (arguments.prepack) {
+    check_prepack_possible(!arguments.adapters.paths.empty(), false,
+                           session.isa());
+    prepacked = open_prepacked(*checkpoint, {}, session);
+  }
   const Decoder decoder(beside.checkpoint ? *beside.checkpoint : *checkpoint,
                         {.isa = session.isa(),
                          .progress = session.progress(),
                          .companion = beside.companion,
+                         .prepacked = prepacked,
                          .inputs = arguments.inputs,
                          .pool = &session.pool()});
   write_logits(arguments.output,
@@ -170,6 +178,7 @@ void add_logits_command(CLI::App& app) {
   command->add_flag("--incremental", arguments->incremental,
                     "token by token with the cache, not all at once");
   add_activations_option(*command, arguments->inputs);
+  add_prepack_option(*command, arguments->prepack);
   add_beside_options(*command, arguments->adapters);
   add_session_options(*command, arguments->session);
   command->footer(

@@ -8,6 +8,7 @@
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/containers/gguf.h"
 #include "formats/containers/hdf5_file.h"
+#include "formats/files/replaceable.h"
 #include "formats/gguf/gguf_checkpoint.h"
 #include "formats/llama2c/llama2c_file.h"
 #include "formats/llama2c/llama2c_tokenizer.h"
@@ -17,9 +18,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<std::string_view, 12> kWeightSuffixes{
-    ".safetensors", ".bin",  ".pt",   ".pth",     ".ckpt",       ".h5",
-    ".hdf5",        ".gguf", ".onnx", ".msgpack", ".index.json", ".npz"};
+constexpr std::array<std::string_view, 13> kWeightSuffixes{
+    ".safetensors", ".bin",  ".pt",           ".pth",  ".ckpt",
+    ".h5",          ".hdf5", ".gguf",         ".onnx", ".msgpack",
+    ".index.json",  ".npz",  kPrepackedSuffix};
 constexpr std::array<std::string_view, 10> kReplaced{
     "config.json",   "README.md",   "quantize_config.json", "quant_config.json",
     "llmpress.json", "recipe.yaml", "hf_quant_config.json", "structured.json",

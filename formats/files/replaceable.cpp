@@ -54,12 +54,27 @@ std::set<std::string> listed_files(const fs::path& folder) {
   return files;
 }
 
+// Of weights that were laid out in the folder, and what a killed program left of
+// them.
+bool is_prepacked(const fs::path& name) {
+  const std::string first = name.begin()->string();
+  const std::string file(kPrepackedFile);
+  return first == file || first.starts_with(file + ".partial-") ||
+         first == "." + file + ".llmpress-lock";
+}
+
+void check_safetensors(const fs::path& file);
+
 void check_folder(const fs::path& folder) {
   if (fs::is_empty(folder)) return;
   const std::set<std::string> files = listed_files(folder);
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     const std::string name = entry.path().lexically_relative(folder).string();
     const fs::file_status status = entry.symlink_status();
+    if (is_prepacked(name)) {
+      if (name == kPrepackedFile) check_safetensors(entry.path());
+      continue;
+    }
     const bool ours = fs::is_directory(status)
                           ? leads_to_any(name, files)
                           : fs::is_regular_file(status) && files.contains(name);

@@ -1,7 +1,8 @@
 // What an output may be written over: nothing, an empty folder, or what
 // llmpress itself wrote with nothing added since. All of it carries a mark:
 //
-//   folder          llmpress.json, whose "files" names all that was written
+//   folder          llmpress.json, whose "files" names all that was written;
+//                   llmpress.prepacked may stand beside
 //   HDF5 file       attribute llmpress_format
 //   GGUF file       key llmpress.version of its metadata
 //   imatrix         as GGUF, or the name of its text
@@ -31,6 +32,10 @@ enum class OutputKind {
 };
 
 inline constexpr std::string_view kProvenanceFile = "llmpress.json";
+// Weights laid out for the kernels (compress/model/prepacked_weights.h), in a
+// folder and beside a file: a copy of what is there, made again when it is gone.
+inline constexpr std::string_view kPrepackedFile = "llmpress.prepacked";
+inline constexpr std::string_view kPrepackedSuffix = ".prepacked";
 inline constexpr std::string_view kVersionKey = "llmpress_version";
 inline constexpr std::string_view kResumeFile = "fingerprint";
 inline constexpr std::string_view kResumeMark = "llmpress, unfinished run ";

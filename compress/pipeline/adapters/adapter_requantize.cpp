@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "compress/core/error.h"
+#include "compress/model/model_files.h"
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/run/variant_compressor.h"
 #include "formats/checkpoints/artifact_writer.h"

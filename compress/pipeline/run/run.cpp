@@ -7,6 +7,7 @@
 #include "compress/core/formatted.h"
 #include "compress/core/linalg.h"
 #include "compress/core/process_memory.h"
+#include "compress/model/model_files.h"
 #include "compress/model/model_source.h"
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/adapters/adapter_beside.h"

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "compress/core/formatted.h"
+#include "compress/model/model_files.h"
 #include "compress/model/model_source.h"
 #include "formats/checkpoints/artifact_writer.h"
 

@@ -39,7 +39,7 @@ void take_linear(const std::string& name, Values& values,
 
 CheckpointEdits learned_weights(const Architecture& arch,
                                 std::span<const Parameter> parameters,
-                                const PackedLinears& packed) {
+                                const PackedByName& packed) {
   Values values;
   for (const Parameter& parameter : parameters) {
     const std::string& name = parameter.name;

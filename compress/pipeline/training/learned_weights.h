@@ -12,13 +12,13 @@
 
 namespace llmpress {
 
-using PackedLinears = std::map<std::string, LinearWeights>;  // by module path
+using PackedByName = std::map<std::string, LinearWeights>;  // by module path
 
 // The parameters' values in place of the tensors that they came from, wherever
 // these lie, but for those of `packed` Linears. `arch` and the values must
 // outlive the overlay.
 CheckpointEdits learned_weights(const Architecture& arch,
                                 std::span<const Parameter> parameters,
-                                const PackedLinears& packed = {});
+                                const PackedByName& packed = {});
 
 }  // namespace llmpress

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "compress/core/formatted.h"
+#include "compress/model/model_files.h"
 #include "compress/model/model_source.h"
 #include "compress/model/tensor_places.h"
 

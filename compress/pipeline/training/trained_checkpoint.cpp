@@ -21,7 +21,7 @@ bool holds_packed(const Checkpoint& checkpoint, const Architecture& arch) {
 }
 
 void write_packed(const TrainedCheckpointJob& job, const Checkpoint& trained,
-                  const PackedLinears& packed) {
+                  const PackedByName& packed) {
   const Architecture& arch = job.model->architecture();
   const auto writer =
       make_artifact_writer({.output = job.output,
@@ -54,7 +54,7 @@ void write_packed(const TrainedCheckpointJob& job, const Checkpoint& trained,
 }  // namespace
 
 void write_trained(const TrainedCheckpointJob& job) {
-  const PackedLinears packed = job.model->packed_linears();
+  const PackedByName packed = job.model->packed_linears();
   const auto trained =
       overlay(*job.student, learned_weights(job.model->architecture(),
                                             job.model->parameters(), packed));

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "compress/core/error.h"
+#include "compress/model/model_files.h"
 #include "compress/model/model_source.h"
 #include "formats/checkpoints/carried_files.h"
 #include "tests/formats/temporary_directory.h"

@@ -137,5 +137,45 @@ TEST_F(SpeedCommands, RoundedActivationsAreNamedAndNearlyTheSame) {
   EXPECT_NE(message_.find("scalar"), std::string::npos) << message_;
 }
 
+TEST_F(SpeedCommands, PrepackedWeightsSayTheSame) {
+  std::filesystem::copy(model_, at("m"));
+  const std::string file = at("m/llmpress.prepacked");
+  const auto before = eval(at("m"), "");
+  EXPECT_FALSE(std::filesystem::exists(file));
+  const auto first = eval(at("m"), " --prepack");
+  ASSERT_TRUE(std::filesystem::exists(file));
+  const auto written = std::filesystem::last_write_time(file);
+  EXPECT_EQ(first["nll"], before["nll"]);
+  EXPECT_EQ(eval(at("m"), " --prepack")["nll"], before["nll"]);
+  EXPECT_EQ(eval(at("m"),
+                 " --prepack --memory-limit 40MiB --scratch " + at(""))["nll"],
+            before["nll"]);
+  const auto text = [&](const std::string& options) {
+    EXPECT_EQ(run("generate " + at("m") + " --prompt Once -n 8" + options), 0)
+        << message_;
+    return read_file(at("stdout"));
+  };
+  EXPECT_EQ(text(" --prepack"), text(""));
+  const auto logits = [&](const std::string& options) {
+    EXPECT_EQ(run("logits " + at("m") + " --ids 5,6,7 --output " +
+                  at("l.safetensors") + options),
+              0)
+        << message_;
+    return read_file(at("l.safetensors"));
+  };
+  EXPECT_TRUE(logits(" --prepack") == logits(""));
+  EXPECT_EQ(run("bench -p 16 -n 0 -r 1 --prepack " + at("m")), 0) << message_;
+  EXPECT_EQ(std::filesystem::last_write_time(file), written);
+}
+
+TEST_F(SpeedCommands, PrepackIsRefusedWhereWeightsAreNeededAsStored) {
+  EXPECT_EQ(run("generate " + model_ + " --prompt a --prepack --isa scalar"),
+            2);
+  EXPECT_NE(message_.find("scalar"), std::string::npos) << message_;
+  EXPECT_EQ(run("generate " + model_ + " --prompt a --prepack --adapter x"), 2);
+  EXPECT_NE(message_.find("adapters"), std::string::npos) << message_;
+  EXPECT_FALSE(std::filesystem::exists(model_ + "/llmpress.prepacked"));
+}
+
 }  // namespace
 }  // namespace llmpress

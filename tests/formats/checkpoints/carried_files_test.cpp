@@ -49,6 +49,7 @@ TEST_F(CarriedFiles, SubFoldersComeAlongWhole) {
 TEST_F(CarriedFiles, WeightsCachesLinksAndHiddenFoldersStayBehind) {
   put("config.json");
   put("model.safetensors");
+  put("llmpress.prepacked");
   put(".git/config");
   put("__pycache__/modeling.pyc");
   put("onnx/model.onnx");

@@ -10,6 +10,7 @@
 #include "compress/core/error.h"
 #include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_writer.h"
+#include "formats/containers/safetensors.h"
 #include "formats/files/atomic_file.h"
 #include "tests/formats/temporary_directory.h"
 
@@ -133,6 +134,22 @@ TEST_F(Guard, OnlyWhatLlmpressWroteIsReplaced) {
   fs::remove(at("out/side.txt"));
   put("out/notes.txt");
   EXPECT_TRUE(has(refusal("out"), "'notes.txt'"));
+}
+
+TEST_F(Guard, WeightsLaidOutInAFolderGoWithIt) {
+  write_artifact("out");
+  const std::string mark(kVersionKey);
+  put("out/llmpress.prepacked", write_safetensors({}, {{mark, "0"}}));
+  put("out/.llmpress.prepacked.llmpress-lock");  // of a killed program
+  put("out/llmpress.prepacked.partial-1-0/llmpress.prepacked");
+  EXPECT_EQ(refusal("out"), "");
+  put("out/llmpress.prepacked", write_safetensors({}, {}));
+  EXPECT_TRUE(has(refusal("out"), "llmpress.prepacked")) << refusal("out");
+  put("out/llmpress.prepacked", "notes of somebody");
+  EXPECT_TRUE(has(refusal("out"), "llmpress.prepacked")) << refusal("out");
+  fs::remove(at("out/llmpress.prepacked"));
+  put("out/deep/llmpress.prepacked", write_safetensors({}, {{mark, "0"}}));
+  EXPECT_TRUE(has(refusal("out"), "'deep'")) << refusal("out");
 }
 
 TEST_F(Guard, AFolderThatGotAForeignFileMeanwhileIsKept) {
