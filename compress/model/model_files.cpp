@@ -4,6 +4,7 @@
 #include <initializer_list>
 #include <string_view>
 
+#include "compress/core/formatted.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/consolidated/consolidated.h"
 #include "formats/containers/gguf.h"
@@ -56,6 +57,21 @@ std::vector<fs::path> model_files(const fs::path& model) {
   }
   std::ranges::sort(files);
   return files;
+}
+
+std::string model_state(const fs::path& model) {
+  std::string state;
+  try {
+    for (const fs::path& file : model_files(model)) {
+      state +=
+          formatted("{} {} {}\n", file.filename().string(), fs::file_size(file),
+                    fs::last_write_time(file).time_since_epoch().count());
+    }
+  } catch (const fs::filesystem_error& error) {
+    fail(ErrorCode::kIo, "{}: cannot be looked into: {}", model,
+         error.code().message());
+  }
+  return state;
 }
 
 std::string model_sha256(const Checkpoint& checkpoint, ThreadPool& pool) {

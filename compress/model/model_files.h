@@ -16,6 +16,10 @@ namespace llmpress {
 std::vector<std::filesystem::path> model_files(
     const std::filesystem::path& model);
 
+// The name, size and time of change of each of these files, a line each: what
+// tells at no cost that a model is another. Throws Error(kIo).
+std::string model_state(const std::filesystem::path& model);
+
 // One hash over the names and contents of these files, whose hashes are those of
 // parts of 256 MiB.
 std::string model_sha256(const Checkpoint& checkpoint, ThreadPool& pool);

@@ -32,22 +32,6 @@ constexpr std::string_view kHashesKey = "hashes";
 // More than any Linear has: what the header has room for.
 constexpr std::size_t kMostBytes = 10'000'000'000'000;
 
-// The name, size and time of change of each file, a line each.
-std::string state_of(const fs::path& model) {
-  std::string state;
-  try {
-    for (const fs::path& file : model_files(model)) {
-      state +=
-          formatted("{} {} {}\n", file.filename().string(), fs::file_size(file),
-                    fs::last_write_time(file).time_since_epoch().count());
-    }
-  } catch (const fs::filesystem_error& error) {
-    fail(ErrorCode::kIo, "{}: cannot be looked into: {}", model,
-         error.code().message());
-  }
-  return state;
-}
-
 struct NamedLinear {
   std::string name{};
   std::function<LinearWeights()> read{};
@@ -74,7 +58,7 @@ class PrepackedFile {
  public:
   PrepackedFile(const fs::path& path, const fs::path& model,
                 std::span<const NamedLinear> linears)
-      : path_(path), partial_(path), model_(state_of(model)) {
+      : path_(path), partial_(path), model_(model_state(model)) {
     std::vector<TensorInfo> infos;
     std::string hashes;
     for (const NamedLinear& linear : linears) {
@@ -179,7 +163,7 @@ std::shared_ptr<const PrepackedWeights> PrepackedWeights::open(
     reason = "is of another version of llmpress";
     return nullptr;
   }
-  if (says(kModelKey) != state_of(checkpoint.path())) {
+  if (says(kModelKey) != model_state(checkpoint.path())) {
     reason = "was made from other files than the model has now";
     return nullptr;
   }

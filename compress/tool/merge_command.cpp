@@ -8,6 +8,7 @@
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/adapters/adapter_merge.h"
 #include "compress/pipeline/adapters/adapter_requantize.h"
+#include "compress/pipeline/adapters/merge_fingerprint.h"
 #include "compress/pipeline/evaluation/model_copy.h"
 #include "compress/pipeline/run/resume_store.h"
 #include "compress/tool/adapter_arguments.h"
@@ -30,6 +31,7 @@ struct MergeArguments {
   std::string format{};
   CalibrationConfig calibration{};
   EvaluateConfig evaluate{};
+  bool no_resume = false;
 };
 
 void merge_dense(const MergeArguments& arguments, const Checkpoint& base,
@@ -48,9 +50,18 @@ void merge_dense(const MergeArguments& arguments, const Checkpoint& base,
   for (const std::string& note : merged.notes) session.log(note);
   merged.edits.dtype = arguments.dtype;  // one rounding, not two
   const auto checkpoint = overlay(base, std::move(merged.edits));
-  copy_model(*checkpoint, {.output = arguments.output,
-                           .dtype = arguments.dtype,
-                           .progress = session.progress()});
+  copy_model(
+      *checkpoint,
+      {.output = arguments.output,
+       .dtype = arguments.dtype,
+       .progress = session.progress(),
+       .pool = &session.pool(),
+       .resume = CopyResume{
+           .fingerprint = merge_fingerprint("merge", arguments.base,
+                                            weighted(arguments.adapters),
+                                            arguments.combine, arguments.dtype),
+           .take_up = !arguments.no_resume,
+           .log = [&session](const std::string& line) { session.log(line); }}});
   print("merged %zu modules into %s\n", modules, arguments.output.c_str());
 }
 
@@ -89,6 +100,7 @@ void merge_packed(const MergeArguments& arguments, Session& session) {
       .adapters = weighted(arguments.adapters),
       .combine = arguments.combine,
       .isa = session.isa(),
+      .resume = !arguments.no_resume,
       .progress = session.progress(),
       .log = [&session](const std::string& line) { session.log(line); }};
   if (!arguments.calibration.text.empty()) {
@@ -112,11 +124,13 @@ std::vector<InputPath> inputs_of(const MergeArguments& arguments) {
 
 std::vector<OutputPath> outputs_of(const MergeArguments& arguments,
                                    const Checkpoint& base, bool packed) {
-  if (!packed) return {{"the output", arguments.output}};
+  const OutputPath unfinished{"the folder for finished blocks",
+                              resume_path(arguments.output),
+                              OutputKind::kResume};
+  if (!packed) return {{"the output", arguments.output}, unfinished};
   const std::string format = merged_format(base, arguments.format);
   return {{"the output", arguments.output, kind_of(find_output_format(format))},
-          {"the folder for finished blocks", resume_path(arguments.output),
-           OutputKind::kResume},
+          unfinished,
           json_output(arguments.json)};
 }
 
@@ -213,6 +227,9 @@ void add_merge_command(CLI::App& app) {
       ->check(CLI::IsMember(combine_method_names()))
       ->default_str("cat");
   add_combine_options(*command, arguments->combine);
+  command->add_flag("--no-resume", arguments->no_resume,
+                    "start anew even if an interrupted merge left something in "
+                    "OUTPUT.resume");
   add_packed_options(*command, *arguments);
   add_session_options(*command, arguments->session);
   command->footer(

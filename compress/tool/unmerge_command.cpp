@@ -7,7 +7,9 @@
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/adapters/adapter_merge.h"
 #include "compress/pipeline/adapters/adapter_requantize.h"
+#include "compress/pipeline/adapters/merge_fingerprint.h"
 #include "compress/pipeline/evaluation/model_copy.h"
+#include "compress/pipeline/run/resume_store.h"
 #include "compress/tool/adapter_arguments.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
@@ -21,13 +23,17 @@ struct UnmergeArguments {
   std::filesystem::path merged{}, output{};
   AdapterArguments adapters{};
   std::optional<DType> dtype{};
+  bool no_resume = false;
 };
 
 void unmerge(const UnmergeArguments& arguments) {
   Session session(arguments.session);
   std::vector<InputPath> inputs{{"the merged model", arguments.merged}};
   add_inputs(arguments.adapters, inputs);
-  const OutputGuard guard(inputs, {{"the output", arguments.output}});
+  const OutputGuard guard(
+      inputs, {{"the output", arguments.output},
+               {"the folder of an unfinished output",
+                resume_path(arguments.output), OutputKind::kResume}});
   log_notes(guard, session);
   const auto merged = open_checkpoint(arguments.merged);
   const Architecture arch = read_architecture(*merged);
@@ -45,9 +51,18 @@ void unmerge(const UnmergeArguments& arguments) {
   const std::size_t modules = edits.merged.size();
   edits.edits.dtype = arguments.dtype;
   const auto checkpoint = overlay(*merged, std::move(edits.edits));
-  copy_model(*checkpoint, {.output = arguments.output,
-                           .dtype = arguments.dtype,
-                           .progress = session.progress()});
+  copy_model(
+      *checkpoint,
+      {.output = arguments.output,
+       .dtype = arguments.dtype,
+       .progress = session.progress(),
+       .pool = &session.pool(),
+       .resume = CopyResume{
+           .fingerprint = merge_fingerprint("unmerge", arguments.merged,
+                                            weighted(arguments.adapters), {},
+                                            arguments.dtype),
+           .take_up = !arguments.no_resume,
+           .log = [&session](const std::string& line) { session.log(line); }}});
   print("took the adapters out of %zu modules, wrote %s\n", modules,
         arguments.output.c_str());
 }
@@ -63,6 +78,9 @@ void add_unmerge_command(CLI::App& app) {
   command->add_option("merged", arguments->merged, "the merged model")
       ->required();
   add_adapter_arguments(*command, arguments->adapters);
+  command->add_flag("--no-resume", arguments->no_resume,
+                    "start anew even if an interrupted run left something in "
+                    "OUTPUT.resume");
   command->add_option("--output", arguments->output, "where to write")
       ->required();
   command

@@ -63,6 +63,12 @@ struct ArtifactOptions {
   // the order in which they come, behind so many octets for a header, are
   // written once (unless the header takes more) and not flushed to the disk.
   std::size_t passing_room = 0;
+  // Not empty: of a folder that one process writes, where its shards are made,
+  // beside the output. They stay when writing does not come to its end, with
+  // files of that name and more behind it, and a writer of the same tensors that
+  // is given it again takes from it by their hashes those that
+  // add_stored_tensor() has written.
+  std::filesystem::path kept{};
 };
 
 // A tensor as it lies in a file.

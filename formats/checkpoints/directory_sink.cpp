@@ -1,5 +1,7 @@
 // A folder: model.safetensors or shards with their index, config.json and
 // files.
+#include <cstdio>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -32,7 +34,14 @@ class DirectorySink : public ArtifactSink {
         max_shard_bytes_(options.max_shard_bytes),
         pool_(options.pool),
         ranks_(options.ranks),
-        partial_(options.output) {}
+        kept_(options.kept) {
+    if (kept_.empty()) {
+      folder_ = partial_.emplace(options.output).path();
+    } else {
+      folder_ = kept_;
+      take_up();
+    }
+  }
 
   void put(const NamedTensor& tensor) override {
     const TensorInfo info = info_of(tensor);
@@ -64,23 +73,27 @@ class DirectorySink : public ArtifactSink {
     auto files = given;
     list_files(files);
     for (const auto& [name, content] : files) {
-      const fs::path path = partial_.path() / name;
+      const fs::path path = folder_ / name;
       fs::create_directories(path.parent_path());
       OutputFile file(path);
       file.write(content);
       file.close();
       sync_directory(path.parent_path());
     }
-    sync_directory(partial_.path());
-    ledger_.compare(*open_tensors(partial_.path()), checked_);
+    sync_directory(folder_);
+    ledger_.compare(*open_tensors(folder_), checked_);
     for (const auto& [name, content] : files) {
-      if (read_file(partial_.path() / name) != content) {
+      if (read_file(folder_ / name) != content) {
         fail(ErrorCode::kIo, "reading back: file {} has other octets", name);
       }
     }
     // Hours may have passed since it was looked at.
     check_replaceable(output_, OutputKind::kFolder);
-    replace_path(partial_.path(), output_);
+    replace_path(folder_, output_);
+    std::error_code ignored;  // it is written
+    for (std::size_t s = 0; s < shards_ && !kept_.empty(); ++s) {
+      fs::remove(journal_path(s), ignored);
+    }
   }
 
  private:
@@ -96,11 +109,43 @@ class DirectorySink : public ArtifactSink {
   };
 
   fs::path spool_path(std::size_t shard) const {
-    return partial_.path() / ("spool-" + std::to_string(shard));
+    return folder_ / ("spool-" + std::to_string(shard));
   }
 
   fs::path unnamed_shard(std::size_t shard) const {
-    return partial_.path() / ("shard-" + std::to_string(shard));
+    return folder_ / ("shard-" + std::to_string(shard));
+  }
+
+  fs::path journal_path(std::size_t shard) const {
+    fs::path path = kept_;
+    path += ".shard-" + std::to_string(shard);
+    return path;
+  }
+
+  // Shards under the names that they have while they are written; nothing else
+  // of what stands there is of use.
+  void take_up() {
+    std::error_code error;
+    fs::create_directories(folder_, error);
+    std::vector<fs::path> found;
+    for (auto entry = fs::directory_iterator(folder_, error);
+         !error && entry != fs::directory_iterator(); entry.increment(error)) {
+      found.push_back(entry->path());
+    }
+    for (std::size_t i = 0; i < found.size() && !error; ++i) {
+      const std::string name = found[i].filename().string();
+      std::size_t number = 0, of = 0;
+      if (name == kSingleFileName) {
+        fs::rename(found[i], unnamed_shard(0), error);
+      } else if (std::sscanf(name.c_str(), "model-%zu-of-%zu.safetensors",
+                             &number, &of) == 2 &&
+                 number != 0) {
+        fs::rename(found[i], unnamed_shard(number - 1), error);
+      } else if (!name.starts_with("shard-")) {
+        fs::remove_all(found[i], error);
+      }
+    }
+    if (error) fail(ErrorCode::kIo, "{}: {}", folder_, error.message());
   }
 
   // What a later run may replace: the files of this one.
@@ -108,7 +153,7 @@ class DirectorySink : public ArtifactSink {
     std::string& provenance = files[std::string(kProvenanceFile)];
     std::set<std::string> names;
     for (const auto& [name, content] : files) names.insert(name);
-    for (const auto& entry : fs::directory_iterator(partial_.path())) {
+    for (const auto& entry : fs::directory_iterator(folder_)) {
       names.insert(entry.path().filename().string());
     }
     provenance = marked_json(provenance, names);
@@ -127,8 +172,10 @@ class DirectorySink : public ArtifactSink {
   }
 
   ShardFile shard_file() const {
-    ShardFile shard{.path = unnamed_shard(shards_),
-                    .header = safetensors_header(infos_, kMetadata)};
+    ShardFile shard{
+        .path = unnamed_shard(shards_),
+        .header = safetensors_header(infos_, kMetadata),
+        .journal = kept_.empty() ? fs::path() : journal_path(shards_)};
     const TensorBytes spool =
         spooled_bytes_ == 0 ? TensorBytes{} : map_file(spool_path(shards_));
     std::size_t place = shard.header.size();
@@ -195,14 +242,14 @@ class DirectorySink : public ArtifactSink {
   // Their names say how many there are, which is known only now.
   void name_shards() {
     for (std::size_t s = 0; s < shards_; ++s) {
-      fs::rename(unnamed_shard(s), partial_.path() / shard_name(s, shards_));
+      fs::rename(unnamed_shard(s), folder_ / shard_name(s, shards_));
     }
     if (shards_ == 1) return;
     std::map<std::string, std::string> weight_map;
     for (const auto& [tensor, shard] : shard_of_) {
       weight_map[tensor] = shard_name(shard, shards_);
     }
-    OutputFile index(partial_.path() / kIndexFileName);
+    OutputFile index(folder_ / kIndexFileName);
     index.write(shard_index_json(weight_map, ledger_.total_bytes()));
     index.close();
   }
@@ -211,7 +258,9 @@ class DirectorySink : public ArtifactSink {
   std::size_t max_shard_bytes_;
   ThreadPool* pool_;
   Ranks ranks_;
-  PartialDirectory partial_;
+  fs::path kept_;                              // ArtifactOptions::kept
+  std::optional<PartialDirectory> partial_{};  // without one
+  fs::path folder_{};                          // where it is written
   TensorLedger ledger_{};
   OutputFile spool_{};
   std::vector<TensorInfo> infos_{};  // of the shard that is next

@@ -1,8 +1,11 @@
 #include "formats/checkpoints/shard_file.h"
 
+#include <algorithm>
+#include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <span>
+#include <sstream>
 
 #include "compress/core/formatted.h"
 #include "formats/files/atomic_file.h"
@@ -14,23 +17,97 @@ namespace {
 
 using json = nlohmann::json;
 
+// No two of these at once in memory.
+constexpr std::size_t kLarge = std::size_t{32} << 20;
+
+// What a shard holds already, by the lines "<hash> <place> <octets> <tensor>" of
+// its journal. The last line may have been cut off.
+class ShardProgress {
+ public:
+  explicit ShardProgress(const ShardFile& shard) {
+    if (shard.journal.empty() || !path_exists(shard.path) ||
+        !path_exists(shard.journal)) {
+      return;
+    }
+    file_ = map_file(shard.path);
+    const auto header = std::as_bytes(std::span(shard.header));
+    begun_ = file_.bytes.size() >= header.size() &&
+             std::ranges::equal(file_.bytes.first(header.size()), header);
+    if (!begun_) return;
+    const TensorBytes journal = map_file(shard.journal);
+    std::istringstream lines(
+        std::string(reinterpret_cast<const char*>(journal.bytes.data()),
+                    journal.bytes.size()));
+    for (std::string line; std::getline(lines, line) && !lines.eof();) {
+      const std::size_t hash_end = line.find(' ');
+      if (hash_end == std::string::npos) continue;
+      hashes_[line.substr(hash_end + 1)] = line.substr(0, hash_end);
+    }
+  }
+
+  bool has_begun() const { return begun_; }
+
+  static std::string line_of(const ShardPart& part) {
+    return formatted("{} {} {}", part.place, part.bytes, part.tensor);
+  }
+
+  // Of a part that is there as it was written; else empty.
+  std::string hash_of(const ShardPart& part) const {
+    const auto noted = hashes_.find(line_of(part));
+    const bool there =
+        noted != hashes_.end() && part.place <= file_.bytes.size() &&
+        part.bytes <= file_.bytes.size() - part.place &&
+        (part.hash.empty() || part.hash == noted->second) &&
+        content_hash(mapped_part(file_, part.place, part.bytes).bytes) ==
+            noted->second;
+    return there ? noted->second : std::string();
+  }
+
+ private:
+  bool begun_ = false;
+  TensorBytes file_{};
+  std::map<std::string, std::string> hashes_{};  // by line_of()
+};
+
 class ShardWriter {
  public:
   explicit ShardWriter(const ShardFile& shard)
-      : shard_(shard), file_(shard.path), hashes_(shard.parts.size()) {}
+      : shard_(shard), progress_(shard), hashes_(shard.parts.size()) {
+    if (progress_.has_begun()) {
+      file_ = OutputFile::reopen(shard.path);
+    } else {
+      if (!shard.journal.empty()) {
+        std::error_code ignored;  // what stays is in the way, and said so
+        std::filesystem::remove(shard.path, ignored);
+        std::filesystem::remove(shard.journal, ignored);
+      }
+      file_ = OutputFile(shard.path);
+      file_.write(shard_.header);
+    }
+    if (!shard.journal.empty()) journal_ = OutputFile::append(shard.journal);
+  }
 
   std::vector<std::string> write(ThreadPool& pool) {
-    file_.write(shard_.header);
-    pool.for_each(shard_.parts.size(), [&](std::size_t i) { write_part(i); });
+    // What is made as it is read may have use for all threads.
+    const auto is_alone = [&](std::size_t i) {
+      const ShardPart& part = shard_.parts[i];
+      return part.bytes > kLarge && part.from.file.empty();
+    };
+    for (std::size_t i = 0; i < shard_.parts.size(); ++i) {
+      if (is_alone(i)) write_part(i);
+    }
+    pool.for_each(shard_.parts.size(), [&](std::size_t i) {
+      if (!is_alone(i)) write_part(i);
+    });
     file_.close();
     return std::move(hashes_);
   }
 
  private:
   void write_part(std::size_t i) {
-    // No two of these at once in memory.
-    constexpr std::size_t kLarge = std::size_t{32} << 20;
     const ShardPart& part = shard_.parts[i];
+    hashes_[i] = progress_.hash_of(part);
+    if (!hashes_[i].empty()) return;
     std::unique_lock alone(large_, std::defer_lock);
     if (part.bytes > kLarge) alone.lock();
     const TensorBytes stored = part.read();
@@ -48,10 +125,13 @@ class ShardWriter {
     // The system lets one thread write into a file at a time; others would spin.
     const std::lock_guard writing(writing_);
     file_.write_at(part.place, stored.bytes);
+    if (!journal_.is_open()) return;
+    journal_.write(hashes_[i] + " " + ShardProgress::line_of(part) + "\n");
   }
 
   const ShardFile& shard_;
-  OutputFile file_;
+  ShardProgress progress_;
+  OutputFile file_{}, journal_{};
   std::vector<std::string> hashes_;
   std::mutex large_{}, writing_{};
 };

@@ -29,6 +29,9 @@ struct ShardFile {
   std::filesystem::path path{};
   std::string header{};
   std::vector<ShardPart> parts{};
+  // Not empty: which parts have been written, line by line. They are not read
+  // again if the file still begins with the header and has their octets.
+  std::filesystem::path journal{};
 };
 
 // Writes the file, flushed to the disk; returns the hash of each part as it was

@@ -125,13 +125,26 @@ OutputFile::OutputFile(const fs::path& path)
   ::flock(fd_, LOCK_EX | LOCK_NB);  // so that it is no leftover while written
 }
 
-OutputFile OutputFile::stream(const fs::path& path) {
+OutputFile OutputFile::opened(const fs::path& path, int flags) {
   OutputFile file;
   file.path_ = path;
-  file.fd_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY);
+  file.fd_ = retry_interrupted(
+      [&] { return ::open(path.c_str(), O_WRONLY | O_CLOEXEC | flags, 0666); });
   if (file.fd_ < 0)
     refuse(path, formatted("cannot open: {}", std::strerror(errno)));
   return file;
+}
+
+OutputFile OutputFile::stream(const fs::path& path) {
+  return opened(path, O_NOCTTY);
+}
+
+OutputFile OutputFile::reopen(const fs::path& path) {
+  return opened(path, O_NOFOLLOW);
+}
+
+OutputFile OutputFile::append(const fs::path& path) {
+  return opened(path, O_CREAT | O_APPEND | O_NOFOLLOW);
 }
 
 OutputFile::~OutputFile() {

@@ -17,6 +17,10 @@ class OutputFile {
   OutputFile() = default;
   // A new file: one that is there is never written into.
   explicit OutputFile(const std::filesystem::path& path);
+  // A file of ours that is there, to write_at() into.
+  static OutputFile reopen(const std::filesystem::path& path);
+  // Each write() goes to the end of the file, which is made if it is not there.
+  static OutputFile append(const std::filesystem::path& path);
   // A device or a pipe that is there.
   static OutputFile stream(const std::filesystem::path& path);
   ~OutputFile();
@@ -36,6 +40,7 @@ class OutputFile {
   bool is_open() const { return fd_ >= 0; }
 
  private:
+  static OutputFile opened(const std::filesystem::path& path, int flags);
   std::filesystem::path path_{};
   int fd_ = -1;
 };

@@ -9,6 +9,7 @@
 #include "compress/core/error.h"
 #include "compress/model/model_files.h"
 #include "compress/model/tensor_places.h"
+#include "compress/pipeline/adapters/merge_fingerprint.h"
 #include "compress/pipeline/run/variant_compressor.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "lora/survival.h"
@@ -191,7 +192,7 @@ class PackedMerge {
         .name = "merge", .output = output, .plan = StagePlan(stages, {})};
     RunOptions run;
     run.isa = options_.isa;
-    run.resume = false;
+    run.resume = options_.resume;
     run.progress = options_.progress;
     run.log = options_.log;
     const VariantReport variant = compress_variant(inputs, job, run, pool_);
@@ -204,7 +205,9 @@ class PackedMerge {
 
   // What stands in the artifact in a recipe's place.
   std::string description() const {
-    std::string text = "# merged into a quantized base\nmodel: ";
+    std::string text = "# merged into a quantized base\n# adapters: ";
+    text += adapters_sha256(options_.adapters, options_.combine);
+    text += "\nmodel: ";
     text += report_.base;
     text += "\nstages:\n";
     for (const WeightedAdapter& adapter : options_.adapters) {

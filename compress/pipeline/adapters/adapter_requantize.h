@@ -36,6 +36,8 @@ struct RequantizeOptions {
   std::optional<CalibrationConfig> calibration{};  // absent: round to nearest
   std::optional<EvaluateConfig> evaluate{};
   Isa isa = best_isa();
+  bool resume = true;  // with calibration: goes on from the blocks in
+                       // OUTPUT.resume
   Progress progress{};
   std::function<void(const std::string&)> log{};  // may be empty
 };

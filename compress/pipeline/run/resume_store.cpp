@@ -89,6 +89,16 @@ fs::path resume_path(const fs::path& output) {
   return path;
 }
 
+std::string ResumeStore::changed_note() const {
+  if (changed_.empty()) return {};
+  std::string line =
+      "what an interrupted run left is not used: it was made with another ";
+  for (const std::string& name : changed_) {
+    line += (line.back() == ' ' ? "" : ", ") + name;
+  }
+  return line;
+}
+
 ResumeStore::ResumeStore(fs::path directory, const std::string& fingerprint,
                          bool resume)
     : directory_(std::move(directory)) {

@@ -12,6 +12,7 @@
 //   <output>.resume/rounded/           the model after its last block, where
 //                                      stages that train follow; then as above:
 //   <output>.resume/recovered-0/, <output>.resume/recovered-0.training/
+//   <output>.resume/copied/            shards of a model that is merged
 #pragma once
 
 #include <cstddef>
@@ -46,6 +47,8 @@ class ResumeStore {
   // Names of the fingerprint's lines that differ from those of blocks that were
   // there and are not used for it.
   const std::vector<std::string>& changed() const { return changed_; }
+  // A sentence that says so; empty if nothing changed.
+  std::string changed_note() const;
 
   // Whether it is there with the bytes that were written, by their hashes; what
   // is damaged is taken away, and `damaged` set.

@@ -60,14 +60,7 @@ class VariantCompressor {
     if (plan_.kv_cache() != nullptr) {
       add({describe_kv_scales(*plan_.kv_cache(), model_.architecture())});
     }
-    if (!store_.changed().empty()) {
-      std::string line =
-          "what an interrupted run left is not used: it was made with another ";
-      for (const std::string& name : store_.changed()) {
-        line += (line.back() == ' ' ? "" : ", ") + name;
-      }
-      log(line);
-    }
+    if (!store_.changed().empty()) log(store_.changed_note());
     for (const std::string& note : report_.notes) log(note);
     for (const LayerReport& layer : report_.structured) log_layer(layer);
     compress_blocks();

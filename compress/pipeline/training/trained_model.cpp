@@ -249,7 +249,8 @@ class ModelTraining {
     const auto merged = overlay(*student_, merged_adapter(model, *tune));
     copy_model(*merged, {.output = job_.output,
                          .files = {{kReportFile, to_json(report)}},
-                         .progress = job_.progress});
+                         .progress = job_.progress,
+                         .pool = job_.pool});
   }
 
   void write_adapter(TrainableModel& model, const TuneStage& tune,

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -31,6 +33,8 @@ NamedTensor norm_tensor(const std::string& name = "model.norm.weight") {
   for (const int b : {1, 2, 3, 4, 5, 6}) t.bytes.push_back(std::byte(b));
   return t;
 }
+
+using Files = std::map<std::string, std::string>;
 
 std::string name_of(std::size_t k) {
   return formatted("model.layers.{}.mlp.down_proj", k);
@@ -171,6 +175,120 @@ TEST(ArtifactWriter, DealsShardsOutToRanks) {
     run_on_ranks(ranks, [&](const Ranks& r) { write(name, r); });
     EXPECT_TRUE(files(name) == one) << name;
   }
+}
+
+class KeptShards : public testing::Test {
+ protected:
+  static constexpr std::size_t kTensors = 12;
+
+  // Tensors of 40 octets, three a shard; reading tensor `fail_at` fails.
+  void write(const std::string& output, const fs::path& kept,
+             std::size_t fail_at = kTensors) {
+    read_.clear();
+    ThreadPool pool(1);
+    const auto writer = make_artifact_writer({.output = tmp_.path() / output,
+                                              .max_shard_bytes = 120,
+                                              .pool = &pool,
+                                              .kept = kept});
+    for (std::size_t k = 0; k < kTensors; ++k) {
+      const auto octets =
+          std::make_shared<std::vector<std::byte>>(40, std::byte(k));
+      writer->add_stored_tensor({{.name = name_of(k),
+                                  .dtype = DType::kU8,
+                                  .shape = {40},
+                                  .bytes = 40},
+                                 [this, octets, k, fail_at] {
+                                   if (k == fail_at)
+                                     throw Error(ErrorCode::kIo, "pulled out");
+                                   read_.insert(k);
+                                   return TensorBytes{*octets, octets};
+                                 }});
+    }
+    writer->finish(kConfig);
+  }
+
+  Files files(const std::string& output) const {
+    Files content;
+    for (const auto& entry : fs::directory_iterator(tmp_.path() / output)) {
+      content[entry.path().filename().string()] = read_file(entry.path());
+    }
+    return content;
+  }
+
+  void expect_finished(const std::set<std::size_t>& read) {
+    write("out", kept_);
+    EXPECT_EQ(read_, read);
+    EXPECT_TRUE(files("out") == files("whole"));
+    std::set<std::string> left;
+    for (const auto& entry : fs::directory_iterator(tmp_.path())) {
+      left.insert(entry.path().filename().string());
+    }
+    EXPECT_EQ(left, (std::set<std::string>{"out", "whole"}));
+    fs::remove_all(tmp_.path() / "out");
+  }
+
+  // Written but for what comes from tensor `fail_at` on.
+  void cut_off(std::size_t fail_at) {
+    EXPECT_THROW(write("out", kept_, fail_at), Error);
+    EXPECT_FALSE(fs::exists(tmp_.path() / "out"));
+  }
+
+  static std::set<std::size_t> from(std::size_t first) {
+    std::set<std::size_t> all;
+    for (std::size_t k = first; k < kTensors; ++k) all.insert(k);
+    return all;
+  }
+
+  TemporaryDirectory tmp_;
+  const fs::path kept_ = tmp_.path() / "kept";
+  std::set<std::size_t> read_{};
+};
+
+TEST_F(KeptShards, AreNotMadeAgain) {
+  write("whole", {});
+  EXPECT_EQ(read_, from(0));
+  // By name within a shard: 0 to 9, then 10 and 11 are of the last one.
+  for (const std::size_t fail_at : {0, 1, 5, 9}) {
+    cut_off(fail_at);
+    expect_finished(from(fail_at));
+  }
+}
+
+TEST_F(KeptShards, AreMadeAgainWhereTheyAreNotWhatWasWritten) {
+  write("whole", {});
+  cut_off(9);
+  std::string shard = read_file(kept_ / "shard-1");
+  shard[shard.size() - 41] ^= 1;  // the last octet of tensor 4
+  write_file_atomically(kept_ / "shard-1", shard);
+  shard = read_file(kept_ / "shard-0");
+  write_file_atomically(kept_ / "shard-0", shard.substr(0, shard.size() - 1));
+  const fs::path journal = kept_.string() + ".shard-2";
+  const std::string lines = read_file(journal);
+  write_file_atomically(journal, lines.substr(0, lines.size() - 1));
+  auto read = from(9);
+  read.insert({2, 4, 8});
+  expect_finished(read);
+}
+
+TEST_F(KeptShards, AreFoundUnderTheNamesThatTheyWereGivenLast) {
+  write("whole", {});
+  cut_off(10);
+  fs::rename(kept_ / "shard-0", kept_ / "model-00001-of-00004.safetensors");
+  fs::rename(kept_ / "shard-2", kept_ / "model-00003-of-00004.safetensors");
+  write_file_atomically(kept_ / "model.safetensors.index.json", "{");
+  write_file_atomically(kept_ / "config.json", "{");
+  expect_finished(from(10));
+}
+
+TEST_F(KeptShards, OfOtherTensorsAreMadeAnew) {
+  write("whole", {});
+  cut_off(6);
+  std::string shard = read_file(kept_ / "shard-0");
+  shard[20] = ' ';  // of the header
+  write_file_atomically(kept_ / "shard-0", shard);
+  auto read = from(6);
+  read.insert({0, 1, 2});
+  expect_finished(read);
 }
 
 // GPTQ's layout is another one: nothing may be left half done.
