@@ -193,7 +193,7 @@ class KeptShards : public testing::Test {
     for (std::size_t k = 0; k < kTensors; ++k) {
       const auto octets =
           std::make_shared<std::vector<std::byte>>(40, std::byte(k));
-      writer->add_stored_tensor({{.name = name_of(k),
+      writer->add_stored_tensor({{.name = formatted("t{:02}", k),
                                   .dtype = DType::kU8,
                                   .shape = {40},
                                   .bytes = 40},
@@ -247,8 +247,7 @@ class KeptShards : public testing::Test {
 TEST_F(KeptShards, AreNotMadeAgain) {
   write("whole", {});
   EXPECT_EQ(read_, from(0));
-  // By name within a shard: 0 to 9, then 10 and 11 are of the last one.
-  for (const std::size_t fail_at : {0, 1, 5, 9}) {
+  for (const std::size_t fail_at : {0u, 1u, 5u, 9u}) {
     cut_off(fail_at);
     expect_finished(from(fail_at));
   }
