@@ -30,9 +30,6 @@ void each_input(const UnitMeasureJob& job, std::size_t linear,
 
 std::vector<double> ffn_importance(const UnitMeasureJob& job) {
   const BlockUnits units = ffn_units(job.arch->block(job.layer));
-  if (job.gradients != nullptr) {
-    return job.gradients->unit_importance(units, job.layer);
-  }
   if (job.importance == Importance::kWeights) {
     return unit_weight_importance(units, *job.dense);
   }
@@ -45,9 +42,6 @@ std::vector<double> ffn_importance(const UnitMeasureJob& job) {
 
 std::vector<double> head_importance(const UnitMeasureJob& job) {
   const BlockUnits units = head_units(job.arch->block(job.layer));
-  if (job.gradients != nullptr) {
-    return job.gradients->unit_importance(units, job.layer);
-  }
   if (job.importance == Importance::kWeights) {
     return unit_weight_importance(units, *job.dense);
   }

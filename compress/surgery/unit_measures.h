@@ -10,7 +10,6 @@
 #include "compress/core/parallel.h"
 #include "compress/kernels/cpu.h"
 #include "compress/model/architecture.h"
-#include "compress/surgery/loss_gradients.h"
 #include "pruning/prune_config.h"
 
 namespace llmpress {
@@ -18,10 +17,9 @@ namespace llmpress {
 struct UnitMeasureJob {
   const Architecture* arch = nullptr;
   std::size_t layer = 0;
-  const DenseBlock* dense = nullptr;  // the block as it was
-  Importance importance = Importance::kActivations;
-  const LossGradients* gradients = nullptr;   // of kGradients
-  const CalibrationStates* states = nullptr;  // of kActivations
+  const DenseBlock* dense = nullptr;                 // the block as it was
+  Importance importance = Importance::kActivations;  // or kWeights
+  const CalibrationStates* states = nullptr;         // of kActivations
   Isa isa = best_isa();
   ThreadPool* pool = nullptr;
 };

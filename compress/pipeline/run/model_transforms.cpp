@@ -70,6 +70,7 @@ std::unique_ptr<Checkpoint> TransformedModel::reduce(
                      .calibration = context.calibration,
                      .scratch = context.scratch,
                      .output = output,
+                     .progress_directory = output.string() + ".steps",
                      .isa = context.isa,
                      .pool = &pool,
                      .progress = context.progress});

@@ -109,6 +109,33 @@ Machine machine_like_this(double products, const RunOptions& options,
           .network = options.planned_network};
 }
 
+// Beside the finished blocks and the artifact, whose peak is `later`: the model
+// after each structured pruning, in the types of the model; and while that is
+// written, twice for as long as it is spooled, its Linears in float32.
+std::size_t disk_with_reductions(const StagePlan& plan, const ModelSize& before,
+                                 const Architecture& arch, std::size_t ends,
+                                 std::size_t later) {
+  const auto reductions = static_cast<std::size_t>(
+      std::ranges::count_if(plan.transforms(), [](const Stage* stage) {
+        return std::holds_alternative<PruneStage>(*stage);
+      }));
+  if (reductions == 0 || before.linear_weights == 0) return later;
+  std::size_t weights = 0;
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    for (const LinearSpec& spec : arch.block(layer).linears) {
+      weights += spec.out * spec.in;
+    }
+  }
+  const double stored_bytes_each = static_cast<double>(before.linear_bytes) /
+                                   static_cast<double>(before.linear_weights);
+  const std::size_t reduced =
+      ends + static_cast<std::size_t>(stored_bytes_each *
+                                      static_cast<double>(weights));
+  const std::size_t writing =
+      (reductions + 1) * reduced + weights * sizeof(float);
+  return std::max(later + reductions * reduced, writing);
+}
+
 PlannedVariant plan_variant(const VariantJob& job, const Recipe& recipe,
                             const RunOptions& options, const ModelSource& model,
                             CalibrationSize calibration, std::size_t evaluated,
@@ -146,13 +173,15 @@ PlannedVariant plan_variant(const VariantJob& job, const Recipe& recipe,
     linear_bytes += block_bytes;
   }
   const std::size_t outside = before.weight_bytes - before.linear_bytes;
-  planned.output_bytes =
-      outside / model.arch->hidden * arch.hidden + linear_bytes;
+  const std::size_t ends = outside / model.arch->hidden * arch.hidden;
+  planned.output_bytes = ends + linear_bytes;
   // Finished blocks, the assembled file, and the writer's spool where it does not
   // take Linears from the blocks as they lie there.
   const std::string& format = job.output.format;
   const bool spools = format != "compressed-tensors" && format != "hdf5";
-  planned.disk_bytes = linear_bytes + (spools ? 2 : 1) * planned.output_bytes;
+  planned.disk_bytes = disk_with_reductions(
+      job.plan, before, arch, ends,
+      linear_bytes + (spools ? 2 : 1) * planned.output_bytes);
   const CalibrationSize used =
       calibration_use(job.plan, arch) == CalibrationUse::kNone
           ? CalibrationSize{}

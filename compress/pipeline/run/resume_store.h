@@ -7,6 +7,8 @@
 //   layers.json
 //   <output>.resume/linears-00004/     Linears of the block that is next
 //   <output>.resume/reduced-0/         the model after structured pruning
+//   <output>.resume/reduced-0.steps/   what of it is done so far
+//                                      (structured_progress.h)
 //   <output>.resume/trained-0/         the model after a stage that trains
 //   <output>.resume/trained-0.training/  what such a stage has done so far
 //   <output>.resume/rounded/           the model after its last block, where

@@ -12,6 +12,7 @@
 #include "compress/pipeline/run/block_writer.h"
 #include "compress/pipeline/run/resume_store.h"
 #include "compress/pipeline/run/structured_healing.h"
+#include "compress/pipeline/run/structured_progress.h"
 #include "compress/pipeline/training/learned_weights.h"
 #include "compress/surgery/checkpoint_overlay.h"
 #include "compress/surgery/learned_masks.h"
@@ -51,20 +52,19 @@ class StructuredPruner {
         count_(unit_count(arch_, config_)),
         layers_(arch_.layers) {
     std::iota(layers_.begin(), layers_.end(), std::size_t{0});
+    // Learned weights lie in memory alone.
+    if (!job.progress_directory.empty() && !config_.learns_weights()) {
+      progress_.emplace(job.progress_directory);
+    }
   }
 
   void run() {
-    if (ranks_by_gradients()) {
-      gradients_.emplace(*job_.checkpoint, calibration(), job_.isa, *job_.pool,
-                         job_.progress);
-    }
-    if (config_.learns_masks()) learn_masks();
-    if (config_.method == PruneMethod::kDepth) choose_layers();
-    if (config_.method == PruneMethod::kHidden) choose_channels();
+    choose();
     const std::string config =
         pruned_config(job_.checkpoint->config_json(), arch_, config_, layers_);
     reduced_arch_ = parse_architecture(config, job_.output.string());
     use_places_of(arch_, reduced_arch_);
+    reduced_config_ = config;
     start_states();
     const auto writer =
         make_artifact_writer({.output = job_.output,
@@ -89,9 +89,61 @@ class StructuredPruner {
                *writer);
     writer->add_file(kReportFile, layers_to_json(reports_));
     writer->finish(config);
+    if (progress_) progress_->remove();
   }
 
  private:
+  // What is decided for the whole model before the first block is cut.
+  void choose() {
+    if (progress_) {
+      if (auto chosen = progress_->choices()) return take(std::move(*chosen));
+    }
+    if (ranks_by_gradients()) {
+      gradients_.emplace(*job_.checkpoint, calibration(), job_.isa, *job_.pool,
+                         job_.progress);
+    }
+    if (config_.learns_masks()) learn_masks();
+    StructuredChoices choices{.depth = {.kept = layers_}};
+    if (config_.method == PruneMethod::kDepth) choices.depth = choose_layers();
+    if (config_.method == PruneMethod::kHidden) {
+      choices.hidden = choose_channels();
+    }
+    for (std::size_t layer = 0; scores_blocks() && layer < arch_.layers;
+         ++layer) {
+      choices.scores.push_back(score(layer));
+    }
+    gradients_.reset();  // the model in float32, twice
+    if (progress_) progress_->save(choices);
+    take(std::move(choices));
+  }
+
+  void take(StructuredChoices choices) {
+    layers_ = std::move(choices.depth.kept);
+    for (const RemovedBlock& removed : choices.depth.removed) {
+      reports_.push_back({.name = arch_.block_name(removed.layer),
+                          .method = "removed",
+                          .format = "-",
+                          .notes = {removed.reason}});
+    }
+    hidden_ = std::move(choices.hidden);
+    scores_ = std::move(choices.scores);
+  }
+
+  // Whether units of blocks rank by what the whole model's loss says.
+  bool scores_blocks() const {
+    return (gradients_ || masks_) && (config_.method == PruneMethod::kFfn ||
+                                      config_.method == PruneMethod::kHeads);
+  }
+
+  std::vector<double> score(std::size_t layer) const {
+    if (masks_) return masks_->of_block(layer);
+    const BlockSpec& block = arch_.block(layer);
+    return gradients_->unit_importance(config_.method == PruneMethod::kFfn
+                                           ? ffn_units(block)
+                                           : head_units(block),
+                                       layer);
+  }
+
   // Where weights learn along they are what is cut from now on.
   void learn_masks() {
     const bool chosen = !job_.kept_layers.empty() || count_.kept == count_.of;
@@ -143,21 +195,11 @@ class StructuredPruner {
             .progress = job_.progress};
   }
 
-  void choose_layers() {
-    if (!job_.kept_layers.empty()) {
-      layers_ = job_.kept_layers;
-      return;
-    }
-    if (count_.kept == count_.of) return;
-    const DepthChoice choice =
-        choose_depth(choice_job(&calibration()), count_.kept, learned_ranks());
-    layers_ = choice.kept;
-    for (const RemovedBlock& removed : choice.removed) {
-      reports_.push_back({.name = arch_.block_name(removed.layer),
-                          .method = "removed",
-                          .format = "-",
-                          .notes = {removed.reason}});
-    }
+  DepthChoice choose_layers() {
+    if (!job_.kept_layers.empty()) return {.kept = job_.kept_layers};
+    if (count_.kept == count_.of) return {.kept = layers_};
+    return choose_depth(choice_job(&calibration()), count_.kept,
+                        learned_ranks());
   }
 
   std::vector<double> learned_ranks() const {
@@ -165,12 +207,12 @@ class StructuredPruner {
     return gradients_ ? gradients_->hidden_importance() : std::vector<double>();
   }
 
-  void choose_channels() {
+  HiddenChoice choose_channels() {
     std::optional<CalibrationStates> states;
     if (job_.calibration != nullptr) states = embedded(*source_);
     if (config_.importance == Importance::kActivations) (void)calibration();
-    hidden_ = choose_hidden(choice_job(job_.calibration), count_.kept,
-                            states ? &*states : nullptr, learned_ranks());
+    return choose_hidden(choice_job(job_.calibration), count_.kept,
+                         states ? &*states : nullptr, learned_ranks());
   }
 
   // Calibration that the recipe has is used to measure errors even where
@@ -196,12 +238,20 @@ class StructuredPruner {
           load_dense_block(checkpoint, arch_, layer, *job_.pool), arch_, layer);
     };
     const DenseBlock dense = load(*job_.checkpoint);
-    DenseBlock reduced = learned_ ? load(*source_) : dense;
-    const std::vector<std::string> notes = reduce(layer, dense, reduced);
-    if (config_.method == PruneMethod::kExperts) {
-      measure(p, dense, reduced, notes);
-    } else if (states_) {
-      heal(p, dense, reduced, notes);
+    DenseBlock reduced;
+    if (progress_ && states_ && progress_->has(p)) {
+      reduced = take_up(p, dense);
+    } else {
+      reduced = learned_ ? load(*source_) : dense;
+      const std::size_t reported = reports_.size();
+      work_on(p, dense, reduced);
+      // Parameters that are cut stand in no file of the progress.
+      if (progress_ && states_ && reduced.parameters == dense.parameters) {
+        progress_->save(
+            p, reduced_arch_, reduced_config_, reduced,
+            {reports_.begin() + static_cast<std::ptrdiff_t>(reported),
+             reports_.end()});
+      }
     }
     CompressedBlock written;
     written.weights.norms = reduced.norms;
@@ -216,6 +266,34 @@ class StructuredPruner {
     add_block(writer, written, p, reduced_arch_,
               {.checkpoint = source_, .block = arch_.block_name(layer)});
     write_changed_parameters(p, dense, reduced, writer);
+  }
+
+  void work_on(std::size_t p, const DenseBlock& dense, DenseBlock& reduced) {
+    const std::vector<std::string> notes = reduce(layers_[p], dense, reduced);
+    if (config_.method == PruneMethod::kExperts) {
+      measure(p, dense, reduced, notes);
+    } else if (states_) {
+      heal(p, dense, reduced, notes);
+    }
+  }
+
+  // A block that was worked on before; both models go on behind it.
+  DenseBlock take_up(std::size_t p, const DenseBlock& dense) {
+    auto [reduced, reports] =
+        progress_->load(p, reduced_arch_, dense, *job_.pool);
+    reports_.insert(reports_.end(), reports.begin(), reports.end());
+    const std::size_t layer = layers_[p];
+    states_->dense.run(runner_of(arch_, layer, dense, {.isa = job_.isa}),
+                       *job_.pool);
+    skip_blocks(layer + 1, next_layer(p), states_->dense);
+    states_->reduced.run(
+        runner_of(reduced_arch_, p, reduced, {.isa = job_.isa}), *job_.pool);
+    return std::move(reduced);
+  }
+
+  // The one that stays behind the p-th that stays.
+  std::size_t next_layer(std::size_t p) const {
+    return p + 1 < layers_.size() ? layers_[p + 1] : arch_.layers;
   }
 
   // Others are copied with what stands outside the blocks.
@@ -238,8 +316,7 @@ class StructuredPruner {
 
   void heal(std::size_t p, const DenseBlock& dense, DenseBlock& reduced,
             const std::vector<std::string>& notes) {
-    const std::size_t next =
-        p + 1 < layers_.size() ? layers_[p + 1] : arch_.layers;
+    const std::size_t next = next_layer(p);
     auto reports = heal_block({.dense_arch = &arch_,
                                .reduced_arch = &reduced_arch_,
                                .dense_layer = layers_[p],
@@ -311,18 +388,19 @@ class StructuredPruner {
       case PruneMethod::kFfn:
         keep_units(ffn_units(arch_.block(layer)),
                    keep_most_important(
-                       masks_ ? masks_->of_block(layer)
-                              : ffn_importance(measuring(layer, dense)),
+                       scores_.empty() ? ffn_importance(measuring(layer, dense))
+                                       : scores_[layer],
                        count_.kept),
                    reduced);
         return {};
       case PruneMethod::kHeads:
-        keep_units(head_units(arch_.block(layer)),
-                   keep_most_important(
-                       masks_ ? masks_->of_block(layer)
-                              : head_importance(measuring(layer, dense)),
-                       count_.kept),
-                   reduced);
+        keep_units(
+            head_units(arch_.block(layer)),
+            keep_most_important(scores_.empty()
+                                    ? head_importance(measuring(layer, dense))
+                                    : scores_[layer],
+                                count_.kept),
+            reduced);
         return {};
       case PruneMethod::kHidden:
         keep_hidden_channels(arch_.block(layer), hidden_.kept,
@@ -370,7 +448,6 @@ class StructuredPruner {
             .layer = layer,
             .dense = &dense,
             .importance = config_.importance,
-            .gradients = gradients_ ? &*gradients_ : nullptr,
             .states = states_ ? &states_->reduced : nullptr,
             .isa = job_.isa,
             .pool = job_.pool};
@@ -407,13 +484,16 @@ class StructuredPruner {
   const Architecture& arch_;
   const PruneConfig& config_;
   UnitCount count_;
+  std::optional<StructuredProgress> progress_{};
   std::vector<std::size_t> layers_;  // that stay
   std::optional<LossGradients> gradients_{};
   std::optional<LearnedMasks> masks_{};
   std::unique_ptr<Checkpoint> learned_{};       // null: weights did not learn
   const Checkpoint* source_ = job_.checkpoint;  // what is cut
   HiddenChoice hidden_;  // empty: the stream keeps its channels
+  std::vector<std::vector<double>> scores_{};  // StructuredChoices::scores
   Architecture reduced_arch_;
+  std::string reduced_config_{};  // config.json of the result
   std::optional<PairedStates> states_;
   std::vector<std::string> changed_;  // tensors of the blocks, see write_ends()
   std::vector<LayerReport> reports_;

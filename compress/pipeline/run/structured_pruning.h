@@ -35,6 +35,9 @@ struct StructuredJob {
   // kDepth: the blocks that stay, instead of the least important's rest.
   std::vector<std::size_t> kept_layers{};
   std::filesystem::path output{};  // folder of the result
+  // Where what is done so far is kept (structured_progress.h); empty: nowhere.
+  // Not of weights that learn along with masks: they start again.
+  std::filesystem::path progress_directory{};
   Isa isa = best_isa();
   ThreadPool* pool = nullptr;
   Progress progress{};

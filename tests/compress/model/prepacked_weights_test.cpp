@@ -72,7 +72,10 @@ class Prepacked : public ::testing::Test {
 
 TEST_F(Prepacked, AModelRunsFromItAsFromItsWeights) {
   for (const bool tied : {false, true}) {
-    write_model({.qkv_bias = true, .tied = tied});
+    write_model({.qkv_bias = true,
+                 .o_bias = true,
+                 .tied = tied,
+                 .more_json = ", \"attention_bias\": true"});
     const auto made = make();
     EXPECT_NE(log_.find("is not there"), std::string::npos) << log_;
     EXPECT_EQ(logits(made), logits(nullptr));

@@ -1,9 +1,14 @@
 // Structured pruning, and sparsities by outliers, as stages of a run.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
+#include <string>
+
 #include "compress/core/error.h"
 #include "compress/pipeline/run/run.h"
 #include "compress/surgery/structured_shape.h"
+#include "formats/checkpoints/artifact_writer.h"
 #include "formats/checkpoints/checkpoint.h"
 #include "tests/compress/pipeline/shipped_model.h"
 #include "tests/formats/temporary_directory.h"
@@ -66,8 +71,10 @@ TEST_F(StructuredRun, EndsInTheSameBytesAfterInterruptions) {
   fs::remove_all(path("out"));
   interrupt(kPruneAndRound, "prune FFN", 2);
   EXPECT_FALSE(fs::exists(path("out.resume") / "reduced-0"));
+  EXPECT_TRUE(fs::exists(path("out.resume") / "reduced-0.steps/block-00001"));
   interrupt(kPruneAndRound, "prune blocks", 1);
   EXPECT_TRUE(fs::exists(path("out.resume") / "reduced-0"));
+  EXPECT_FALSE(fs::exists(path("out.resume") / "reduced-0.steps"));
   interrupt(kPruneAndRound, "compress", 1);
   bool pruned_again = false;
   const RunOptions last{.progress = [&](const ProgressEvent& event) {
@@ -77,6 +84,85 @@ TEST_F(StructuredRun, EndsInTheSameBytesAfterInterruptions) {
   EXPECT_FALSE(pruned_again);
   EXPECT_EQ(report.variants[0].structured.size(), 2u * 4u + 2u * 3u + 1u);
   EXPECT_EQ(files_of(path("out")), whole);
+}
+
+// What decides over the whole model is not looked at again, and blocks are cut
+// and healed once, whichever units go.
+TEST_F(StructuredRun, GoesOnBlockByBlockToTheSameBytes) {
+  struct Kind {
+    std::string settings, phase, chooses;
+  };
+  const Kind kinds[] = {
+      {"ffn, sparsity: 0.5", "prune FFN", ""},
+      {"ffn, sparsity: 0.5, heal: false", "prune FFN", ""},
+      {"ffn, sparsity: 0.5, importance: gradients", "prune FFN", "gradients"},
+      {"heads, sparsity: 0.5, importance: gradients", "prune ", "gradients"},
+      {"heads, sparsity: 0.5, importance: learned, mask_steps: 4, mask_batch: "
+       "2",
+       "prune ", "train"},
+      {"kv_heads, kv_heads: 1", "prune ", ""},
+      {"hidden, sparsity: 0.25, importance: gradients", "prune ", "gradients"},
+      {"depth, sparsity: 0.25", "prune blocks", "measure"},
+  };
+  for (const Kind& kind : kinds) {
+    const std::string stages = "[{prune: {method: " + kind.settings + "}}]";
+    SCOPED_TRACE(kind.settings);
+    std::set<std::string> phases;
+    const RunOptions listening{.progress = [&](const ProgressEvent& event) {
+      phases.insert(event.phase);
+    }};
+    const RunReport first = run(stages, "out", listening);
+    const auto whole = files_of(path("out"));
+    const auto all_phases = phases;
+    fs::remove_all(path("out"));
+    interrupt(stages, kind.phase, 1);
+    interrupt(stages, kind.phase, 2);
+    const fs::path steps = path("out.resume") / "reduced-0.steps";
+    ASSERT_TRUE(fs::exists(steps / "block-00001"));
+    phases.clear();
+    const RunReport last = run(stages, "out", listening);
+    const auto chose = [&](const std::set<std::string>& some) {
+      return std::ranges::any_of(some, [&](const std::string& phase) {
+        return phase.starts_with(kind.chooses);
+      });
+    };
+    if (!kind.chooses.empty()) {
+      EXPECT_TRUE(chose(all_phases));
+      EXPECT_FALSE(chose(phases));
+    }
+    EXPECT_EQ(files_of(path("out")), whole);
+    const auto& was = first.variants[0].structured;
+    const auto& is = last.variants[0].structured;
+    ASSERT_EQ(is.size(), was.size());
+    for (std::size_t i = 0; i < is.size(); ++i) {
+      EXPECT_EQ(is[i].name, was[i].name);
+      EXPECT_EQ(is[i].output_error, was[i].output_error);
+      EXPECT_EQ(is[i].notes, was[i].notes);
+    }
+    fs::remove_all(path("out"));
+  }
+}
+
+TEST_F(StructuredRun, TakesFinishedBlocksFromWhereTheyAreUnlessDamaged) {
+  const std::string stages = "[{prune: {method: ffn, sparsity: 0.5}}]";
+  run(stages, "out");
+  const auto whole = files_of(path("out"));
+  fs::remove_all(path("out"));
+  interrupt(stages, "prune FFN", 2);
+  const fs::path steps = path("out.resume") / "reduced-0.steps";
+  const fs::path damaged = steps / "block-00000/model.safetensors";
+  std::string octets = read_file(damaged);
+  octets.back() ^= 1;
+  write_file_atomically(damaged, octets);
+  fs::remove(steps / "reduced-types-00001");
+  run(stages, "out");
+  EXPECT_EQ(files_of(path("out")), whole);
+  fs::remove_all(path("out"));
+  // Block 1 under the name of block 0 is read, and is not what is looked for.
+  interrupt(stages, "prune FFN", 2);
+  fs::remove_all(steps / "block-00000");
+  fs::rename(steps / "block-00001", steps / "block-00000");
+  EXPECT_THROW(run(stages, "out"), Error);
 }
 
 TEST_F(StructuredRun, LearnsMasksWithTheirWeightsAnewAfterAnInterruption) {
