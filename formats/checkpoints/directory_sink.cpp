@@ -126,12 +126,17 @@ class DirectorySink : public ArtifactSink {
   // of what stands there is of use.
   void take_up() {
     std::error_code error;
+    const auto check = [&] {
+      if (error) fail(ErrorCode::kIo, "{}: {}", folder_, error.message());
+    };
     fs::create_directories(folder_, error);
+    check();
     std::vector<fs::path> found;
     for (auto entry = fs::directory_iterator(folder_, error);
          !error && entry != fs::directory_iterator(); entry.increment(error)) {
       found.push_back(entry->path());
     }
+    check();
     for (std::size_t i = 0; i < found.size() && !error; ++i) {
       const std::string name = found[i].filename().string();
       std::size_t number = 0, of = 0;
@@ -145,7 +150,7 @@ class DirectorySink : public ArtifactSink {
         fs::remove_all(found[i], error);
       }
     }
-    if (error) fail(ErrorCode::kIo, "{}: {}", folder_, error.message());
+    check();
   }
 
   // What a later run may replace: the files of this one.

@@ -148,7 +148,7 @@ TEST_F(SpeedCommands, PrepackedWeightsSayTheSame) {
   EXPECT_EQ(first["nll"], before["nll"]);
   EXPECT_EQ(eval(at("m"), " --prepack")["nll"], before["nll"]);
   EXPECT_EQ(eval(at("m"),
-                 " --prepack --memory-limit 40MiB --scratch " + at(""))["nll"],
+                 " --prepack --memory-limit 90MiB --scratch " + at(""))["nll"],
             before["nll"]);
   const auto text = [&](const std::string& options) {
     EXPECT_EQ(run("generate " + at("m") + " --prompt Once -n 8" + options), 0)
