@@ -11,8 +11,6 @@
 namespace llmpress {
 namespace {
 
-constexpr std::size_t kPromptRows = 512;
-
 struct Beam {
   BeamHypothesis hypothesis;
   KvCache cache;

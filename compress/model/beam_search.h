@@ -33,6 +33,9 @@ BeamHypothesis beam_search(const Decoder& decoder,
                            std::span<const TokenId> prompt,
                            const BeamConfig& config, ThreadPool& pool);
 
+// Tokens of a prompt that run at a time.
+inline constexpr std::size_t kPromptRows = 512;
+
 // Runs the prompt through `cache`, a piece at a time so that activations stay
 // small, and returns the logits after its last token [1, vocabulary].
 MatrixF read_prompt(const Decoder& decoder, std::span<const TokenId> prompt,

@@ -10,6 +10,7 @@
 #include "compress/core/formatted.h"
 #include "compress/core/process_memory.h"
 #include "compress/core/rng.h"
+#include "compress/model/beam_search.h"
 
 namespace llmpress {
 namespace {
@@ -30,9 +31,22 @@ class Sequences {
     }
   }
 
-  // Runs `rows` further tokens, drawn at random, of every sequence, and makes
-  // the logits of the last one of each.
+  // Runs `rows` further tokens, drawn at random, of every sequence, a piece at
+  // a time as a prompt is read, and makes the logits of the last one of each.
   void run(std::size_t rows, Rng& rng, ThreadPool& pool) {
+    for (; rows > kPromptRows; rows -= kPromptRows) {
+      (void)run_piece(kPromptRows, rng, pool);
+    }
+    const MatrixF hidden = run_piece(rows, rng, pool);
+    MatrixF last(caches_.size(), hidden.cols());
+    for (std::size_t s = 0; s < caches_.size(); ++s) {
+      std::ranges::copy(hidden.row((s + 1) * rows - 1), last.row(s).begin());
+    }
+    decoder_.ends().logits(last.view(), pool);
+  }
+
+ private:
+  MatrixF run_piece(std::size_t rows, Rng& rng, ThreadPool& pool) {
     std::vector<TokenId> tokens(rows * caches_.size());
     for (TokenId& token : tokens) {
       token = static_cast<TokenId>(rng.uniform() *
@@ -42,15 +56,9 @@ class Sequences {
     for (KvCache& cache : caches_) {
       segments.push_back({rows, cache.tokens(), &cache});
     }
-    const MatrixF hidden = decoder_.forward(tokens, segments, pool);
-    MatrixF last(caches_.size(), hidden.cols());
-    for (std::size_t s = 0; s < caches_.size(); ++s) {
-      std::ranges::copy(hidden.row((s + 1) * rows - 1), last.row(s).begin());
-    }
-    decoder_.ends().logits(last.view(), pool);
+    return decoder_.forward(tokens, segments, pool);
   }
 
- private:
   const Decoder& decoder_;
   std::size_t vocabulary_;
   std::deque<KvCache> caches_{};
