@@ -46,6 +46,37 @@ TEST(Fp8, NoFiniteWeightBecomesNaN) {
   }
 }
 
+// Rows of any length, on either side of every border: numbers that are rounded to
+// zero, to subnormals, to even and to the largest.
+TEST(Fp8, CodesAreThoseOfTheirNumbersOneByOne) {
+  Rng rng(5);
+  ThreadPool pool(1);
+  for (const std::size_t width : {1u, 7u, 8u, 9u, 31u, 64u, 203u}) {
+    for (const WeightType type : {WeightType::kFp8E4M3, WeightType::kFp8E5M2}) {
+      WeightScheme scheme = e4m3(-1);
+      scheme.type = type;
+      MatrixF W(40, width);
+      for (float& w : W.data()) {
+        const auto exponent = static_cast<int>(rng.below(60)) - 40;
+        // Few bits, so that ties are common.
+        w = std::ldexp(static_cast<float>(rng.below(64)), exponent) *
+            (rng.below(2) == 0 ? -1.0f : 1.0f);
+      }
+      for (std::size_t r = 0; r < W.rows(); ++r) W(r, r % width) = 0x1p26f;
+      const Fp8Weight q = quantize_fp8(W.view(), scheme, pool);
+      for (std::size_t r = 0; r < W.rows(); ++r) {
+        for (std::size_t c = 0; c < width; ++c) {
+          const float x = W(r, c) / q.scales[r];
+          ASSERT_EQ(q.codes[r * width + c], type == WeightType::kFp8E4M3
+                                                ? e4m3_from_float(x)
+                                                : e5m2_from_float(x))
+              << x;
+        }
+      }
+    }
+  }
+}
+
 using Case = std::tuple<std::int64_t, std::size_t, WeightType>;
 class Fp8Blocks : public testing::TestWithParam<Case> {};
 
