@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,7 +23,7 @@ using Kind = ActivationQuant::Kind;
 struct Mapped {
   explicit Mapped(std::span<const std::byte> octets)
       : buffer(std::make_shared<AlignedBuffer>(octets.size())) {
-    std::memcpy(buffer->data(), octets.data(), octets.size());
+    std::ranges::copy(octets, buffer->data());
   }
   LaidOutLinear read() const {
     return from_octets({buffer->data(), buffer->size()}, buffer, "test");
