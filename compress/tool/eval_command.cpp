@@ -160,7 +160,7 @@ LoadedModel load(const std::filesystem::path& path,
 // Where the states of models lie that are run block by block, because they do
 // not fit into memory together; empty if they do. Throws Error(kResource) if
 // that does not fit either. Beside adapters, which may put tokens in front of
-// the text, a model is in memory.
+// the text, and spread over ranks, a model is in memory.
 std::filesystem::path scratch_of(const EvalArguments& arguments,
                                  Session& session,
                                  std::span<const std::filesystem::path> paths,
@@ -171,17 +171,20 @@ std::filesystem::path scratch_of(const EvalArguments& arguments,
   std::size_t most = 0;
   for (const std::filesystem::path& path : paths) {
     const ModelSource source = open_model(path, PackedLinears::kReadLater);
+    const ModelSize size = measure_model(*source.checkpoint, *source.arch);
     const EvaluationNeed own = evaluation_need(
-        *source.arch, measure_model(*source.checkpoint, *source.arch), 1,
-        arguments.config.context, text_tokens);
-    need.loaded += own.loaded;
+        *source.arch, size, 1, arguments.config.context, text_tokens);
+    need.loaded +=
+        loaded_on_rank(own, *source.arch, size, arguments.spread.pipeline,
+                       arguments.spread.tensor_parallel);
     need.scratch += own.scratch;
     need.streamed += own.head;
     most = std::max(most, own.streamed - own.head);
   }
   need.streamed += most;
   if (need.loaded <= memory.limit) return {};
-  const bool possible = arguments.adapters.paths.empty();
+  const bool possible =
+      arguments.adapters.paths.empty() && !arguments.spread.is_spread();
   const std::size_t least = possible ? need.streamed : need.loaded;
   if (least > memory.limit) {
     fail(ErrorCode::kResource,
@@ -200,11 +203,6 @@ std::filesystem::path scratch_of(const EvalArguments& arguments,
 
 // Before anything is read.
 ModelRanks share_model(const EvalArguments& arguments, Session& session) {
-  if (arguments.spread.is_spread() && arguments.memory.limit != 0) {
-    fail(ErrorCode::kInvalidArgument,
-         "--memory-limit is counted for a whole model, not with --pipeline or "
-         "--tensor-parallel");
-  }
   return llmpress::share_model(session.ranks(), arguments.spread,
                                !arguments.adapters.paths.empty());
 }

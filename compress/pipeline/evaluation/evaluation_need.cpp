@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "compress/core/checked.h"
 #include "compress/model/live_widths.h"
 #include "compress/pipeline/evaluation/evaluation_text.h"
 
@@ -56,6 +57,30 @@ EvaluationNeed evaluation_need(const Architecture& arch,
           .scratch = models * scored_tokens * kept * kFloat,
           .models = all,
           .head = models * head};
+}
+
+std::size_t loaded_on_rank(const EvaluationNeed& whole,
+                           const Architecture& arch, const ModelSize& stored,
+                           std::size_t stages, std::size_t rows) {
+  if (arch.layers == 0 || stored.linear_weights == 0) return whole.loaded;
+  std::size_t largest = 0;  // Linear, which a rank reads whole
+  for (std::size_t layer = 0; layer < arch.layers; ++layer) {
+    for (const LinearSpec& linear : arch.block(layer).linears) {
+      largest = std::max(largest, linear.out * linear.in);
+    }
+  }
+  const auto blocks = static_cast<double>(ceil_div(arch.layers, stages)) /
+                      static_cast<double>(arch.layers);
+  const auto linears = static_cast<double>(stored.linear_bytes);
+  const double own = linears * blocks / static_cast<double>(rows);
+  const double reading =
+      rows == 1 ? 0.0
+                : linears / static_cast<double>(stored.linear_weights) *
+                      static_cast<double>(largest);
+  const std::size_t ends = stored.weight_bytes - stored.linear_bytes -
+                           (whole.head - whole.head / rows);
+  return whole.loaded - whole.models + ends +
+         static_cast<std::size_t>(own + reading);
 }
 
 }  // namespace llmpress

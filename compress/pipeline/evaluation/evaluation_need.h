@@ -23,4 +23,11 @@ EvaluationNeed evaluation_need(const Architecture& arch,
                                std::size_t window_tokens,
                                std::size_t scored_tokens);
 
+// What one rank takes of `whole`, the need of one model in memory, where its
+// blocks are spread over `stages` ranks in stretches and the rows of its Linears
+// and its head over `rows`. Each rank has both ends. Bytes.
+std::size_t loaded_on_rank(const EvaluationNeed& whole,
+                           const Architecture& arch, const ModelSize& stored,
+                           std::size_t stages, std::size_t rows);
+
 }  // namespace llmpress

@@ -357,6 +357,17 @@ TEST_F(MpiRanks, ShareAModelThatNoneOfThemHolds) {
     EXPECT_EQ(one, found) << options;
     EXPECT_EQ(command(ranks, chat + options).output, text) << options;
   }
+  // 96 MiB on one rank; half of the blocks on each of two.
+  const Outcome enough =
+      command(2, evaluation + " --pipeline 2 --memory-limit 92MiB");
+  EXPECT_EQ(enough.code, 0) << enough.errors;
+  EXPECT_EQ(nlohmann::json::parse(enough.output)["nll"], one["nll"]);
+  const Outcome little =
+      command(2, evaluation + " --pipeline 2 --memory-limit 60MiB");
+  EXPECT_EQ(little.code, 4) << little.errors;
+  EXPECT_NE(little.errors.find("the smallest limit that would do"),
+            std::string::npos)
+      << little.errors;
   const Outcome wrong = command(3, evaluation + " --pipeline 2");
   EXPECT_EQ(wrong.code, 2);
   EXPECT_NE(wrong.errors.find("2 ranks or a multiple of them, found 3"),
