@@ -1,8 +1,10 @@
 // A folder: model.safetensors or shards with their index, config.json and
 // files.
-#include <cstdio>
+#include <charconv>
 #include <optional>
 #include <set>
+#include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "compress/core/formatted.h"
@@ -122,6 +124,20 @@ class DirectorySink : public ArtifactSink {
     return path;
   }
 
+  // The shard that shard_name() calls so among several.
+  static std::optional<std::size_t> named_shard(std::string_view name) {
+    constexpr std::string_view kFront = "model-";
+    if (!name.starts_with(kFront) || !name.ends_with(".safetensors")) {
+      return std::nullopt;
+    }
+    name.remove_prefix(kFront.size());
+    std::size_t number = 0;
+    const auto [end, bad] =
+        std::from_chars(name.data(), name.data() + name.size(), number);
+    if (bad != std::errc() || number == 0) return std::nullopt;
+    return number - 1;
+  }
+
   // Shards under the names that they have while they are written; nothing else
   // of what stands there is of use.
   void take_up() {
@@ -139,13 +155,10 @@ class DirectorySink : public ArtifactSink {
     check();
     for (std::size_t i = 0; i < found.size() && !error; ++i) {
       const std::string name = found[i].filename().string();
-      std::size_t number = 0, of = 0;
       if (name == kSingleFileName) {
         fs::rename(found[i], unnamed_shard(0), error);
-      } else if (std::sscanf(name.c_str(), "model-%zu-of-%zu.safetensors",
-                             &number, &of) == 2 &&
-                 number != 0) {
-        fs::rename(found[i], unnamed_shard(number - 1), error);
+      } else if (const auto shard = named_shard(name)) {
+        fs::rename(found[i], unnamed_shard(*shard), error);
       } else if (!name.starts_with("shard-")) {
         fs::remove_all(found[i], error);
       }
