@@ -24,6 +24,8 @@ constexpr std::size_t kFloat = sizeof(float);
 constexpr double kProgram = kProgramBytes;
 // What calibration adds to it.
 constexpr double kCalibrating = 28.0 * (1 << 20);
+// Matrices [in, in] of float32 that healing a Linear holds, as measured.
+constexpr double kMomentsOfHealing = 3;
 // What an allocator holds beyond what is asked for, as measured.
 constexpr double kSlack = 1.02;
 
@@ -240,6 +242,7 @@ class ModelMemory {
   explicit ModelMemory(const MemoryJob& job) : job_(job) {}
 
   MemoryNeed need() {
+    pruning();
     compressing();
     const bool as_stored =
         job_.copies_in_files && job_.plan->transforms().empty();
@@ -273,26 +276,94 @@ class ModelMemory {
     }
   }
 
-  bool is_reduced() const {
-    return std::ranges::any_of(job_.plan->transforms(), [](const Stage* stage) {
-      return std::holds_alternative<PruneStage>(*stage);
-    });
+  // A block as it was and as it becomes, both in float32 beside their stored
+  // form; with calibration what runs them, the healed one in float32, the second
+  // moment of a healed Linear's input and what solves with it, and both streams.
+  void pruning() {
+    if (job_.reduced == nullptr) return;
+    const bool calibrated = job_.calibration.tokens != 0;
+    const auto tokens = static_cast<double>(job_.calibration.tokens);
+    const auto batch = static_cast<double>(
+        std::min(job_.calibration.tokens,
+                 tokens_of_batch(job_.calibration.sequence_tokens)));
+    const double stored_each =
+        job_.stored.linear_weights == 0
+            ? kFloat
+            : static_cast<double>(job_.stored.linear_bytes) /
+                  static_cast<double>(job_.stored.linear_weights);
+    // Blocks that go whole leave the others as they are.
+    const bool same_blocks = job_.reduced->layers == job_.arch->layers;
+    for (std::size_t layer = 0; layer < job_.arch->layers; ++layer) {
+      const BlockSpec& before = job_.arch->block(layer);
+      const BlockSpec& after =
+          same_blocks ? job_.reduced->block(layer) : before;
+      const double was = weights_of(before), is = weights_of(after);
+      double bytes = (kFloat + stored_each) * (was + is);
+      double states = 0, batches = 0;
+      if (calibrated) {
+        double in = 0, out = 0;
+        for (const LinearSpec& linear : after.linears) {
+          in = std::max(in, static_cast<double>(linear.in));
+          out = std::max(out, static_cast<double>(linear.out));
+        }
+        const LiveWidths widths = live_widths(before);
+        const auto live = static_cast<double>(std::ranges::max(widths.towards));
+        const auto kept = static_cast<double>(widths.at_stage.back() * kFloat);
+        bytes += stored_each * was + kFloat * is +
+                 kFloat * (kMomentsOfHealing * in * in + 2 * out * in) +
+                 2 * batch * live * kFloat;
+        states = 2 * tokens * kept;
+        batches = 2 * batch * kept;
+      }
+      add("pruning " + job_.arch->block_name(layer), bytes + states,
+          bytes + batches);
+      scratch_ = std::max(scratch_, states);
+    }
+    pruning_by_loss();
+  }
+
+  static double weights_of(const BlockSpec& block) {
+    double weights = 0;
+    for (const LinearSpec& linear : block.linears) {
+      weights +=
+          static_cast<double>(linear.out) * static_cast<double>(linear.in);
+    }
+    return weights;
+  }
+
+  // The model in float32 with its gradients or its gates, weights that learn with
+  // two moments more.
+  void pruning_by_loss() {
+    for (const Stage* stage : job_.plan->transforms()) {
+      const auto* const prune = std::get_if<PruneStage>(stage);
+      if (prune == nullptr) continue;
+      const bool gradients = prune->config.importance == Importance::kGradients;
+      const double copies = gradients                        ? 2
+                            : prune->config.learns_weights() ? 4
+                            : prune->config.learns_masks()   ? 1
+                                                             : 0;
+      if (copies == 0) continue;
+      add("ranking units by the loss",
+          copies * kFloat * static_cast<double>(job_.stored.weights));
+    }
   }
 
   void compressing() {
-    const Architecture& arch = *job_.arch;
+    MemoryJob reduced_job = job_;
+    if (job_.reduced != nullptr) reduced_job.arch = job_.reduced;
+    const Architecture& arch = *reduced_job.arch;
     const bool calibrated = job_.calibration.tokens != 0;
     const bool reference = wants_reference(*job_.plan, arch);
-    const double streams = is_reduced() || reference ? 2 : 1;
+    const double streams = reference ? 2 : 1;
     const double beside =
         static_cast<double>(block_rounding_bytes(
             *job_.plan, arch, job_.calibration.sequence_tokens)) +
         expert_products(*job_.plan, arch);
     const auto tokens = static_cast<double>(job_.calibration.tokens);
     for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-      const BlockMemory block(job_, layer, reference);
+      const BlockMemory block(reduced_job, layer, reference);
       packed_ += block.packed();
-      const double peak = block.peak() * (is_reduced() ? 2 : 1) + beside;
+      const double peak = block.peak() + beside;
       const double states =
           streams * tokens * static_cast<double>(block.kept_width() * kFloat);
       // In a file they still come in, one batch of each stream.

@@ -21,7 +21,9 @@ struct CalibrationSize {
 
 struct MemoryJob {
   const StagePlan* plan = nullptr;
-  const Architecture* arch = nullptr;
+  const Architecture* arch = nullptr;  // of the checkpoint
+  const Architecture* reduced =
+      nullptr;                       // after structured pruning; null: none
   ModelSize stored{};                // of the checkpoint
   std::size_t largest_tensor = 0;    // of the checkpoint, bytes
   CalibrationSize calibration{};     // of the recipe; none: 0

@@ -203,9 +203,19 @@ MemoryNeed memory_need_of(const VariantJob& job, const Recipe& recipe,
   }
   const bool calibrated =
       calibration_use(job.plan, arch) != CalibrationUse::kNone;
+  const auto transforms = job.plan.transforms();
+  const bool reduces = std::ranges::any_of(transforms, [](const Stage* stage) {
+    return std::holds_alternative<PruneStage>(*stage);
+  });
+  std::optional<Architecture> reduced;
+  if (reduces) {
+    reduced = planned_architecture(job.plan, model.checkpoint->config_json(),
+                                   model.checkpoint->path().string());
+  }
   return memory_need({
       .plan = &job.plan,
       .arch = &arch,
+      .reduced = reduced ? &*reduced : nullptr,
       .stored = measure_model(*model.checkpoint, arch),
       .largest_tensor = largest,
       .calibration = calibrated ? calibration : CalibrationSize{},

@@ -10,6 +10,7 @@
 #include "compress/pipeline/run/memory_model.h"
 #include "compress/pipeline/run/resume_store.h"
 #include "compress/pipeline/run/run.h"
+#include "compress/surgery/structured_shape.h"
 #include "tests/compress/pipeline/shipped_model.h"
 #include "tests/formats/temporary_directory.h"
 
@@ -205,6 +206,48 @@ TEST(MemoryModel, CountsOneBlockAndNeverTheModel) {
               0.03 * static_cast<double>(states));
   EXPECT_NEAR(static_cast<double>(need(4, 65536).spilled),
               static_cast<double>(four.spilled), 1);
+}
+
+// Beside what runs of this shape took (VmHWM): two blocks, 4 sequences of 256
+// tokens, rounded to nearest afterwards.
+TEST(MemoryModel, CountsWhatStructuredPruningHolds) {
+  const std::string config =
+      R"({"model_type": "llama", "vocab_size": 32000, "hidden_size": 2048,
+      "intermediate_size": 5632, "num_hidden_layers": 2,
+      "num_attention_heads": 32, "num_key_value_heads": 4,
+      "hidden_act": "silu", "rms_norm_eps": 1e-05,
+      "max_position_embeddings": 2048, "tie_word_embeddings": false})";
+  const Architecture arch = parse_architecture(config, "config.json");
+  const std::size_t linears = 2 * 44040192, ends = 2 * 32000 * 2048;
+  const auto need = [&](const std::string& prune) {
+    const Recipe recipe = small_recipe(
+        "[{prune: {" + prune + "}}, {quantize: {method: rtn}}]", "out");
+    const StagePlan plan({}, recipe.stages);
+    const Architecture reduced =
+        planned_architecture(plan, config, "config.json");
+    return static_cast<double>(
+        memory_need({.plan = &plan,
+                     .arch = &arch,
+                     .reduced = &reduced,
+                     .stored = {.weight_bytes = 2 * (linears + ends),
+                                .weights = linears + ends,
+                                .linear_bytes = 2 * linears,
+                                .linear_weights = linears},
+                     .largest_tensor = std::size_t{32000} * 2048 * 2,
+                     .calibration = {.tokens = 1024, .sequence_tokens = 256},
+                     .copies_in_files = true})
+            .in_memory);
+  };
+  const std::pair<const char*, double> measured[] = {
+      {"method: ffn, sparsity: 0.5", 1.000e9},
+      {"method: ffn, sparsity: 0.1", 1.355e9},
+      {"method: heads, sparsity: 0.5", 1.426e9},
+      {"method: hidden, sparsity: 0.25", 1.541e9},
+      {"method: depth, sparsity: 0.5", 1.451e9},
+      {"method: ffn, sparsity: 0.5, importance: gradients", 2.210e9}};
+  for (const auto& [prune, bytes] : measured) {
+    EXPECT_NEAR(need(prune) / bytes, 1, 0.2) << prune;
+  }
 }
 
 }  // namespace
