@@ -10,6 +10,7 @@
 #include "compress/model/model_files.h"
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/adapters/merge_fingerprint.h"
+#include "compress/pipeline/run/run_fingerprint.h"
 #include "compress/pipeline/run/variant_compressor.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "lora/survival.h"
@@ -184,7 +185,8 @@ class PackedMerge {
                            .calibration = &calibration,
                            .model_sha256 = model_sha256(base_, pool_),
                            .tokenizer_sha256 = tokenizer_.sha256,
-                           .recipe_yaml = description()};
+                           .recipe_yaml = description(),
+                           .kernels = kernels_of(options_.isa)};
     OutputConfig output;
     output.path = options_.output;
     output.format = report_.format;
@@ -207,6 +209,8 @@ class PackedMerge {
   std::string description() const {
     std::string text = "# merged into a quantized base\n# adapters: ";
     text += adapters_sha256(options_.adapters, options_.combine);
+    text += "\n# format: ";
+    text += report_.format;
     text += "\nmodel: ";
     text += report_.base;
     text += "\nstages:\n";

@@ -5,7 +5,6 @@
 #include <optional>
 
 #include "compress/core/formatted.h"
-#include "compress/core/linalg.h"
 #include "compress/core/process_memory.h"
 #include "compress/model/model_files.h"
 #include "compress/model/model_source.h"
@@ -16,6 +15,7 @@
 #include "compress/pipeline/run/rank_plan.h"
 #include "compress/pipeline/run/recipe_model.h"
 #include "compress/pipeline/run/resume_store.h"
+#include "compress/pipeline/run/run_fingerprint.h"
 #include "compress/pipeline/run/run_jobs.h"
 #include "compress/pipeline/run/variant_compressor.h"
 #include "recipes/recipe_parser.h"
@@ -198,8 +198,7 @@ class Run {
       report_.calibration_sha256 = calibration_->sha256;
       report_.calibration_tokens = calibration_->tokens();
     }
-    report_.kernels =
-        formatted("{}, OpenBLAS {}", isa_name(options_.isa), blas_core_name());
+    report_.kernels = kernels_of(options_.isa);
     report_.threads = pool_.size();
   }
 

@@ -4,8 +4,10 @@
 #include <utility>
 
 #include "compress/core/formatted.h"
+#include "compress/core/linalg.h"
 #include "compress/model/model_files.h"
 #include "compress/model/model_source.h"
+#include "compress/pipeline/adapters/merge_fingerprint.h"
 #include "formats/checkpoints/artifact_writer.h"
 
 namespace llmpress {
@@ -33,6 +35,10 @@ std::string files_of(const TrainStage& train, const Stage& stage,
 
 }  // namespace
 
+std::string kernels_of(Isa isa) {
+  return formatted("{}, OpenBLAS {}", isa_name(isa), blas_core_name());
+}
+
 std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job,
                            ThreadPool& pool) {
   std::string importance, training, adapters;
@@ -47,10 +53,7 @@ std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job,
   for (const Stage* stage : job.plan.transforms()) {
     const auto* merge = std::get_if<MergeLoraStage>(stage);
     if (merge == nullptr) continue;
-    for (const auto& file :
-         std::filesystem::directory_iterator(merge->adapter)) {
-      if (file.is_regular_file()) adapters += sha256_of_file(file.path());
-    }
+    adapters += adapters_sha256({{merge->adapter, merge->scale}}, {});
   }
   std::string text = formatted(
       "\nprogram's version: {}\nresult: {}\nmodel: {}\nrecipe: {}\nkernels: "

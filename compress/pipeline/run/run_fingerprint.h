@@ -8,6 +8,9 @@
 
 namespace llmpress {
 
+// Whose sums differ in their last bits: RunInputs::kernels.
+std::string kernels_of(Isa isa);
+
 // Of all that decides what a variant becomes, a line "name: value" each: what is
 // left of an interrupted run counts if it carries the same.
 std::string fingerprint_of(const RunInputs& inputs, const VariantJob& job,
