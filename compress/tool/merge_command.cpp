@@ -9,29 +9,28 @@
 #include "compress/pipeline/adapters/adapter_merge.h"
 #include "compress/pipeline/adapters/adapter_requantize.h"
 #include "compress/pipeline/adapters/merge_fingerprint.h"
-#include "compress/pipeline/evaluation/model_copy.h"
-#include "compress/pipeline/run/resume_store.h"
 #include "compress/tool/adapter_arguments.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
+#include "compress/tool/edited_copy.h"
 #include "compress/tool/option_checks.h"
 #include "compress/tool/session.h"
+#include "formats/checkpoints/artifact_writer.h"
 
 namespace llmpress {
 namespace {
 
 struct MergeArguments {
   SessionOptions session{};
-  std::filesystem::path base{}, output{}, json{};
+  std::filesystem::path base{}, json{};
   AdapterArguments adapters{};
-  std::optional<DType> dtype{};
+  EditedCopyOptions copy{};
   std::string method = "cat";  // of `combine`
   CombineConfig combine{};
   // Quantized bases only:
   std::string format{};
   CalibrationConfig calibration{};
   EvaluateConfig evaluate{};
-  bool no_resume = false;
 };
 
 void merge_dense(const MergeArguments& arguments, const Checkpoint& base,
@@ -48,21 +47,14 @@ void merge_dense(const MergeArguments& arguments, const Checkpoint& base,
                                        arguments.combine, session.pool());
   const std::size_t modules = merged.merged.size();
   for (const std::string& note : merged.notes) session.log(note);
-  merged.edits.dtype = arguments.dtype;  // one rounding, not two
+  merged.edits.dtype = arguments.copy.dtype;  // one rounding, not two
   const auto checkpoint = overlay(base, std::move(merged.edits));
-  copy_model(
-      *checkpoint,
-      {.output = arguments.output,
-       .dtype = arguments.dtype,
-       .progress = session.progress(),
-       .pool = &session.pool(),
-       .resume = CopyResume{
-           .fingerprint = merge_fingerprint("merge", arguments.base,
-                                            weighted(arguments.adapters),
-                                            arguments.combine, arguments.dtype),
-           .take_up = !arguments.no_resume,
-           .log = [&session](const std::string& line) { session.log(line); }}});
-  print("merged %zu modules into %s\n", modules, arguments.output.c_str());
+  write_edited_copy(
+      *checkpoint, arguments.copy,
+      merge_fingerprint("merge", arguments.base, weighted(arguments.adapters),
+                        arguments.combine, arguments.copy.dtype),
+      session);
+  print("merged %zu modules into %s\n", modules, arguments.copy.output.c_str());
 }
 
 void print_report(const RequantizeReport& report) {
@@ -88,19 +80,19 @@ void print_report(const RequantizeReport& report) {
 }
 
 void merge_packed(const MergeArguments& arguments, Session& session) {
-  if (arguments.dtype) {
+  if (arguments.copy.dtype) {
     fail(ErrorCode::kInvalidArgument,
          "{}: is quantized, and the result is stored as it is; --dtype is for "
          "dense bases",
          arguments.base);
   }
   RequantizeOptions options{
-      .output = arguments.output,
+      .output = arguments.copy.output,
       .format = arguments.format,
       .adapters = weighted(arguments.adapters),
       .combine = arguments.combine,
       .isa = session.isa(),
-      .resume = !arguments.no_resume,
+      .resume = !arguments.copy.no_resume,
       .progress = session.progress(),
       .log = [&session](const std::string& line) { session.log(line); }};
   if (!arguments.calibration.text.empty()) {
@@ -124,12 +116,11 @@ std::vector<InputPath> inputs_of(const MergeArguments& arguments) {
 
 std::vector<OutputPath> outputs_of(const MergeArguments& arguments,
                                    const Checkpoint& base, bool packed) {
-  const OutputPath unfinished{"the folder for finished blocks",
-                              resume_path(arguments.output),
-                              OutputKind::kResume};
-  if (!packed) return {{"the output", arguments.output}, unfinished};
+  const OutputPath unfinished = unfinished_output(arguments.copy.output);
+  if (!packed) return {{"the output", arguments.copy.output}, unfinished};
   const std::string format = merged_format(base, arguments.format);
-  return {{"the output", arguments.output, kind_of(find_output_format(format))},
+  return {{"the output", arguments.copy.output,
+           kind_of(find_output_format(format))},
           unfinished,
           json_output(arguments.json)};
 }
@@ -213,10 +204,10 @@ void add_merge_command(CLI::App& app) {
       app.add_subcommand("merge", "merge LoRA adapters into a base model");
   command->add_option("base", arguments->base, "the base model")->required();
   add_adapter_arguments(*command, arguments->adapters);
-  command->add_option("--output", arguments->output, "where to write")
+  command->add_option("--output", arguments->copy.output, "where to write")
       ->required();
   command
-      ->add_option("--dtype", arguments->dtype,
+      ->add_option("--dtype", arguments->copy.dtype,
                    "type of the result: f32, bf16, f16 (default: the base's)")
       ->transform(CLI::CheckedTransformer(kDTypes));
   command
@@ -227,9 +218,7 @@ void add_merge_command(CLI::App& app) {
       ->check(CLI::IsMember(combine_method_names()))
       ->default_str("cat");
   add_combine_options(*command, arguments->combine);
-  command->add_flag("--no-resume", arguments->no_resume,
-                    "start anew even if an interrupted merge left something in "
-                    "OUTPUT.resume");
+  add_no_resume_option(*command, arguments->copy);
   add_packed_options(*command, *arguments);
   add_session_options(*command, arguments->session);
   command->footer(

@@ -8,11 +8,10 @@
 #include "compress/pipeline/adapters/adapter_merge.h"
 #include "compress/pipeline/adapters/adapter_requantize.h"
 #include "compress/pipeline/adapters/merge_fingerprint.h"
-#include "compress/pipeline/evaluation/model_copy.h"
-#include "compress/pipeline/run/resume_store.h"
 #include "compress/tool/adapter_arguments.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
+#include "compress/tool/edited_copy.h"
 #include "compress/tool/session.h"
 
 namespace llmpress {
@@ -20,20 +19,17 @@ namespace {
 
 struct UnmergeArguments {
   SessionOptions session{};
-  std::filesystem::path merged{}, output{};
+  std::filesystem::path merged{};
   AdapterArguments adapters{};
-  std::optional<DType> dtype{};
-  bool no_resume = false;
+  EditedCopyOptions copy{};
 };
 
 void unmerge(const UnmergeArguments& arguments) {
   Session session(arguments.session);
   std::vector<InputPath> inputs{{"the merged model", arguments.merged}};
   add_inputs(arguments.adapters, inputs);
-  const OutputGuard guard(
-      inputs, {{"the output", arguments.output},
-               {"the folder of an unfinished output",
-                resume_path(arguments.output), OutputKind::kResume}});
+  const OutputGuard guard(inputs, {{"the output", arguments.copy.output},
+                                   unfinished_output(arguments.copy.output)});
   log_notes(guard, session);
   const auto merged = open_checkpoint(arguments.merged);
   const Architecture arch = read_architecture(*merged);
@@ -49,22 +45,15 @@ void unmerge(const UnmergeArguments& arguments) {
       *merged, arch, weighted(arguments.adapters), session.pool());
   for (const std::string& note : edits.notes) session.log(note);
   const std::size_t modules = edits.merged.size();
-  edits.edits.dtype = arguments.dtype;
+  edits.edits.dtype = arguments.copy.dtype;
   const auto checkpoint = overlay(*merged, std::move(edits.edits));
-  copy_model(
-      *checkpoint,
-      {.output = arguments.output,
-       .dtype = arguments.dtype,
-       .progress = session.progress(),
-       .pool = &session.pool(),
-       .resume = CopyResume{
-           .fingerprint = merge_fingerprint("unmerge", arguments.merged,
-                                            weighted(arguments.adapters), {},
-                                            arguments.dtype),
-           .take_up = !arguments.no_resume,
-           .log = [&session](const std::string& line) { session.log(line); }}});
+  write_edited_copy(
+      *checkpoint, arguments.copy,
+      merge_fingerprint("unmerge", arguments.merged,
+                        weighted(arguments.adapters), {}, arguments.copy.dtype),
+      session);
   print("took the adapters out of %zu modules, wrote %s\n", modules,
-        arguments.output.c_str());
+        arguments.copy.output.c_str());
 }
 
 }  // namespace
@@ -78,13 +67,11 @@ void add_unmerge_command(CLI::App& app) {
   command->add_option("merged", arguments->merged, "the merged model")
       ->required();
   add_adapter_arguments(*command, arguments->adapters);
-  command->add_flag("--no-resume", arguments->no_resume,
-                    "start anew even if an interrupted run left something in "
-                    "OUTPUT.resume");
-  command->add_option("--output", arguments->output, "where to write")
+  add_no_resume_option(*command, arguments->copy);
+  command->add_option("--output", arguments->copy.output, "where to write")
       ->required();
   command
-      ->add_option("--dtype", arguments->dtype,
+      ->add_option("--dtype", arguments->copy.dtype,
                    "type of the result: f32, bf16, f16 (default: the model's)")
       ->transform(CLI::CheckedTransformer(kDTypes));
   add_session_options(*command, arguments->session);
