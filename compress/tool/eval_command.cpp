@@ -131,8 +131,6 @@ LoadedModel load(const std::filesystem::path& path,
   }
   std::shared_ptr<const PrepackedWeights> prepacked;
   if (arguments.prepack) {
-    check_prepack_possible(!adapters.paths.empty(), ranks.tensor.is_spread(),
-                           session.isa());
     prepacked =
         open_prepacked(*model.source.checkpoint, session.ranks(), session);
   }
@@ -203,8 +201,12 @@ std::filesystem::path scratch_of(const EvalArguments& arguments,
 
 // Before anything is read.
 ModelRanks share_model(const EvalArguments& arguments, Session& session) {
-  return llmpress::share_model(session.ranks(), arguments.spread,
-                               !arguments.adapters.paths.empty());
+  const bool has_adapters = !arguments.adapters.paths.empty();
+  if (arguments.prepack) {
+    check_prepack_possible(has_adapters, arguments.spread.tensor_parallel > 1,
+                           session.isa());
+  }
+  return llmpress::share_model(session.ranks(), arguments.spread, has_adapters);
 }
 
 // The first rank writes for all.

@@ -129,6 +129,10 @@ void write(const LogitsArguments& arguments) {
           ? read_ids(arguments.ids)
           : parse_ids(arguments.ids);
   if (ids.empty()) invalid("--ids: there is not one token id");
+  if (arguments.prepack) {
+    check_prepack_possible(!arguments.adapters.paths.empty(), false,
+                           session.isa());
+  }
   const auto checkpoint = open_checkpoint(arguments.model);
   const Architecture arch = read_architecture(*checkpoint);
   AdaptersBeside beside;
@@ -138,11 +142,7 @@ void write(const LogitsArguments& arguments) {
     for (const std::string& note : beside.notes) session.log(note);
   }
   std::shared_ptr<const PrepackedWeights> prepacked;
-  if (arguments.prepack) {
-    check_prepack_possible(!arguments.adapters.paths.empty(), false,
-                           session.isa());
-    prepacked = open_prepacked(*checkpoint, {}, session);
-  }
+  if (arguments.prepack) prepacked = open_prepacked(*checkpoint, {}, session);
   const Decoder decoder(beside.checkpoint ? *beside.checkpoint : *checkpoint,
                         {.isa = session.isa(),
                          .progress = session.progress(),
