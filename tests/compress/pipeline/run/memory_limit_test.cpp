@@ -142,13 +142,18 @@ TEST_F(MemoryLimit, EvaluatesBlockByBlockWhereModelsDoNotFit) {
   EXPECT_FALSE(fs::exists(resume_path(directory_.path() / "out")));
 }
 
-TEST(MemoryModel, StreamedEvaluationTakesABlockAndTheHeads) {
-  const std::string config =
-      R"({"model_type": "llama", "vocab_size": 32000, "hidden_size": 2048,
-      "intermediate_size": 5632, "num_hidden_layers": 22,
-      "num_attention_heads": 32, "num_key_value_heads": 4,
+// config.json of TinyLlama-1.1B's shape with so many blocks.
+std::string llama_of(std::size_t layers) {
+  return R"({"model_type": "llama", "vocab_size": 32000, "hidden_size": 2048,
+      "intermediate_size": 5632, "num_hidden_layers": )" +
+         std::to_string(layers) +
+         R"(, "num_attention_heads": 32, "num_key_value_heads": 4,
       "hidden_act": "silu", "rms_norm_eps": 1e-05,
       "max_position_embeddings": 2048, "tie_word_embeddings": false})";
+}
+
+TEST(MemoryModel, StreamedEvaluationTakesABlockAndTheHeads) {
+  const std::string config = llama_of(22);
   const Architecture arch = parse_architecture(config, "config.json");
   const std::size_t block = 44040192, ends = 2 * 32000 * 2048;
   const ModelSize stored{.weight_bytes = 2 * (22 * block + ends),
@@ -169,13 +174,7 @@ TEST(MemoryModel, StreamedEvaluationTakesABlockAndTheHeads) {
 // What a run of the shape would hold, by the sizes of its matrices.
 TEST(MemoryModel, CountsOneBlockAndNeverTheModel) {
   const auto need = [](std::size_t layers, std::size_t tokens) {
-    const std::string config =
-        R"({"model_type": "llama", "vocab_size": 32000, "hidden_size": 2048,
-        "intermediate_size": 5632, "num_hidden_layers": )" +
-        std::to_string(layers) +
-        R"(, "num_attention_heads": 32, "num_key_value_heads": 4,
-        "hidden_act": "silu", "rms_norm_eps": 1e-05,
-        "max_position_embeddings": 2048, "tie_word_embeddings": false})";
+    const std::string config = llama_of(layers);
     const Architecture arch = parse_architecture(config, "config.json");
     const Recipe recipe = small_recipe("[{quantize: {method: gptq}}]", "out");
     const StagePlan plan({}, recipe.stages);
@@ -211,12 +210,7 @@ TEST(MemoryModel, CountsOneBlockAndNeverTheModel) {
 // Beside what runs of this shape took (VmHWM): two blocks, 4 sequences of 256
 // tokens, rounded to nearest afterwards.
 TEST(MemoryModel, CountsWhatStructuredPruningHolds) {
-  const std::string config =
-      R"({"model_type": "llama", "vocab_size": 32000, "hidden_size": 2048,
-      "intermediate_size": 5632, "num_hidden_layers": 2,
-      "num_attention_heads": 32, "num_key_value_heads": 4,
-      "hidden_act": "silu", "rms_norm_eps": 1e-05,
-      "max_position_embeddings": 2048, "tie_word_embeddings": false})";
+  const std::string config = llama_of(2);
   const Architecture arch = parse_architecture(config, "config.json");
   const std::size_t linears = 2 * 44040192, ends = 2 * 32000 * 2048;
   const auto need = [&](const std::string& prune) {
