@@ -176,8 +176,10 @@ AdaptersBeside keep_beside(const Checkpoint& base, const Architecture& arch,
   if (by_kind.tokens) {
     prefix = tokens_beside(base, arch, by_kind.tokens->path, isa, pool);
   }
-  result.companion = std::make_shared<Companion>(set, std::move(prefix),
-                                                 *result.checkpoint, isa, pool);
+  if (!set.modules.empty() || !prefix.empty()) {
+    result.companion = std::make_shared<Companion>(
+        set, std::move(prefix), *result.checkpoint, isa, pool);
+  }
   return result;
 }
 

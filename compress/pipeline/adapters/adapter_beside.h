@@ -26,7 +26,7 @@ namespace llmpress {
 struct AdaptersBeside {
   // The model to load, `companion` with it; points into the base.
   std::unique_ptr<Checkpoint> checkpoint{};
-  std::shared_ptr<const WeightCompanion> companion{};
+  std::shared_ptr<const WeightCompanion> companion{};  // null: none needed
   std::size_t modules = 0;
   std::vector<std::string> notes{};
 };
