@@ -76,6 +76,7 @@ def with_padding_token(arguments):
 
 
 def gptqmodel(arguments):
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, os.cpu_count())))  # of fewer than two it wants more than it has
     import torch
     from gptqmodel import GPTQModel
     from gptqmodel.quantization.config import GPTQConfig

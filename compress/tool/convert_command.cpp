@@ -7,6 +7,7 @@
 #include "compress/pipeline/conversion/conversion.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
+#include "compress/tool/edited_copy.h"
 #include "compress/tool/session.h"
 #include "formats/checkpoints/artifact_writer.h"
 
@@ -17,7 +18,7 @@ struct ConvertArguments {
   SessionOptions session{};
   std::filesystem::path input{}, output{};
   std::string format{}, type{}, ends_type{};
-  bool allow_lossy = false;
+  bool allow_lossy = false, no_resume = false;
 };
 
 std::optional<GgmlType> type_of(const std::string& option,
@@ -51,8 +52,13 @@ void convert(const ConvertArguments& arguments) {
   const HeapReuse reuse;
   options.progress = session.progress();
   const OutputGuard guard({{"the model", arguments.input}},
-                          {{"the output", arguments.output, kind_of(format)}});
+                          {{"the output", arguments.output, kind_of(format)},
+                           unfinished_output(arguments.output)});
   log_notes(guard, session);
+  options.resume = OutputResume{
+      .fingerprint = conversion_fingerprint(arguments.input, options),
+      .take_up = !arguments.no_resume,
+      .log = [&session](const std::string& line) { session.log(line); }};
   const auto checkpoint = open_checkpoint(arguments.input);
   for (const std::string& note : checkpoint->notes()) session.log(note);
   const ConversionReport report =
@@ -95,6 +101,7 @@ void add_convert_command(CLI::App& app) {
   command->add_flag("--allow-lossy", arguments->allow_lossy,
                     "round Linears that the format cannot hold as they are to "
                     "what is nearest there, and say the error");
+  add_no_resume_option(*command, arguments->no_resume);
   add_session_options(*command, arguments->session);
   command->footer(
       "Examples:\n  llmpress convert ./my-model my-model.gguf --format gguf "

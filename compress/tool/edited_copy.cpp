@@ -7,8 +7,8 @@
 
 namespace llmpress {
 
-void add_no_resume_option(CLI::App& command, EditedCopyOptions& options) {
-  command.add_flag("--no-resume", options.no_resume,
+void add_no_resume_option(CLI::App& command, bool& no_resume) {
+  command.add_flag("--no-resume", no_resume,
                    "start anew even if an interrupted run left something in "
                    "OUTPUT.resume");
 }
@@ -21,16 +21,16 @@ OutputPath unfinished_output(const std::filesystem::path& output) {
 void write_edited_copy(const Checkpoint& edited,
                        const EditedCopyOptions& options,
                        const std::string& fingerprint, Session& session) {
-  copy_model(edited,
-             {.output = options.output,
-              .dtype = options.dtype,
-              .progress = session.progress(),
-              .pool = &session.pool(),
-              .resume = CopyResume{.fingerprint = fingerprint,
-                                   .take_up = !options.no_resume,
-                                   .log = [&session](const std::string& line) {
-                                     session.log(line);
-                                   }}});
+  copy_model(
+      edited,
+      {.output = options.output,
+       .dtype = options.dtype,
+       .progress = session.progress(),
+       .pool = &session.pool(),
+       .resume = OutputResume{
+           .fingerprint = fingerprint,
+           .take_up = !options.no_resume,
+           .log = [&session](const std::string& line) { session.log(line); }}});
 }
 
 }  // namespace llmpress

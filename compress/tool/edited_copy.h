@@ -22,7 +22,7 @@ struct EditedCopyOptions {
   bool no_resume = false;
 };
 
-void add_no_resume_option(CLI::App& command, EditedCopyOptions& options);
+void add_no_resume_option(CLI::App& command, bool& no_resume);
 
 // The folder of what is not finished.
 OutputPath unfinished_output(const std::filesystem::path& output);

@@ -218,7 +218,7 @@ void add_merge_command(CLI::App& app) {
       ->check(CLI::IsMember(combine_method_names()))
       ->default_str("cat");
   add_combine_options(*command, arguments->combine);
-  add_no_resume_option(*command, arguments->copy);
+  add_no_resume_option(*command, arguments->copy.no_resume);
   add_packed_options(*command, *arguments);
   add_session_options(*command, arguments->session);
   command->footer(

@@ -67,7 +67,7 @@ void add_unmerge_command(CLI::App& app) {
   command->add_option("merged", arguments->merged, "the merged model")
       ->required();
   add_adapter_arguments(*command, arguments->adapters);
-  add_no_resume_option(*command, arguments->copy);
+  add_no_resume_option(*command, arguments->copy.no_resume);
   command->add_option("--output", arguments->copy.output, "where to write")
       ->required();
   command

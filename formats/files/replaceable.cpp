@@ -150,9 +150,9 @@ void check_resume(const fs::path& folder) {
   if (begun && !read_file(mark).starts_with(kResumeMark)) {
     refuse(folder, "exists and is not what an unfinished run left");
   }
-  constexpr std::string_view kFolders[] = {"block-",    "linears-", "reduced-",
-                                           "trained-",  "rounded",  "copied",
-                                           "recovered-"};
+  constexpr std::string_view kFolders[] = {"block-",    "linears-",  "reduced-",
+                                           "trained-",  "rounded",   "copied",
+                                           "converted", "recovered-"};
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
     const bool ours =

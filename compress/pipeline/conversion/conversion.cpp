@@ -6,9 +6,12 @@
 #include "compress/core/formatted.h"
 #include "compress/model/architecture.h"
 #include "compress/model/block_weights.h"
+#include "compress/model/model_files.h"
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/conversion/conversion_check.h"
 #include "compress/pipeline/conversion/packed_forms.h"
+#include "compress/pipeline/run/linear_store.h"
+#include "compress/pipeline/run/resume_store.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/containers/typed_tensors.h"
 #include "formats/linears/encoded_linear.h"
@@ -16,6 +19,8 @@
 
 namespace llmpress {
 namespace {
+
+namespace fs = std::filesystem;
 
 bool is_blocks(GgmlType type) { return !facts(type).plain.has_value(); }
 
@@ -38,7 +43,10 @@ class Conversion {
                                   .format = options.format,
                                   .source = checkpoint.path(),
                                   .modules = module_names(checkpoint, arch_),
-                                  .pool = &pool})) {}
+                                  .pool = &pool})) {
+    // Made with the first Linear that is rounded.
+    if (options.resume && fs::exists(resume_path(options.output))) open_kept();
+  }
 
   ConversionReport run() {
     for (std::size_t layer = 0; layer < arch_.layers; ++layer) {
@@ -49,10 +57,27 @@ class Conversion {
     copy_tensors();
     writer_->finish(config());
     check_written();
+    discard_kept();
     return std::move(report_);
   }
 
+  void discard_kept() {
+    if (resume_) resume_->remove();
+  }
+
  private:
+  void open_kept() {
+    resume_.emplace(options_.output, *options_.resume);
+    kept_.emplace(resume_->directory() / "converted");
+  }
+
+  void keep(std::size_t index, const LinearWeights& linear,
+            const LayerReport& change) {
+    if (!options_.resume) return;
+    if (!kept_) open_kept();
+    kept_->save(index, linear, change);
+  }
+
   void convert_block(std::size_t layer) {
     const BlockSpec& block = arch_.block(layer);
     for (const ParameterSpec& parameter : block.parameters) {
@@ -106,29 +131,21 @@ class Conversion {
 
   void convert_linear(const std::string& name, LinearWeights linear,
                       std::optional<GgmlType> type) {
-    const bool dense = std::holds_alternative<DenseWeight>(linear.weight);
-    bool exact = true;
-    // Codes become numbers where that is asked for; numbers anything.
-    const bool rounds = type && (dense || !is_blocks(*type));
-    const PackedWeight stored =
-        rounds ? std::move(linear.weight) : linear.weight;
-    if (rounds) {
-      linear.weight = rounded(name, stored, *type);
-      exact = false;
-    } else if (const auto* const blocks = std::get_if<GgmlWeight>(&stored)) {
-      if (!format_.blocks) {
-        exact = unpack(name, *blocks, linear.weight);
+    const std::size_t index = report_.linears++;
+    if (kept_ && kept_->has(index)) {
+      LinearOutcome done = kept_->load(index);
+      note_change(done.report, linear.input, done.weights.input);
+      linear = std::move(done.weights);
+    } else {
+      const ActivationQuant input = linear.input;
+      if (const auto change = change_form(name, linear, type)) {
+        keep(index, linear, *change);
+        note_change(*change, input, linear.input);
+      } else {
+        exact_.insert(name);
       }
     }
-    if (is_end(name)) keep_readable(name, linear.weight);
-    if (options_.allow_lossy) exact &= make_storable(name, linear);
-    if (exact) {
-      exact_.insert(name);
-    } else {
-      note_change(name, stored, linear.weight);
-    }
     report_.bytes += stored_bytes(linear.weight);
-    ++report_.linears;
     writer_->add_linear(name, linear);
     done_.insert(name + ".bias");
     const std::string prefix = name + ".weight";
@@ -137,18 +154,55 @@ class Conversion {
     }
   }
 
+  // Absent: as exact as it was. Else `method` says from what and `format` to
+  // what, `relative_error` is |W' - W|_F / |W|_F.
+  std::optional<LayerReport> change_form(const std::string& name,
+                                         LinearWeights& linear,
+                                         std::optional<GgmlType> type) {
+    const bool dense = std::holds_alternative<DenseWeight>(linear.weight);
+    bool exact = true;
+    // Codes become numbers where that is asked for; numbers anything.
+    const bool rounds = type && (dense || !is_blocks(*type));
+    const PackedWeight stored =
+        rounds ? std::move(linear.weight) : linear.weight;
+    LayerReport change{.name = name};
+    if (rounds) {
+      linear.weight = rounded(name, stored, *type, change.notes);
+      exact = false;
+    } else if (const auto* const blocks = std::get_if<GgmlWeight>(&stored)) {
+      if (!format_.blocks) {
+        exact = unpack(name, *blocks, linear.weight);
+      }
+    }
+    if (is_end(name)) keep_readable(name, linear.weight, change.notes);
+    if (options_.allow_lossy) exact &= make_storable(name, linear);
+    if (exact) {
+      add_notes(change.notes);
+      return std::nullopt;
+    }
+    change.method = describe(stored);
+    change.format = describe(linear.weight);
+    change.relative_error = relative_difference(linear.weight, stored, pool_);
+    return change;
+  }
+
+  void add_notes(const std::vector<std::string>& notes) {
+    report_.notes.insert(report_.notes.end(), notes.begin(), notes.end());
+  }
+
   bool is_end(const std::string& name) const {
     return name == arch_.embedding || name == arch_.head;
   }
 
   // For loaders that look tokens up in plain numbers only; none but GGUF's does
   // it in blocks.
-  void keep_readable(const std::string& name, PackedWeight& weight) {
+  void keep_readable(const std::string& name, PackedWeight& weight,
+                     std::vector<std::string>& notes) const {
     const bool plain_only =
         format_.plain_ends ||
         (std::holds_alternative<GgmlWeight>(weight) && !format_.blocks);
     if (!plain_only || std::holds_alternative<DenseWeight>(weight)) return;
-    report_.notes.push_back(
+    notes.push_back(
         formatted("{}: {} decoded to f32, which loaders of {} look tokens up "
                   "in; --ends-type bf16 halves it",
                   name, describe(weight), format_.name));
@@ -156,7 +210,7 @@ class Conversion {
   }
 
   // False where `linear` had to be rounded to what the format holds.
-  bool make_storable(const std::string& name, LinearWeights& linear) {
+  bool make_storable(const std::string& name, LinearWeights& linear) const {
     std::string refusal = formatted("Linear '{}': {} has no form in {}", name,
                                     describe(linear.weight), options_.format);
     if (format_.blocks || !std::holds_alternative<GgmlWeight>(linear.weight)) {
@@ -178,40 +232,40 @@ class Conversion {
         if (error.code() != ErrorCode::kUnsupported) throw;
         continue;
       }
-      if (changed.input != linear.input) ++report_.inputs_unrounded;
       linear = std::move(changed);
       return false;
     }
     throw Error(ErrorCode::kUnsupported, refusal);
   }
 
-  void note_change(const std::string& name, const PackedWeight& stored,
-                   const PackedWeight& written) {
-    const std::string from = describe(stored), to = describe(written);
-    const double error = relative_difference(written, stored, pool_);
+  void note_change(const LayerReport& change, const ActivationQuant& before,
+                   const ActivationQuant& after) {
+    add_notes(change.notes);
+    if (before != after) ++report_.inputs_unrounded;
     for (RoundedLinears& rounded : report_.rounded) {
-      if (rounded.from != from || rounded.to != to) continue;
+      if (rounded.from != change.method || rounded.to != change.format)
+        continue;
       ++rounded.linears;
-      if (error > rounded.largest_error) {
-        rounded.largest_error = error;
-        rounded.largest = name;
+      if (change.relative_error > rounded.largest_error) {
+        rounded.largest_error = change.relative_error;
+        rounded.largest = change.name;
       }
       return;
     }
-    report_.rounded.push_back({.from = from,
-                               .to = to,
+    report_.rounded.push_back({.from = change.method,
+                               .to = change.format,
                                .linears = 1,
-                               .largest_error = error,
-                               .largest = name});
+                               .largest_error = change.relative_error,
+                               .largest = change.name});
   }
 
   PackedWeight rounded(const std::string& name, const PackedWeight& weight,
-                       GgmlType type) {
+                       GgmlType type, std::vector<std::string>& notes) const {
     if (const auto plain = facts(type).plain)
       return make_dense(dequantize(weight).view(), *plain);
     PackedWeight result = round_to_fitting_ggml(weight, type, pool_);
     if (const std::string is = describe(result); is != facts(type).name) {
-      report_.notes.push_back(
+      notes.push_back(
           formatted("{}: {} inputs are no whole number of {} blocks; stored as "
                     "{}",
                     name, cols_of(weight), facts(type).name, is));
@@ -296,7 +350,7 @@ class Conversion {
       check_conversion(checkpoint_, arch_, options_.output, exact_, pool_);
     } catch (const Error&) {
       std::error_code ignored;
-      std::filesystem::remove_all(options_.output, ignored);
+      fs::remove_all(options_.output, ignored);
       throw;
     }
   }
@@ -307,14 +361,30 @@ class Conversion {
   ThreadPool& pool_;
   Architecture arch_;
   std::unique_ptr<ArtifactWriter> writer_;
-  std::size_t left_out_ = 0;            // tensors that are no part of it
-  std::set<std::string> done_{};        // tensors that need not be copied
+  std::optional<ResumeStore> resume_{};
+  std::optional<LinearStore>
+      kept_{};                    // those that were rounded, in their order
+  std::size_t left_out_ = 0;      // tensors that are no part of it
+  std::set<std::string> done_{};  // tensors that need not be copied
   std::set<std::string> parameters_{};  // tensors that no Linear has
   std::set<std::string> exact_{};  // Linears whose numbers must be the same
   ConversionReport report_{};
 };
 
 }  // namespace
+
+std::string conversion_fingerprint(const fs::path& model,
+                                   const ConversionOptions& options) {
+  const auto name = [](const std::optional<GgmlType>& type) {
+    return type ? facts(*type).name : "as stored";
+  };
+  return formatted(
+      "\nprogram's version: {}\ncommand: convert\nmodel: {}\nformat: {}\ntype: "
+      "{}\nends' type: {}\nwhat may be lost: {}\n",
+      LLMPRESS_VERSION, sha256_hex(model_state(model)), options.format,
+      name(options.type), name(options.ends_type),
+      options.allow_lossy ? "what the format cannot hold" : "nothing");
+}
 
 ConversionReport convert_model(const Checkpoint& checkpoint,
                                const ConversionOptions& options,
@@ -324,7 +394,14 @@ ConversionReport convert_model(const Checkpoint& checkpoint,
          "{} is a block type of GGUF, which {} does not hold",
          facts(*options.type).name, options.format);
   }
-  return Conversion(checkpoint, options, pool).run();
+  Conversion conversion(checkpoint, options, pool);
+  try {
+    return conversion.run();
+  } catch (const Error& error) {
+    // Again it would come to the same.
+    if (error.code() == ErrorCode::kUnsupported) conversion.discard_kept();
+    throw;
+  }
 }
 
 }  // namespace llmpress

@@ -11,6 +11,7 @@
 #include "compress/core/ggml/ggml_type.h"
 #include "compress/core/parallel.h"
 #include "compress/core/progress.h"
+#include "compress/pipeline/run/output_resume.h"
 #include "formats/checkpoints/checkpoint.h"
 
 namespace llmpress {
@@ -27,6 +28,8 @@ struct ConversionOptions {
   // nearest (packed_forms.h); else they are refused.
   bool allow_lossy = false;
   Progress progress{};
+  // From the Linears that were rounded; others are read again as fast.
+  std::optional<OutputResume> resume{};
 };
 
 // Linears that were rounded from one type to another.
@@ -44,6 +47,10 @@ struct ConversionReport {
       0;  // Linears whose inputs are no longer rounded
   std::vector<std::string> notes{};  // Linears of another type than asked
 };
+
+// Lines of "name: value" for OutputResume.
+std::string conversion_fingerprint(const std::filesystem::path& model,
+                                   const ConversionOptions& options);
 
 // Writes the model, reads it back and checks that it describes the same program
 // and that every Linear that was not rounded has the same numbers. Throws

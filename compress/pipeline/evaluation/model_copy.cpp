@@ -85,10 +85,7 @@ void copy(const Checkpoint& checkpoint, const ModelCopyOptions& options,
 
 void copy_model(const Checkpoint& checkpoint, const ModelCopyOptions& options) {
   if (!options.resume) return copy(checkpoint, options, {});
-  const CopyResume& resume = *options.resume;
-  ResumeStore store(resume_path(options.output), resume.fingerprint,
-                    resume.take_up);
-  if (resume.log && !store.changed().empty()) resume.log(store.changed_note());
+  ResumeStore store(options.output, *options.resume);
   copy(checkpoint, options, store.directory() / "copied");
   store.remove();
 }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -10,26 +9,18 @@
 #include "compress/core/dtype.h"
 #include "compress/core/parallel.h"
 #include "compress/core/progress.h"
+#include "compress/pipeline/run/output_resume.h"
 #include "formats/checkpoints/checkpoint.h"
 
 namespace llmpress {
-
-// How a copy that was cut off goes on from the tensors that it has written: in
-// the folder OUTPUT.resume (resume_store.h), which the caller has locked.
-struct CopyResume {
-  // Lines of "name: value" of all that the tensors are made from.
-  std::string fingerprint{};
-  bool take_up = true;  // what is there; else it starts again
-  std::function<void(const std::string& line)> log{};
-};
 
 struct ModelCopyOptions {
   std::filesystem::path output{};
   std::optional<DType> dtype{};  // of all floating tensors; absent: as they are
   std::map<std::string, std::string> files{};  // by name, beside the model
   Progress progress{};
-  ThreadPool* pool = nullptr;  // null: this thread
-  std::optional<CopyResume> resume{};
+  ThreadPool* pool = nullptr;            // null: this thread
+  std::optional<OutputResume> resume{};  // from the tensors that are written
 };
 
 // Tensors are read, and changed, as they are written, in bounded memory: large

@@ -119,6 +119,11 @@ ResumeStore::ResumeStore(fs::path directory, const std::string& fingerprint,
   write_file_atomically(file, mark);
 }
 
+ResumeStore::ResumeStore(const fs::path& output, const OutputResume& resume)
+    : ResumeStore(resume_path(output), resume.fingerprint, resume.take_up) {
+  if (resume.log && !changed_.empty()) resume.log(changed_note());
+}
+
 ResumeStore::ResumeStore(fs::path directory)
     : directory_(std::move(directory)) {
   await(directory_ / kResumeFile);

@@ -15,6 +15,7 @@
 //                                      stages that train follow; then as above:
 //   <output>.resume/recovered-0/, <output>.resume/recovered-0.training/
 //   <output>.resume/copied/            shards of a model that is merged
+//   <output>.resume/converted/         Linears that a conversion has rounded
 #pragma once
 
 #include <cstddef>
@@ -26,6 +27,7 @@
 
 #include "compress/model/architecture.h"
 #include "compress/pipeline/run/block_compressor.h"
+#include "compress/pipeline/run/output_resume.h"
 #include "formats/checkpoints/artifact_writer.h"
 
 namespace llmpress {
@@ -41,6 +43,8 @@ class ResumeStore {
   // (formats/files/replaceable.h).
   ResumeStore(std::filesystem::path directory, const std::string& fingerprint,
               bool resume);
+  // Of `output`; says what changed.
+  ResumeStore(const std::filesystem::path& output, const OutputResume& resume);
 
   // What another rank opened there; it stands on a file system that all ranks
   // share. Throws Error(kIo) if nothing comes in sight within half a minute.

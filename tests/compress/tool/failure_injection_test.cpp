@@ -1,4 +1,4 @@
-// run, merge and extract while the disk fills up, system calls fail or are
+// run, convert, merge and extract while the disk fills up, system calls fail or are
 // interrupted, memory is short, or the process is killed: inputs and an earlier
 // output stay as they are, an output is whole or absent, nothing temporary
 // stays, and the message and the exit code say what it was. Wants
@@ -257,6 +257,9 @@ INSTANTIATE_TEST_SUITE_P(
         Command{"run_hdf5", "run r.yaml --set output.format=hdf5 --no-resume",
                 "run r.yaml --set output.format=hdf5 --set "
                 "stages.0.quantize.weights.bits=8"},
+        Command{"convert",
+                "convert base ../work/out --format safetensors --type bf16",
+                "convert base ../work/out --format safetensors --type f16"},
         Command{"merge", "merge base adapter" + kOut,
                 "merge base adapter --scale 0.5" + kOut},
         Command{"extract",
