@@ -44,9 +44,9 @@ struct Stream {
   }
 };
 
-// Carries a block through its stages. The input of a stage that is wider than
-// the residual stream (an MLP's inner width) is not kept for all calibration
-// tokens: the stage before it is left pending and runs again, batch by batch.
+// Carries a block through its stages. Where the input of a stage is not kept for
+// all calibration tokens (kept_inputs.h), the stage before it is left pending and
+// runs again, batch by batch.
 class StagedBlock {
  public:
   // `uncompressed`: the block as the reference runs it; null: as it is.
@@ -333,9 +333,8 @@ class StagedBlock {
     if (stream_.states == nullptr) return;
     const auto& stages = spec_.stages;
     if (pending_) run_stage(stage - 1);
-    pending_ = stage + 1 < stages.size() &&
-               is_wide(stages[stage + 1], *job_.arch) &&
-               any(needs_of_stage(stage + 1));
+    pending_ = stage + 1 < stages.size() && any(needs_of_stage(stage + 1)) &&
+               job_.kept.remakes(spec_, stage + 1, *job_.arch);
     if (!pending_) run_stage(stage);
   }
 

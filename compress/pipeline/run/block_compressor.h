@@ -16,6 +16,7 @@
 #include "compress/core/parallel.h"
 #include "compress/core/ranks.h"
 #include "compress/kernels/cpu.h"
+#include "compress/pipeline/run/kept_inputs.h"
 #include "compress/pipeline/run/kv_scales.h"
 #include "compress/pipeline/run/linear_compressor.h"
 #include "compress/pipeline/run/linear_store.h"
@@ -41,6 +42,7 @@ struct BlockJob {
   Ranks ranks{};
   ExpertPolicy experts = ExpertPolicy::kNearest;
   std::size_t expert_min_tokens = 0;
+  KeptInputs kept{};
   // Where Linears go that are finished before their block is; null: nowhere.
   const LinearStore* linears = nullptr;
   // Of this block, for the stages whose sparsity was allocated.

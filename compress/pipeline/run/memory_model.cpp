@@ -8,6 +8,7 @@
 #include "compress/pipeline/evaluation/evaluation_need.h"
 #include "compress/pipeline/run/auto_precision.h"
 #include "compress/pipeline/run/block_rounding.h"
+#include "compress/pipeline/run/kept_inputs.h"
 #include "compress/pipeline/run/linear_compressor.h"
 #include "compress/pipeline/run/plan_needs.h"
 #include "compress/pipeline/run/variant_compressor.h"
@@ -38,9 +39,11 @@ struct LinearCost {
 class BlockMemory {
  public:
   // `reference`: whether the tokens run through the uncompressed model too.
-  BlockMemory(const MemoryJob& job, std::size_t layer, bool reference)
+  BlockMemory(const MemoryJob& job, std::size_t layer, bool reference,
+              const KeptInputs& kept)
       : job_(job),
         layer_(layer),
+        kept_(kept),
         spec_(job.arch->block(layer)),
         widths_(live_widths(spec_)),
         calibrated_(job.calibration.tokens != 0),
@@ -129,8 +132,7 @@ class BlockMemory {
   }
 
   bool is_made_by_batches(std::size_t s) const {
-    return s != 0 && is_wide(spec_.stages[s], *job_.arch) &&
-           any(needs_of_stage(s));
+    return any(needs_of_stage(s)) && kept_.remakes(spec_, s, *job_.arch);
   }
 
   std::size_t batch_tokens() const {
@@ -211,6 +213,7 @@ class BlockMemory {
 
   const MemoryJob& job_;
   std::size_t layer_;
+  KeptInputs kept_;
   const BlockSpec& spec_;
   LiveWidths widths_;
   bool calibrated_;
@@ -360,16 +363,21 @@ class ModelMemory {
             *job_.plan, arch, job_.calibration.sequence_tokens)) +
         expert_products(*job_.plan, arch);
     const auto tokens = static_cast<double>(job_.calibration.tokens);
+    const KeptInputs in_memory(job_.calibration.tokens * (reference ? 2 : 1));
     for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-      const BlockMemory block(reduced_job, layer, reference);
+      const BlockMemory block(reduced_job, layer, reference, in_memory);
+      const BlockMemory spilling(reduced_job, layer, reference, {});
       packed_ += block.packed();
-      const double peak = block.peak() + beside;
-      const double states =
-          streams * tokens * static_cast<double>(block.kept_width() * kFloat);
+      const auto states = [&](const BlockMemory& memory) {
+        return streams * tokens *
+               static_cast<double>(memory.kept_width() * kFloat);
+      };
       // In a file they still come in, one batch of each stream.
-      add("compressing " + arch.block_name(layer), peak + states,
-          peak + (calibrated ? streams * block.batch_bytes() : 0));
-      scratch_ = std::max(scratch_, states);
+      add("compressing " + arch.block_name(layer),
+          block.peak() + beside + states(block),
+          spilling.peak() + beside +
+              (calibrated ? streams * spilling.batch_bytes() : 0));
+      scratch_ = std::max(scratch_, states(spilling));
     }
   }
 
@@ -433,10 +441,6 @@ std::size_t groups_at_once(const BlockSpec& block, const StageSpec& stage,
   }
   const std::size_t of_group = stage.in * stage.in * kFloat;
   return std::clamp<std::size_t>(weights * 2 / of_group, 1, stage.groups);
-}
-
-bool is_wide(const StageSpec& stage, const Architecture& arch) {
-  return stage.in > arch.hidden || stage.groups > 1;
 }
 
 MemoryNeed memory_need(const MemoryJob& job) { return ModelMemory(job).need(); }

@@ -7,17 +7,13 @@
 #include <cstdint>
 #include <string>
 
+#include "compress/calibration/calibration_size.h"
 #include "compress/calibration/stage_plan.h"
 #include "compress/core/input_stats.h"
 #include "compress/model/architecture.h"
 #include "compress/model/model_check.h"
 
 namespace llmpress {
-
-// What calibration makes blocks keep: all tokens, and those of a sequence.
-struct CalibrationSize {
-  std::size_t tokens = 0, sequence_tokens = 0;
-};
 
 struct MemoryJob {
   const StagePlan* plan = nullptr;
@@ -56,9 +52,5 @@ MemoryNeed memory_need(const MemoryJob& job);
 // than take the room of the block's weights in 16 bits.
 std::size_t groups_at_once(const BlockSpec& block, const StageSpec& stage,
                            const StatsNeeds& needs);
-
-// Wider than the residual stream, all told: its input is not kept of all tokens
-// at once, but made batch by batch.
-bool is_wide(const StageSpec& stage, const Architecture& arch);
 
 }  // namespace llmpress

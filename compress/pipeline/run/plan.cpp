@@ -186,16 +186,18 @@ PlannedVariant plan_variant(const VariantJob& job, const Recipe& recipe,
       calibration_use(job.plan, arch) == CalibrationUse::kNone
           ? CalibrationSize{}
           : calibration;
-  const MemoryNeed need = memory_need_of(
-      job, recipe, model, share_of_rank(calibration, options.planned_ranks),
-      evaluated);
+  const CalibrationSize of_rank =
+      share_of_rank(calibration, options.planned_ranks);
+  const MemoryNeed need =
+      memory_need_of(job, recipe, model, of_rank, evaluated);
   planned.peak_memory_bytes = peak_of(job, need);
   if (!job.scratch.empty()) planned.disk_bytes += need.scratch;
   const double rate = product_rate(pool);
-  const SpreadCost cost =
-      cost_on(work_of(job.plan, arch, used.tokens, used.sequence_tokens,
-                      before.weight_bytes, planned.output_bytes, linear_bytes),
-              machine_like_this(rate, options, pool), options.planned_ranks);
+  const SpreadCost cost = cost_on(
+      work_of(job.plan, arch, used.tokens, used.sequence_tokens,
+              before.weight_bytes, planned.output_bytes, linear_bytes,
+              kept_inputs(job, of_rank, wants_reference(job.plan, arch))),
+      machine_like_this(rate, options, pool), options.planned_ranks);
   planned.seconds = cost.seconds;
   planned.traffic_bytes = static_cast<std::size_t>(cost.traffic);
   for (const Stage* stage : job.plan.training()) {

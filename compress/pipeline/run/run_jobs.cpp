@@ -171,24 +171,6 @@ void check_jobs(const Recipe& recipe, std::span<VariantJob> jobs,
   }
 }
 
-CalibrationSize size_of(const std::optional<CalibrationSet>& calibration) {
-  CalibrationSize size;
-  if (!calibration) return size;
-  size.tokens = calibration->tokens();
-  for (const auto& sequence : calibration->sequences) {
-    size.sequence_tokens = std::max(size.sequence_tokens, sequence.size());
-  }
-  return size;
-}
-
-CalibrationSize share_of_rank(CalibrationSize all, std::size_t ranks) {
-  if (all.tokens == 0 || ranks == 1) return all;
-  const std::size_t batch = tokens_of_batch(all.sequence_tokens);
-  all.tokens = std::min(all.tokens,
-                        ceil_div(ceil_div(all.tokens, batch), ranks) * batch);
-  return all;
-}
-
 std::uint64_t memory_limit_of(const Recipe& recipe, const RunOptions& options) {
   return options.memory_limit != 0 ? options.memory_limit : recipe.memory_limit;
 }

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "compress/calibration/calibration_text.h"
+#include "compress/calibration/calibration_size.h"
 #include "compress/model/model_source.h"
 #include "compress/pipeline/evaluation/evaluation.h"
 #include "compress/pipeline/run/memory_model.h"
@@ -47,10 +47,6 @@ RunTexts load_texts(const Recipe& recipe, std::span<const VariantJob> jobs,
 // what `output.incompatible` changes. Throws Error for what cannot be done.
 void check_jobs(const Recipe& recipe, std::span<VariantJob> jobs,
                 const ModelSource& model, ThreadPool& pool);
-
-CalibrationSize size_of(const std::optional<CalibrationSet>& calibration);
-// Of the batches that one of so many ranks holds at most.
-CalibrationSize share_of_rank(CalibrationSize all, std::size_t ranks);
 
 // Of the options, else of the recipe; 0: none.
 std::uint64_t memory_limit_of(const Recipe& recipe, const RunOptions& options);

@@ -9,7 +9,6 @@
 #include "compress/core/checked.h"
 #include "compress/core/linalg.h"
 #include "compress/pipeline/run/linear_compressor.h"
-#include "compress/pipeline/run/memory_model.h"
 #include "compress/pipeline/run/plan_needs.h"
 #include "compress/pipeline/run/variant_compressor.h"
 #include "compress/surgery/block_smoothing.h"
@@ -32,13 +31,14 @@ class BlockWork {
  public:
   // `streams`: models that the tokens run through.
   BlockWork(const StagePlan& plan, const Architecture& arch, std::size_t layer,
-            std::size_t tokens, double streams)
+            std::size_t tokens, double streams, const KeptInputs& kept)
       : plan_(plan),
         arch_(arch),
         layer_(layer),
         spec_(arch.block(layer)),
         tokens_(static_cast<double>(tokens)),
-        streams_(streams) {
+        streams_(streams),
+        kept_(kept) {
     for (const Operation& op : spec_.operations) {
       if (const auto* const route = std::get_if<RouteOp>(&op.kind)) {
         top_ = static_cast<double>(route->top);
@@ -81,8 +81,8 @@ class BlockWork {
     const auto groups = static_cast<double>(stage.groups);
     const double tokens = tokens_of(stage);
     const bool again = s + 1 < spec_.stages.size() &&
-                       is_wide(spec_.stages[s + 1], arch_) &&
-                       any(needs_of_stage(s + 1));
+                       any(needs_of_stage(s + 1)) &&
+                       kept_.remakes(spec_, s + 1, arch_);
     const double passes = (again ? 2 : 1) * streams_;
     const auto add_moment = [&](double products) {
       work.passes += groups * products;
@@ -106,6 +106,7 @@ class BlockWork {
   std::size_t layer_;
   const BlockSpec& spec_;
   double tokens_, streams_, top_ = 1, numbers_ = 0;
+  KeptInputs kept_;
 };
 
 }  // namespace
@@ -113,7 +114,7 @@ class BlockWork {
 RunWork work_of(const StagePlan& plan, const Architecture& arch,
                 std::size_t tokens, std::size_t sequence_tokens,
                 std::size_t model_bytes, std::size_t output_bytes,
-                std::size_t packed_bytes) {
+                std::size_t packed_bytes, const KeptInputs& kept) {
   RunWork work{.read = 2.0 * static_cast<double>(model_bytes),
                .written = static_cast<double>(output_bytes),
                .shards = std::max<std::size_t>(
@@ -125,7 +126,7 @@ RunWork work_of(const StagePlan& plan, const Architecture& arch,
   }
   const double streams = wants_reference(plan, arch) ? 2 : 1;
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-    BlockWork(plan, arch, layer, tokens, streams).add_to(work);
+    BlockWork(plan, arch, layer, tokens, streams, kept).add_to(work);
   }
   return work;
 }

@@ -9,6 +9,7 @@
 #include "compress/calibration/stage_plan.h"
 #include "compress/core/parallel.h"
 #include "compress/model/architecture.h"
+#include "compress/pipeline/run/kept_inputs.h"
 #include "compress/pipeline/run/rank_plan.h"
 
 namespace llmpress {
@@ -29,13 +30,13 @@ struct RunWork {
 };
 
 // `tokens`: of calibration, if the plan uses any, in sequences of
-// `sequence_tokens`; `packed_bytes`: of the blocks' Linears among those of the
-// output. Searching methods count with their forward passes; training
+// `sequence_tokens`, of whose states a rank keeps `kept`; `packed_bytes`: of the
+// blocks' Linears among those of the output. Searching methods count with their forward passes; training
 // does not count.
 RunWork work_of(const StagePlan& plan, const Architecture& arch,
                 std::size_t tokens, std::size_t sequence_tokens,
                 std::size_t model_bytes, std::size_t output_bytes,
-                std::size_t packed_bytes);
+                std::size_t packed_bytes, const KeptInputs& kept);
 
 // One of so many that are alike.
 struct Machine {

@@ -307,7 +307,15 @@ class VariantCompressor {
             .expert_min_tokens = inputs_.calibration == nullptr
                                      ? 0
                                      : inputs_.calibration->expert_min_tokens,
+            .kept = kept(),
             .sparsities = sparsities_.of_block(layer)};
+  }
+
+  KeptInputs kept() const {
+    if (!states_) return {};
+    return kept_inputs(
+        job_, share_of_rank(size_of(*inputs_.calibration), ranks_.size()),
+        reference_.has_value());
   }
 
   DenseBlock unread_block(std::size_t layer) const {
@@ -467,6 +475,12 @@ class VariantCompressor {
 std::string layer_line(const LayerReport& layer) {
   return formatted("{}  {}  {}  relative error {:.3g}", layer.name,
                    layer.method, layer.format, layer.relative_error);
+}
+
+KeptInputs kept_inputs(const VariantJob& job, CalibrationSize of_rank,
+                       bool reference) {
+  return job.scratch.empty() ? KeptInputs(of_rank.tokens * (reference ? 2 : 1))
+                             : KeptInputs();
 }
 
 VariantReport compress_variant(const RunInputs& inputs, const VariantJob& job,

@@ -4,8 +4,10 @@
 
 #include <string>
 
+#include "compress/calibration/calibration_size.h"
 #include "compress/calibration/calibration_text.h"
 #include "compress/calibration/stage_plan.h"
+#include "compress/pipeline/run/kept_inputs.h"
 #include "compress/pipeline/run/run.h"
 #include "formats/checkpoints/checkpoint.h"
 
@@ -30,6 +32,11 @@ struct VariantJob {
   std::filesystem::path scratch{};
   bool streams_evaluation = false;  // models are evaluated block by block
 };
+
+// With a share of the calibration tokens as large as the largest of a rank, and
+// the uncompressed model beside it or not.
+KeptInputs kept_inputs(const VariantJob& job, CalibrationSize of_rank,
+                       bool reference);
 
 // Throws as run_recipe() does.
 VariantReport compress_variant(const RunInputs& inputs, const VariantJob& job,

@@ -166,6 +166,40 @@ TEST_P(FamilyRuns, Fp8EvaluatesAsItsWeights) {
       run("{quantize: {method: rtn, weights: {type: fp8, group_size: -1}}}"));
 }
 
+// With states in memory, where inputs of experts are kept of all tokens, and in a
+// file, where they are made batch by batch.
+TEST(FamilyBytes, AreTheSameWithStatesInAFile) {
+  TemporaryDirectory directory;
+  ThreadPool pool(2);
+  const fs::path ids = directory.path() / "ids.h5";
+  Rng rng(1);
+  std::vector<TokenId> tokens(200 * 64);
+  for (TokenId& id : tokens) id = static_cast<TokenId>(rng.below(32));
+  write_token_table(ids, {.samples = 200, .length = 64, .ids = tokens});
+  for (const std::string family : {"mixtral", "deepseek_v3", "qwen3_next"}) {
+    const auto recipe = [&](const std::string& output) {
+      return parse_recipe(
+          "model: " + source_dir() + "/tests/compress/model/goldens/" + family +
+              "\ncalibration: {text: " + ids.string() +
+              ", samples: 200, sequence_length: 64}\nstages: [{quantize: "
+              "{method: gptq, asymmetric_calibration: true, weights: {bits: 4, "
+              "group_size: 8}}}]\noutput: {path: " +
+              (directory.path() / output).string() + "}\n",
+          "test.yaml");
+    };
+    run_recipe(recipe(family), {}, pool);
+    const std::size_t peak =
+        plan_recipe(recipe("held"), {}, pool).variants[0].peak_memory_bytes;
+    const RunReport held =
+        run_recipe(recipe(family + "-held"), {.memory_limit = peak - 1}, pool);
+    EXPECT_NE(held.notes.at(0).find("scratch"), std::string::npos) << family;
+    const auto weights = [&](const std::string& output) {
+      return read_file(directory.path() / output / "model.safetensors");
+    };
+    EXPECT_TRUE(weights(family) == weights(family + "-held")) << family;
+  }
+}
+
 // Once anything is quantized, transformers takes Llama 4's experts one by one.
 TEST(FamilyNames, LetPlainExpertsOfLlama4StandApart) {
   TemporaryDirectory directory;

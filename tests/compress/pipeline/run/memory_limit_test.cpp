@@ -7,6 +7,7 @@
 #include "compress/core/error.h"
 #include "compress/pipeline/evaluation/evaluation_need.h"
 #include "compress/pipeline/evaluation/evaluation_text.h"
+#include "compress/pipeline/run/kept_inputs.h"
 #include "compress/pipeline/run/memory_model.h"
 #include "compress/pipeline/run/resume_store.h"
 #include "compress/pipeline/run/run.h"
@@ -197,14 +198,35 @@ TEST(MemoryModel, CountsOneBlockAndNeverTheModel) {
   const std::size_t weight = std::size_t{5632} * 2048 * 4;
   EXPECT_GT(four.spilled, 2 * moment + 2 * weight);
   EXPECT_LT(four.spilled, 2 * moment + 9 * weight);
-  // 8192 tokens of two values of the stream; one batch of 2048 stays.
-  const std::size_t states = std::size_t{8192} * 2 * 2048 * 4;
-  EXPECT_EQ(four.scratch, states);
+  // 8192 tokens of two values of the stream; one batch of 2048 stays. In memory
+  // the stream and the inner width are kept.
+  const std::size_t batch = std::size_t{2048} * 2 * 2048 * 4;
+  const std::size_t inner = std::size_t{8192} * (2048 + 5632) * 4;
+  EXPECT_EQ(four.scratch, 4 * batch);
   EXPECT_NEAR(static_cast<double>(four.in_memory - four.spilled),
-              0.75 * static_cast<double>(states),
-              0.03 * static_cast<double>(states));
-  EXPECT_NEAR(static_cast<double>(need(4, 65536).spilled),
+              static_cast<double>(inner - batch),
+              0.03 * static_cast<double>(inner));
+  // Of so many tokens it would be too much.
+  const MemoryNeed long_text = need(4, 65536);
+  EXPECT_NEAR(static_cast<double>(long_text.spilled),
               static_cast<double>(four.spilled), 1);
+  EXPECT_NEAR(static_cast<double>(long_text.in_memory - long_text.spilled),
+              static_cast<double>(31 * batch),
+              0.03 * static_cast<double>(31 * batch));
+}
+
+TEST(KeptInputs, AreRemadeWhereTheyAreWideAndTooMuch) {
+  const Architecture arch = parse_architecture(llama_of(1), "config.json");
+  const BlockSpec& block = arch.block(0);
+  const std::size_t last = block.stages.size() - 1;  // down_proj's
+  const std::size_t of_token = (2048 + 5632) * 4;
+  const std::size_t fit = kKeptInputBytes / of_token;
+  EXPECT_FALSE(KeptInputs(fit).remakes(block, last, arch));
+  EXPECT_TRUE(KeptInputs(fit + 1).remakes(block, last, arch));
+  EXPECT_TRUE(KeptInputs().remakes(block, last, arch));
+  for (std::size_t s = 0; s < last; ++s) {
+    EXPECT_FALSE(KeptInputs().remakes(block, s, arch)) << s;
+  }
 }
 
 // Beside what runs of this shape took (VmHWM): two blocks, 4 sequences of 256

@@ -24,7 +24,8 @@ RunWork work(const std::string& stages, std::size_t tokens) {
   const Architecture arch = two_blocks();
   const Recipe recipe = small_recipe(stages, "out");
   const StagePlan plan({}, recipe.stages);
-  return work_of(plan, arch, tokens, 512, 438'000'000, 308'000'000, 46'000'000);
+  return work_of(plan, arch, tokens, 512, 438'000'000, 308'000'000, 46'000'000,
+                 {});
 }
 
 constexpr double kBlock = 44040192;  // weights of a block's Linears
