@@ -129,18 +129,42 @@ Stretch own_rows(const QuantizeRequest& request) {
   return share_of(request.W.rows(), kRowsOfTail, ranks.rank(), ranks.size());
 }
 
+// Of these rows, those that are solved together, of whole tiles as well.
+std::vector<Stretch> slices_of(const QuantizeRequest& request, Stretch rows) {
+  const std::size_t row_bytes = request.W.cols() * sizeof(float);
+  const std::size_t tiles =
+      std::max<std::size_t>(1, request.solved_bytes / row_bytes / kRowsOfTail);
+  std::vector<Stretch> slices;
+  for (std::size_t done = 0; done < rows.count;) {
+    const std::size_t count = std::min(tiles * kRowsOfTail, rows.count - done);
+    slices.push_back({rows.first + done, count});
+    done += count;
+  }
+  return slices;
+}
+
+// `part` becomes rows from `first` on of `whole`.
+template <class T>
+void put_rows(Matrix<T> part, std::size_t first, Matrix<T>& whole) {
+  if (part.rows() == whole.rows()) {
+    whole = std::move(part);
+    return;
+  }
+  std::ranges::copy(part.data(), whole.row(first).data());
+}
+
 // All rows of M [out, ...], of which each rank has filled its own.
 template <class T>
 void join_rows(const QuantizeRequest& request, MatrixView<T> M) {
   ranks_of(request).join(M.data(), kRowsOfTail * M.cols());
 }
 
-// Own rows of W [out, in] in solve order, 0 where the inputs were and `config`
-// says so.
-MatrixF ordered_weight(const QuantizeRequest& request, const GptqOrder& order,
-                       const DampedInverse& inverse) {
-  const auto [first, count] = own_rows(request);
-  MatrixF W = reorder_columns(request.W.rows_slice(first, count), order.column);
+// Rows of W [out, in] in solve order, 0 where the inputs were and `config` says
+// so.
+MatrixF ordered_weight(const QuantizeRequest& request, Stretch rows,
+                       const GptqOrder& order, const DampedInverse& inverse) {
+  MatrixF W = reorder_columns(request.W.rows_slice(rows.first, rows.count),
+                              order.column);
   if (request.config->gptq.dead_columns == DeadColumns::kZero) {
     zero_columns(W, inverse.dead);
   }
@@ -202,15 +226,14 @@ MatrixF full_model_pull(const QuantizeRequest& request, const GptqOrder& order,
   return P;
 }
 
-// output_error from the solver's own sum, tr(D H D^T) with
-// H = scale S + damping I + [dead] I and D = W - Q, Q own rows; -1 where little
-// of the sum is left after subtraction, so that rounding would show.
-double known_output_error(const QuantizeRequest& request,
-                          const GptqOrder& order,
-                          const ColumnSolution& solution,
-                          const DampedInverse& inverse, const MatrixF& Q) {
-  const auto [first, count] = own_rows(request);
-  const ConstMatrixView W = request.W.rows_slice(first, count);
+// The solver's own sum, tr(D H D^T) with H = scale S + damping I + [dead] I and
+// D = W - Q, of rows of W that became Q, and what of it was added to S: into
+// `of_rows` [out, 2].
+void count_errors(const QuantizeRequest& request, Stretch rows,
+                  const GptqOrder& order, const ColumnSolution& solution,
+                  const DampedInverse& inverse, const MatrixF& Q,
+                  Matrix<double>& of_rows) {
+  const ConstMatrixView W = request.W.rows_slice(rows.first, rows.count);
   const bool zeroed = request.config->gptq.dead_columns == DeadColumns::kZero;
   std::vector<double> weight(W.cols(), inverse.damping);
   std::vector<float> kept(W.cols(), 1);
@@ -218,17 +241,22 @@ double known_output_error(const QuantizeRequest& request,
     weight[p] += 1;
     if (zeroed) kept[p] = 0;
   }
-  Matrix<double> of_rows(request.W.rows(), 2);  // counted, of which added
-  for (std::size_t o = 0; o < count; ++o) {
+  for (std::size_t o = 0; o < rows.count; ++o) {
     double added = 0;
     for (std::size_t p = 0; p < W.cols(); ++p) {
       const double d = static_cast<double>(kept[p] * W(o, order.column[p])) -
                        static_cast<double>(Q(o, p));
       added += weight[p] * d * d;
     }
-    of_rows(first + o, 0) = solution.row_errors[o];
-    of_rows(first + o, 1) = added;
+    of_rows(rows.first + o, 0) = solution.row_errors[o];
+    of_rows(rows.first + o, 1) = added;
   }
+}
+
+// output_error by count_errors() of own rows; -1 where little of the sum is left
+// after subtraction, so that rounding would show.
+double known_output_error(const QuantizeRequest& request,
+                          Matrix<double> of_rows) {
   join_rows(request, of_rows.view());
   double counted = 0, added = 0;
   for (std::size_t o = 0; o < of_rows.rows(); ++o) {
@@ -293,15 +321,23 @@ QuantizeResult quantize_blocks(const QuantizeRequest& request) {
     P = full_model_pull(request, order, inverse.U);
   }
   const std::vector<float> importance = diagonal_of(second_moment_of(request));
-  MatrixF Q = ordered_weight(request, order, inverse);
-  GgmlGptqRounding rounding(Q.rows(), in, type, importance, pool);
-  const ColumnSolution solution = solve_columns_in_place(
-      Q.view(), inverse.U.view(), rounding.compressor(),
-      {.block_size = order.block_size, .P = P.view()}, pool);
+  GgmlWeight weight{.out = own_rows(request).count, .in = in, .type = type};
+  Matrix<double> errors(request.W.rows(), 2);
+  for (const Stretch rows : slices_of(request, own_rows(request))) {
+    MatrixF Q = ordered_weight(request, rows, order, inverse);
+    GgmlGptqRounding rounding(Q.rows(), in, type, importance, pool);
+    const ColumnSolution solution = solve_columns_in_place(
+        Q.view(), inverse.U.view(), rounding.compressor(),
+        {.block_size = order.block_size, .P = P.view()}, pool);
+    count_errors(request, rows, order, solution, inverse, Q, errors);
+    const GgmlWeight part = rounding.take_weight();
+    weight.blocks.insert(weight.blocks.end(), part.blocks.begin(),
+                         part.blocks.end());
+  }
   const double error =
-      P.empty() ? known_output_error(request, order, solution, inverse, Q) : -1;
+      P.empty() ? known_output_error(request, std::move(errors)) : -1;
   QuantizeResult result =
-      finish_result(request, joined(request, rounding.take_weight()), error);
+      finish_result(request, joined(request, std::move(weight)), error);
   result.damping_fraction = inverse.damping_fraction;
   result.notes = inverse.notes();
   if (type != config.weights.ggml_type) {
@@ -312,6 +348,48 @@ QuantizeResult quantize_blocks(const QuantizeRequest& request) {
   return result;
 }
 
+// Own rows on integer grids, in the order of W's columns.
+struct SolvedRows {
+  Matrix<std::uint8_t> codes{};
+  IntGrids grids{};
+  Matrix<double> errors{};  // of all rows: count_errors()
+};
+
+SolvedRows solve_own_rows(const QuantizeRequest& request,
+                          const GptqOrder& order, const DampedInverse& inverse,
+                          const IntGrids& fixed, const MatrixF& P) {
+  const WeightScheme& scheme = request.config->weights;
+  const Stretch own = own_rows(request);
+  const std::size_t in = request.W.cols();
+  const std::size_t groups =
+      1 + std::size_t{*std::ranges::max_element(order.group)};
+  SolvedRows solved{.codes = Matrix<std::uint8_t>(own.count, in),
+                    .grids = {.group_size = resolved_group_size(scheme, in),
+                              .scales = MatrixF(own.count, groups),
+                              .zeros = Matrix<std::uint8_t>(own.count, groups)},
+                    .errors = Matrix<double>(request.W.rows(), 2)};
+  for (const Stretch rows : slices_of(request, own)) {
+    const std::size_t at = rows.first - own.first;
+    MatrixF Q = ordered_weight(request, rows, order, inverse);
+    MatrixView<const std::uint8_t> mask;
+    if (request.mask.size() > 0) {
+      mask = request.mask.rows_slice(rows.first, rows.count);
+    }
+    const IntGrids given =
+        order.fixed_grids ? rows_of(fixed, {at, rows.count}) : IntGrids{};
+    GptqRounding rounding(Q.rows(), order, scheme, given, mask, *request.pool);
+    const ColumnSolution solution = solve_columns_in_place(
+        Q.view(), inverse.U.view(), rounding.compressor(),
+        {.block_size = order.block_size, .P = P.view()}, *request.pool);
+    count_errors(request, rows, order, solution, inverse, Q, solved.errors);
+    IntGrids fitted = rounding.grids(solved.grids.group_size);
+    put_rows(rounding.take_codes(), at, solved.codes);
+    put_rows(std::move(fitted.scales), at, solved.grids.scales);
+    put_rows(std::move(fitted.zeros), at, solved.grids.zeros);
+  }
+  return solved;
+}
+
 }  // namespace
 
 QuantizeResult quantize_gptq(const QuantizeRequest& request) {
@@ -320,7 +398,6 @@ QuantizeResult quantize_gptq(const QuantizeRequest& request) {
     return quantize_blocks(request);
   }
   const QuantizeConfig& config = *request.config;
-  ThreadPool& pool = *request.pool;
   const GptqOrder order = make_gptq_order(
       diagonal_of(second_moment_of(request)), config.weights, config.gptq);
   SharedInverse own;
@@ -331,26 +408,14 @@ QuantizeResult quantize_gptq(const QuantizeRequest& request) {
   if (config.gptq.asymmetric_calibration) {
     P = full_model_pull(request, order, inverse.U);
   }
-  MatrixF Q = ordered_weight(request, order, inverse);
-  MatrixView<const std::uint8_t> mask;
-  if (request.mask.size() > 0) {
-    const auto [first, count] = own_rows(request);
-    mask = request.mask.rows_slice(first, count);
-  }
-  GptqRounding rounding(Q.rows(), order, config.weights, fixed, mask, pool);
-  const ColumnSolution solution = solve_columns_in_place(
-      Q.view(), inverse.U.view(), rounding.compressor(),
-      {.block_size = order.block_size, .P = P.view()}, pool);
-
+  SolvedRows solved = solve_own_rows(request, order, inverse, fixed, P);
   GroupedIntWeight weight = pack_grouped_int(
-      joined(request, rounding.take_codes()).view(),
-      joined(request,
-             rounding.grids(resolved_group_size(config.weights, Q.cols()))),
-      config.weights, order.g_idx);
+      joined(request, std::move(solved.codes)).view(),
+      joined(request, std::move(solved.grids)), config.weights, order.g_idx);
   const double error =
-      P.empty() ? known_output_error(request, order, solution, inverse, Q) : -1;
+      P.empty() ? known_output_error(request, std::move(solved.errors)) : -1;
   QuantizeResult result =
-      wants_int8(config, Q.cols())
+      wants_int8(config, request.W.cols())
           ? finish_result(request, to_int8(weight), error)
           : finish_result(request, std::move(weight), error);
   result.damping_fraction = inverse.damping_fraction;

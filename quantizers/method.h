@@ -27,6 +27,9 @@ namespace llmpress {
 struct FoundScales;   // scaled_consumers.h
 struct ScaleRequest;  // scaled_consumers.h
 
+// Large enough that rows solved together pay for reading the inverse once more.
+inline constexpr std::size_t kSolvedBytes = std::size_t{128} << 20;
+
 struct QuantizeRequest {
   ConstMatrixView W{};  // [out, in]
   // [out, in] or empty: weights that are to be 0 (where the mask is 0) after
@@ -40,6 +43,9 @@ struct QuantizeRequest {
   // For requests with the same stats; null: not shared. With several ranks all
   // of them make the request.
   SharedInverse* inverse = nullptr;
+  // Of a copy in float32 of so many rows of W, while they are solved; the result
+  // does not depend on it.
+  std::size_t solved_bytes = kSolvedBytes;
 };
 
 struct QuantizeResult {

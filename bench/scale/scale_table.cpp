@@ -72,16 +72,19 @@ void print_shape(const Shape& shape, const StagePlan& plan,
   const auto packed = static_cast<std::size_t>(
       static_cast<double>(size.linear_weights) * 4.16 / 8);
   const std::size_t output = packed + size.weight_bytes - size.linear_bytes;
-  const RunWork work = work_of(plan, shape.arch, kSamples * kLength, kLength,
-                               size.weight_bytes, output, packed);
   for (const std::size_t ranks : {1u, 4u, 16u, 64u, 256u}) {
+    const CalibrationSize of_rank =
+        share_of_rank({kSamples * kLength, kLength}, ranks);
+    const RunWork work =
+        work_of(plan, shape.arch, kSamples * kLength, kLength,
+                size.weight_bytes, output, packed, KeptInputs(of_rank.tokens));
     const SpreadCost cost = cost_on(work, machine, ranks);
     const MemoryNeed need = memory_need(
         {.plan = &plan,
          .arch = &shape.arch,
          .stored = size,
          .largest_tensor = 2 * shape.arch.vocabulary * shape.arch.hidden,
-         .calibration = share_of_rank({kSamples * kLength, kLength}, ranks)});
+         .calibration = of_rank});
     std::printf("| %s | %zu | %.2f h | %.0f GB | %.1f GB | %.1f GB |\n",
                 ranks == 1 ? shape.name.c_str() : "", ranks,
                 cost.seconds / 3600, cost.traffic / 1e9,

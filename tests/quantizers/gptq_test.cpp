@@ -532,8 +532,8 @@ TEST(Gptq, AsymmetricCalibrationComesCloserToTheFullModel) {
 
 // A layer of more rows than a rank solves, by one rank and by several.
 QuantizeResult on_ranks(const Layer& layer, const QuantizeConfig& config,
-                        MatrixView<const std::uint8_t> mask,
-                        const Ranks& ranks) {
+                        MatrixView<const std::uint8_t> mask, const Ranks& ranks,
+                        std::size_t solved_bytes = kSolvedBytes) {
   ThreadPool pool(1);
   SharedInverse inverse(ranks);
   return quantize_gptq({.W = layer.W.view(),
@@ -542,10 +542,11 @@ QuantizeResult on_ranks(const Layer& layer, const QuantizeConfig& config,
                         .config = &config,
                         .pool = &pool,
                         .name = "layer",
-                        .inverse = &inverse});
+                        .inverse = &inverse,
+                        .solved_bytes = solved_bytes});
 }
 
-TEST(Gptq, RanksSolveTheirRowsAsOneRankSolvesAll) {
+TEST(Gptq, RanksAndSlicesSolveRowsAsOneRankSolvesAll) {
   const Layer layer = correlated_layer(600, 256, 9);
   Matrix<std::uint8_t> mask(600, 256);
   for (std::size_t i = 0; i < mask.size(); ++i) mask.data()[i] = i % 3 != 0;
@@ -564,14 +565,20 @@ TEST(Gptq, RanksSolveTheirRowsAsOneRankSolvesAll) {
                        : mask.view();
     const QuantizeResult alone = on_ranks(layer, config, m, {});
     EXPECT_GT(alone.output_error, 0);
+    const auto expect_same = [&](const QuantizeResult& found) {
+      EXPECT_EQ(to_bytes(LinearWeights{.weight = found.weight}),
+                to_bytes(LinearWeights{.weight = alone.weight}))
+          << describe(alone.weight);
+      EXPECT_EQ(found.output_error, alone.output_error);
+      EXPECT_EQ(found.notes, alone.notes);
+    };
+    // In three slices, and in two.
+    expect_same(on_ranks(layer, config, m, {}, 1));
+    expect_same(on_ranks(layer, config, m, {}, 512 * 256 * sizeof(float)));
     for (const std::size_t size : {2u, 4u}) {  // the last of 4 has no rows
       run_on_ranks(size, [&](const Ranks& ranks) {
-        const QuantizeResult found = on_ranks(layer, config, m, ranks);
-        EXPECT_EQ(to_bytes(LinearWeights{.weight = found.weight}),
-                  to_bytes(LinearWeights{.weight = alone.weight}))
-            << describe(alone.weight) << " on " << size;
-        EXPECT_EQ(found.output_error, alone.output_error);
-        EXPECT_EQ(found.notes, alone.notes);
+        expect_same(on_ranks(layer, config, m, ranks));
+        expect_same(on_ranks(layer, config, m, ranks, 1));
       });
     }
   }

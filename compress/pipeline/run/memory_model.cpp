@@ -180,7 +180,10 @@ class BlockMemory {
     if (needs.reference_moment) bytes += 3 * in * in * kFloat;
     if (treatment.prune != nullptr) bytes += cost.numbers * (kFloat + 1);
     if (treatment.quantize != nullptr && needs.second_moment) {
-      bytes += cost.numbers * (kFloat + 3);  // solved weights, codes
+      // Rows that are being solved, codes.
+      bytes +=
+          std::min(cost.numbers * kFloat, static_cast<double>(kSolvedBytes)) +
+          cost.numbers * 3;
     }
     if (treatment.quantize != nullptr &&
         method_of(treatment.quantize->config).outlier_threshold != nullptr) {
