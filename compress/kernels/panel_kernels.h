@@ -25,7 +25,7 @@ inline constexpr std::size_t kFewTokens = 4;
 struct TokenTiles {
   std::size_t tokens = 0;
   std::vector<std::size_t> first{};  // tiles + 1
-  AlignedBuffer data{};
+  const std::byte* data = nullptr;
 
   std::size_t tiles() const { return first.size() - 1; }
 };

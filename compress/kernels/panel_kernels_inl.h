@@ -94,7 +94,7 @@ void multiply_group(const PanelWeight& W, const TileRange& range,
   const std::size_t depth = W.blocks[end_block - 1].end - begin;
   const std::size_t panels = W.panels_in_group(group);
   const std::size_t width = tile_width<S>(panels);
-  const auto* const x = reinterpret_cast<const float*>(X.data.data());
+  const auto* const x = reinterpret_cast<const float*>(X.data);
   const std::size_t ldc = range.groups * kGroupRows;
   C += (group - range.first_group) * kGroupRows;
   const auto inputs_of = [&](std::size_t i) {
@@ -188,7 +188,7 @@ void multiply_group_fused(const PanelWeight& W, const TileRange& range,
                           std::size_t group, const TokenTiles& X,
                           const FloatSums& sums, float* C) {
   constexpr std::size_t N = kGroupPanels, P = S::kTilePanels;
-  const auto* const x = reinterpret_cast<const float*>(X.data.data());
+  const auto* const x = reinterpret_cast<const float*>(X.data);
   const std::size_t ldc = range.groups * kGroupRows;
   const std::byte* p = W.group_data(group);
   C += (group - range.first_group) * kGroupRows;

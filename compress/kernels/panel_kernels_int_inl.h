@@ -264,7 +264,7 @@ void multiply_int_group(const PanelWeight& W, const TileRange& range,
   const std::size_t depth = pieces.back().end - begin;
   const std::size_t panels = W.panels_in_group(group);
   const std::size_t width = tile_width<S>(panels);
-  const auto* const x = reinterpret_cast<const std::int8_t*>(X.data.data());
+  const auto* const x = reinterpret_cast<const std::int8_t*>(X.data);
   const std::size_t ldc = range.groups * kGroupRows;
   for (std::size_t n = 0; n < panels; n += width) {
     for (std::size_t i = range.first_tile; i < range.end_tile; ++i) {

@@ -78,17 +78,19 @@ struct FewRows {
 // token, and their sums over blocks.
 template <class T, class Sum, std::size_t Unit>
 struct PackedTokens {
+  PackingBuffer buffer;
   TokenTiles tiles{};
   std::vector<Sum> sums{};  // [blocks, tokens]
 
   PackedTokens(const PanelWeight& W, MatrixView<const T> X,
                const std::vector<PanelBlock>& blocks, bool with_sums,
-               const PanelKernels& kernels, ThreadPool& pool) {
+               const PanelKernels& kernels, ThreadPool& pool)
+      : buffer(X.rows() * W.depth * sizeof(T)) {
     tiles.tokens = X.rows();
     tiles.first = cut_tokens(X.rows(), kernels.next_tile);
-    tiles.data = AlignedBuffer(X.rows() * W.depth * sizeof(T));
+    tiles.data = buffer.data();
     if (with_sums) sums.resize(blocks.size() * X.rows());
-    auto* const data = reinterpret_cast<T*>(tiles.data.data());
+    auto* const data = reinterpret_cast<T*>(buffer.data());
     pool.for_each(tiles.tiles(), [&](std::size_t i) {
       const std::size_t first = tiles.first[i];
       const std::size_t count = tiles.first[i + 1] - first;
@@ -134,15 +136,19 @@ void multiply_panels(const PanelWeight& W, ConstMatrixView X,
         scale);
     return;
   }
-  const PackedTokens<float, float, 1> packed(W, X, W.blocks, with_sums, kernels,
-                                             pool);
-  const FloatSums sums{packed.sums.data(), X.rows()};
-  run_tiles(
-      W, packed.tiles, Y, pool,
-      [&](const TileRange& range, float* c) {
-        kernels.multiply_tiles(W, range, packed.tiles, sums, c);
-      },
-      scale);
+  const auto slice = [&](std::size_t first, std::size_t count) {
+    const PackedTokens<float, float, 1> packed(
+        W, X.rows_slice(first, count), W.blocks, with_sums, kernels, pool);
+    const FloatSums sums{packed.sums.data(), count};
+    run_tiles(
+        W, packed.tiles, Y.rows_slice(first, count), pool,
+        [&](const TileRange& range, float* c) {
+          kernels.multiply_tiles(W, range, packed.tiles, sums, c);
+        },
+        scale);
+  };
+  for_token_slices(W, X.rows(), kernels.next_tile(X.rows()), pool.size(),
+                   slice);
 }
 
 bool has_integer_codes(const PackedWeight& weight) {
@@ -199,16 +205,23 @@ void multiply_panels_int(const PanelWeight& W, const IntActivations& X,
         scale);
     return;
   }
-  PackedTokens<std::int8_t, std::int32_t, 4> packed(W, codes, W.int_blocks,
-                                                    true, kernels, pool);
-  centre_sums(W, packed.sums);
-  sums.sums = packed.sums.data();
-  run_tiles(
-      W, packed.tiles, Y, pool,
-      [&](const TileRange& range, float* c) {
-        kernels.multiply_tiles_int(W, range, packed.tiles, sums, c);
-      },
-      scale);
+  const auto slice = [&](std::size_t first, std::size_t count) {
+    PackedTokens<std::int8_t, std::int32_t, 4> packed(
+        W, codes.rows_slice(first, count), W.int_blocks, true, kernels, pool);
+    centre_sums(W, packed.sums);
+    IntSums of_slice = sums;
+    of_slice.sums = packed.sums.data();
+    of_slice.tokens = count;
+    if (zeros) of_slice.token_zeros = X.zeros.data() + first;
+    run_tiles(
+        W, packed.tiles, Y.rows_slice(first, count), pool,
+        [&](const TileRange& range, float* c) {
+          kernels.multiply_tiles_int(W, range, packed.tiles, of_slice, c);
+        },
+        [&](std::size_t t) { return X.scales[first + t]; });
+  };
+  for_token_slices(W, X.tokens, kernels.next_tile(X.tokens), pool.size(),
+                   slice);
 }
 
 }  // namespace llmpress

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "compress/core/checked.h"
@@ -35,6 +36,47 @@ inline float* thread_scratch(std::size_t floats) {
     buffer = AlignedBuffer(floats * sizeof(float));
   }
   return reinterpret_cast<float*>(buffer.data());
+}
+
+// A buffer for packed tokens that a thread keeps from one product to the next,
+// for the same reason; larger ones are given back.
+inline constexpr std::size_t kMostKeptBytes = std::size_t{32} << 20;
+
+class PackingBuffer {
+ public:
+  explicit PackingBuffer(std::size_t bytes) : buffer_(std::move(kept())) {
+    if (buffer_.size() < bytes) buffer_ = AlignedBuffer::unset(bytes);
+  }
+  ~PackingBuffer() {
+    if (buffer_.size() <= kMostKeptBytes) kept() = std::move(buffer_);
+  }
+  PackingBuffer(const PackingBuffer&) = delete;
+  PackingBuffer& operator=(const PackingBuffer&) = delete;
+
+  std::byte* data() { return buffer_.data(); }
+
+ private:
+  static AlignedBuffer& kept() {
+    static thread_local AlignedBuffer buffer;
+    return buffer;
+  }
+  AlignedBuffer buffer_;
+};
+
+// Calls slice(first, count) for the tokens that are packed at a time: as many as
+// give each thread several tasks, so that what is packed stays in the cache.
+// `largest`: tokens of the largest tile.
+template <class Slice>
+void for_token_slices(const PanelWeight& W, std::size_t tokens,
+                      std::size_t largest, std::size_t threads, Slice slice) {
+  const std::size_t row_tasks = ceil_div(W.panel_groups(), kGroupsPerTask);
+  const std::size_t most =
+      largest * kTilesPerTask * ceil_div(kTasksPerThread * threads, row_tasks);
+  const std::size_t each =
+      ceil_div(ceil_div(tokens, ceil_div(tokens, most)), largest) * largest;
+  for (std::size_t first = 0; first < tokens; first += each) {
+    slice(first, std::min(each, tokens - first));
+  }
 }
 
 // The rows of W that a panel group holds, without the padding of the last one.

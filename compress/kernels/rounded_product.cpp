@@ -45,17 +45,18 @@ struct RoundedRows {
   }
 };
 
-// Tile by tile as the register tiles read them: `Unit` inputs of each token.
+// Tile by tile as the register tiles read them: `Unit` inputs of each token, into
+// the buffer.
 template <class T, std::size_t Unit>
 TokenTiles pack_tiles(const PanelWeight& W, std::span<const std::int8_t> codes,
                       std::size_t tokens,
                       std::size_t (*next_tile)(std::size_t remaining),
-                      ThreadPool& pool) {
+                      PackingBuffer& buffer, ThreadPool& pool) {
   TokenTiles tiles;
   tiles.tokens = tokens;
   tiles.first = cut_tokens(tokens, next_tile);
-  tiles.data = AlignedBuffer(codes.size() * sizeof(T));
-  auto* const data = reinterpret_cast<T*>(tiles.data.data());
+  tiles.data = buffer.data();
+  auto* const data = reinterpret_cast<T*>(buffer.data());
   pool.for_each(tiles.tiles(), [&](std::size_t i) {
     const std::size_t first = tiles.first[i];
     const std::size_t count = tiles.first[i + 1] - first;
@@ -108,12 +109,14 @@ void multiply_panels_rounded(const PanelWeight& W, ConstMatrixView X,
         scale);
     return;
   }
+  const bool words = kernels.takes_words(W);
+  PackingBuffer buffer(rounded.codes.size() *
+                       (words ? sizeof(std::int16_t) : sizeof(std::int8_t)));
   const TokenTiles tiles =
-      kernels.takes_words(W)
-          ? pack_tiles<std::int16_t, 2>(W, rounded.codes, X.rows(),
-                                        kernels.next_word_tile, pool)
-          : pack_tiles<std::int8_t, 4>(W, rounded.codes, X.rows(),
-                                       kernels.next_tile, pool);
+      words ? pack_tiles<std::int16_t, 2>(W, rounded.codes, X.rows(),
+                                          kernels.next_word_tile, buffer, pool)
+            : pack_tiles<std::int8_t, 4>(W, rounded.codes, X.rows(),
+                                         kernels.next_tile, buffer, pool);
   run_tiles(
       W, tiles, Y, pool,
       [&](const TileRange& range, float* c) {

@@ -336,7 +336,7 @@ void multiply_rounded_group(const PanelWeight& W, const TileRange& range,
       (W.blocks[decoded.end_block - 1].end - begin) / Form::kLaneInputs;
   const std::size_t panels = W.panels_in_group(decoded.group);
   const std::size_t width = tile_width<S>(panels);
-  const auto* const x = reinterpret_cast<const std::int8_t*>(X.data.data());
+  const auto* const x = reinterpret_cast<const std::int8_t*>(X.data);
   const std::size_t ldc = range.groups * kGroupRows;
   C += (decoded.group - range.first_group) * kGroupRows;
   const auto inputs_of = [&](std::size_t i) {
