@@ -10,6 +10,7 @@
 #include "compress/core/formatted.h"
 #include "compress/kernels/norms.h"
 #include "compress/model/end_operations.h"
+#include "compress/model/model_head.h"
 #include "compress/model/spread_linear.h"
 #include "compress/model/state_bytes.h"
 #include "compress/model/tensor_places.h"

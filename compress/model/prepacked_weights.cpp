@@ -12,8 +12,8 @@
 #include "compress/core/formatted.h"
 #include "compress/model/block_weights.h"
 #include "compress/model/model_files.h"
+#include "compress/model/model_head.h"
 #include "formats/containers/safetensors.h"
-#include "formats/containers/typed_tensors.h"
 #include "formats/files/atomic_file.h"
 #include "formats/files/content_hash.h"
 #include "formats/files/mapped_file.h"
@@ -113,27 +113,6 @@ class PrepackedFile {
 };
 
 }  // namespace
-
-const std::string& head_name(const Architecture& arch) {
-  return arch.tied_head ? arch.embedding : arch.head;
-}
-
-LinearWeights read_head(const Checkpoint& checkpoint,
-                        const Architecture& arch) {
-  const std::string& head = head_name(arch);
-  if (!checkpoint.has_linear(head)) {
-    fail(ErrorCode::kInvalidInput,
-         "{}: {}; config.json says that the head is not tied to the embedding "
-         "(tie_word_embeddings)",
-         checkpoint.path(), checkpoint.describe_absence(head));
-  }
-  LinearWeights weights = checkpoint.read_linear(head);
-  if (arch.head_bias) {
-    weights.bias =
-        read_vector(checkpoint.tensors(), arch.head + ".bias", arch.vocabulary);
-  }
-  return weights;
-}
 
 fs::path prepacked_path(const fs::path& model) {
   std::error_code ignored;

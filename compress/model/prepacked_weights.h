@@ -68,9 +68,4 @@ std::shared_ptr<const PrepackedWeights> prepack(
     const Progress& progress,
     const std::function<void(const std::string&)>& log);
 
-// The matrix that is the head, and it as it is stored, with its bias. Throws
-// Error(kInvalidInput) if it is missing.
-const std::string& head_name(const Architecture& arch);
-LinearWeights read_head(const Checkpoint& checkpoint, const Architecture& arch);
-
 }  // namespace llmpress
