@@ -351,6 +351,7 @@ class Conversion {
     } catch (const Error&) {
       std::error_code ignored;
       fs::remove_all(options_.output, ignored);
+      discard_kept();
       throw;
     }
   }
@@ -362,10 +363,9 @@ class Conversion {
   Architecture arch_;
   std::unique_ptr<ArtifactWriter> writer_;
   std::optional<ResumeStore> resume_{};
-  std::optional<LinearStore>
-      kept_{};                    // those that were rounded, in their order
-  std::size_t left_out_ = 0;      // tensors that are no part of it
-  std::set<std::string> done_{};  // tensors that need not be copied
+  std::optional<LinearStore> kept_{};   // of Linears that were rounded
+  std::size_t left_out_ = 0;            // tensors that are no part of it
+  std::set<std::string> done_{};        // tensors that need not be copied
   std::set<std::string> parameters_{};  // tensors that no Linear has
   std::set<std::string> exact_{};  // Linears whose numbers must be the same
   ConversionReport report_{};
