@@ -76,7 +76,8 @@ def with_padding_token(arguments):
 
 
 def gptqmodel(arguments):
-    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, os.cpu_count())))  # of fewer than two it wants more than it has
+    # On two processors it gives itself one worker, and then asks for two.
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, os.cpu_count())))
     import torch
     from gptqmodel import GPTQModel
     from gptqmodel.quantization.config import GPTQConfig
