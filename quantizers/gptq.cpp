@@ -329,7 +329,9 @@ QuantizeResult quantize_blocks(const QuantizeRequest& request) {
     const ColumnSolution solution = solve_columns_in_place(
         Q.view(), inverse.U.view(), rounding.compressor(),
         {.block_size = order.block_size, .P = P.view()}, pool);
-    count_errors(request, rows, order, solution, inverse, Q, errors);
+    if (P.empty()) {
+      count_errors(request, rows, order, solution, inverse, Q, errors);
+    }
     const GgmlWeight part = rounding.take_weight();
     weight.blocks.insert(weight.blocks.end(), part.blocks.begin(),
                          part.blocks.end());
@@ -352,7 +354,7 @@ QuantizeResult quantize_blocks(const QuantizeRequest& request) {
 struct SolvedRows {
   Matrix<std::uint8_t> codes{};
   IntGrids grids{};
-  Matrix<double> errors{};  // of all rows: count_errors()
+  Matrix<double> errors{};  // of all rows: count_errors(); 0 with P
 };
 
 SolvedRows solve_own_rows(const QuantizeRequest& request,
@@ -381,7 +383,9 @@ SolvedRows solve_own_rows(const QuantizeRequest& request,
     const ColumnSolution solution = solve_columns_in_place(
         Q.view(), inverse.U.view(), rounding.compressor(),
         {.block_size = order.block_size, .P = P.view()}, *request.pool);
-    count_errors(request, rows, order, solution, inverse, Q, solved.errors);
+    if (P.empty()) {
+      count_errors(request, rows, order, solution, inverse, Q, solved.errors);
+    }
     IntGrids fitted = rounding.grids(solved.grids.group_size);
     put_rows(rounding.take_codes(), at, solved.codes);
     put_rows(std::move(fitted.scales), at, solved.grids.scales);

@@ -7,7 +7,7 @@
 #include "compress/pipeline/conversion/conversion.h"
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
-#include "compress/tool/edited_copy.h"
+#include "compress/tool/resume_option.h"
 #include "compress/tool/session.h"
 #include "formats/checkpoints/artifact_writer.h"
 

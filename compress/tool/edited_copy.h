@@ -10,10 +10,6 @@
 #include "compress/tool/session.h"
 #include "formats/checkpoints/checkpoint.h"
 
-namespace CLI {
-class App;
-}
-
 namespace llmpress {
 
 struct EditedCopyOptions {
@@ -21,11 +17,6 @@ struct EditedCopyOptions {
   std::optional<DType> dtype{};  // absent: the model's
   bool no_resume = false;
 };
-
-void add_no_resume_option(CLI::App& command, bool& no_resume);
-
-// The folder of what is not finished.
-OutputPath unfinished_output(const std::filesystem::path& output);
 
 // `fingerprint` as merge_fingerprint() gives it.
 void write_edited_copy(const Checkpoint& edited,

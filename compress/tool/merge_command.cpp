@@ -14,6 +14,7 @@
 #include "compress/tool/console.h"
 #include "compress/tool/edited_copy.h"
 #include "compress/tool/option_checks.h"
+#include "compress/tool/resume_option.h"
 #include "compress/tool/session.h"
 #include "formats/checkpoints/artifact_writer.h"
 

@@ -8,6 +8,7 @@
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
 #include "compress/tool/option_checks.h"
+#include "compress/tool/resume_option.h"
 #include "compress/tool/session.h"
 #include "recipes/recipe_parser.h"
 
@@ -158,9 +159,7 @@ void add_run_command(CLI::App& app, const CommandRanks& ranks) {
       "run", "carry out a recipe: compress, write artifacts, evaluate, report");
   add_recipe_options(*command, *arguments);
   add_stall_limit(*command, arguments->session);
-  command->add_flag(
-      "--no-resume", arguments->no_resume,
-      "start anew even if an interrupted run left finished blocks");
+  add_no_resume_option(*command, arguments->no_resume);
   command->add_option("--json", arguments->json,
                       "also write the report as JSON to this file");
   command->footer(

@@ -12,6 +12,7 @@
 #include "compress/tool/commands.h"
 #include "compress/tool/console.h"
 #include "compress/tool/edited_copy.h"
+#include "compress/tool/resume_option.h"
 #include "compress/tool/session.h"
 
 namespace llmpress {

@@ -15,7 +15,7 @@ class KeptInputs {
   // Of states in a file, which bring in a batch at a time: none that is wide.
   KeptInputs() = default;
   // `tokens`: of a rank, in all streams, with their states in memory.
-  explicit KeptInputs(std::size_t tokens) : tokens_(tokens), in_memory_(true) {}
+  explicit KeptInputs(std::size_t tokens) : tokens_(tokens) {}
 
   // Whether the stage's input is made batch by batch, and once more when the
   // stage runs: it is wider than the residual stream (an MLP's inner width, the
@@ -25,8 +25,7 @@ class KeptInputs {
                const Architecture& arch) const;
 
  private:
-  std::size_t tokens_ = 0;
-  bool in_memory_ = false;
+  std::size_t tokens_ = 0;  // 0: in a file
 };
 
 }  // namespace llmpress

@@ -31,8 +31,8 @@ struct RunWork {
 
 // `tokens`: of calibration, if the plan uses any, in sequences of
 // `sequence_tokens`, of whose states a rank keeps `kept`; `packed_bytes`: of the
-// blocks' Linears among those of the output. Searching methods count with their forward passes; training
-// does not count.
+// blocks' Linears among those of the output. Searching methods count with their
+// forward passes; training does not count.
 RunWork work_of(const StagePlan& plan, const Architecture& arch,
                 std::size_t tokens, std::size_t sequence_tokens,
                 std::size_t model_bytes, std::size_t output_bytes,

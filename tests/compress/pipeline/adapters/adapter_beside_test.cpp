@@ -18,6 +18,14 @@ TEST_F(AdapterBeside, LeavesTheOwnBiasOutOfDorasFactors) {
   expect_beside_equals_merged({{path, 0.7}});
 }
 
+// What prepacked weights and the ranks of a Linear's rows may not have.
+TEST_F(AdapterBeside, NoAdapterNeedsNoCompanion) {
+  const AdaptersBeside beside =
+      keep_beside(*base_, arch_, {}, Isa::kScalar, pool_);
+  EXPECT_EQ(beside.companion, nullptr);
+  EXPECT_EQ(relative_difference(logits(*beside.checkpoint), logits(*base_)), 0);
+}
+
 TEST_F(AdapterBeside, EqualsTheAdapterBesideTheBase) {
   std::vector<WeightedAdapter> all;
   for (const bool dora : {false, true}) {
