@@ -79,6 +79,15 @@ inline Layer correlated_layer(std::size_t out, std::size_t in,
   return {random_matrix(out, in, seed + 1), std::move(X), std::move(stats)};
 }
 
+// With scales in float32.
+inline QuantizeConfig gptq_config(int bits, std::int64_t group_size) {
+  QuantizeConfig config{.method = "gptq"};
+  config.weights.bits = bits;
+  config.weights.group_size = group_size;
+  config.weights.scale_dtype = DType::kF32;
+  return config;
+}
+
 inline QuantizeResult run_method(const Layer& layer,
                                  const QuantizeConfig& config,
                                  ThreadPool& pool) {

@@ -15,7 +15,6 @@
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/conversion/conversion_check.h"
 #include "compress/pipeline/conversion/packed_forms.h"
-#include "compress/pipeline/run/linear_store.h"
 #include "formats/checkpoints/artifact_writer.h"
 #include "formats/checkpoints/config_reader.h"
 #include "formats/containers/safetensors.h"
@@ -23,48 +22,13 @@
 #include "quantizers/ggml_rounding.h"
 #include "quantizers/rtn.h"
 #include "tests/compress/model/tiny_model.h"
-#include "tests/formats/temporary_directory.h"
+#include "tests/compress/pipeline/conversion/conversions.h"
 #include "tests/places.h"
 
 namespace llmpress {
 namespace {
 
 namespace fs = std::filesystem;
-
-class Conversions : public ::testing::Test {
- protected:
-  std::unique_ptr<Checkpoint> convert(const fs::path& from, const char* to,
-                                      ConversionOptions options) {
-    options.output = folder_.path() / to;
-    if (options.format.empty()) options.format = "gguf";
-    report_ = convert_model(*open_checkpoint(from), options, pool_);
-    return open_checkpoint(options.output);
-  }
-
-  fs::path write_model(const TinyShape& shape) {
-    const fs::path path = folder_.path() / "model";
-    const auto writer =
-        make_artifact_writer({.output = path, .format = "safetensors"});
-    for (const NamedTensor& t : named_tensors(tiny_tensors(shape, 5))) {
-      writer->add_tensor(t);
-    }
-    writer->finish(config_json(shape));
-    return path;
-  }
-
-  static constexpr const char* kDown = "model.layers.0.mlp.down_proj";
-
-  TemporaryDirectory folder_{};
-  ThreadPool pool_{2};
-  ConversionReport report_{};
-};
-
-const TinyShape kShape{.hidden = 64,
-                       .ffn = 96,
-                       .heads = 4,
-                       .kv_heads = 2,
-                       .head_dim = 16,
-                       .vocabulary = 40};
 
 void expect_same_tensors(const Checkpoint& a, const Checkpoint& b) {
   ASSERT_EQ(a.tensors().tensors().size(), b.tensors().tensors().size());
@@ -96,87 +60,6 @@ TEST_F(Conversions, RoundsToATypeAsTheQuantizerDoes) {
   EXPECT_EQ(describe(gguf->read_linear("lm_head").weight), "q8_0");
   EXPECT_EQ(describe(gguf->read_linear("model.embed_tokens").weight), "q4_0");
   EXPECT_EQ(report_.notes.size(), 1u);
-}
-
-TEST_F(Conversions, GoOnFromTheLinearsThatWereRounded) {
-  const fs::path model = write_model(kShape);
-  const auto whole = convert(model, "whole.gguf", {.type = GgmlType::kQ4_0});
-  const std::vector<std::string> notes = report_.notes;
-  const auto rounded = report_.rounded.at(0);
-
-  std::vector<std::string> log;
-  ConversionOptions options{
-      .type = GgmlType::kQ4_0,
-      .resume = OutputResume{
-          .fingerprint = "\nmodel: a\n",
-          .log = [&log](const std::string& line) { log.push_back(line); }}};
-  const fs::path left = folder_.path() / "m.gguf.resume",
-                 kept = left / "converted";
-  options.progress = [&kept](const ProgressEvent&) {
-    if (fs::exists(kept)) fail(ErrorCode::kCancelled, "cut off");
-  };
-  EXPECT_THROW(convert(model, "m.gguf", options), Error);
-  EXPECT_FALSE(fs::exists(folder_.path() / "m.gguf"));
-  const std::size_t linears = 7;  // of a block
-  EXPECT_EQ(std::distance(fs::directory_iterator(kept), {}), linears);
-
-  // Another weight in the place of the first; the second is damaged.
-  const LinearStore store(kept);
-  LinearOutcome other = store.load(0);
-  std::get<GgmlWeight>(other.weights.weight).blocks[3] ^= std::byte{1};
-  other.report.relative_error = 7;
-  store.save(0, other.weights, other.report);
-  std::ofstream(kept / "1", std::ios::app) << "more";
-  options.progress = {};
-  const auto resumed = convert(model, "m.gguf", options);
-  EXPECT_EQ(report_.rounded.at(0).largest_error, 7);
-  EXPECT_EQ(report_.rounded.at(0).linears, rounded.linears);
-  EXPECT_EQ(report_.notes, notes);
-  EXPECT_FALSE(fs::exists(left));
-  EXPECT_TRUE(log.empty());
-  for (const TensorInfo& info : whole->tensors().tensors()) {
-    const TensorBytes is =
-        resumed->tensors().read(resumed->tensors().require(info.name));
-    const TensorBytes was = whole->tensors().read(info);
-    EXPECT_EQ(std::ranges::equal(is.bytes, was.bytes),
-              !info.name.ends_with("layers.0.self_attn.q_proj.weight"))
-        << info.name;
-  }
-
-  // Nothing is taken up of what was made from something else.
-  options.progress = [&kept](const ProgressEvent&) {
-    if (fs::exists(kept)) fail(ErrorCode::kCancelled, "cut off");
-  };
-  EXPECT_THROW(convert(model, "m.gguf", options), Error);
-  store.save(0, other.weights, other.report);
-  options.progress = {};
-  options.resume->fingerprint = "\nmodel: b\n";
-  convert(model, "m.gguf", options);
-  EXPECT_EQ(report_.rounded.at(0).largest_error, rounded.largest_error);
-  ASSERT_EQ(log.size(), 1u);
-  EXPECT_NE(log[0].find("another model"), std::string::npos) << log[0];
-}
-
-TEST_F(Conversions, WhatIsRefusedOrExactLeavesNothingToGoOnFrom) {
-  const fs::path model = write_model(kShape);
-  const OutputResume resume{.fingerprint = "\nmodel: a\n"};
-  const auto gguf = convert(
-      model, "m.gguf",
-      {.type = GgmlType::kQ4_1, .ends_type = GgmlType::kF32, .resume = resume});
-  const auto left = [&](const char* name) {
-    return fs::exists(folder_.path() / (std::string(name) + ".resume"));
-  };
-  EXPECT_FALSE(left("m.gguf"));
-  EXPECT_THROW(convert(gguf->path(), "refused",
-                       {.format = "compressed-tensors", .resume = resume}),
-               Error);
-  EXPECT_FALSE(left("refused"));
-  bool made = false;
-  convert(model, "exact",
-          {.format = "safetensors",
-           .progress = [&](const ProgressEvent&) { made |= left("exact"); },
-           .resume = resume});
-  EXPECT_FALSE(made);
 }
 
 TEST_F(Conversions, BlocksKeepTheirCodesInCompressedTensorsAndBack) {
