@@ -4,8 +4,10 @@
 #include <utility>
 
 #include "compress/core/formatted.h"
+#include "formats/containers/file_range.h"
 #include "formats/containers/safetensors.h"
 #include "formats/files/content_hash.h"
+#include "formats/files/mapped_file.h"
 
 namespace llmpress {
 
@@ -20,6 +22,19 @@ void ArtifactSink::put_stored(const StoredTensor& tensor) {
 void ArtifactSink::put_blocks(const NamedTensor& tensor, GgmlType) {
   throw std::logic_error("'" + tensor.name + "': blocks for another format");
 }
+
+namespace {
+
+// A tensor that lies in a file never stands in memory whole.
+std::string hash_of(const TensorReader& reader, const TensorInfo& info) {
+  const TensorBytes stored = reader.read(info);
+  if (place_of(reader, info).file.empty()) return content_hash(stored.bytes);
+  ContentHasher hasher;
+  for_parts(stored, [&](std::span<const std::byte> part) { hasher.add(part); });
+  return hasher.hash();
+}
+
+}  // namespace
 
 void TensorLedger::add(const NamedTensor& tensor) {
   announce(tensor.name);
@@ -39,28 +54,38 @@ void TensorLedger::add(const TensorInfo& info, std::string hash) {
 }
 
 void TensorLedger::compare(const TensorReader& reader) const {
-  compare(reader, {});
+  ThreadPool alone(1);
+  compare(reader, {}, alone);
 }
 
 void TensorLedger::compare(const TensorReader& reader,
-                           const std::set<std::string>& checked) const {
+                           const std::set<std::string>& checked,
+                           ThreadPool& pool) const {
   const auto differs = [](const std::string& name, const char* what) {
     fail(ErrorCode::kIo, "reading back: tensor '{}' {}", name, what);
   };
   for (const TensorInfo& info : reader.tensors()) {
     if (!entries_.contains(info.name)) differs(info.name, "was never written");
   }
+  struct Unchecked {
+    const TensorInfo* info;
+    const std::string* hash;
+  };
+  std::vector<Unchecked> unchecked;
   for (const auto& [name, entry] : entries_) {
     const TensorInfo* const info = reader.find(name);
     if (info == nullptr) differs(name, "is missing");
     if (info->dtype != entry.dtype || info->shape != entry.shape) {
       differs(name, "has another type or shape");
     }
-    if (!checked.contains(name) &&
-        content_hash(reader.read(*info).bytes) != entry.hash) {
-      differs(name, "has other octets than were written");
-    }
+    if (!checked.contains(name)) unchecked.push_back({info, &entry.hash});
   }
+  pool.for_each(unchecked.size(), [&](std::size_t i) {
+    const auto& [info, hash] = unchecked[i];
+    if (hash_of(reader, *info) != *hash) {
+      differs(info->name, "has other octets than were written");
+    }
+  });
 }
 
 }  // namespace llmpress

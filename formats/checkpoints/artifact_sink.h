@@ -45,9 +45,10 @@ class TensorLedger {
   // Throws Error(kIo) naming the first tensor that differs, is missing or is
   // there without having been added.
   void compare(const TensorReader& reader) const;
-  // The same, but the octets of `checked` are not read again.
-  void compare(const TensorReader& reader,
-               const std::set<std::string>& checked) const;
+  // The same, but the octets of `checked` are not read again, those of the others
+  // by all threads.
+  void compare(const TensorReader& reader, const std::set<std::string>& checked,
+               ThreadPool& pool) const;
   std::size_t total_bytes() const { return total_bytes_; }
 
  private:

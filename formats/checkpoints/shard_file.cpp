@@ -19,6 +19,8 @@ using json = nlohmann::json;
 
 // No two of these at once in memory.
 constexpr std::size_t kLarge = std::size_t{32} << 20;
+// So many octets at a time are sent to the disk while others are made.
+constexpr std::size_t kFlushed = std::size_t{64} << 20;
 
 // What a shard holds already, by the lines "<hash> <place> <octets> <tensor>" of
 // its journal. The last line may have been cut off.
@@ -108,25 +110,51 @@ class ShardWriter {
     const ShardPart& part = shard_.parts[i];
     hashes_[i] = progress_.hash_of(part);
     if (!hashes_[i].empty()) return;
-    std::unique_lock alone(large_, std::defer_lock);
-    if (part.bytes > kLarge) alone.lock();
-    const TensorBytes stored = part.read();
-    if (stored.bytes.size() != part.bytes) {
-      fail(ErrorCode::kIo, "tensor '{}': {} octets where {} were said",
-           part.tensor, stored.bytes.size(), part.bytes);
-    }
-    hashes_[i] = content_hash(stored.bytes);
+    hashes_[i] = write_octets(part);
     if (!part.hash.empty() && hashes_[i] != part.hash) {
       fail(ErrorCode::kIo,
            "tensor '{}': its spool has other octets than were "
            "written",
            part.tensor);
     }
-    // The system lets one thread write into a file at a time; others would spin.
-    const std::lock_guard writing(writing_);
-    file_.write_at(part.place, stored.bytes);
     if (!journal_.is_open()) return;
+    const std::lock_guard writing(writing_);
     journal_.write(hashes_[i] + " " + ShardProgress::line_of(part) + "\n");
+  }
+
+  // The hash of what was read. What lies in a file comes in pieces.
+  std::string write_octets(const ShardPart& part) {
+    const bool is_made = part.from.file.empty();
+    std::unique_lock alone(large_, std::defer_lock);
+    if (is_made && part.bytes > kLarge) alone.lock();
+    const TensorBytes octets = part.read();
+    if (octets.bytes.size() != part.bytes) {
+      fail(ErrorCode::kIo, "tensor '{}': {} octets where {} were said",
+           part.tensor, octets.bytes.size(), part.bytes);
+    }
+    ContentHasher hasher;
+    std::size_t place = part.place;
+    const auto write_piece = [&](std::span<const std::byte> piece) {
+      hasher.add(piece);
+      write_at(place, piece);
+      place += piece.size();
+    };
+    if (is_made) {
+      write_piece(octets.bytes);
+    } else {
+      for_parts(octets, write_piece);
+    }
+    return hasher.hash();
+  }
+
+  // The system lets one thread write into a file at a time; others would spin.
+  void write_at(std::size_t place, std::span<const std::byte> octets) {
+    const std::lock_guard writing(writing_);
+    file_.write_at(place, octets);
+    unflushed_ += octets.size();
+    if (unflushed_ < kFlushed) return;
+    file_.begin_flush();
+    unflushed_ = 0;
   }
 
   const ShardFile& shard_;
@@ -134,6 +162,7 @@ class ShardWriter {
   OutputFile file_{}, journal_{};
   std::vector<std::string> hashes_;
   std::mutex large_{}, writing_{};
+  std::size_t unflushed_ = 0;
 };
 
 void check_written(const ShardFile& shard,

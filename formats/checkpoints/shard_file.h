@@ -21,7 +21,7 @@ struct ShardPart {
   std::size_t place = 0;  // in the shard
   std::function<TensorBytes()> read{};
   std::string hash{};  // of what must be read (content_hash.h), if it is known
-  // Where they lie, for another process; it is not asked for here.
+  // Where they lie, for another process; read() gives that file mapped.
   FileRange from{};
 };
 

@@ -191,6 +191,12 @@ void OutputFile::write_at(std::size_t offset,
   }
 }
 
+void OutputFile::begin_flush() {
+#if defined(__linux__)
+  (void)::sync_file_range(fd_, 0, 0, SYNC_FILE_RANGE_WRITE);
+#endif
+}
+
 void OutputFile::close() {
   const int fd = std::exchange(fd_, -1);
   const bool synced = flush(fd);

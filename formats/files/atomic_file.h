@@ -31,6 +31,8 @@ class OutputFile {
   void write(std::string_view text);
   // Wherever write() is; from many threads at once where parts do not overlap.
   void write_at(std::size_t offset, std::span<const std::byte> bytes);
+  // What was written so far begins to go to the disk. A hint.
+  void begin_flush();
   // Flushes to the disk and closes.
   void close();
   // Closes a file that goes before anybody relies on it, which need not reach

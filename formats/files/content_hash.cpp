@@ -26,15 +26,30 @@ std::string content_hash(std::string_view bytes) {
 }
 
 std::string content_hash_of_file(const std::filesystem::path& path) {
-  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(
-      XXH3_createState(), XXH3_freeState);
-  if (state == nullptr || XXH3_128bits_reset(state.get()) == XXH_ERROR) {
+  ContentHasher hasher;
+  for_parts(map_file(path),
+            [&](std::span<const std::byte> part) { hasher.add(part); });
+  return hasher.hash();
+}
+
+struct ContentHasher::State {
+  std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> xxh{
+      XXH3_createState(), XXH3_freeState};
+};
+
+ContentHasher::ContentHasher() : state_(std::make_shared<State>()) {
+  if (state_->xxh == nullptr ||
+      XXH3_128bits_reset(state_->xxh.get()) == XXH_ERROR) {
     throw std::bad_alloc();
   }
-  for_parts(map_file(path), [&](std::span<const std::byte> part) {
-    (void)XXH3_128bits_update(state.get(), part.data(), part.size());
-  });
-  return digits_of(XXH3_128bits_digest(state.get()));
+}
+
+void ContentHasher::add(std::span<const std::byte> piece) {
+  (void)XXH3_128bits_update(state_->xxh.get(), piece.data(), piece.size());
+}
+
+std::string ContentHasher::hash() const {
+  return digits_of(XXH3_128bits_digest(state_->xxh.get()));
 }
 
 }  // namespace llmpress

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,5 +19,17 @@ std::string content_hash(std::span<const std::byte> bytes);
 std::string content_hash(std::string_view bytes);
 // In pieces; throws Error(kIo).
 std::string content_hash_of_file(const std::filesystem::path& path);
+
+// The same hash of octets that come one piece after another.
+class ContentHasher {
+ public:
+  ContentHasher();
+  void add(std::span<const std::byte> piece);
+  std::string hash() const;
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
 
 }  // namespace llmpress
