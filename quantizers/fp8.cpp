@@ -9,8 +9,9 @@
 
 #include "compress/core/checked.h"
 #include "compress/core/float_formats.h"
+#include "compress/core/magnitude.h"
+#include "compress/core/vector_clones.h"
 #include "quantizers/int_grid.h"
-#include "quantizers/vector_clones.h"
 
 namespace llmpress {
 namespace {
@@ -107,16 +108,6 @@ Format format_of(WeightType type) {
   return {kE5M2Max, e5m2_clamped, e5m2_to_float, encode_e5m2};
 }
 
-// max |w|, by the bits of the magnitudes, which are in the order of the numbers.
-LLMPRESS_VECTOR_CLONES
-float largest_of(const float* w, std::size_t n) {
-  std::uint32_t most = 0;
-  for (std::size_t i = 0; i < n; ++i) {
-    most = std::max(most, std::bit_cast<std::uint32_t>(w[i]) & 0x7fffffffu);
-  }
-  return std::bit_cast<float>(most);
-}
-
 struct Block {
   std::size_t row, rows, col, cols;
 };
@@ -132,7 +123,8 @@ float fit_scale(ConstMatrixView W, const Block& b, const Format& format,
                 const WeightScheme& scheme) {
   float largest = 0;
   for (std::size_t r = b.row; r < b.row + b.rows; ++r) {
-    largest = std::max(largest, largest_of(W.row(r).data() + b.col, b.cols));
+    largest =
+        std::max(largest, largest_magnitude(W.row(r).subspan(b.col, b.cols)));
   }
   if (largest == 0) return 1;
   float best = stored_scale(largest / format.largest, scheme.scale_dtype);

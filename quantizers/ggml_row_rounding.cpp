@@ -8,7 +8,7 @@
 #include <limits>
 
 #include "compress/core/float_formats.h"
-#include "quantizers/vector_clones.h"
+#include "compress/core/vector_clones.h"
 
 namespace llmpress {
 namespace {

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "quantizers/vector_clones.h"
+#include "compress/core/vector_clones.h"
 
 namespace llmpress {
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "quantizers/int_code.h"
-#include "quantizers/vector_clones.h"
+#include "compress/core/vector_clones.h"
 
 namespace llmpress {
 namespace {

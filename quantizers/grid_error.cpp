@@ -8,7 +8,7 @@
 #include <limits>
 
 #include "quantizers/int_code.h"
-#include "quantizers/vector_clones.h"
+#include "compress/core/vector_clones.h"
 
 namespace llmpress {
 namespace {

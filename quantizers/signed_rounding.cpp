@@ -9,7 +9,7 @@
 #include "compress/core/checked.h"
 #include "quantizers/int_code.h"
 #include "quantizers/int_grid.h"
-#include "quantizers/vector_clones.h"
+#include "compress/core/vector_clones.h"
 
 namespace llmpress {
 namespace {

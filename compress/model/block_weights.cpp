@@ -258,33 +258,71 @@ std::optional<Mxfp4Stack> find_mxfp4_stack(const Checkpoint& checkpoint,
 
 namespace {
 
-LinearWeights read_stored(const Checkpoint& checkpoint,
-                          const std::string& block, const std::string& name,
-                          const LinearSpec& spec) {
-  if (shared_tensor(checkpoint, block, spec) != nullptr) {
-    return StoredElsewhere(checkpoint, block, spec).read();
+// Where one Linear of a block lies.
+struct BlockPlace {
+  const Checkpoint& checkpoint;
+  const LinearSpec& spec;
+  std::string block{};  // of the architecture
+  std::string name{};   // the Linear's, in full
+
+  BlockPlace(const Checkpoint& from, const Architecture& arch,
+             std::size_t layer, std::size_t index)
+      : checkpoint(from),
+        spec(arch.block(layer).linears.at(index)),
+        block(arch.block_name(layer)),
+        name(arch.linear_name(layer, index)) {}
+
+  // From a tensor that is not its own.
+  std::optional<LinearWeights> read_elsewhere() const {
+    if (shared_tensor(checkpoint, block, spec) != nullptr) {
+      return StoredElsewhere(checkpoint, block, spec).read();
+    }
+    if (const auto stack = find_mxfp4_stack(checkpoint, block, spec)) {
+      return StoredElsewhere(checkpoint, block, spec).read(*stack);
+    }
+    return std::nullopt;
   }
-  if (const auto stack = find_mxfp4_stack(checkpoint, block, spec)) {
-    return StoredElsewhere(checkpoint, block, spec).read(*stack);
+
+  void check(std::size_t out, std::size_t in, std::vector<float>& bias) const {
+    if (out != spec.out || in != spec.in) {
+      invalid(checkpoint, "'" + name + "' is " + shape_text(out, in) +
+                              ", wanted " + shape_text(spec.out, spec.in));
+    }
+    check_bias(checkpoint, name, spec, bias);
   }
-  return checkpoint.read_linear(name);
-}
+};
 
 }  // namespace
 
 LinearWeights read_block_linear(const Checkpoint& checkpoint,
                                 const Architecture& arch, std::size_t layer,
                                 std::size_t index) {
-  const LinearSpec& spec = arch.block(layer).linears.at(index);
-  const std::string name = arch.linear_name(layer, index);
-  const std::string block = arch.block_name(layer);
-  LinearWeights linear = read_stored(checkpoint, block, name, spec);
-  const std::size_t out = rows_of(linear.weight), in = cols_of(linear.weight);
-  if (out != spec.out || in != spec.in) {
-    invalid(checkpoint, "'" + name + "' is " + shape_text(out, in) +
-                            ", wanted " + shape_text(spec.out, spec.in));
-  }
-  check_bias(checkpoint, name, spec, linear.bias);
+  const BlockPlace place(checkpoint, arch, layer, index);
+  std::optional<LinearWeights> linear = place.read_elsewhere();
+  if (!linear) linear = checkpoint.read_linear(place.name);
+  place.check(rows_of(linear->weight), cols_of(linear->weight), linear->bias);
+  return std::move(*linear);
+}
+
+LinearPart read_block_linear_part(const Checkpoint& checkpoint,
+                                  const Architecture& arch, std::size_t layer,
+                                  std::size_t index, const RowChoice& choice) {
+  const BlockPlace place(checkpoint, arch, layer, index);
+  std::optional<LinearWeights> elsewhere = place.read_elsewhere();
+  LinearPart part = elsewhere ? take_part(std::move(*elsewhere), choice)
+                              : checkpoint.read_linear_part(place.name, choice);
+  place.check(part.out, part.in, part.linear.bias);
+  return part;
+}
+
+LinearRows read_block_linear_rows(const Checkpoint& checkpoint,
+                                  const Architecture& arch, std::size_t layer,
+                                  std::size_t index) {
+  const BlockPlace place(checkpoint, arch, layer, index);
+  std::optional<LinearWeights> elsewhere = place.read_elsewhere();
+  LinearRows linear = elsewhere ? rows_of_linear(std::move(*elsewhere))
+                                : checkpoint.read_linear_rows(place.name);
+  place.check(linear.W.rows, linear.W.cols, linear.rest.bias);
   return linear;
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "compress/core/packed/row_source.h"
 #include "compress/core/packed_weight.h"
 #include "compress/model/architecture.h"
 #include "compress/model/norm_weights.h"
@@ -55,5 +56,13 @@ const TensorInfo* shared_tensor(const Checkpoint& checkpoint,
 LinearWeights read_block_linear(const Checkpoint& checkpoint,
                                 const Architecture& arch, std::size_t layer,
                                 std::size_t linear);
+// Some of its rows (Checkpoint::read_linear_part()).
+LinearPart read_block_linear_part(const Checkpoint& checkpoint,
+                                  const Architecture& arch, std::size_t layer,
+                                  std::size_t linear, const RowChoice& choice);
+// The same some rows at a time (Checkpoint::read_linear_rows()).
+LinearRows read_block_linear_rows(const Checkpoint& checkpoint,
+                                  const Architecture& arch, std::size_t layer,
+                                  std::size_t linear);
 
 }  // namespace llmpress

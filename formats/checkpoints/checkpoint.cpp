@@ -66,6 +66,15 @@ class ModelCheckpoint : public Checkpoint {
     return llmpress::read_linear(stored(name), path_.string());
   }
 
+  LinearRows read_linear_rows(std::string_view name) const override {
+    return llmpress::read_linear_rows(stored(name), path_.string());
+  }
+
+  LinearPart read_linear_part(std::string_view name,
+                              const RowChoice& choice) const override {
+    return llmpress::read_linear_part(stored(name), path_.string(), choice);
+  }
+
   std::optional<DescribedLinear> describe_linear(
       std::string_view name) const override {
     const bool own = quantization_.method.empty() ||
@@ -133,6 +142,15 @@ std::string with_side_file(const fs::path& folder, std::string config_json) {
 }
 
 }  // namespace
+
+LinearRows Checkpoint::read_linear_rows(std::string_view name) const {
+  return rows_of_linear(read_linear(name));
+}
+
+LinearPart Checkpoint::read_linear_part(std::string_view name,
+                                        const RowChoice& choice) const {
+  return take_part(read_linear(name), choice);
+}
 
 std::string Checkpoint::describe_absence(std::string_view name) const {
   return formatted("'{}.weight' is missing", name);

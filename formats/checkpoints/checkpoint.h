@@ -9,9 +9,11 @@
 #include <string_view>
 #include <vector>
 
+#include "compress/core/packed/row_source.h"
 #include "compress/core/packed_weight.h"
 #include "formats/containers/tensor_io.h"
 #include "formats/linears/kv_scheme.h"
+#include "formats/linears/linear_part.h"
 #include "formats/linears/quantization_config.h"
 
 namespace llmpress {
@@ -32,6 +34,13 @@ class Checkpoint {
   // the stored form is broken or unknown.
   virtual LinearWeights read_linear(std::string_view name) const = 0;
   virtual bool has_linear(std::string_view name) const = 0;
+  // The same without a copy of the weight where it lies there as plain numbers;
+  // one that is not finite is then refused when its row is read. Must not be
+  // used after the checkpoint is gone.
+  virtual LinearRows read_linear_rows(std::string_view name) const;
+  // Some of its rows, if it can be, without reading the others (linear_part.h).
+  virtual LinearPart read_linear_part(std::string_view name,
+                                      const RowChoice& choice) const;
   // The tensor `<name>.weight` if its numbers are the weights: a matrix of F64,
   // F32, F16 or BF16 with neither scales nor codes beside it that would change
   // what they mean. Else nullptr. Whoever reads a Linear's tensor by its name

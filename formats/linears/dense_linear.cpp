@@ -1,11 +1,10 @@
 #include "formats/linears/dense_linear.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <cstdint>
 
 #include "compress/core/formatted.h"
+#include "compress/core/magnitude.h"
 #include "formats/containers/typed_tensors.h"
 #include "formats/linears/compressed_tensors.h"
 
@@ -19,14 +18,15 @@ bool is_dense_linear(const StoredLinear& linear) {
 
 namespace {
 
-// Without a branch a value, so that it is done by vectors.
-bool all_finite(std::span<const float> values) {
-  constexpr std::uint32_t kExponent = 0x7f800000;
-  std::uint32_t wrong = 0;
-  for (const float v : values) {
-    wrong += (std::bit_cast<std::uint32_t>(v) & kExponent) == kExponent;
+void check_finite_row(std::span<const float> row, std::size_t index,
+                      const std::string& where) {
+  if (all_finite(row)) return;
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    if (!std::isfinite(row[i])) {
+      fail(ErrorCode::kInvalidInput, "{}: value [{}, {}] is {:g}, not finite",
+           where, index, i, row[i]);
+    }
   }
-  return wrong == 0;
 }
 
 }  // namespace
@@ -38,14 +38,25 @@ void check_finite(DType dtype, std::span<const std::byte> values,
   std::vector<float> row(columns);
   for (std::size_t o = 0; o < values.size() / row_bytes; ++o) {
     decode_floats(dtype, values.subspan(o * row_bytes, row_bytes), row);
-    if (all_finite(row)) continue;
-    for (std::size_t i = 0; i < columns; ++i) {
-      if (!std::isfinite(row[i])) {
-        fail(ErrorCode::kInvalidInput, "{}: value [{}, {}] is {:g}, not finite",
-             where, o, i, row[i]);
-      }
-    }
+    check_finite_row(row, o, where);
   }
+}
+
+RowSource dense_rows(const TensorReader& reader, const TensorInfo& matrix) {
+  const std::size_t row_bytes = bytes_of(matrix.dtype, matrix.shape[1]);
+  return {.rows = matrix.shape[0],
+          .cols = matrix.shape[1],
+          .read = [stored = reader.read(matrix), dtype = matrix.dtype,
+                   row_bytes, where = subject_of(matrix)](
+                      std::size_t first, MatrixView<float> to) {
+            for (std::size_t r = 0; r < to.rows(); ++r) {
+              decode_floats(
+                  dtype,
+                  stored.bytes.subspan((first + r) * row_bytes, row_bytes),
+                  to.row(r));
+              check_finite_row(to.row(r), first + r, where);
+            }
+          }};
 }
 
 PackedWeight read_dense_linear(const StoredLinear& linear) {

@@ -170,30 +170,59 @@ void check_values(const StoredLinear& linear, const PackedWeight& weight) {
 
 }  // namespace
 
-LinearWeights read_linear(const StoredLinear& linear,
-                          const std::string& where) {
+const LinearForm& require_linear_form(const StoredLinear& linear,
+                                      const std::string& where) {
   const LinearForm* const form = find_linear_form(linear);
-  if (form == nullptr) {
-    const bool missing = list_parts(linear).empty();
-    fail(missing ? ErrorCode::kInvalidInput : ErrorCode::kUnsupported, "{}: {}",
-         where, describe_absence(linear));
-  }
-  LinearWeights result{.weight = form->read(linear)};
-  check(result.weight, where + ": Linear '" + linear.name + "'");
-  check_values(linear, result.weight);
-  result.input = form->activations(linear);
-  result.input_hadamard = linear.extension.input_hadamard;
-  if (result.input_hadamard != 0 &&
-      cols_of(result.weight) % result.input_hadamard != 0) {
+  if (form != nullptr) return *form;
+  const bool missing = list_parts(linear).empty();
+  fail(missing ? ErrorCode::kInvalidInput : ErrorCode::kUnsupported, "{}: {}",
+       where, describe_absence(linear));
+}
+
+LinearWeights read_linear_rest(const StoredLinear& linear,
+                               const LinearForm& form, std::size_t out,
+                               std::size_t in, const std::string& where) {
+  LinearWeights rest{.input = form.activations(linear),
+                     .input_hadamard = linear.extension.input_hadamard};
+  if (rest.input_hadamard != 0 && in % rest.input_hadamard != 0) {
     fail(ErrorCode::kCorruptFile,
          "{}: Linear '{}': input_hadamard {} does not divide {} inputs", where,
-         linear.name, result.input_hadamard, cols_of(result.weight));
+         linear.name, rest.input_hadamard, in);
   }
   if (linear.find(".bias") != nullptr) {
-    result.bias = read_vector(linear.reader, linear.name + ".bias",
-                              rows_of(result.weight));
+    rest.bias = read_vector(linear.reader, linear.name + ".bias", out);
   }
+  return rest;
+}
+
+PackedWeight read_linear_weight(const StoredLinear& linear,
+                                const LinearForm& form,
+                                const std::string& where) {
+  PackedWeight weight = form.read(linear);
+  check(weight, where + ": Linear '" + linear.name + "'");
+  check_values(linear, weight);
+  return weight;
+}
+
+LinearWeights read_linear(const StoredLinear& linear,
+                          const std::string& where) {
+  const LinearForm& form = require_linear_form(linear, where);
+  PackedWeight weight = read_linear_weight(linear, form, where);
+  LinearWeights result =
+      read_linear_rest(linear, form, rows_of(weight), cols_of(weight), where);
+  result.weight = std::move(weight);
   return result;
+}
+
+LinearRows read_linear_rows(const StoredLinear& linear,
+                            const std::string& where) {
+  const LinearForm& form = require_linear_form(linear, where);
+  if (form.matches != is_dense_linear) {
+    return rows_of_linear(read_linear(linear, where));
+  }
+  RowSource W = dense_rows(linear.reader, linear.require(".weight"));
+  LinearWeights rest = read_linear_rest(linear, form, W.rows, W.cols, where);
+  return {.W = std::move(W), .rest = std::move(rest)};
 }
 
 }  // namespace llmpress

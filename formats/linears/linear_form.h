@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "compress/core/packed/row_source.h"
 #include "compress/core/packed_weight.h"
 #include "formats/containers/tensor_io.h"
 #include "formats/linears/quantization_config.h"
@@ -43,6 +44,9 @@ struct LinearForm {
 // The first row that matches is the form.
 std::span<const LinearForm> linear_forms();
 const LinearForm* find_linear_form(const StoredLinear& linear);  // or nullptr
+// As read_linear() throws where there is none.
+const LinearForm& require_linear_form(const StoredLinear& linear,
+                                      const std::string& where);
 
 // Of a Linear that has no form: that it is missing, or what lies at its name
 // and what to do.
@@ -52,5 +56,16 @@ std::string describe_absence(const StoredLinear& linear);
 // if there is no such Linear, kUnsupported if no form fits. `where` stands in
 // front of messages.
 LinearWeights read_linear(const StoredLinear& linear, const std::string& where);
+// Its parts: the weight, and all but the weight [out, in].
+PackedWeight read_linear_weight(const StoredLinear& linear,
+                                const LinearForm& form,
+                                const std::string& where);
+LinearWeights read_linear_rest(const StoredLinear& linear,
+                               const LinearForm& form, std::size_t out,
+                               std::size_t in, const std::string& where);
+// The same some rows at a time: plain numbers are not copied, and checked as they
+// are read.
+LinearRows read_linear_rows(const StoredLinear& linear,
+                            const std::string& where);
 
 }  // namespace llmpress

@@ -3,6 +3,7 @@
 #include <cassert>
 #include <numeric>
 #include <type_traits>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -138,6 +139,78 @@ GgmlWeight take(const GgmlWeight& w, Stretch rows) {
           .blocks = rows_in(w.blocks, w.out, rows)};
 }
 
+// Puts parts below one another in the first of them.
+class Stack {
+ public:
+  explicit Stack(std::size_t parts) : parts_(parts) {}
+
+  template <class W>
+  void add(W& all, const W& part) const {
+    assert(all.in == part.in);
+    add_buffers(all, part);
+    all.out += part.out;
+  }
+
+ private:
+  template <class T>
+  void append(std::vector<T>& all, const std::vector<T>& more) const {
+    // At the first of them `all` is one part.
+    if (all.capacity() < all.size() + more.size()) {
+      all.reserve(all.size() * parts_);
+    }
+    all.insert(all.end(), more.begin(), more.end());
+  }
+
+  void add_buffers(DenseWeight& all, const DenseWeight& part) const {
+    append(all.data, part.data);
+  }
+  void add_buffers(GroupedIntWeight& all, const GroupedIntWeight& part) const {
+    assert(all.g_idx == part.g_idx);
+    append(all.codes, part.codes);
+    append(all.scales, part.scales);
+    append(all.zeros, part.zeros);
+    append(all.float_zeros, part.float_zeros);
+  }
+  void add_buffers(Int8Weight& all, const Int8Weight& part) const {
+    assert(all.outlier_columns == part.outlier_columns);
+    append(all.codes, part.codes);
+    append(all.scales, part.scales);
+    append(all.zeros, part.zeros);
+    append(all.outlier_values, part.outlier_values);
+  }
+  void add_buffers(Fp8Weight& all, const Fp8Weight& part) const {
+    assert(all.out % all.block_rows == 0);
+    append(all.codes, part.codes);
+    append(all.scales, part.scales);
+  }
+  void add_buffers(Table4Weight& all, const Table4Weight& part) const {
+    assert(all.out * all.in % std::lcm<std::size_t>(2, all.block_size) == 0);
+    assert(all.absmax_codes.empty() && part.absmax_codes.empty());
+    append(all.codes, part.codes);
+    append(all.absmax, part.absmax);
+  }
+  void add_buffers(MicroFp4Weight& all, const MicroFp4Weight& part) const {
+    append(all.codes, part.codes);
+    append(all.scales, part.scales);
+  }
+  void add_buffers(SparseWeight& all, const SparseWeight& part) const {
+    append(all.mask, part.mask);
+    const std::uint64_t kept = all.row_offsets.back();
+    for (std::size_t o = 1; o < part.row_offsets.size(); ++o) {
+      all.row_offsets.push_back(kept + part.row_offsets[o]);
+    }
+    append(all.data, part.data);
+    append(all.codes, part.codes);
+    append(all.scales, part.scales);
+    append(all.zeros, part.zeros);
+  }
+  void add_buffers(GgmlWeight& all, const GgmlWeight& part) const {
+    append(all.blocks, part.blocks);
+  }
+
+  std::size_t parts_;
+};
+
 }  // namespace
 
 std::size_t row_grain(const PackedWeight& weight, std::size_t wanted) {
@@ -156,6 +229,21 @@ PackedWeight take_rows(const PackedWeight& weight, Stretch rows) {
   assert(rows.first + rows.count <= rows_of(weight));
   return std::visit([&](const auto& w) { return PackedWeight(take(w, rows)); },
                     weight);
+}
+
+PackedWeight join_rows(std::vector<PackedWeight> parts) {
+  assert(!parts.empty());
+  PackedWeight all = std::move(parts.front());
+  const Stack stack(parts.size());
+  std::visit(
+      [&](auto& first) {
+        for (std::size_t k = 1; k < parts.size(); ++k) {
+          stack.add(first, std::get<std::remove_cvref_t<decltype(first)>>(
+                               std::exchange(parts[k], {})));
+        }
+      },
+      all);
+  return all;
 }
 
 }  // namespace llmpress

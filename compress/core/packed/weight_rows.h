@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
 #include "compress/core/packed_weight.h"
 #include "compress/core/ranks.h"
@@ -16,5 +17,11 @@ std::size_t row_grain(const PackedWeight& weight, std::size_t wanted);
 // number is the same; double quantized scales of 4-bit tables as floats. `rows`
 // begins and ends at multiples of row_grain(), or at the end.
 PackedWeight take_rows(const PackedWeight& weight, Stretch rows);
+
+// The way back: the rows of each part below those of the one before. Parts are of
+// one kind and one scheme, with what all rows share alike (g_idx, outlier columns,
+// a global scale); but for the last they are whole blocks of scales, which are not
+// nested.
+PackedWeight join_rows(std::vector<PackedWeight> parts);
 
 }  // namespace llmpress

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "compress/core/error.h"
@@ -57,6 +58,60 @@ TEST(Checkpoint, KeepsDenseTypesAndNarrowsOnlyF64) {
   EXPECT_EQ(h.bias, (std::vector<float>{0.1f}));
   EXPECT_EQ(describe(model->read_linear("d").weight), "f32");
   EXPECT_THROW(model->read_linear("big"), Error);
+}
+
+TEST(Checkpoint, GivesTheRowsOfALinearOneByOne) {
+  const TemporaryDirectory tmp;
+  std::vector<std::string> names;
+  const auto writer = make_artifact_writer({.output = tmp.path() / "packed"});
+  for (const auto& [what, linear] : sample_linears()) {
+    names.push_back("l" + std::to_string(names.size()));
+    writer->add_linear(names.back(), linear);
+  }
+  writer->finish("{}");
+  write_model(tmp.path() / "plain",
+              {tensor_of<std::uint16_t>("h.weight", DType::kBF16, {2, 2},
+                                        {0x3f80, 0xc000, 0x4040, 0x7f80}),
+               tensor_of<float>("h.bias", DType::kF32, {2}, {0.1f, 0.2f}),
+               tensor_of<double>("d.weight", DType::kF64, {1, 1}, {0.1})},
+              "{}");
+  const auto expect_rows = [](const Checkpoint& model,
+                              const std::string& name) {
+    const LinearWeights whole = model.read_linear(name);
+    const LinearRows rows = model.read_linear_rows(name);
+    const MatrixF W = dequantize(whole.weight);
+    ASSERT_EQ(rows.W.rows, W.rows()) << name;
+    ASSERT_EQ(rows.W.cols, W.cols()) << name;
+    EXPECT_EQ(rows.rest.bias, whole.bias);
+    EXPECT_EQ(rows.rest.input, whole.input);
+    EXPECT_EQ(rows.rest.input_hadamard, whole.input_hadamard);
+    for (std::size_t o = 0; o < W.rows(); ++o) {
+      MatrixF row(1, W.cols());
+      rows.W.read(o, row.view());
+      EXPECT_TRUE(std::ranges::equal(row.data(), W.row(o))) << name << o;
+    }
+  };
+  const auto packed = open_checkpoint(tmp.path() / "packed");
+  for (const std::string& name : names) expect_rows(*packed, name);
+
+  // A row that is not finite is refused when it is read, by its place.
+  const auto plain = open_checkpoint(tmp.path() / "plain");
+  expect_rows(*plain, "d");
+  const LinearRows h = plain->read_linear_rows("h");
+  EXPECT_EQ(h.rest.bias, (std::vector<float>{0.1f, 0.2f}));
+  MatrixF row(1, 2);
+  h.W.read(0, row.view());
+  EXPECT_EQ(row(0, 1), -2.0f);
+  try {
+    h.W.read(1, row.view());
+    FAIL() << "infinity was read";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what())
+                  .find("'h.weight': value [1, 1] is inf, not finite"),
+              std::string::npos)
+        << error.what();
+  }
+  EXPECT_THROW(plain->read_linear_rows("nothing"), Error);
 }
 
 TEST(Checkpoint,

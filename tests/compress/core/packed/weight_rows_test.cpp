@@ -44,6 +44,35 @@ TEST(WeightRows, AreTheRowsOfEveryPackedType) {
   }
 }
 
+TEST(WeightRows, JoinToTheWholeOfEveryPackedType) {
+  for (const PackedWeight& weight : examples()) {
+    const std::size_t grain = row_grain(weight, 1), out = rows_of(weight);
+    if (grain == 0) continue;
+    std::vector<PackedWeight> parts;
+    for (std::size_t first = 0; first < out; first += grain) {
+      parts.push_back(take_rows(weight, {first, std::min(grain, out - first)}));
+    }
+    const PackedWeight joined = join_rows(std::move(parts));
+    check(joined, describe(weight));
+    EXPECT_EQ(joined.index(), weight.index());
+    EXPECT_EQ(values_of(joined), values_of(weight)) << describe(weight);
+  }
+}
+
+TEST(WeightRows, JoinSparseRowsOfDifferentLengths) {
+  MatrixF W = random(6, 40, 3);
+  for (std::size_t k = 0; k < W.size(); ++k) {
+    if (k % (2 + k / 40) == 0) W.data()[k] = 0;
+  }
+  const PackedWeight whole =
+      make_sparse(W.view(), SparsePattern::kBitmask, DType::kF32);
+  const PackedWeight joined =
+      join_rows({take_rows(whole, {0, 1}), take_rows(whole, {1, 3}),
+                 take_rows(whole, {4, 2})});
+  check(joined, "joined");
+  EXPECT_EQ(values_of(joined), values_of(whole));
+}
+
 TEST(WeightRows, CutSparseRowsOfDifferentLengths) {
   MatrixF W = random(6, 40, 3);
   for (std::size_t k = 0; k < W.size(); ++k) {
