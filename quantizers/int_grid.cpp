@@ -12,9 +12,10 @@
 #include "compress/core/checked.h"
 #include "compress/core/float_formats.h"
 #include "compress/core/formatted.h"
+#include "compress/core/magnitude.h"
+#include "compress/core/vector_clones.h"
 #include "quantizers/grid_error.h"
 #include "quantizers/int_code.h"
-#include "quantizers/vector_clones.h"
 
 namespace llmpress {
 namespace {
@@ -30,22 +31,22 @@ struct Range {
   float lo = 0, hi = 0;  // lo <= 0 <= hi
 };
 
-Range range_of(std::span<const float> weights) {
-  std::array<float, kLanes> lo{}, hi{};
+LLMPRESS_VECTOR_CLONES
+Range range_of(const float* w, std::size_t n) {
+  float lo[kLanes] = {}, hi[kLanes] = {};
   std::size_t i = 0;
-  for (; i + kLanes <= weights.size(); i += kLanes) {
+  for (; i + kLanes <= n; i += kLanes) {
     for (std::size_t l = 0; l < kLanes; ++l) {
-      const float w = weights[i + l];
-      lo[l] = w < lo[l] ? w : lo[l];
-      hi[l] = w > hi[l] ? w : hi[l];
+      lo[l] = w[i + l] < lo[l] ? w[i + l] : lo[l];
+      hi[l] = w[i + l] > hi[l] ? w[i + l] : hi[l];
     }
   }
-  for (; i < weights.size(); ++i) {
-    lo[0] = std::min(lo[0], weights[i]);
-    hi[0] = std::max(hi[0], weights[i]);
+  for (; i < n; ++i) {
+    lo[0] = std::min(lo[0], w[i]);
+    hi[0] = std::max(hi[0], w[i]);
   }
-  return {*std::min_element(lo.begin(), lo.end()),
-          *std::max_element(hi.begin(), hi.end())};
+  return {*std::min_element(lo, lo + kLanes),
+          *std::max_element(hi, hi + kLanes)};
 }
 
 IntGrid grid_of(const Range& range, const WeightScheme& scheme) {
@@ -184,19 +185,21 @@ void check_int_scheme(const WeightScheme& scheme) {
   }
 }
 
-void check_weights(ConstMatrixView W, std::string_view name) {
+void check_weights(ConstMatrixView W, std::string_view name,
+                   std::size_t first_row) {
   if (W.size() == 0) {
     fail(ErrorCode::kInvalidInput, "{}: weight [{}, {}] is empty", name,
          W.rows(), W.cols());
   }
-  const auto bad = std::find_if(W.data().begin(), W.data().end(), [](float w) {
-    return !(std::abs(w) <= kMaxMagnitude);
-  });  // NaN too
-  if (bad == W.data().end()) return;
-  const auto at = static_cast<std::size_t>(bad - W.data().begin());
-  fail(ErrorCode::kInvalidInput,
-       "{}: weight [{}, {}] is {:g}, need finite values up to 1e38", name,
-       at / W.cols(), at % W.cols(), *bad);
+  for (std::size_t o = 0; o < W.rows(); ++o) {
+    if (largest_magnitude(W.row(o)) <= kMaxMagnitude) continue;
+    const auto bad = std::ranges::find_if(W.row(o), [](float w) {
+      return !(std::abs(w) <= kMaxMagnitude);  // NaN too
+    });
+    fail(ErrorCode::kInvalidInput,
+         "{}: weight [{}, {}] is {:g}, need finite values up to 1e38", name,
+         first_row + o, bad - W.row(o).begin(), *bad);
+  }
 }
 
 std::size_t resolved_group_size(const WeightScheme& scheme, std::size_t in) {
@@ -219,7 +222,7 @@ float stored_scale(float scale, DType dtype) {
 
 IntGrid fit_int_grid(std::span<const float> weights, const WeightScheme& scheme,
                      std::span<const float> importance) {
-  Range full = range_of(weights);
+  Range full = range_of(weights.data(), weights.size());
   if (full.lo == 0 && full.hi == 0) full = {-1, 1};
   const float largest = std::max(-full.lo, full.hi);
   if (scheme.symmetric) full = {-largest, largest};

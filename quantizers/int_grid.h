@@ -48,8 +48,10 @@ struct IntGrids {
 void check_int_scheme(const WeightScheme& scheme);
 
 // Throws Error(kInvalidInput, "<name>: ...") if W is empty, or a weight is NaN
-// or above 1e38 (so that no range overflows).
-void check_weights(ConstMatrixView W, std::string_view name);
+// or above 1e38 (so that no range overflows). `first_row`: where W begins in the
+// weight of that name.
+void check_weights(ConstMatrixView W, std::string_view name,
+                   std::size_t first_row = 0);
 
 // Inputs that share a grid: scheme.group_size, where -1 and 0 mean `in`.
 std::size_t resolved_group_size(const WeightScheme& scheme, std::size_t in);

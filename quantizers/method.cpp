@@ -58,16 +58,12 @@ QuantizeConfig without_calibration(const QuantizeConfig& config) {
 }
 
 QuantizeResult quantize_weight(const QuantizeRequest& request) {
-  const QuantizerMethod& method = method_of(*request.config);
-  QuantizeResult result = method.quantize(request);
-  if (scales_fit(result.weight)) return result;
-  QuantizeConfig config = *request.config;
-  config.weights.scale_dtype = DType::kF32;
-  QuantizeRequest wider = request;
-  wider.config = &config;
-  result = method.quantize(wider);
-  result.notes.push_back("scales stored as f32: f16 does not hold them");
-  return result;
+  return with_fitting_scales(*request.config,
+                             [&](const QuantizeConfig& config) {
+                               QuantizeRequest fitting = request;
+                               fitting.config = &config;
+                               return method_of(config).quantize(fitting);
+                             });
 }
 
 }  // namespace llmpress

@@ -108,6 +108,9 @@ struct QuantizerMethod {
   // What makes the weights that learning starts from; null, or none: W rounded
   // to nearest.
   std::optional<QuantizeConfig> (*start)(const QuantizeConfig&) = nullptr;
+  // Whether each row of W [out, in] is rounded to nearest by itself, without
+  // statistics, so that W may come some rows at a time (row_rounding.h).
+  bool (*rounds_rows_apart)(const QuantizeConfig&, std::size_t in) = nullptr;
   // `quantize` shares the rows of W among the ranks of the request's inverse.
   bool shares_rows = false;
   bool pays_for_removal = false;  // reads QuantizeRequest::mask

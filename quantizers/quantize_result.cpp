@@ -19,6 +19,18 @@ bool scales_fit(const PackedWeight& weight) {
          });
 }
 
+QuantizeResult with_fitting_scales(
+    const QuantizeConfig& config,
+    const std::function<QuantizeResult(const QuantizeConfig&)>& quantize) {
+  QuantizeResult result = quantize(config);
+  if (scales_fit(result.weight)) return result;
+  QuantizeConfig wider = config;
+  wider.weights.scale_dtype = DType::kF32;
+  result = quantize(wider);
+  result.notes.push_back("scales stored as f32: f16 does not hold them");
+  return result;
+}
+
 ConstMatrixView second_moment_of(const QuantizeRequest& request) {
   if (request.stats == nullptr) return {};
   return request.stats->second_moment.view();

@@ -2,6 +2,8 @@
 // reader should know.
 #pragma once
 
+#include <functional>
+
 #include "quantizers/method.h"
 
 namespace llmpress {
@@ -16,6 +18,12 @@ QuantizeResult finish_result(const QuantizeRequest& request,
 // normal range (2^-18: a sixth of its bits are left) that rounding it changes
 // the weights.
 bool scales_fit(const PackedWeight& weight);
+
+// What `quantize` makes with `config`, or, where f16 does not hold its scales, with
+// scales in float32, which a note says.
+QuantizeResult with_fitting_scales(
+    const QuantizeConfig& config,
+    const std::function<QuantizeResult(const QuantizeConfig&)>& quantize);
 
 // The second moment that the request brought, or an empty view.
 ConstMatrixView second_moment_of(const QuantizeRequest& request);

@@ -75,6 +75,33 @@ PackedWeight round_to_nearest(ConstMatrixView W, const QuantizeConfig& config,
   throw std::logic_error("round_to_nearest: unknown weight type");
 }
 
+bool rounds_rows_apart(const QuantizeConfig& config, std::size_t in) {
+  const WeightScheme& weights = config.weights;
+  switch (weights.type) {
+    case WeightType::kFloat:
+    case WeightType::kMxfp4:
+    case WeightType::kGgml:
+      return true;
+    case WeightType::kNvfp4:  // one scale for all
+      return false;
+    case WeightType::kInt:
+      return weights.group_size != 0;
+    case WeightType::kFp8E4M3:
+    case WeightType::kFp8E5M2:
+      return weights.group_size != 0 && weights.block_rows <= 1;
+    case WeightType::kNf4:
+    case WeightType::kFp4: {
+      // Blocks run on over the ends of rows.
+      const std::size_t block =
+          weights.group_size < 0 ? in
+                                 : static_cast<std::size_t>(weights.group_size);
+      return block != 0 && !weights.double_quant && in % block == 0 &&
+             in % 2 == 0;
+    }
+  }
+  throw std::logic_error("rounds_rows_apart: unknown weight type");
+}
+
 QuantizeResult quantize_rtn(const QuantizeRequest& request) {
   return round_request(request, *request.config, {});
 }
@@ -123,7 +150,8 @@ QuantizerMethod rtn_method() {
                 return activation_needs(config.input);
               },
           .quantize = quantize_rtn,
-          .solves = true};
+          .solves = true,
+          .rounds_rows_apart = rounds_rows_apart};
 }
 
 QuantizerMethod imatrix_method() {

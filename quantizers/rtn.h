@@ -29,6 +29,9 @@ PackedWeight round_to_nearest(ConstMatrixView W, const QuantizeConfig& config,
 // Whether `config` asks for signed octets with integer inputs (W8A8).
 bool wants_int8(const QuantizeConfig& config, std::size_t in);
 
+// QuantizerMethod::rounds_rows_apart.
+bool rounds_rows_apart(const QuantizeConfig& config, std::size_t in);
+
 QuantizeResult quantize_rtn(const QuantizeRequest& request);
 
 QuantizerMethod rtn_method();

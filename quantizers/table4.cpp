@@ -161,6 +161,7 @@ QuantizerMethod nf4_method() {
               },
           .quantize = quantize_nf4,
           .scheme = "NF4",
+          .rounds_rows_apart = rounds_rows_apart,
           .made =
               [](const PackedWeight& weight, const ActivationQuant&,
                  QuantizeConfig&) {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "compress/core/linalg.h"
-#include "quantizers/vector_clones.h"
+#include "compress/core/vector_clones.h"
 
 namespace llmpress {
 namespace {
@@ -104,6 +104,34 @@ WeightDifference difference_of(ConstMatrixView W, const PackedWeight& changed,
         dequantize_rows(changed, o, {row, 1, W.cols()});
         return subtract(row.data(), W.row(o).data(), W.cols(), D.data().data());
       });
+}
+
+RowDifference row_difference(std::span<const float> changed,
+                             std::span<const float> w) {
+  thread_local std::vector<float> d;
+  d.resize(w.size());
+  const std::size_t zeros =
+      subtract(changed.data(), w.data(), w.size(), d.data());
+  return {.error = dot(d.data(), d.data(), d.size()),
+          .energy = dot(w.data(), w.data(), w.size()),
+          .zeros = zeros};
+}
+
+RowTotals total_of(std::span<const RowDifference> rows, std::size_t in) {
+  if (rows.empty()) return {};
+  double error = 0, energy = 0;
+  std::size_t zeros = 0;
+  for (const RowDifference& row : rows) {
+    error += row.error;
+    energy += row.energy;
+    zeros += row.zeros;
+  }
+  const auto count = static_cast<double>(rows.size());
+  return {.difference = {std::max(0.0, error / count),
+                         in == 0 ? 0.0
+                                 : static_cast<double>(zeros) /
+                                       (count * static_cast<double>(in))},
+          .energy = energy / count};
 }
 
 double zero_fraction(const PackedWeight& weight, ThreadPool& pool) {

@@ -3,6 +3,9 @@
 // empty. Sums run in double, in one order at any number of threads.
 #pragma once
 
+#include <cstddef>
+#include <span>
+
 #include "compress/core/matrix.h"
 #include "compress/core/packed_weight.h"
 #include "compress/core/parallel.h"
@@ -23,5 +26,20 @@ double output_error(ConstMatrixView W, ConstMatrixView changed,
                     ConstMatrixView S, ThreadPool& pool);
 // Of D = W: the mean square of an output.
 double output_energy(ConstMatrixView W, ConstMatrixView S, ThreadPool& pool);
+
+// One row's part of these where S is the identity.
+struct RowDifference {
+  double error = 0;       // |w' - w|^2
+  double energy = 0;      // |w|^2
+  std::size_t zeros = 0;  // of w'
+};
+RowDifference row_difference(std::span<const float> changed,
+                             std::span<const float> w);
+// What difference_of() and output_energy() say of all rows [out, in].
+struct RowTotals {
+  WeightDifference difference{};
+  double energy = 0;
+};
+RowTotals total_of(std::span<const RowDifference> rows, std::size_t in);
 
 }  // namespace llmpress

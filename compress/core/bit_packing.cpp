@@ -19,8 +19,15 @@ void pack(std::span<const std::uint8_t> codes, std::byte* to) {
   const std::uint8_t* from = codes.data();
   for (std::size_t k = 0; k < whole; k += 8, to += kBits) {
     std::uint64_t eight = 0;
-    for (unsigned j = 0; j < 8; ++j) {
-      eight |= static_cast<std::uint64_t>(from[k + j]) << (j * kBits);
+    if constexpr (kBits == 4) {  // pairs, fours, all eight side by side
+      std::memcpy(&eight, from + k, sizeof eight);
+      eight = (eight | eight >> 4) & 0x00ff00ff00ff00ff;
+      eight = (eight | eight >> 8) & 0x0000ffff0000ffff;
+      eight |= eight >> 16;
+    } else {
+      for (unsigned j = 0; j < 8; ++j) {
+        eight |= static_cast<std::uint64_t>(from[k + j]) << (j * kBits);
+      }
     }
     std::memcpy(to, &eight, kBits);
   }

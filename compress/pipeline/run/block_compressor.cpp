@@ -299,20 +299,32 @@ class StagedBlock {
     return &*rounding_.weights[l];
   }
 
+  // Whether it can stay as it is stored while it is compressed.
+  bool stays_stored(std::size_t l, const InputStats* stats) const {
+    return block_.unread && learned(l) == nullptr && !is_starved(l, stats) &&
+           compresses_by_rows(treatment(l), spec_.linears[l].in, stats);
+  }
+
   LinearOutcome compress(std::size_t l, const InputStats* stats,
                          SharedInverse& inverse) {
-    const DenseLinear linear = take(l);
-    const LinearJob job{.name = job_.arch->linear_name(job_.layer, l),
-                        .linear = &linear,
-                        .treatment = treatment(l),
-                        .stats = stats,
-                        .importance = job_.importance,
-                        .sparsity = sparsity_of(treatment(l)),
-                        .learned = learned(l),
-                        .inverse = &inverse};
-    LinearOutcome outcome = is_starved(l, stats)
-                                ? compress_starved(job, stats->tokens)
-                                : compress_linear(job, *job_.pool);
+    LinearJob job{.name = job_.arch->linear_name(job_.layer, l),
+                  .treatment = treatment(l),
+                  .stats = stats,
+                  .importance = job_.importance,
+                  .sparsity = sparsity_of(treatment(l)),
+                  .learned = learned(l),
+                  .inverse = &inverse};
+    LinearOutcome outcome;
+    if (stays_stored(l, stats)) {
+      outcome = compress_rows(
+          job, read_block_linear_rows(*job_.source, *job_.arch, job_.layer, l),
+          *job_.pool);
+    } else {
+      const DenseLinear linear = take(l);
+      job.linear = &linear;
+      outcome = is_starved(l, stats) ? compress_starved(job, stats->tokens)
+                                     : compress_linear(job, *job_.pool);
+    }
     if (stats != nullptr) outcome.report.calibration_tokens = stats->tokens;
     return outcome;
   }

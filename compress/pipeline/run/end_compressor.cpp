@@ -4,6 +4,7 @@
 
 #include "compress/core/formatted.h"
 #include "compress/model/model_check.h"
+#include "formats/linears/dense_linear.h"
 #include "quantizers/method.h"
 
 namespace llmpress {
@@ -39,6 +40,15 @@ DenseLinear read_end(const Checkpoint& checkpoint, const std::string& name) {
     end.W = dequantize(end.stored.weight);
   }
   return end;
+}
+
+// Where it lies, as read_end() reads it.
+LinearRows read_end_rows(const Checkpoint& checkpoint,
+                         const std::string& name) {
+  if (const TensorInfo* plain = dense_matrix(checkpoint, name)) {
+    return {.W = dense_rows(checkpoint.tensors(), *plain)};
+  }
+  return checkpoint.read_linear_rows(name);
 }
 
 class EndsCompressor {
@@ -131,22 +141,30 @@ class EndsCompressor {
                     const InputStats* stats) const {
     const Architecture& arch = *job_.arch;
     const bool is_head = name == arch.head;
-    DenseLinear end = read_end(
-        *job_.checkpoint, is_head && arch.tied_head ? arch.embedding : name);
+    const std::string& stored =
+        is_head && arch.tied_head ? arch.embedding : name;
+    std::vector<float> bias;
     if (is_head && arch.head_bias) {
-      end.stored.bias = read_vector(job_.checkpoint->tensors(),
-                                    arch.head + ".bias", arch.vocabulary);
+      bias = read_vector(job_.checkpoint->tensors(), arch.head + ".bias",
+                         arch.vocabulary);
     }
-    const double sparsity = treatment.prune == nullptr
-                                ? 0
-                                : treatment.prune->config.target_sparsity();
-    return compress_linear({.name = name,
-                            .linear = &end,
-                            .treatment = treatment,
-                            .stats = stats,
-                            .importance = job_.importance,
-                            .sparsity = sparsity},
-                           *job_.pool);
+    LinearJob job{.name = name,
+                  .treatment = treatment,
+                  .stats = stats,
+                  .importance = job_.importance,
+                  .sparsity = treatment.prune == nullptr
+                                  ? 0
+                                  : treatment.prune->config.target_sparsity()};
+    const std::size_t in = is_head ? arch.hidden : arch.input_width();
+    if (compresses_by_rows(treatment, in, stats)) {
+      LinearRows rows = read_end_rows(*job_.checkpoint, stored);
+      if (!bias.empty()) rows.rest.bias = std::move(bias);
+      return compress_rows(job, rows, *job_.pool);
+    }
+    DenseLinear end = read_end(*job_.checkpoint, stored);
+    if (!bias.empty()) end.stored.bias = std::move(bias);
+    job.linear = &end;
+    return compress_linear(job, *job_.pool);
   }
 
   void keep(const std::string& name, LinearOutcome outcome) {

@@ -10,6 +10,7 @@
 #include "pruning/method.h"
 #include "quantizers/block_weight.h"
 #include "quantizers/method.h"
+#include "quantizers/row_rounding.h"
 #include "quantizers/weight_error.h"
 
 namespace llmpress {
@@ -32,11 +33,9 @@ std::size_t outlier_columns(const InputStats& stats,
       stats.abs_max, [&](float x) { return x >= threshold; }));
 }
 
-// Sizes and errors of `outcome.weights` against the weight W before any stage;
-// `known_error`, where the method that rounded W has measured it.
-void measure(const DenseLinear& linear, const LinearTreatment& treatment,
-             const InputStats* stats, std::optional<double> known_error,
-             ThreadPool& pool, LinearOutcome& outcome) {
+// What the report says of `outcome.weights` itself.
+void describe_weight(const InputStats* stats, const LinearTreatment& treatment,
+                     LinearOutcome& outcome) {
   LayerReport& report = outcome.report;
   const PackedWeight& packed = outcome.weights.weight;
   report.format = describe(packed);
@@ -44,21 +43,34 @@ void measure(const DenseLinear& linear, const LinearTreatment& treatment,
   report.in = cols_of(packed);
   report.bytes = stored_bytes(packed);
   report.bits_per_weight = bits_per_weight(packed);
+  if (stats != nullptr) {
+    report.outlier_columns = outlier_columns(*stats, treatment);
+  }
+}
+
+void set_errors(const WeightDifference& difference, double energy,
+                LayerReport& report) {
+  report.sparsity = difference.zero_fraction;
+  report.output_error = difference.output_error;
+  report.relative_error = energy > 0 ? report.output_error / energy : 0;
+}
+
+// Against the weight W before any stage; `known_error`, where the method that
+// rounded W has measured it.
+void measure(const DenseLinear& linear, const InputStats* stats,
+             std::optional<double> known_error, ThreadPool& pool,
+             LinearOutcome& outcome) {
+  const PackedWeight& packed = outcome.weights.weight;
   ConstMatrixView S;
   if (stats != nullptr && !stats->second_moment.empty()) {
     S = stats->second_moment.view();
-    report.calibrated = true;
-  }
-  if (stats != nullptr) {
-    report.outlier_columns = outlier_columns(*stats, treatment);
+    outcome.report.calibrated = true;
   }
   const WeightDifference difference =
       known_error ? WeightDifference{*known_error, zero_fraction(packed, pool)}
                   : difference_of(linear.W.view(), packed, S, pool);
-  report.sparsity = difference.zero_fraction;
-  report.output_error = difference.output_error;
-  const double energy = output_energy(linear.W.view(), S, pool);
-  report.relative_error = energy > 0 ? report.output_error / energy : 0;
+  set_errors(difference, output_energy(linear.W.view(), S, pool),
+             outcome.report);
 }
 
 void add_notes(std::vector<std::string> notes, LayerReport& report) {
@@ -197,23 +209,64 @@ bool shares_rows(const LinearTreatment& treatment) {
          rounding_method(treatment.quantize->config).shares_rows;
 }
 
-LinearOutcome compress_linear(const LinearJob& job, ThreadPool& pool) {
+namespace {
+
+// Names the Linear in what `work` throws, and the time that it took.
+template <class Work>
+LinearOutcome named_and_timed(const std::string& name, const Work& work) {
   const auto start = std::chrono::steady_clock::now();
-  const DenseLinear& linear = *job.linear;
-  LinearOutcome outcome{.report = {.name = job.name, .method = "kept"}};
-  std::optional<double> known_error;
+  LinearOutcome outcome{.report = {.name = name, .method = "kept"}};
   try {
-    known_error = treat(job, pool, outcome);
+    work(outcome);
   } catch (const Error& e) {
     const std::string_view what = e.what();
-    if (what.find(job.name) != std::string_view::npos) throw;
-    fail(e.code(), "{}: {}", job.name, e.what());
+    if (what.find(name) != std::string_view::npos) throw;
+    fail(e.code(), "{}: {}", name, e.what());
   }
-  measure(linear, job.treatment, job.stats, known_error, pool, outcome);
   outcome.report.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
           .count();
   return outcome;
+}
+
+}  // namespace
+
+LinearOutcome compress_linear(const LinearJob& job, ThreadPool& pool) {
+  return named_and_timed(job.name, [&](LinearOutcome& outcome) {
+    const std::optional<double> known_error = treat(job, pool, outcome);
+    describe_weight(job.stats, job.treatment, outcome);
+    measure(*job.linear, job.stats, known_error, pool, outcome);
+  });
+}
+
+bool compresses_by_rows(const LinearTreatment& treatment, std::size_t in,
+                        const InputStats* stats) {
+  if (treatment.quantize == nullptr || treatment.prune != nullptr ||
+      treatment.learned ||
+      (stats != nullptr && !stats->second_moment.empty())) {
+    return false;
+  }
+  const QuantizeConfig& config = treatment.quantize->config;
+  const QuantizerMethod& method = method_of(config);
+  return method.rounds_rows_apart != nullptr &&
+         method.rounds_rows_apart(config, in);
+}
+
+LinearOutcome compress_rows(const LinearJob& job, const LinearRows& linear,
+                            ThreadPool& pool) {
+  return named_and_timed(job.name, [&](LinearOutcome& outcome) {
+    const QuantizeConfig& config = job.treatment.quantize->config;
+    outcome.weights = linear.rest;
+    RowsRounded rounded =
+        quantize_rows(linear.W, config, job.stats, job.name, pool);
+    outcome.weights.weight = std::move(rounded.result.weight);
+    outcome.weights.input = rounded.result.input;
+    outcome.report.method = config.method;
+    add_notes(std::move(rounded.result.notes), outcome.report);
+    describe_weight(job.stats, job.treatment, outcome);
+    set_errors(rounded.totals.difference, rounded.totals.energy,
+               outcome.report);
+  });
 }
 
 }  // namespace llmpress

@@ -7,6 +7,7 @@
 #include "compress/calibration/stage_plan.h"
 #include "compress/core/damping.h"
 #include "compress/core/input_stats.h"
+#include "compress/core/packed/row_source.h"
 #include "compress/core/parallel.h"
 #include "compress/pipeline/reports/run_report.h"
 #include "compress/pipeline/run/importance_files.h"
@@ -45,5 +46,13 @@ struct LinearJob {
 
 // Throws Error(kNumeric) naming the Linear when a method fails.
 LinearOutcome compress_linear(const LinearJob& job, ThreadPool& pool);
+
+// Whether a Linear of so many inputs can be compressed some rows at a time: it is
+// rounded to nearest and no more. `stats` may be null.
+bool compresses_by_rows(const LinearTreatment& treatment, std::size_t in,
+                        const InputStats* stats);
+// The same outcome of one that can, without W in float32: job.linear is not read.
+LinearOutcome compress_rows(const LinearJob& job, const LinearRows& linear,
+                            ThreadPool& pool);
 
 }  // namespace llmpress

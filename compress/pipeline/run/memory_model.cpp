@@ -23,6 +23,8 @@ namespace {
 
 constexpr std::size_t kFloat = sizeof(float);
 constexpr double kProgram = kProgramBytes;
+// Of files that two threads copy.
+constexpr double kPieces = 32.0 * (1 << 20);
 // What calibration adds to it.
 constexpr double kCalibrating = 28.0 * (1 << 20);
 // Matrices [in, in] of float32 that healing a Linear holds, as measured.
@@ -80,7 +82,7 @@ class BlockMemory {
   // Beside the states of all tokens.
   double peak() const {
     if (!calibrated_) return without_calibration();
-    const bool smooths = wants_smoothing(*job_.plan, *job_.arch, layer_);
+    const bool smooths = this->smooths();
     // A block whose scales moved stays in float32 until a Linear is done.
     double dense = smooths ? numbers_ * kFloat + stored_ : 0;
     double most = smooths ? smoothing() : 0;
@@ -116,6 +118,10 @@ class BlockMemory {
  private:
   LinearTreatment treatment_of(std::size_t l) const {
     return llmpress::treatment_of(*job_.plan, *job_.arch, layer_, l);
+  }
+
+  bool smooths() const {
+    return calibrated_ && wants_smoothing(*job_.plan, *job_.arch, layer_);
   }
 
   static double packed_bytes(const QuantizeStage& stage) {
@@ -173,6 +179,10 @@ class BlockMemory {
   double work(std::size_t l) const {
     const LinearTreatment treatment = treatment_of(l);
     const LinearCost& cost = linears_[l];
+    if (compresses_by_rows(treatment, spec_.linears[l].in, nullptr) &&
+        !smooths()) {
+      return cost.stored + 2 * cost.packed;  // its rows, and those joined
+    }
     double bytes = cost.stored + cost.numbers * kFloat + cost.packed;
     const StatsNeeds needs = needs_of(treatment);
     const auto in = static_cast<double>(spec_.linears[l].in);
@@ -193,12 +203,12 @@ class BlockMemory {
   }
 
   double without_calibration() const {
-    double packed = 0, most = 0;
+    double most = 0;
     for (std::size_t l = 0; l < linears_.size(); ++l) {
       most = std::max(most, work(l));
-      packed += linears_[l].packed;
     }
-    return packed + most;
+    // The block before may still be on its way to its file.
+    return (job_.arch->layers > 1 ? 2 : 1) * packed() + most;
   }
 
   // The block in float32 and a runner of it; of a search, the sample that it
@@ -250,10 +260,12 @@ class ModelMemory {
   MemoryNeed need() {
     pruning();
     compressing();
+    // From file to file in pieces.
     const bool as_stored =
         job_.copies_in_files && job_.plan->transforms().empty();
+    const auto largest = static_cast<double>(job_.largest_tensor);
     add("writing the largest tensor",
-        (as_stored ? 1.0 : 2.0) * static_cast<double>(job_.largest_tensor));
+        as_stored ? std::min(largest, kPieces) : 2 * largest);
     if (wants_auto_precision(*job_.plan)) {
       add("choosing widths",
           static_cast<double>(auto_precision_bytes(*job_.arch)));

@@ -208,19 +208,23 @@ class ModelFreeVariant {
   }
 
   LinearOutcome compress(const Module& module) const {
-    const LinearTreatment treatment =
-        job_.plan.treatment(module.name, module.role);
+    LinearJob job{
+        .name = module.name,
+        .treatment = job_.plan.treatment(module.name, module.role),
+        .importance = &importance_,
+    };
+    if (job.treatment.prune != nullptr) {
+      job.sparsity = job.treatment.prune->config.target_sparsity();
+    }
+    if (compresses_by_rows(job.treatment, module.in, nullptr)) {
+      LinearRows rows = checkpoint_.read_linear_rows(module.name);
+      rows.rest.bias.clear();
+      return compress_rows(job, rows, pool_);
+    }
     const DenseLinear dense =
         dense_linear(read_without_bias(module.name), pool_);
-    return compress_linear(
-        {.name = module.name,
-         .linear = &dense,
-         .treatment = treatment,
-         .importance = &importance_,
-         .sparsity = treatment.prune == nullptr
-                         ? 0
-                         : treatment.prune->config.target_sparsity()},
-        pool_);
+    job.linear = &dense;
+    return compress_linear(job, pool_);
   }
 
   void add(const Module& module, const LinearOutcome& outcome) {

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "compress/core/formatted.h"
+#include "compress/core/side_task.h"
 #include "compress/model/model_source.h"
 #include "compress/model/tensor_places.h"
 #include "compress/pipeline/adapters/adapter_report.h"
@@ -186,6 +187,7 @@ class VariantCompressor {
         compress_one_block(layer);
       }
     }
+    saving_.wait();
   }
 
   // Blocks that do not depend on one another, in turn to the ranks.
@@ -196,6 +198,7 @@ class VariantCompressor {
       report_block(layer);
       compress_one_block(layer);
     }
+    saving_.wait();
     ranks_.barrier();
     if (!ranks_.is_first()) return;
     unfinished = 0;
@@ -263,9 +266,17 @@ class VariantCompressor {
     CompressedBlock block = compress_block(job, unread_block(layer), streams());
     if (states_ && !ranks_.is_first()) return;
     note_adapters(layer, block);
+    if (states_ || !ranks_.is_spread()) keep_reports(block.layers);
+    if (states_) return save(block, layer);
+    // Rounding alone takes no longer than writing.
+    saving_.start([this, layer,
+                   saved = std::make_shared<const CompressedBlock>(
+                       std::move(block))] { save(*saved, layer); });
+  }
+
+  void save(const CompressedBlock& block, std::size_t layer) {
     store_.save(block, layer, model_.architecture(),
                 model_.checkpoint().config_json());
-    if (states_ || !ranks_.is_spread()) keep_reports(block.layers);
   }
 
   // What rounding left of merged adapters, where nothing else changed the
@@ -468,6 +479,7 @@ class VariantCompressor {
   std::unique_ptr<Checkpoint> recovered_{};
   std::optional<Architecture> recovered_arch_{};
   VariantReport report_;
+  SideTask saving_;  // of the block before
 };
 
 }  // namespace
