@@ -22,6 +22,8 @@ namespace llmpress {
 namespace {
 
 constexpr double kSmallest = 1e-4;
+// That means of |x| are taken of.
+constexpr std::size_t kMeanTokens = 4096;
 
 // Mean over all rows of |w| / max|group|. [in]
 std::vector<double> weight_means(const Consumers& consumers,
@@ -438,6 +440,12 @@ StatsNeeds scale_needs(const QuantizeConfig& config) {
           .sample_rows = true};
 }
 
+// Means of |x| are as good of some tokens; a second moment wants many more than it
+// has rows.
+std::size_t scale_tokens(const QuantizeConfig& config) {
+  return gptq_rounds(config) ? 0 : kMeanTokens;
+}
+
 StatsNeeds needs_of(const QuantizeConfig& config) {
   return solver_needs(config) |
          StatsNeeds{.channel_moments = true, .sample_rows = true};
@@ -486,6 +494,7 @@ QuantizerMethod awq_method() {
           .settings = kSettings,
           .find_scales = find_scales,
           .scale_needs = scale_needs,
+          .scale_tokens = scale_tokens,
           .scales_into_linears = true};
 }
 

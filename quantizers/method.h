@@ -117,6 +117,8 @@ struct QuantizerMethod {
   // kMovesScales: the scales of one group, and what their search needs.
   FoundScales (*find_scales)(const ScaleRequest&) = nullptr;
   StatsNeeds (*scale_needs)(const QuantizeConfig&) = nullptr;
+  // Of how many tokens, about; 0, or null: of all.
+  std::size_t (*scale_tokens)(const QuantizeConfig&) = nullptr;
   bool scales_into_linears = false;  // else into norms only
   // Of inputs that the method treats apart, which reports then count.
   double (*outlier_threshold)(const QuantizeConfig&) = nullptr;

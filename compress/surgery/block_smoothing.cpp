@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "compress/calibration/calibration_sequences.h"
+#include "compress/core/checked.h"
 #include "compress/core/formatted.h"
 #include "compress/model/facts.h"
 #include "quantizers/method.h"
@@ -156,6 +157,33 @@ class BlockSmoother {
     return needs;
   }
 
+  // About so many tokens, in whole batches, do for every search of the block.
+  std::size_t statistics_tokens() const {
+    std::size_t most = 0;
+    for (const ScaleGroup& group : spec_.scale_groups) {
+      const auto task = task_of(*job_.plan, *job_.arch, job_.layer, group);
+      if (!task) continue;
+      const auto tokens_of = task->scaling->scale_tokens;
+      const std::size_t tokens =
+          tokens_of == nullptr ? 0 : tokens_of(task->config);
+      if (tokens == 0) return states_.tokens();
+      most = std::max(most, tokens);
+    }
+    return std::min(most, states_.tokens());
+  }
+
+  // Batches of all ranks, evenly spread, that have as many.
+  std::vector<char> statistics_batches() const {
+    const std::size_t all = states_.all_batches();
+    const std::size_t wanted = ceil_div(
+        statistics_tokens() * all, std::max<std::size_t>(1, states_.tokens()));
+    std::vector<char> chosen(all);
+    for (std::size_t b = 0; b < all; ++b) {
+      chosen[b] = (b + 1) * wanted / all != b * wanted / all;
+    }
+    return chosen;
+  }
+
   // Sequences evenly spread over all, of about kSmoothingTokens tokens together;
   // with `tokens`, of each its beginning, so that so many remain.
   Sample take_sample(const Block& runner,
@@ -197,17 +225,25 @@ class BlockSmoother {
     const auto& stages = spec_.stages;
     const Block runner =
         runner_of(*job_.arch, job_.layer, block_, {.isa = job_.isa});
+    const std::vector<char> chosen = statistics_batches();
+    std::size_t tokens = 0;
+    for (std::size_t b = 0; b < chosen.size(); ++b) {
+      if (!chosen[b]) continue;
+      for (const Segment& segment : states_.segments(b)) tokens += segment.rows;
+    }
+    const Ranks& ranks = states_.ranks();
     std::vector<InputStatsCollector> collectors;
     for (const StageSpec& stage : stages) {
-      collectors.push_back(InputStatsCollector(
-          stage.in, needs_of(stage), states_.tokens(), 512, states_.ranks()));
+      collectors.push_back(
+          InputStatsCollector(stage.in, needs_of(stage), tokens, 512, ranks));
     }
-    for (std::size_t b = 0; b < states_.rounds(); ++b) {
-      if (b >= states_.batches().size()) {
+    for (std::size_t round = 0; round < states_.rounds(); ++round) {
+      const std::size_t b = round * ranks.size() + ranks.rank();
+      if (b >= chosen.size() || !chosen[b]) {
         for (InputStatsCollector& c : collectors) c.add({}, *job_.pool);
         continue;
       }
-      const CalibrationBatch& batch = states_.batches()[b];
+      const CalibrationBatch& batch = states_.batches()[round];
       BlockState state = batch.state;
       runner.begin(state, batch.segments, *job_.pool);
       for (std::size_t s = 0; s < stages.size(); ++s) {
