@@ -73,8 +73,13 @@ Block load_block(const Checkpoint& checkpoint, const Architecture& arch,
                                               options.inputs);
       if (kernel != nullptr) return kernel;
     }
-    return make_spread_linear(read(linear), options.isa, options.inputs,
-                              options.tensor);
+    const Ranks& ranks = options.tensor;
+    if (!ranks.is_spread()) {
+      return make_linear_kernel(read(linear), options.isa, options.inputs);
+    }
+    return make_spread_linear(read_block_linear_part(checkpoint, arch, layer,
+                                                     linear, choice_of(ranks)),
+                              options.isa, options.inputs, ranks);
   };
   Block block(arch, layer, read_block_rest(checkpoint, arch, layer), make,
               BlockOptions{.isa = options.isa,
@@ -147,6 +152,14 @@ void ModelEnds::load_head(const Checkpoint& checkpoint,
                          arch);
       return;
     }
+  }
+  if (options.tensor.is_spread() && !companion_) {
+    LinearPart part =
+        read_head_part(checkpoint, arch, choice_of(options.tensor));
+    check_matrix_shape(checkpoint, head_name(arch), part.out, part.in, arch);
+    head_ = make_spread_linear(std::move(part), options.isa, options.inputs,
+                               options.tensor);
+    return;
   }
   const LinearWeights weights = read_head(checkpoint, arch);
   check_matrix_shape(checkpoint, head_name(arch), rows_of(weights.weight),

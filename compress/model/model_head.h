@@ -12,5 +12,8 @@ namespace llmpress {
 const std::string& head_name(const Architecture& arch);
 // As it is stored, with its bias. Throws Error(kInvalidInput) if it is missing.
 LinearWeights read_head(const Checkpoint& checkpoint, const Architecture& arch);
+// Some of its rows (Checkpoint::read_linear_part()).
+LinearPart read_head_part(const Checkpoint& checkpoint,
+                          const Architecture& arch, const RowChoice& choice);
 
 }  // namespace llmpress

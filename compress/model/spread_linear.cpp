@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "compress/core/matrix_reuse.h"
-#include "compress/core/packed/weight_rows.h"
 
 namespace llmpress {
 namespace {
@@ -75,28 +74,38 @@ class SpreadLinear : public LinearKernel {
 
 }  // namespace
 
+RowChoice choice_of(const Ranks& ranks) {
+  return {.grain = kRows,
+          .choose = [rank = ranks.rank(), count = ranks.size()](
+                        std::size_t out, std::size_t grain) {
+            return share_of(out, grain, rank, count);
+          }};
+}
+
+std::unique_ptr<LinearKernel> make_spread_linear(LinearPart part, Isa isa,
+                                                 InputPrecision inputs,
+                                                 const Ranks& ranks) {
+  if (part.grain == 0) return make_linear_kernel(part.linear, isa, inputs);
+  std::unique_ptr<LinearKernel> kernel;
+  if (part.rows.count != 0) {
+    std::vector<float>& bias = part.linear.bias;
+    if (!bias.empty()) {
+      const auto own =
+          std::span(bias).subspan(part.rows.first, part.rows.count);
+      bias = std::vector<float>(own.begin(), own.end());
+    }
+    kernel = make_linear_kernel(part.linear, isa, inputs);
+  }
+  return std::make_unique<SpreadLinear>(std::move(kernel), part.out, part.in,
+                                        part.grain, ranks);
+}
+
 std::unique_ptr<LinearKernel> make_spread_linear(const LinearWeights& linear,
                                                  Isa isa, InputPrecision inputs,
                                                  const Ranks& ranks) {
-  const std::size_t out = rows_of(linear.weight), in = cols_of(linear.weight);
-  const std::size_t grain = row_grain(linear.weight, kRows);
-  if (!ranks.is_spread() || grain == 0 || out <= grain) {
-    return make_linear_kernel(linear, isa, inputs);
-  }
-  const Stretch own = share_of(out, grain, ranks.rank(), ranks.size());
-  std::unique_ptr<LinearKernel> kernel;
-  if (own.count != 0) {
-    LinearWeights part{.weight = take_rows(linear.weight, own),
-                       .input = linear.input,
-                       .input_hadamard = linear.input_hadamard};
-    if (!linear.bias.empty()) {
-      const auto bias = std::span(linear.bias).subspan(own.first, own.count);
-      part.bias.assign(bias.begin(), bias.end());
-    }
-    kernel = make_linear_kernel(part, isa, inputs);
-  }
-  return std::make_unique<SpreadLinear>(std::move(kernel), out, in, grain,
-                                        ranks);
+  if (!ranks.is_spread()) return make_linear_kernel(linear, isa, inputs);
+  return make_spread_linear(take_part(linear, choice_of(ranks)), isa, inputs,
+                            ranks);
 }
 
 }  // namespace llmpress

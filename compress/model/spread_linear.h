@@ -7,6 +7,7 @@
 
 #include "compress/core/ranks.h"
 #include "compress/kernels/linear_kernel.h"
+#include "formats/linears/linear_part.h"
 
 namespace llmpress {
 
@@ -16,5 +17,10 @@ namespace llmpress {
 std::unique_ptr<LinearKernel> make_spread_linear(const LinearWeights& linear,
                                                  Isa isa, InputPrecision inputs,
                                                  const Ranks& ranks);
+// The same of the rows that choice_of(ranks) picked.
+std::unique_ptr<LinearKernel> make_spread_linear(LinearPart part, Isa isa,
+                                                 InputPrecision inputs,
+                                                 const Ranks& ranks);
+RowChoice choice_of(const Ranks& ranks);
 
 }  // namespace llmpress
