@@ -260,6 +260,7 @@ class Trainer {
       }
     }
     result.after = evaluate();
+    if (job_.keeps_end) save("last");
   }
 
   const TrainingJob& job_;

@@ -74,6 +74,8 @@ struct TrainingJob {
   std::vector<TrainingDomain> domains{};
   double domain_rate = 1;
   TrainingStore* store = nullptr;
+  // The last checkpoint is that of the end, so that whoever asks again gets it.
+  bool keeps_end = false;
   Progress progress{};
   std::function<void(const std::string&)> log{};
 };

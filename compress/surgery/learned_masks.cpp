@@ -21,6 +21,8 @@ namespace {
 
 // The gate of no noise is 0.98.
 constexpr double kFirstLogAlpha = 2.2;
+// Checkpoints of all steps, each as large as what learns three times.
+constexpr std::size_t kCheckpoints = 4;
 // Of the steps in which the target falls to what is to stay.
 constexpr double kFalling = 1.0 / 3;
 
@@ -232,6 +234,8 @@ TrainConfig mask_training(const PruneConfig& config, std::size_t length,
           .seed = config.mask_seed,
           .evaluate_every = config.mask_steps,
           .evaluate_sequences = 1,
+          .checkpoint_every =
+              std::max<std::size_t>(1, config.mask_steps / kCheckpoints),
           // Closing gates is no jump.
           .divergence_factor = 1e9};
 }
@@ -271,13 +275,13 @@ LearnedMasks::LearnedMasks(const UnitChoiceJob& job, std::size_t kept) {
   MaskObjective objective(
       masks, static_cast<double>(kept) / static_cast<double>(units),
       config.batch_size, config.steps, job.isa);
-  // Learning masks is short, and starts anew.
-  MemoryStore store;
+  MemoryStore in_memory;
   (void)train({.config = config,
                .model = model.get(),
                .objective = &objective,
                .data = &data,
-               .store = &store,
+               .store = job.store != nullptr ? job.store : &in_memory,
+               .keeps_end = job.store != nullptr,
                .progress = job.progress},
               *job.pool);
   for (const auto& shape : masks.shapes()) {

@@ -12,6 +12,8 @@
 
 namespace llmpress {
 
+class TrainingStore;  // distill/trainer.h
+
 struct UnitChoiceJob {
   const Checkpoint* checkpoint = nullptr;
   const Architecture* arch = nullptr;
@@ -19,6 +21,8 @@ struct UnitChoiceJob {
   const CalibrationSet* calibration = nullptr;  // null: none in the recipe
   Isa isa = best_isa();
   ThreadPool* pool = nullptr;
+  // What learning goes on from, and leaves there; null: it starts anew.
+  TrainingStore* store = nullptr;
   Progress progress{};
 };
 

@@ -111,7 +111,8 @@ Machine machine_like_this(double products, const RunOptions& options,
 
 // Beside the finished blocks and the artifact, whose peak is `later`: the model
 // after each structured pruning, in the types of the model; and while that is
-// written, twice for as long as it is spooled, its Linears in float32.
+// written, twice for as long as it is spooled, its Linears in float32. Weights that
+// learn along with masks lie there with two moments, twice while they are replaced.
 std::size_t disk_with_reductions(const StagePlan& plan, const ModelSize& before,
                                  const Architecture& arch, std::size_t ends,
                                  std::size_t later) {
@@ -133,7 +134,15 @@ std::size_t disk_with_reductions(const StagePlan& plan, const ModelSize& before,
                                       static_cast<double>(weights));
   const std::size_t writing =
       (reductions + 1) * reduced + weights * sizeof(float);
-  return std::max(later + reductions * reduced, writing);
+  const bool weights_learn =
+      std::ranges::any_of(plan.transforms(), [](const Stage* stage) {
+        const auto* const prune = std::get_if<PruneStage>(stage);
+        return prune != nullptr && prune->config.learns_weights();
+      });
+  const std::size_t learned =
+      weights_learn ? 3 * sizeof(float) * before.weights : 0;
+  return std::max({later + reductions * reduced, writing + learned,
+                   reduced * (reductions - 1) + 2 * learned});
 }
 
 PlannedVariant plan_variant(const VariantJob& job, const Recipe& recipe,

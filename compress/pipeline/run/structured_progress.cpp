@@ -49,7 +49,8 @@ StructuredChoices choices_from(const json& from) {
 }  // namespace
 
 StructuredProgress::StructuredProgress(const fs::path& directory)
-    : store_(directory, kFingerprint, true) {}
+    : store_(directory, kFingerprint, true),
+      masks_(store_.directory() / "reduced-masks") {}
 
 std::optional<StructuredChoices> StructuredProgress::choices() const {
   const fs::path file = store_.directory() / kChoicesFile;

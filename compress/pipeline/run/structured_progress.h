@@ -4,6 +4,7 @@
 //
 //   <directory>/                    a ResumeStore of its own
 //     reduced-choices               a hash, and JSON
+//     reduced-masks/                a FileTrainingStore of masks that are learned
 //     block-00003/                  the reduced block, changed weights in float32
 //     reduced-types-00003           what its Linears are to be stored in
 #pragma once
@@ -17,6 +18,7 @@
 #include "compress/calibration/dense_block.h"
 #include "compress/pipeline/reports/run_report.h"
 #include "compress/pipeline/run/resume_store.h"
+#include "compress/pipeline/training/training_store.h"
 #include "compress/surgery/structured_depth.h"
 #include "compress/surgery/structured_hidden.h"
 
@@ -51,11 +53,14 @@ class StructuredProgress {
   void save(std::size_t p, const Architecture& reduced,
             const std::string& config_json, const DenseBlock& block,
             const std::vector<LayerReport>& reports);
+  // Of masks, and of the weights that learn along.
+  TrainingStore& masks() { return masks_; }
   void remove() { store_.remove(); }
 
  private:
   std::filesystem::path types_path(std::size_t p) const;
   ResumeStore store_;
+  FileTrainingStore masks_;
 };
 
 }  // namespace llmpress

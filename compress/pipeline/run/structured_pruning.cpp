@@ -52,8 +52,7 @@ class StructuredPruner {
         count_(unit_count(arch_, config_)),
         layers_(arch_.layers) {
     std::iota(layers_.begin(), layers_.end(), std::size_t{0});
-    // Learned weights lie in memory alone.
-    if (!job.progress_directory.empty() && !config_.learns_weights()) {
+    if (!job.progress_directory.empty()) {
       progress_.emplace(job.progress_directory);
     }
   }
@@ -96,7 +95,11 @@ class StructuredPruner {
   // What is decided for the whole model before the first block is cut.
   void choose() {
     if (progress_) {
-      if (auto chosen = progress_->choices()) return take(std::move(*chosen));
+      if (auto chosen = progress_->choices()) {
+        // Which are where they were left.
+        if (config_.learns_weights()) learn_masks();
+        return take(std::move(*chosen));
+      }
     }
     if (ranks_by_gradients()) {
       gradients_.emplace(*job_.checkpoint, calibration(), job_.isa, *job_.pool,
@@ -148,7 +151,9 @@ class StructuredPruner {
   void learn_masks() {
     const bool chosen = !job_.kept_layers.empty() || count_.kept == count_.of;
     if (config_.method == PruneMethod::kDepth && chosen) return;
-    masks_.emplace(choice_job(&calibration()), count_.kept);
+    UnitChoiceJob choice = choice_job(&calibration());
+    if (progress_) choice.store = &progress_->masks();
+    masks_.emplace(choice, count_.kept);
     if (masks_->weights().empty()) return;
     learned_ =
         overlay(*job_.checkpoint, learned_weights(arch_, masks_->weights()));

@@ -36,7 +36,6 @@ struct StructuredJob {
   std::vector<std::size_t> kept_layers{};
   std::filesystem::path output{};  // folder of the result
   // Where what is done so far is kept (structured_progress.h); empty: nowhere.
-  // Not of weights that learn along with masks: they start again.
   std::filesystem::path progress_directory{};
   Isa isa = best_isa();
   ThreadPool* pool = nullptr;

@@ -173,7 +173,7 @@ TEST_F(StructuredRun, TakesFinishedBlocksFromWhereTheyAreUnlessDamaged) {
   EXPECT_THROW(run(stages, "out"), Error);
 }
 
-TEST_F(StructuredRun, LearnsMasksWithTheirWeightsAnewAfterAnInterruption) {
+TEST_F(StructuredRun, LearnsMasksAndTheirWeightsOnAfterAnInterruption) {
   const std::string stages =
       "[{prune: {method: ffn, sparsity: 0.5, importance: learned, mask_steps: "
       "4, mask_batch: 2, mask_weight_rate: 1e-3, heal: false}}, {prune: "
@@ -181,15 +181,24 @@ TEST_F(StructuredRun, LearnsMasksWithTheirWeightsAnewAfterAnInterruption) {
   run(stages, "out");
   const auto whole = files_of(path("out"));
   fs::remove_all(path("out"));
-  interrupt(stages, "train", 3);
-  interrupt(stages, "prune FFN", 2);
-  interrupt(stages, "prune blocks", 1);
-  bool learned_again = false;
-  const RunOptions last{.progress = [&](const ProgressEvent& event) {
-    learned_again = learned_again || event.phase == "train";
-  }};
-  run(stages, "out", last);
-  EXPECT_FALSE(learned_again);
+  // The steps that are learned until `phase` has done so much.
+  const auto learned_until = [&](const std::string& phase, std::size_t done) {
+    std::vector<std::size_t> learned;
+    const RunOptions options{.progress = [&](const ProgressEvent& event) {
+      if (event.phase == "train") learned.push_back(event.done);
+      if (event.phase.starts_with(phase) && event.done == done) {
+        throw Error(ErrorCode::kCancelled, "stop");
+      }
+    }};
+    EXPECT_THROW(run(stages, "out", options), Error);
+    return learned;
+  };
+  using Steps = std::vector<std::size_t>;
+  EXPECT_EQ(learned_until("train", 3), (Steps{1, 2, 3}));
+  EXPECT_EQ(learned_until("prune FFN", 1), (Steps{3, 4}));
+  EXPECT_EQ(learned_until("prune FFN", 2), Steps{});
+  EXPECT_EQ(learned_until("prune blocks", 1), Steps{});
+  run(stages, "out");
   EXPECT_EQ(files_of(path("out")), whole);
 }
 
