@@ -179,8 +179,9 @@ class BlockMemory {
   double work(std::size_t l) const {
     const LinearTreatment treatment = treatment_of(l);
     const LinearCost& cost = linears_[l];
+    // What a stage changes as it is read comes in float32.
     if (compresses_by_rows(treatment, spec_.linears[l].in, nullptr) &&
-        !smooths()) {
+        !smooths() && job_.plan->transforms().empty()) {
       return cost.stored + 2 * cost.packed;  // its rows, and those joined
     }
     double bytes = cost.stored + cost.numbers * kFloat + cost.packed;
