@@ -79,20 +79,27 @@ class BlockMemory {
     return kept;
   }
 
-  // Beside the states of all tokens.
-  double peak() const {
+  // What all tokens have before stage s runs: numbers a token.
+  std::size_t width_at(std::size_t s) const {
+    return widths_.at_stage[is_made_by_batches(s) ? s - 1 : s];
+  }
+
+  // With the states of all tokens, so many bytes for each of their numbers.
+  double peak(double state) const {
     if (!calibrated_) return without_calibration();
     const bool smooths = this->smooths();
     // A block whose scales moved stays in float32 until a Linear is done.
     double dense = smooths ? numbers_ * kFloat + stored_ : 0;
-    double most = smooths ? smoothing() : 0;
+    double most =
+        smooths ? smoothing() + state * static_cast<double>(width_at(0)) : 0;
     // What runs the Linears, and those that are packed.
     double kernels = smooths ? numbers_ * kFloat : stored_;
     const double reference = streams_ == 2 ? kernels : 0;
     double done = 0;
     for (std::size_t s = 0; s < spec_.stages.size(); ++s) {
       most = std::max(most, dense + kernels + reference + done +
-                                std::max(collecting(s), solving(s)));
+                                std::max(collecting(s), solving(s)) +
+                                state * static_cast<double>(width_at(s)));
       for (const std::size_t l : spec_.stages[s].linears) {
         const double of_linear = linears_[l].numbers * kFloat;
         if (smooths) dense -= of_linear + linears_[l].stored;
@@ -101,7 +108,8 @@ class BlockMemory {
             linears_[l].packed - (smooths ? of_linear : linears_[l].stored);
       }
     }
-    return most;
+    const auto after = static_cast<double>(widths_.at_stage.back());
+    return std::max(most, kernels + reference + done + state * after);
   }
 
   double packed() const {
@@ -110,9 +118,9 @@ class BlockMemory {
     return bytes;
   }
 
-  // A batch of the states of all tokens.
+  // For each number that a token of a batch has.
   double batch_bytes() const {
-    return static_cast<double>(batch_tokens() * kept_width() * kFloat);
+    return static_cast<double>(batch_tokens() * kFloat);
   }
 
  private:
@@ -371,7 +379,6 @@ class ModelMemory {
     MemoryJob reduced_job = job_;
     if (job_.reduced != nullptr) reduced_job.arch = job_.reduced;
     const Architecture& arch = *reduced_job.arch;
-    const bool calibrated = job_.calibration.tokens != 0;
     const bool reference = wants_reference(*job_.plan, arch);
     const double streams = reference ? 2 : 1;
     const double beside =
@@ -384,16 +391,13 @@ class ModelMemory {
       const BlockMemory block(reduced_job, layer, reference, in_memory);
       const BlockMemory spilling(reduced_job, layer, reference, {});
       packed_ += block.packed();
-      const auto states = [&](const BlockMemory& memory) {
-        return streams * tokens *
-               static_cast<double>(memory.kept_width() * kFloat);
-      };
       // In a file they still come in, one batch of each stream.
       add("compressing " + arch.block_name(layer),
-          block.peak() + beside + states(block),
-          spilling.peak() + beside +
-              (calibrated ? streams * spilling.batch_bytes() : 0));
-      scratch_ = std::max(scratch_, states(spilling));
+          block.peak(streams * tokens * kFloat) + beside,
+          spilling.peak(streams * spilling.batch_bytes()) + beside);
+      scratch_ = std::max(
+          scratch_, streams * tokens *
+                        static_cast<double>(spilling.kept_width() * kFloat));
     }
   }
 
