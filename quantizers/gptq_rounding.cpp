@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "quantizers/int_code.h"
 #include "compress/core/vector_clones.h"
+#include "quantizers/int_code.h"
 
 namespace llmpress {
 namespace {

@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <limits>
 
-#include "quantizers/int_code.h"
 #include "compress/core/vector_clones.h"
+#include "quantizers/int_code.h"
 
 namespace llmpress {
 namespace {

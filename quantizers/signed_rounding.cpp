@@ -7,9 +7,9 @@
 #include <utility>
 
 #include "compress/core/checked.h"
+#include "compress/core/vector_clones.h"
 #include "quantizers/int_code.h"
 #include "quantizers/int_grid.h"
-#include "compress/core/vector_clones.h"
 
 namespace llmpress {
 namespace {
