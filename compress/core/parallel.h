@@ -1,4 +1,4 @@
-// The only place that knows threads.
+// The threads that share work; side_task.h has one beside them.
 #pragma once
 
 #include <cstddef>
