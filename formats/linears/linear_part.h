@@ -14,8 +14,8 @@ namespace llmpress {
 
 // Which rows of `out`: from a multiple of `grain` to another or to the end.
 struct RowChoice {
-  std::size_t grain =
-      1;  // wanted; what scales lie across may ask for a coarser one
+  // That is wanted; what scales lie across may ask for a coarser one.
+  std::size_t grain = 1;
   std::function<Stretch(std::size_t out, std::size_t grain)> choose{};
 };
 

@@ -63,7 +63,7 @@ std::size_t loaded_on_rank(const EvaluationNeed& whole,
                            const Architecture& arch, const ModelSize& stored,
                            std::size_t stages, std::size_t rows) {
   if (arch.layers == 0 || stored.linear_weights == 0) return whole.loaded;
-  std::size_t largest = 0;  // Linear, which a rank reads whole
+  std::size_t largest = 0;  // Linear: some forms are read whole by a rank
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
     for (const LinearSpec& linear : arch.block(layer).linears) {
       largest = std::max(largest, linear.out * linear.in);
