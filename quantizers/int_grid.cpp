@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cassert>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -24,29 +26,29 @@ constexpr float kMaxMagnitude = 1e38f;
 constexpr float kMaxF16 = 65504.0f;
 constexpr float kMinNormalF16 = 0x1p-14f;
 constexpr float kSubnormalStepF16 = 0x1p-24f;
-constexpr std::size_t kLanes = 16;
 constexpr std::size_t kRowsPerChunk = 16;
 
 struct Range {
   float lo = 0, hi = 0;  // lo <= 0 <= hi
 };
 
+// The bits of a float as a number that is in the order of the floats, and back.
+inline std::int32_t in_order(std::int32_t bits) {
+  return bits ^ ((bits >> 31) & 0x7fffffff);
+}
+
+// Of finite numbers. Whole numbers, because GCC 12 does not vectorize the least
+// of floats.
 LLMPRESS_VECTOR_CLONES
 Range range_of(const float* w, std::size_t n) {
-  float lo[kLanes] = {}, hi[kLanes] = {};
-  std::size_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (std::size_t l = 0; l < kLanes; ++l) {
-      lo[l] = w[i + l] < lo[l] ? w[i + l] : lo[l];
-      hi[l] = w[i + l] > hi[l] ? w[i + l] : hi[l];
-    }
+  std::int32_t lo = 0, hi = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::int32_t x = in_order(std::bit_cast<std::int32_t>(w[i]));
+    lo = std::min(lo, x);
+    hi = std::max(hi, x);
   }
-  for (; i < n; ++i) {
-    lo[0] = std::min(lo[0], w[i]);
-    hi[0] = std::max(hi[0], w[i]);
-  }
-  return {*std::min_element(lo, lo + kLanes),
-          *std::max_element(hi, hi + kLanes)};
+  return {std::bit_cast<float>(in_order(lo)),
+          std::bit_cast<float>(in_order(hi))};
 }
 
 IntGrid grid_of(const Range& range, const WeightScheme& scheme) {
