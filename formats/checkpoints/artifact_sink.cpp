@@ -4,15 +4,24 @@
 #include <utility>
 
 #include "compress/core/formatted.h"
-#include "formats/containers/file_range.h"
 #include "formats/containers/safetensors.h"
 #include "formats/files/content_hash.h"
-#include "formats/files/mapped_file.h"
 
 namespace llmpress {
 
+namespace {
+
+void check_hash(const StoredTensor& tensor, std::span<const std::byte> bytes) {
+  if (tensor.hash.empty() || content_hash(bytes) == tensor.hash) return;
+  fail(ErrorCode::kIo, "tensor '{}': {} has other octets than were written",
+       tensor.info.name, tensor.from.file);
+}
+
+}  // namespace
+
 void ArtifactSink::put_stored(const StoredTensor& tensor) {
   const TensorBytes stored = tensor.read();
+  check_hash(tensor, stored.bytes);
   put({.name = tensor.info.name,
        .dtype = tensor.info.dtype,
        .shape = tensor.info.shape,
@@ -22,19 +31,6 @@ void ArtifactSink::put_stored(const StoredTensor& tensor) {
 void ArtifactSink::put_blocks(const NamedTensor& tensor, GgmlType) {
   throw std::logic_error("'" + tensor.name + "': blocks for another format");
 }
-
-namespace {
-
-// A tensor that lies in a file never stands in memory whole.
-std::string hash_of(const TensorReader& reader, const TensorInfo& info) {
-  const TensorBytes stored = reader.read(info);
-  if (place_of(reader, info).file.empty()) return content_hash(stored.bytes);
-  ContentHasher hasher;
-  for_parts(stored, [&](std::span<const std::byte> part) { hasher.add(part); });
-  return hasher.hash();
-}
-
-}  // namespace
 
 void TensorLedger::add(const NamedTensor& tensor) {
   announce(tensor.name);
@@ -51,6 +47,12 @@ void TensorLedger::add(const TensorInfo& info, std::string hash) {
   announced_.erase(info.name);
   entries_[info.name] = {info.dtype, info.shape, std::move(hash)};
   total_bytes_ += info.bytes;
+}
+
+std::map<std::string, std::string> TensorLedger::hashes() const {
+  std::map<std::string, std::string> hashes;
+  for (const auto& [name, entry] : entries_) hashes[name] = entry.hash;
+  return hashes;
 }
 
 void TensorLedger::compare(const TensorReader& reader) const {
@@ -82,7 +84,7 @@ void TensorLedger::compare(const TensorReader& reader,
   }
   pool.for_each(unchecked.size(), [&](std::size_t i) {
     const auto& [info, hash] = unchecked[i];
-    if (hash_of(reader, *info) != *hash) {
+    if (hash_of_tensor(reader, *info) != *hash) {
       differs(info->name, "has other octets than were written");
     }
   });

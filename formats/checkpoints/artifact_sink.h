@@ -50,6 +50,7 @@ class TensorLedger {
   void compare(const TensorReader& reader, const std::set<std::string>& checked,
                ThreadPool& pool) const;
   std::size_t total_bytes() const { return total_bytes_; }
+  std::map<std::string, std::string> hashes() const;  // by tensor
 
  private:
   struct Entry {

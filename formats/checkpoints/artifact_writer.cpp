@@ -330,22 +330,24 @@ class Writer : public ArtifactWriter {
     linears_[key] = {std::move(encoded.scheme), encoded.extension};
   }
 
-  bool add_stored_linear(
-      std::string_view name,
-      const std::shared_ptr<const Checkpoint>& stored) override {
+  bool add_stored_linear(std::string_view name,
+                         const StoredLinears& stored) override {
+    const auto& checkpoint = stored.checkpoint;
     const auto described = row_.encode == encode_own
-                               ? stored->describe_linear(name)
+                               ? checkpoint->describe_linear(name)
                                : std::nullopt;
     if (!described) return false;
     const std::string key(name), prefix = key + ".";
-    const auto tensors = stored->tensors().tensors();
+    const auto tensors = checkpoint->tensors().tensors();
     auto at = std::ranges::lower_bound(tensors, prefix, {}, &TensorInfo::name);
     for (; at != tensors.end() && at->name.starts_with(prefix); ++at) {
+      const auto hash = stored.hashes.find(at->name);
       sink_->put_stored(
           {.info = *at,
-           .read = [stored,
-                    info = *at] { return stored->tensors().read(info); },
-           .from = place_of(stored->tensors(), *at)});
+           .read = [checkpoint,
+                    info = *at] { return checkpoint->tensors().read(info); },
+           .from = place_of(checkpoint->tensors(), *at),
+           .hash = hash == stored.hashes.end() ? "" : hash->second});
     }
     linears_[key] = *described;
     return true;

@@ -13,6 +13,7 @@
 #include "compress/core/packed_weight.h"
 #include "compress/core/parallel.h"
 #include "compress/core/ranks.h"
+#include "formats/checkpoints/written_hashes.h"
 #include "formats/containers/file_range.h"
 #include "formats/containers/tensor_io.h"
 #include "formats/files/replaceable.h"
@@ -61,7 +62,8 @@ struct ArtifactOptions {
   Ranks ranks{};
   // Not 0: a folder for as long as a run lasts. Its tensors stand in one file in
   // the order in which they come, behind so many octets for a header, are
-  // written once (unless the header takes more) and not flushed to the disk.
+  // written once (unless the header takes more), not flushed to the disk, and not
+  // read back: their hashes are noted in it (written_hashes.h).
   std::size_t passing_room = 0;
   // Not empty: of a folder that one process writes, where its shards are made,
   // beside the output. They stay when writing does not come to its end, with
@@ -76,7 +78,14 @@ struct StoredTensor {
   TensorInfo info{};
   // Gives the same octets each time, for as long as the writer lives.
   std::function<TensorBytes()> read{};
-  FileRange from{};  // where they lie, if another process may read them there
+  FileRange from{};    // where they lie, if another process may read them there
+  std::string hash{};  // content_hash.h; empty: not known
+};
+
+// Linears that lie in a checkpoint, and the hashes of tensors that are known.
+struct StoredLinears {
+  std::shared_ptr<const Checkpoint> checkpoint{};
+  TensorHashes hashes{};
 };
 
 // What the quantized Linears have in common goes into config.json's
@@ -90,11 +99,11 @@ class ArtifactWriter {
                           const LinearWeights& linear) = 0;
   // As both above, with octets that lie in files already: they need not be
   // spooled. A Linear is only taken in the form in which it lies there: returns
-  // false, and has done nothing, where this format has another.
+  // false, and has done nothing, where this format has another. What has another
+  // hash than is said fails with Error(kIo), at the latest in finish().
   virtual void add_stored_tensor(const StoredTensor& tensor) = 0;
-  virtual bool add_stored_linear(
-      std::string_view name,
-      const std::shared_ptr<const Checkpoint>& stored) = 0;
+  virtual bool add_stored_linear(std::string_view name,
+                                 const StoredLinears& stored) = 0;
   // Extra files in the directory (attributes of an HDF5 file):
   // "llmpress.json", "recipe.yaml".
   virtual void add_file(std::string_view name, std::string_view content) = 0;

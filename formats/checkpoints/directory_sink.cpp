@@ -64,7 +64,8 @@ class DirectorySink : public ArtifactSink {
     }
     ledger_.announce(tensor.info.name);
     make_room(tensor.info.bytes);
-    sources_.push_back({.read = tensor.read, .from = tensor.from});
+    sources_.push_back(
+        {.read = tensor.read, .from = tensor.from, .hash = tensor.hash});
     add(tensor.info);
   }
 

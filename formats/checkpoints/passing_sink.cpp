@@ -1,9 +1,11 @@
-// A folder that lasts as long as a run: each octet is written once, and a power
-// cut may take it.
+// A folder that lasts as long as a run: each octet is written once and read when
+// it is used, and a power cut may take it.
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "formats/checkpoints/artifact_sink.h"
+#include "formats/checkpoints/written_hashes.h"
 #include "formats/containers/safetensors.h"
 #include "formats/containers/sharded.h"
 #include "formats/files/atomic_file.h"
@@ -43,13 +45,14 @@ class PassingSink : public ArtifactSink {
     auto files = given;
     std::string& provenance = files[std::string(kProvenanceFile)];
     provenance = marked_json(provenance);
+    std::string hashes = written_hashes(header, ledger_.hashes(), files);
+    files[kHashesFile] = std::move(hashes);
     for (const auto& [name, content] : files) {
       OutputFile file(partial_.path() / name);
       file.write(content);
       file.close_unflushed();
     }
-    ledger_.compare(*open_tensors(partial_.path()));
-    replace_path(partial_.path(), output_);
+    rename_unflushed(partial_.path(), output_);
   }
 
  private:

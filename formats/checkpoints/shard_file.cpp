@@ -112,10 +112,8 @@ class ShardWriter {
     if (!hashes_[i].empty()) return;
     hashes_[i] = write_octets(part);
     if (!part.hash.empty() && hashes_[i] != part.hash) {
-      fail(ErrorCode::kIo,
-           "tensor '{}': its spool has other octets than were "
-           "written",
-           part.tensor);
+      fail(ErrorCode::kIo, "tensor '{}': {} has other octets than were written",
+           part.tensor, part.from.file);
     }
     if (!journal_.is_open()) return;
     const std::lock_guard writing(writing_);

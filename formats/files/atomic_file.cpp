@@ -259,6 +259,10 @@ void sync_directory(const fs::path& directory) {
   }
 }
 
+void rename_unflushed(const fs::path& from, const fs::path& to) {
+  rename_or_fail(from, without_slash(to));
+}
+
 void replace_path(const fs::path& from, const fs::path& to) {
   const fs::path target = without_slash(to);
   std::error_code ignored;

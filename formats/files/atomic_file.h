@@ -79,5 +79,8 @@ void sync_directory(const std::filesystem::path& directory);
 // "<to>.old-<pid>" first.
 void replace_path(const std::filesystem::path& from,
                   const std::filesystem::path& to);
+// To where no folder is; a power cut may undo it.
+void rename_unflushed(const std::filesystem::path& from,
+                      const std::filesystem::path& to);
 
 }  // namespace llmpress

@@ -25,11 +25,14 @@ std::string content_hash(std::string_view bytes) {
   return content_hash(std::as_bytes(std::span(bytes)));
 }
 
-std::string content_hash_of_file(const std::filesystem::path& path) {
+std::string content_hash_of_mapped(const TensorBytes& mapped) {
   ContentHasher hasher;
-  for_parts(map_file(path),
-            [&](std::span<const std::byte> part) { hasher.add(part); });
+  for_parts(mapped, [&](std::span<const std::byte> part) { hasher.add(part); });
   return hasher.hash();
+}
+
+std::string content_hash_of_file(const std::filesystem::path& path) {
+  return content_hash_of_mapped(map_file(path));
 }
 
 struct ContentHasher::State {

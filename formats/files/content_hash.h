@@ -10,6 +10,8 @@
 #include <string>
 #include <string_view>
 
+#include "formats/containers/tensor_io.h"
+
 namespace llmpress {
 
 inline constexpr std::size_t kContentHashDigits = 32;
@@ -17,7 +19,8 @@ inline constexpr std::size_t kContentHashDigits = 32;
 // Lower-case hex, most significant digit first, as xxhsum -H2 prints it.
 std::string content_hash(std::span<const std::byte> bytes);
 std::string content_hash(std::string_view bytes);
-// In pieces; throws Error(kIo).
+// In pieces, each out of memory again (for_parts()); the file's throws Error(kIo).
+std::string content_hash_of_mapped(const TensorBytes& mapped);
 std::string content_hash_of_file(const std::filesystem::path& path);
 
 // The same hash of octets that come one piece after another.

@@ -64,20 +64,26 @@ class BlockWriter {
 
   void add_alone(std::size_t l) {
     const std::string name = arch_.linear_name(layer_, l);
-    if (source_.written == nullptr) {
+    if (!was_written()) {
       writer_.add_linear(name, block_.weights.linears[l]);
     } else if (!writer_.add_stored_linear(name, source_.written)) {
-      writer_.add_linear(name, source_.written->read_linear(name));
+      writer_.add_linear(name, read_written(name));
     }
+  }
+
+  bool was_written() const { return source_.written.checkpoint != nullptr; }
+
+  LinearWeights read_written(const std::string& name) const {
+    const Checkpoint& written = *source_.written.checkpoint;
+    check_linear(written, name, source_.written.hashes);
+    return written.read_linear(name);
   }
 
   // Stays until the tensor that it goes into is written.
   const LinearWeights& linear(std::size_t l) {
-    if (source_.written == nullptr) return block_.weights.linears[l];
+    if (!was_written()) return block_.weights.linears[l];
     const auto [at, added] = read_.try_emplace(l);
-    if (added) {
-      at->second = source_.written->read_linear(arch_.linear_name(layer_, l));
-    }
+    if (added) at->second = read_written(arch_.linear_name(layer_, l));
     return at->second;
   }
 

@@ -18,7 +18,7 @@ namespace llmpress {
 struct BlockSource {
   // Where the block was written before, each of its Linears by its own name:
   // they come from there, one by one, and the block's own are empty.
-  std::shared_ptr<const Checkpoint> written{};
+  StoredLinears written{};
   const Checkpoint* checkpoint = nullptr;  // null: everything by itself
   std::string block{};                     // "model.layers.3"
   // Experts stand by themselves also where all of a stack are plain numbers.

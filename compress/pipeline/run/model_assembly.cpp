@@ -57,12 +57,13 @@ void copy_other_tensors(const ModelParts& parts, const Ends& ends,
 void add_model(ArtifactWriter& writer, const ModelParts& parts) {
   const Architecture& arch = *parts.arch;
   for (std::size_t layer = 0; layer < arch.layers; ++layer) {
-    add_block(writer, parts.block(layer), layer, arch,
-              {.written = parts.written ? parts.written(layer) : nullptr,
-               .checkpoint = parts.source,
-               .block = arch.block_name(layer),
-               .experts_apart = parts.experts_apart,
-               .mxfp4_stacks = parts.mxfp4_stacks});
+    add_block(
+        writer, parts.block(layer), layer, arch,
+        {.written = parts.written ? parts.written(layer) : StoredLinears{},
+         .checkpoint = parts.source,
+         .block = arch.block_name(layer),
+         .experts_apart = parts.experts_apart,
+         .mxfp4_stacks = parts.mxfp4_stacks});
     report(parts.progress,
            {.phase = parts.phase, .done = layer + 1, .total = arch.layers});
   }

@@ -21,7 +21,7 @@ struct ModelParts {
   const Architecture* arch = nullptr;
   std::function<CompressedBlock(std::size_t layer)> block{};
   // If there is one: as BlockSource::written.
-  std::function<std::shared_ptr<const Checkpoint>(std::size_t layer)> written{};
+  std::function<StoredLinears(std::size_t layer)> written{};
   // By module name: embedding, head. What is not here comes from the source, in
   // the form that it has there.
   std::map<std::string, LinearWeights> ends{};

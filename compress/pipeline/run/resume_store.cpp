@@ -11,8 +11,8 @@
 #include "compress/pipeline/reports/layer_report_json.h"
 #include "compress/pipeline/run/block_writer.h"
 #include "formats/checkpoints/checkpoint.h"
+#include "formats/checkpoints/written_hashes.h"
 #include "formats/files/atomic_file.h"
-#include "formats/files/content_hash.h"
 #include "formats/files/path_location.h"
 #include "formats/files/replaceable.h"
 
@@ -22,9 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kLayersFile = "layers.json";
-// A line for each other file of a block's folder: its hash (content_hash.h), its
-// name.
-constexpr const char* kHashesFile = "hashes";
 
 // Of a block's header, generously: what does not fit is written twice.
 constexpr std::size_t kTensorsOfLinear = 6, kHeaderOfTensor = 192;
@@ -56,18 +53,6 @@ std::vector<std::string> differing_names(const std::string& was,
     }
   }
   return {names.begin(), names.end()};
-}
-
-std::string hashes_of(const fs::path& folder) {
-  std::set<std::string> lines;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    if (name == kHashesFile) continue;
-    lines.insert(content_hash_of_file(entry.path()) + "  " + name + "\n");
-  }
-  std::string text;
-  for (const std::string& line : lines) text += line;
-  return text;
 }
 
 void take_away(const fs::path& entry) {
@@ -147,8 +132,7 @@ void ResumeStore::await(const fs::path& file) const {
 bool ResumeStore::has(std::size_t layer, bool& damaged) {
   const fs::path path = block_path(layer);
   if (!fs::exists(path)) return false;
-  const fs::path hashes = path / kHashesFile;
-  if (fs::exists(hashes) && read_file(hashes) == hashes_of(path)) return true;
+  if (is_as_written(path)) return true;
   damaged = true;
   take_away(path);
   return false;
@@ -179,6 +163,11 @@ std::unique_ptr<Checkpoint> ResumeStore::open(std::size_t layer) const {
   return open_checkpoint(block_path(layer));
 }
 
+StoredLinears ResumeStore::stored(std::size_t layer) const {
+  return {.checkpoint = open(layer),
+          .hashes = read_tensor_hashes(block_path(layer))};
+}
+
 std::vector<LayerReport> ResumeStore::layers(std::size_t layer) const {
   const fs::path path = block_path(layer) / kLayersFile;
   await(path);
@@ -188,21 +177,14 @@ std::vector<LayerReport> ResumeStore::layers(std::size_t layer) const {
 void ResumeStore::save(const CompressedBlock& block, std::size_t layer,
                        const Architecture& arch,
                        const std::string& config_json) {
-  // Under another name until its hashes are there.
-  fs::path unhashed = block_path(layer);
-  unhashed += ".unhashed";
-  take_away(unhashed);  // of a run that ended in between
+  take_away(block_path(layer));  // what was of no use
   const std::size_t tensors =
       16 + kTensorsOfLinear * arch.block(layer).linears.size();
   const auto writer = make_artifact_writer(
-      {.output = unhashed, .passing_room = tensors * kHeaderOfTensor});
+      {.output = block_path(layer), .passing_room = tensors * kHeaderOfTensor});
   add_block(*writer, block, layer, arch);
   writer->add_file(kLayersFile, layers_to_json(block.layers));
   writer->finish(config_json);
-  OutputFile hashes(unhashed / kHashesFile);
-  hashes.write(hashes_of(unhashed));
-  hashes.close_unflushed();
-  replace_path(unhashed, block_path(layer));
   take_away(linears_path(layer));
 }
 

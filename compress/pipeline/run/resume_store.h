@@ -66,6 +66,7 @@ class ResumeStore {
   // name.
   CompressedBlock load_rest(std::size_t layer, const Architecture& arch,
                             const Checkpoint& source) const;
+  StoredLinears stored(std::size_t layer) const;
   std::unique_ptr<Checkpoint> open(std::size_t layer) const;
   // The reports alone of a block that some rank has saved; as the constructor
   // without a fingerprint if it is not in sight.

@@ -341,15 +341,16 @@ class VariantCompressor {
   // The model as it was compressed, block by block.
   ModelParts compressed_parts() const {
     const Architecture& arch = model_.architecture();
-    return {.source = &model_.checkpoint(),
-            .arch = &arch,
-            .block =
-                [this, &arch](std::size_t layer) {
-                  return store_.load_rest(layer, arch, model_.checkpoint());
-                },
-            .written = [this](std::size_t layer) { return store_.open(layer); },
-            .ends = ends_.linears,
-            .experts_apart = experts_apart()};
+    return {
+        .source = &model_.checkpoint(),
+        .arch = &arch,
+        .block =
+            [this, &arch](std::size_t layer) {
+              return store_.load_rest(layer, arch, model_.checkpoint());
+            },
+        .written = [this](std::size_t layer) { return store_.stored(layer); },
+        .ends = ends_.linears,
+        .experts_apart = experts_apart()};
   }
 
   std::string artifact_config() const {

@@ -107,9 +107,9 @@ TEST_P(EveryOwnFormat, TakesLinearsFromWhereTheyWereWrittenBefore) {
     writer->add_stored_tensor(
         {norm, [&] { return stored->tensors().read(norm); }});
     for (std::size_t k = 0; k < samples.size(); ++k) {
-      ASSERT_TRUE(writer->add_stored_linear(name_of(k), stored));
+      ASSERT_TRUE(writer->add_stored_linear(name_of(k), {stored}));
     }
-    EXPECT_THROW(writer->add_stored_linear(name_of(0), stored), Error);
+    EXPECT_THROW(writer->add_stored_linear(name_of(0), {stored}), Error);
     fs::remove_all(passing);  // an open file stays readable
     writer->finish(kConfig);
 
@@ -150,7 +150,7 @@ TEST(ArtifactWriter, DealsShardsOutToRanks) {
                                         .ranks = ranks});
     writer->add_tensor(norm_tensor());
     for (std::size_t k = 0; k < samples.size(); ++k) {
-      ASSERT_TRUE(writer->add_stored_linear(name_of(k), stored));
+      ASSERT_TRUE(writer->add_stored_linear(name_of(k), {stored}));
     }
     const NamedTensor made = norm_tensor("model.made.weight");
     writer->add_stored_tensor(
@@ -302,7 +302,7 @@ TEST(ArtifactWriter, RefusesStoredLinearsThatItsFormatHasInAnotherForm) {
   for (const char* format : {"gptq", "safetensors"}) {
     auto writer =
         make_artifact_writer({.output = tmp.path() / format, .format = format});
-    EXPECT_FALSE(writer->add_stored_linear(name_of(0), stored)) << format;
+    EXPECT_FALSE(writer->add_stored_linear(name_of(0), {stored})) << format;
   }
 }
 
