@@ -90,7 +90,8 @@ std::string written_hashes(std::string_view header, const TensorHashes& tensors,
 
 bool is_as_written(const fs::path& folder) {
   try {
-    return read_file(folder / kHashesFile) == hashes_found(folder);
+    const std::string written = read_file(folder / kHashesFile);
+    return written == hashes_found(folder);
   } catch (const Error&) {
     return false;  // a file that is missing, or a header that says nothing
   }
