@@ -150,7 +150,8 @@ TEST(ArtifactWriter, DealsShardsOutToRanks) {
                                         .ranks = ranks});
     writer->add_tensor(norm_tensor());
     for (std::size_t k = 0; k < samples.size(); ++k) {
-      ASSERT_TRUE(writer->add_stored_linear(name_of(k), {stored}));
+      ASSERT_TRUE(writer->add_stored_linear(
+          name_of(k), {stored, read_tensor_hashes(tmp.path() / "a")}));
     }
     const NamedTensor made = norm_tensor("model.made.weight");
     writer->add_stored_tensor(
