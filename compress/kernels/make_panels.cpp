@@ -67,8 +67,12 @@ std::optional<PanelWeight> panels_of(const GroupedIntWeight& grouped) {
   std::vector<std::uint8_t> codes(w.in);
   const std::size_t words = grouped.words_per_row();
   for (std::size_t o = 0; o < w.out; ++o) {
-    unpack_codes(std::span(grouped.codes).subspan(o * words, words), bits,
-                 codes);
+    const auto row = std::span(grouped.codes).subspan(o * words, words);
+    if (bits == 4 && writer.takes_pairs()) {
+      writer.add_pairs(std::as_bytes(row), true);
+      continue;
+    }
+    unpack_codes(row, bits, codes);
     if (shift != 0) {
       for (std::uint8_t& q : codes) q = static_cast<std::uint8_t>(q + shift);
     }
@@ -153,13 +157,20 @@ std::optional<PanelWeight> panels_of(const Table4Weight& table4) {
   std::vector<std::uint8_t> codes(w.in);
   std::vector<float> scales;
   for (std::size_t o = 0; o < w.out; ++o) {
-    for (std::size_t i = 0; i < w.in; ++i) {
-      const std::size_t flat = o * w.in + i;
-      const std::uint8_t octet = table4.codes[flat / 2];
-      codes[i] =
-          static_cast<std::uint8_t>(flat % 2 == 0 ? octet >> 4 : octet & 15);
+    if (writer.takes_pairs()) {
+      writer.add_pairs(
+          std::as_bytes(
+              std::span(table4.codes).subspan(o * w.in / 2, w.in / 2)),
+          false);
+    } else {
+      for (std::size_t i = 0; i < w.in; ++i) {
+        const std::size_t flat = o * w.in + i;
+        const std::uint8_t octet = table4.codes[flat / 2];
+        codes[i] =
+            static_cast<std::uint8_t>(flat % 2 == 0 ? octet >> 4 : octet & 15);
+      }
+      writer.add_codes(codes, 0);
     }
-    writer.add_codes(codes, 0);
     for (std::size_t g = 0; g < w.groups; ++g) {
       scales.push_back(
           absmax_of(table4, (o * w.in + g * stretch) / table4.block_size));
@@ -186,6 +197,12 @@ std::optional<PanelWeight> panels_of(const MicroFp4Weight& micro) {
   const std::size_t octets = ceil_div(w.in, 2);
   std::vector<std::uint8_t> codes(w.in);
   for (std::size_t o = 0; o < w.out; ++o) {
+    if (writer.takes_pairs()) {
+      writer.add_pairs(
+          std::as_bytes(std::span(micro.codes).subspan(o * octets, octets)),
+          true);
+      continue;
+    }
     for (std::size_t i = 0; i < w.in; ++i) {
       const std::uint8_t octet = micro.codes[o * octets + i / 2];
       codes[i] =

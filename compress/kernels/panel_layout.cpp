@@ -6,6 +6,7 @@
 
 #include "compress/core/checked.h"
 #include "compress/core/float_formats.h"
+#include "compress/core/vector_clones.h"
 
 namespace llmpress {
 namespace {
@@ -25,6 +26,29 @@ std::uint32_t nibbles_of(const std::uint8_t* codes) {
   std::memcpy(&octets, codes, sizeof octets);
   return static_cast<std::uint32_t>(octets) |
          static_cast<std::uint32_t>(octets >> 32) << 4;
+}
+
+// The same of eight codes side by side, the first one lowest: those of a half
+// are spread over octets.
+std::uint32_t nibbles_of(std::uint32_t word) {
+  const auto spread = [](std::uint32_t four) {
+    four = (four | four << 8) & 0x00ff00ffu;
+    return (four | four << 4) & 0x0f0f0f0fu;
+  };
+  return spread(word & 0xffffu) | spread(word >> 16) << 4;
+}
+
+LLMPRESS_VECTOR_CLONES
+void spread_words(const std::byte* from, std::size_t words, bool first_low,
+                  std::byte* to) {
+  constexpr std::uint32_t kLow = 0x0f0f0f0f;
+  for (std::size_t s = 0; s < words; ++s) {
+    std::uint32_t word = 0;
+    std::memcpy(&word, from + s * sizeof word, sizeof word);
+    if (!first_low) word = (word >> 4 & kLow) | (word & kLow) << 4;
+    const std::uint32_t lane = nibbles_of(word);
+    std::memcpy(to + s * sizeof lane, &lane, sizeof lane);
+  }
 }
 
 std::uint32_t crumbs_of(const std::uint8_t* codes) {
@@ -207,6 +231,17 @@ void PanelRowWriter::add_codes(std::span<const std::uint8_t> codes,
     case PanelFormat::kBF16:
       assert(false);
   }
+  end_row();
+}
+
+bool PanelRowWriter::takes_pairs() const {
+  return w_.format == PanelFormat::kNibble && w_.gather.empty();
+}
+
+void PanelRowWriter::add_pairs(std::span<const std::byte> octets,
+                               bool first_low) {
+  assert(takes_pairs() && octets.size() == row_bytes_);
+  spread_words(octets.data(), steps_, first_low, row());
   end_row();
 }
 

@@ -29,6 +29,10 @@ class PanelRowWriter {
 
   // Codes of every input, one octet each; `padding` fills the gaps.
   void add_codes(std::span<const std::uint8_t> codes, std::uint8_t padding);
+  // Codes of kNibble in order, two an octet, where no input is moved: `first_low`
+  // says that the first of two is in the low half.
+  bool takes_pairs() const;
+  void add_pairs(std::span<const std::byte> octets, bool first_low);
   // Numbers of every input as they are stored, of formats whose step is one
   // input in order.
   void add_numbers(std::span<const std::byte> row);
